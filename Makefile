@@ -1,0 +1,72 @@
+# `make run` and `make test` set up everything they need in .venv on first use.
+
+PYTHON ?= python3
+# Without a CUDA device: make run TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+TORCH_INDEX_URL ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+       $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
+CODE := app.py config.py error_handlers.py errors.py benchmarks models routers schemas services tests
+RIE_PACKAGE := aws-sam-cli==1.170.0
+
+.PHONY: help run test check lint types format requirements clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+run: .venv/.run ## Serve API and page on HOST and PORT (127.0.0.1:8000)
+	$(BIN)/python app.py
+
+test: .venv/.dev ## Run the whole test suite
+	$(BIN)/python -m pytest
+
+check: lint types test ## What CI runs
+
+lint: .venv/.dev ## ruff
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: .venv/.dev ## mypy, strict
+	$(BIN)/mypy
+
+format: .venv/.dev ## Let ruff mend what it can
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+requirements: .venv/.dev ## Compile the pinned requirements from their .in files
+	$(call compile,serve.in,requirements/serve.txt)
+	$(call compile,train.in,requirements.txt)
+	$(call compile,dev.in,requirements/dev.txt)
+
+clean: ## Remove the environment and all caches, but no data
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A local build of torch is pinned by its public version: which build pip takes is the machine's business.
+define compile
+	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--no-emit-options --no-header --allow-unsafe --output-file $(2) requirements/$(1)
+	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' $(2)
+endef
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; say which: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.run: requirements.txt | .venv/bin/python
+	$(PIP) -r requirements.txt
+	touch $@
+
+.venv/.dev: requirements/dev.txt | .venv/bin/python
+	$(PIP) -r requirements/dev.txt
+	@$(MAKE) --no-print-directory .venv/bin/aws-lambda-rie || echo "no Lambda emulator to be had: its tests will skip"
+	touch $@ .venv/.run
+
+# The emulator of Lambda's runtime interface is an executable inside the wheel of aws-sam-cli.
+.venv/bin/aws-lambda-rie:
+	$(BIN)/python -m pip download --quiet --no-deps --dest .venv/rie $(RIE_PACKAGE)
+	$(BIN)/python -m zipfile -e .venv/rie/*.whl .venv/rie
+	install -m 755 .venv/rie/samcli/local/rapid/aws-lambda-rie-x86_64 $@
+	rm -rf .venv/rie
