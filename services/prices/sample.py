@@ -1,0 +1,62 @@
+"""Real daily history of two American indices, as shipped inside the ``arch`` package: works without a network."""
+
+import gzip
+from datetime import date, datetime
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from errors import PricesUnreachable, TickerNotFound
+from services.prices.calendars import history_at
+from services.prices.csv_files import read_bars
+from services.prices.series import PriceHistory, PriceSeries, clean
+
+_FILES = {"^GSPC": "data/sp500/sp500.csv.gz", "^IXIC": "data/nasdaq/nasdaq.csv.gz"}
+
+
+class SampleSource:
+    """The S&P 500 and the Nasdaq Composite, 1999 to 2018, in US dollars.
+
+    Index levels carry no splits or dividends: the file's Close and Adj Close agree.
+    """
+
+    name = "sample"
+    tickers = frozenset(_FILES)
+
+    def history(self, ticker: str, now: datetime) -> PriceHistory:
+        """The sessions completed at ``now``; stale whenever ``now`` lies after the sample's end.
+
+        Raises:
+            TickerNotFound: the sample does not have the ticker; the message names those it has.
+            PricesUnreachable: the ``arch`` package or its data is not installed.
+            PricesEmpty: ``now`` lies before the sample's first session.
+        """
+        if ticker not in self.tickers:
+            known = ", ".join(sorted(self.tickers))
+            raise TickerNotFound(f"the sample prices have {known}, not {ticker}", ticker=ticker)
+        return history_at(_load(ticker), now, source=self.name, dropped={})
+
+
+@lru_cache(maxsize=len(_FILES))
+def _load(ticker: str) -> PriceSeries:
+    path = _package_folder() / _FILES[ticker]
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
+            raw = read_bars(lines, path.name, _american_day)
+    except OSError as error:
+        raise PricesUnreachable(f"cannot read the sample {path.name}: {error}") from error
+    series, _ = clean(ticker, raw.sessions, raw.bars, "USD")
+    return series
+
+
+def _package_folder() -> Path:
+    """Where ``arch`` is installed, without importing it: it would bring pandas, scipy and statsmodels."""
+    spec = find_spec("arch")
+    if spec is None or spec.origin is None:
+        raise PricesUnreachable("the sample prices come with the package arch, which is not installed")
+    return Path(spec.origin).parent
+
+
+def _american_day(text: str) -> date:
+    month, day, year = map(int, text.split("/"))
+    return date(year, month, day)

@@ -1,0 +1,196 @@
+"""Daily prices from Yahoo Finance through yfinance, which is imported nowhere else.
+
+yfinance is imported at the first fetch, because it brings pandas along. What
+keeps answers and survives failures is ``cache.CachedSource``; this file fetches.
+"""
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
+
+from errors import AppError, PricesEmpty, PricesRateLimited, PricesUnreachable, TickerNotFound
+from services.prices.pandas4 import ignore_pandas_4_warnings
+from services.prices.series import COLUMNS, RawBars, require_ticker
+
+RATE_LIMIT_PAUSE_S = 60  # Yahoo rarely says how long
+
+# What yfinance's parser raises when a payload lacks a key, has another type in its place, or is no JSON at all.
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What yfinance does not pass on of an HTTP answer."""
+
+    status: int
+    retry_after: str | None
+
+
+class YahooSource:
+    """Fetches a ticker's adjusted history, and turns every failure into a named error.
+
+    yfinance keeps one session and one cookie per process, so build one of these
+    per process. It may be called from several threads.
+
+    Args:
+        cache_dir: where yfinance keeps its cookie; created when missing, done without when not writable.
+        timeout_s: of each single HTTP request.
+        attempts: how often a fetch is tried in all when the network or the server fails.
+        session: a ``requests`` or ``curl_cffi`` session to use; by default one that passes for a browser.
+        backoff_s: the first pause between attempts is random, up to this long; it doubles.
+    """
+
+    name = "yahoo"
+
+    def __init__(
+        self, cache_dir: Path, timeout_s: float, attempts: int, session: object | None = None, backoff_s: float = 0.5
+    ) -> None:
+        self._cache_dir = cache_dir
+        self._timeout_s = timeout_s
+        self._attempts = attempts
+        self._session: Any = session
+        self._backoff_s = backoff_s
+        self._watch: _Watch | None = None
+        self._opening = threading.Lock()
+
+    def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:
+        """Bars from ``start`` (a session more is possible) or from the first one known, up to the latest.
+
+        The latest may be of an unfinished session: ``history_at`` drops it.
+
+        Raises:
+            TickerNotFound: Yahoo does not know the ticker.
+            PricesRateLimited: with the seconds Yahoo asks to wait, or a guess.
+            PricesEmpty: Yahoo knows the ticker and has no row for it.
+            PricesUnreachable: no answer in time, a refusal, or an answer that makes no sense.
+        """
+        require_ticker(ticker)
+        retrying = Retrying(
+            retry=retry_if_exception_type(PricesUnreachable),
+            stop=stop_after_attempt(self._attempts) | stop_after_delay(self._attempts * self._timeout_s),
+            wait=wait_random_exponential(multiplier=self._backoff_s, max=8 * self._backoff_s),
+            reraise=True,
+        )
+        return retrying(self._fetch_once, ticker, start, now)
+
+    def _fetch_once(self, ticker: str, start: date | None, now: datetime) -> RawBars:
+        from peewee import PeeweeException
+        from yfinance.exceptions import YFException, YFPricesMissingError, YFRateLimitError
+
+        watch = self._open()
+        try:
+            raw = _download(ticker, start, self._session, self._timeout_s)
+        except YFRateLimitError:
+            raise _rate_limited(watch.last, now) from None
+        except YFPricesMissingError:
+            raise _missing(ticker, watch.last) from None
+        except (YFException, PeeweeException, OSError, *_MALFORMED) as error:
+            raise PricesUnreachable(f"Yahoo gave no usable answer for {ticker}: {type(error).__name__}") from error
+        if raw.sessions.size == 0:
+            raise PricesEmpty(f"Yahoo has no prices of {ticker}", ticker=ticker)
+        return raw
+
+    def _open(self) -> "_Watch":
+        """Set yfinance up before its first use, once."""
+        with self._opening:
+            ignore_pandas_4_warnings()
+            if self._watch is None:
+                self._session = self._session if self._session is not None else _browser_session()
+                _configure(self._cache_dir)
+                self._watch = _Watch(self._session, self._timeout_s)
+            return self._watch
+
+
+class _Watch:
+    """Holds every request of a session to one time-out, and keeps each thread's last answer.
+
+    yfinance fetches its cookie with a time-out of its own, 30 seconds, and tells
+    neither the status nor Retry-After; the session is the one place that sees all.
+    """
+
+    def __init__(self, session: Any, timeout_s: float) -> None:
+        self._send = session.request
+        self._timeout_s = timeout_s
+        self._seen = threading.local()
+        session.request = self._request
+
+    @property
+    def last(self) -> _Answer | None:
+        """The answer to this thread's last request that had one."""
+        answer: _Answer | None = getattr(self._seen, "answer", None)
+        return answer
+
+    def _request(self, method: str, url: str, **options: Any) -> Any:
+        response = self._send(method=method, url=url, **{**options, "timeout": self._timeout_s})
+        self._seen.answer = _Answer(response.status_code, response.headers.get("Retry-After"))
+        return response
+
+
+def _download(ticker: str, start: date | None, session: Any, timeout_s: float) -> RawBars:
+    """One history by yfinance's chart reader.
+
+    ``yfinance.Ticker`` asks for the time zone first: one more request for each new
+    ticker, a dozen for each unknown one, and a failure it remembers for ever. The
+    chart's own answer names the zone, and the reader takes that; the one given
+    here only places ``start``, so a day is added for exchanges east of it.
+    """
+    from yfinance.data import YfData
+    from yfinance.scrapers.history import PriceHistory as ChartReader
+
+    reader = ChartReader(YfData(session=session), ticker, tz="UTC", session=session)
+    span = {"period": "max"} if start is None else {"start": (start - timedelta(days=1)).isoformat()}
+    frame = reader.history(**span, interval="1d", auto_adjust=True, actions=False, keepna=True, timeout=timeout_s)
+    currency = reader.get_history_metadata().get("currency")
+    return RawBars(
+        frame.index.tz_localize(None).to_numpy().astype("datetime64[D]"),
+        frame[list(COLUMNS)].to_numpy(dtype=np.float64),
+        currency if isinstance(currency, str) else None,
+    )
+
+
+def _rate_limited(answer: _Answer | None, now: datetime) -> PricesRateLimited:
+    wait_s = _seconds_to_wait(answer.retry_after if answer else None, now)
+    return PricesRateLimited(f"Yahoo asks for a pause of {wait_s} s", retry_after_s=wait_s)
+
+
+def _seconds_to_wait(header: str | None, now: datetime) -> int:
+    """Retry-After is a number of seconds or a date."""
+    if header is None:
+        return RATE_LIMIT_PAUSE_S
+    try:
+        if header.strip().isdecimal():
+            return int(header)
+        until = parsedate_to_datetime(header)
+    except ValueError:
+        return RATE_LIMIT_PAUSE_S
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return max(1, int((until - now).total_seconds()))
+
+
+def _missing(ticker: str, answer: _Answer | None) -> AppError:
+    """The same exception of yfinance stands for three things; the status tells them apart."""
+    status = answer.status if answer else 0
+    if status == 404:
+        return TickerNotFound(f"Yahoo does not know {ticker}", ticker=ticker)
+    if status in (200, 400, 422):  # Yahoo answers 400 to a span in which there was no trading
+        return PricesEmpty(f"Yahoo has no prices of {ticker}", ticker=ticker)
+    return PricesUnreachable(f"Yahoo answered {status} for {ticker}", ticker=ticker)
+
+
+def _browser_session() -> Any:
+    from curl_cffi.requests import Session
+
+    return Session(impersonate="chrome")
+
+
+def _configure(cache_dir: Path) -> None:
+    import yfinance
+
+    yfinance.set_tz_cache_location(str(cache_dir / "yfinance"))
+    yfinance.config.debug.hide_exceptions = False

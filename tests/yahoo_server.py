@@ -1,0 +1,223 @@
+"""A Yahoo Finance on loopback: the chart protocol and the cookie dance, enough for the real yfinance client."""
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from datetime import time as clock_time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+import requests
+from requests.adapters import HTTPAdapter
+
+CHART = "/v8/finance/chart/"
+
+
+@dataclass
+class Quotes:
+    """What the server knows of one symbol: raw closes, adjusted closes, events."""
+
+    sessions: Sequence[date]
+    close: Sequence[float | None]
+    adjclose: Sequence[float | None] | None = None
+    dividends: dict[date, float] = field(default_factory=dict)
+    splits: dict[date, tuple[int, int]] = field(default_factory=dict)
+    currency: str | None = "USD"
+    zone: str = "America/New_York"
+
+    def opening(self, session: date) -> int:
+        """The exchange's opening as Yahoo stamps a daily bar, seconds since the epoch."""
+        return int(datetime.combine(session, clock_time(9, 30), ZoneInfo(self.zone)).timestamp())
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chart request as it arrived."""
+
+    symbol: str
+    params: dict[str, str]
+
+    @property
+    def first_day(self) -> date:
+        """The day period1 stands for."""
+        return datetime.fromtimestamp(int(self.params["period1"]), ZoneInfo("UTC")).date()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer to give instead of the true one."""
+
+    status: int = 200
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+
+
+class YahooServer:
+    """Quotes by symbol, the chart requests seen, and how to fail."""
+
+    def __init__(self) -> None:
+        self.quotes: dict[str, Quotes] = {}
+        self.chart_requests: list[Request] = []
+        self.other_requests: list[str] = []
+        self.next_replies: deque[Reply] = deque()
+        self.always: Reply | None = None
+        self.delay_s = 0.0
+        self.side_delay_s = 0.0  # of everything but charts
+        self.port = 0
+
+    def session(self) -> requests.Session:
+        """A session whose every request ends here, whatever host it names."""
+        session = requests.Session()
+        session.trust_env = False
+        session.mount("https://", _ToLoopback(self.port))
+        session.mount("http://", _ToLoopback(self.port))
+        return session
+
+    def answer(self, path: str, params: dict[str, str]) -> Reply:
+        """What to say to a GET."""
+        if not path.startswith(CHART):
+            self.other_requests.append(path)
+            return replace(_side_answer(path), delay_s=self.side_delay_s)
+        symbol = unquote(path.removeprefix(CHART))
+        self.chart_requests.append(Request(symbol, params))
+        if self.always is not None:
+            return self.always
+        if self.next_replies:
+            return self.next_replies.popleft()
+        if symbol not in self.quotes:
+            return Reply(404, json.dumps(error_payload("Not Found", "No data found, symbol may be delisted")))
+        payload = chart_payload(symbol, self.quotes[symbol], int(params["period1"]), int(params["period2"]))
+        return Reply(200, json.dumps(payload), delay_s=self.delay_s)
+
+
+@contextmanager
+def running_yahoo() -> Iterator[YahooServer]:
+    """A server on a free port of 127.0.0.1, stopped at the end."""
+    yahoo = YahooServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            address = urlsplit(self.path)
+            reply = yahoo.answer(address.path, dict(parse_qsl(address.query)))
+            time.sleep(reply.delay_s)
+            try:
+                self._send(reply)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True  # the client timed out, which is what some tests want
+
+        def _send(self, reply: Reply) -> None:
+            body = reply.body.encode()
+            self.send_response(reply.status)
+            for name, value in {"Content-Length": str(len(body)), **reply.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    yahoo.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield yahoo
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def chart_payload(symbol: str, quotes: Quotes, period1: int, period2: int) -> dict[str, Any]:
+    """The chart document for the bars with period1 <= opening < period2."""
+    rows = [row for row, day in enumerate(quotes.sessions) if period1 <= quotes.opening(day) < period2]
+    if not rows:
+        return error_payload("Bad Request", f"Data doesn't exist for startDate = {period1}, endDate = {period2}")
+    closes = [quotes.close[row] for row in rows]
+    adjusted = quotes.close if quotes.adjclose is None else quotes.adjclose
+    result = {
+        "meta": _meta(symbol, quotes),
+        "timestamp": [quotes.opening(quotes.sessions[row]) for row in rows],
+        "indicators": {"quote": [_quote(closes)], "adjclose": [{"adjclose": [adjusted[row] for row in rows]}]},
+    }
+    if quotes.dividends or quotes.splits:
+        result["events"] = _events(quotes)
+    return {"chart": {"result": [result], "error": None}}
+
+
+def error_payload(code: str, description: str) -> dict[str, Any]:
+    """How Yahoo says that there is no chart."""
+    return {"chart": {"result": None, "error": {"code": code, "description": description}}}
+
+
+def _meta(symbol: str, quotes: Quotes) -> dict[str, Any]:
+    newest = quotes.opening(quotes.sessions[-1])
+    period = {"timezone": "EST", "start": newest, "end": newest + 23_400, "gmtoffset": -18_000}
+    return {
+        "symbol": symbol,
+        "currency": quotes.currency,
+        "exchangeName": "NMS",
+        "instrumentType": "EQUITY",
+        "firstTradeDate": quotes.opening(quotes.sessions[0]),
+        "regularMarketTime": newest,
+        "gmtoffset": -18_000,
+        "timezone": "EST",
+        "exchangeTimezoneName": quotes.zone,
+        "regularMarketPrice": quotes.close[-1],
+        "priceHint": 2,
+        "currentTradingPeriod": {"pre": period, "regular": period, "post": period},
+        "dataGranularity": "1d",
+        "range": "",
+        "validRanges": ["1d", "5d", "1mo", "3mo", "6mo", "1y", "2y", "5y", "10y", "ytd", "max"],
+    }
+
+
+def _quote(closes: Sequence[float | None]) -> dict[str, list[float | int | None]]:
+    return {
+        "open": list(closes),
+        "high": [None if close is None else close * 1.01 for close in closes],
+        "low": [None if close is None else close * 0.99 for close in closes],
+        "close": list(closes),
+        "volume": [None if close is None else 1_000 for close in closes],
+    }
+
+
+def _events(quotes: Quotes) -> dict[str, Any]:
+    dividends, splits = {}, {}
+    for day, amount in quotes.dividends.items():
+        stamp = quotes.opening(day)
+        dividends[str(stamp)] = {"amount": amount, "date": stamp}
+    for day, (new, old) in quotes.splits.items():
+        stamp = quotes.opening(day)
+        splits[str(stamp)] = {"date": stamp, "numerator": new, "denominator": old, "splitRatio": f"{new}:{old}"}
+    return {"dividends": dividends, "splits": splits}
+
+
+def _side_answer(path: str) -> Reply:
+    if path.endswith("/getcrumb"):
+        return Reply(200, "a-crumb")
+    if path.startswith(("/v10/finance/quoteSummary", "/v7/finance/quote", "/ws/fundamentals-timeseries")):
+        return Reply(404, "{}")
+    return Reply(200, "<html></html>")  # the page that sets the cookie, and the consent pages
+
+
+class _ToLoopback(HTTPAdapter):
+    """Sends every request to 127.0.0.1 in plain HTTP, path and query unchanged."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        address = urlsplit(request.url or "")
+        request.url = f"http://127.0.0.1:{self._port}{address.path or '/'}?{address.query}"
+        return super().send(request, *args, **options)
