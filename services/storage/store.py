@@ -1,0 +1,233 @@
+"""Where artifacts live: the protocol of a store, and the one that is a local folder."""
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from stat import S_ISREG
+from typing import Protocol
+
+from errors import ArtifactNotFound, StoreUnavailable
+
+MAX_KEY_LENGTH = 500  # S3 takes 1024 bytes, the folder of the bucket included
+MAX_SEGMENT_LENGTH = 200  # a file name takes 255 bytes
+
+# A segment never starts with a dot: that rules out "." and "..", and leaves hidden names to our temporary files.
+_SEGMENT = rf"[A-Za-z0-9_^][A-Za-z0-9._=^-]{{0,{MAX_SEGMENT_LENGTH - 1}}}"
+_KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
+_PREFIX = re.compile(rf"({_SEGMENT}/)*({_SEGMENT})?")
+
+
+class ArtifactStore(Protocol):
+    """Whole artifacts under string keys, such as ``models/3f2a/card.json``.
+
+    A key is made by our own code from validated parts, so a malformed one is our
+    mistake and raises ``ValueError`` in every method (see ``check_key``). A key is
+    never at the same time the folder of other keys: never ``a`` and ``a/b``.
+
+    Every method raises ``StoreUnavailable`` where the store denies, fails, cannot
+    be reached or has no space left.
+    """
+
+    def get(self, key: str) -> bytes:
+        """What was last put under the key, whole.
+
+        Raises:
+            ArtifactNotFound: nothing is stored under the key.
+        """
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store the data, replacing what was there; a reader sees the old or the new whole, never a part."""
+        ...
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store the data only where nothing is stored yet; False when something was.
+
+        Of any number of threads, processes and machines that try, one is answered True.
+        """
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether something is stored under the key."""
+        ...
+
+    def list_keys(self, prefix: str) -> list[str]:
+        """Every key that starts with the prefix, ascending.
+
+        The prefix is plain text: ``models/a`` finds ``models/a/card.json`` and
+        ``models/ab/card.json``, ``models/a/`` only the former, ``""`` everything.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Forget what is stored under the key; deleting nothing is no failure."""
+        ...
+
+
+def is_key(text: str) -> bool:
+    """Whether the text may be a key.
+
+    >>> [is_key(text) for text in ("models/3f2a/card.json", "prices/^BVSP.csv", "a/../b", "/a", "a/", "")]
+    [True, True, False, False, False, False]
+    """
+    return len(text) <= MAX_KEY_LENGTH and _KEY.fullmatch(text) is not None
+
+
+def check_key(key: str) -> str:
+    """The key itself, once it is known to be well-formed.
+
+    Raises:
+        ValueError: not ``/``-separated segments of letters, digits and ``._=^-`` that start with none of ``.=-``.
+    """
+    if not is_key(key):
+        raise ValueError(f"not an artifact key: {key!r}")
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix itself, once it is known to be the beginning of some key, or empty.
+
+    Raises:
+        ValueError: no key can start like this.
+    """
+    if len(prefix) > MAX_KEY_LENGTH or _PREFIX.fullmatch(prefix) is None:
+        raise ValueError(f"not the beginning of an artifact key: {prefix!r}")
+    return prefix
+
+
+class LocalArtifactStore:
+    """Artifacts as files below one folder, which the first ``put`` or ``create`` makes.
+
+    Nothing below the folder may be a symbolic link: one could lead outside. Files
+    survive a crash once the call returned; a crash within a call may leave a hidden
+    temporary file, which no method ever shows. Needs a file system with hard links.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def get(self, key: str) -> bytes:
+        """What was last put under the key; see ``ArtifactStore``."""
+        with _reported("read", key):
+            path = self._path(check_key(key))
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise ArtifactNotFound(key) from None
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store the data, replacing what was there; see ``ArtifactStore``."""
+        with _reported("write", key):
+            path = self._path_to_write(check_key(key))
+            with _staged(path.parent, data) as temporary:
+                temporary.replace(path)
+            _sync_folder(path.parent)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store the data only where nothing is stored yet; see ``ArtifactStore``."""
+        with _reported("create", key):
+            path = self._path_to_write(check_key(key))
+            with _staged(path.parent, data) as temporary:
+                try:
+                    path.hardlink_to(temporary)  # unlike O_EXCL, the file is whole when its name appears
+                except FileExistsError:
+                    return False
+            _sync_folder(path.parent)
+            return True
+
+    def exists(self, key: str) -> bool:
+        """Whether something is stored under the key."""
+        with _reported("look up", key):
+            path = self._path(check_key(key))
+            try:
+                return S_ISREG(path.stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+
+    def list_keys(self, prefix: str) -> list[str]:
+        """Every key that starts with the prefix, ascending; see ``ArtifactStore``."""
+        folder = check_prefix(prefix).rpartition("/")[0]
+        with _reported("list", prefix):
+            files = _files_below(self._path(folder))
+            keys = (path.relative_to(self._root).as_posix() for path in files)
+            return sorted(key for key in keys if key.startswith(prefix) and is_key(key))
+
+    def delete(self, key: str) -> None:
+        """Forget what is stored under the key; deleting nothing is no failure."""
+        # the folder stays: removing it would race with a put that has just made sure of it
+        with _reported("delete", key):
+            path = self._path(check_key(key))
+            if not path.is_dir():
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    path.unlink()
+
+    def _path(self, key: str) -> Path:
+        if self._root.exists() and not self._root.is_dir():
+            raise StoreUnavailable("the artifact folder is not a folder")
+        path = self._root / key
+        if any(step.is_symlink() for step in self._steps(path)):
+            raise StoreUnavailable(f"the artifact folder holds a symbolic link on the way to {key!r}", key=key)
+        return path
+
+    def _path_to_write(self, key: str) -> Path:
+        path = self._path(key)
+        if path.is_dir() or any(step.is_file() for step in self._steps(path.parent)):
+            raise ValueError(f"{key!r} would be both an artifact and the folder of others")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _steps(self, path: Path) -> Iterator[Path]:
+        """The path and its folders, up to but without the root."""
+        while path != self._root:
+            yield path
+            path = path.parent
+
+
+@contextmanager
+def _reported(operation: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # strerror alone: the whole message would tell the server's path
+        reason = error.strerror or type(error).__name__
+        message = f"the artifact folder could not {operation} {key!r}: {reason}"
+        raise StoreUnavailable(message, operation=operation, key=key) from error
+
+
+@contextmanager
+def _staged(folder: Path, data: bytes) -> Iterator[Path]:
+    """A hidden file of the folder that holds the data, on disk; gone afterwards unless it was renamed."""
+    temporary = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("xb") as file:  # not tempfile: its files are readable by nobody else
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in the folder survive a crash, as fsync does for the contents."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as found:
+            entries = list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_below(Path(entry.path))
+        elif entry.is_file(follow_symlinks=False):
+            yield Path(entry.path)

@@ -1,0 +1,49 @@
+"""Fixtures that any test may ask for."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.s3_servers import (
+    ACCESS_KEY,
+    RADOSGW_PACKAGES,
+    SECRET_KEY,
+    S3Server,
+    missing_radosgw_programs,
+    moto_server,
+    radosgw_server,
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No credential, profile or proxy of whoever runs the tests; the ones our test servers accept instead."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[S3Server]:
+    """One moto server with an empty bucket for the whole run."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One Ceph gateway with an empty bucket for the whole run; skips where Ceph is not installed."""
+    missing = missing_radosgw_programs()
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not found: apt-get install --no-install-recommends {RADOSGW_PACKAGES}")
+    with radosgw_server(tmp_path_factory.mktemp("radosgw")) as server:
+        yield server
+

@@ -1,0 +1,195 @@
+"""Real servers that speak S3 on loopback, started and stopped with a ``with`` statement."""
+
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import AF_INET, SOCK_STREAM, socket
+
+import boto3
+from botocore.config import Config
+
+ACCESS_KEY = "testaccesskey"
+SECRET_KEY = "testsecretkey"
+BUCKET = "artifacts"
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 5.0
+
+RADOSGW_PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
+RADOSGW_PACKAGES = "radosgw ceph-mon ceph-osd ceph-mgr"
+
+# One monitor, one object store in memory, one gateway. The short paxos intervals are what makes it start in 2 s.
+CEPH_CONF = """
+[global]
+fsid = {fsid}
+mon host = [v2:127.0.0.1:{monitor_port}/0]
+public addr = 127.0.0.1
+keyring = {folder}/keyring
+run dir = {folder}
+admin socket =
+log file = {folder}/$name.log
+mon cluster log file = {folder}/cluster.log
+crash dir = {folder}
+osd objectstore = memstore
+memstore device bytes = 1073741824
+osd pool default size = 1
+osd pool default pg num = 8
+osd crush chooseleaf type = 0
+osd data = {folder}/osd
+osd class update on start = false
+mon data = {folder}/mon
+mon allow pool size one = true
+mon data avail crit = 1
+paxos propose interval = 0.05
+paxos min wait = 0.02
+rgw frontends = beast endpoint=127.0.0.1:{gateway_port}
+rgw data = {folder}/rgw
+rgw enable gc threads = false
+rgw enable lc threads = false
+rgw enable quota threads = false
+rgw run sync thread = false
+"""
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server; it accepts ``ACCESS_KEY`` with ``SECRET_KEY``, which the tests' environment holds."""
+
+    endpoint_url: str
+    bucket: str
+
+
+@contextmanager
+def moto_server(environment: Mapping[str, str] | None = None, *, with_bucket: bool = True) -> Iterator[S3Server]:
+    """moto's HTTP server, with an empty bucket; it accepts any secret unless ``environment`` says otherwise."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with running(command, environment=environment):
+        _wait_until(lambda: _listens(port), "moto_server")
+        if with_bucket:
+            _create_bucket(url)
+        yield S3Server(url, BUCKET)
+
+
+def missing_radosgw_programs() -> list[str]:
+    """The programs a Ceph gateway needs and this machine lacks."""
+    return [program for program in RADOSGW_PROGRAMS if shutil.which(program) is None]
+
+
+@contextmanager
+def radosgw_server(folder: Path) -> Iterator[S3Server]:
+    """A Ceph cluster of one, with its S3 gateway and an empty bucket; ``folder`` is empty and ours."""
+    fsid, monitor_port, gateway_port = str(uuid.uuid4()), free_port(), free_port()
+    conf = folder / "ceph.conf"
+    conf.write_text(CEPH_CONF.format(fsid=fsid, folder=folder, monitor_port=monitor_port, gateway_port=gateway_port))
+    url = f"http://127.0.0.1:{gateway_port}"
+    with ExitStack() as daemons:
+        _start_monitor(daemons, conf, fsid, monitor_port)
+        _start_object_store(daemons, conf)
+        daemons.enter_context(running(["radosgw", "-c", str(conf), "-n", "client.rgw.a", "-f"]))
+        _create_gateway_user(conf)
+        _wait_until(lambda: _listens(gateway_port), "radosgw")
+        _create_bucket(url)
+        yield S3Server(url, BUCKET)
+
+
+@contextmanager
+def running(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[None]:
+    """A process that lives as long as the block, and no longer than we do even when we are killed."""
+    process = subprocess.Popen(
+        [*_dies_with_us(), *command],
+        env=None if environment is None else dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        _stop(process)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on at the moment."""
+    with socket(AF_INET, SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _dies_with_us() -> list[str]:
+    # util-linux, so on every Debian; elsewhere a killed test run may leave its servers behind
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _start_monitor(daemons: ExitStack, conf: Path, fsid: str, port: int) -> None:
+    folder = conf.parent
+    keyring, monmap = str(folder / "keyring"), str(folder / "monmap")
+    _call("ceph-authtool", "--create-keyring", keyring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
+    for name in ("client.admin", "client.rgw.a", "osd.0"):
+        capabilities = ["--cap", "mon", "allow *", "--cap", "osd", "allow *"]
+        _call("ceph-authtool", keyring, "--gen-key", "-n", name, *capabilities)
+    _call("monmaptool", "--create", "--fsid", fsid, "--addv", "a", f"[v2:127.0.0.1:{port}/0]", monmap)
+    (folder / "mon").mkdir()
+    _call("ceph-mon", "-c", str(conf), "-i", "a", "--mkfs", "--monmap", monmap, "--keyring", keyring)
+    daemons.enter_context(running(["ceph-mon", "-c", str(conf), "-i", "a", "-f"]))
+
+
+def _start_object_store(daemons: ExitStack, conf: Path) -> None:
+    osd_id = str(uuid.uuid4())
+    (conf.parent / "osd").mkdir()
+    _call("ceph", "-c", str(conf), "--connect-timeout", "20", "osd", "new", osd_id)
+    _call("ceph-osd", "-c", str(conf), "-i", "0", "--mkfs", "--osd-uuid", osd_id)
+    daemons.enter_context(running(["ceph-osd", "-c", str(conf), "-i", "0", "-f"]))
+
+
+def _create_gateway_user(conf: Path) -> None:
+    keys = ["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]
+    _call("radosgw-admin", "-c", str(conf), "user", "create", "--uid", "test", "--display-name", "test", *keys)
+
+
+def _call(*command: str) -> None:
+    done = subprocess.run(
+        [*_dies_with_us(), *command], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+def _wait_until(ready: Callable[[], bool], name: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not ready():
+        assert time.monotonic() < deadline, f"{name} did not answer within {START_TIMEOUT_S} s"
+        time.sleep(0.05)
+
+
+def _listens(port: int) -> bool:
+    with socket(AF_INET, SOCK_STREAM) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _create_bucket(url: str) -> None:
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    client.create_bucket(Bucket=BUCKET)
+    client.close()

@@ -1,0 +1,404 @@
+"""What only S3 can do or suffer: faults, retries, pages; the contract suite holds what every store does."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import AF_INET, SOCK_STREAM, socket
+
+import pytest
+from botocore.exceptions import ClientError, ParamValidationError
+
+from errors import ArtifactNotFound, StoreUnavailable
+from services.storage.s3 import RETRY_AFTER_S, S3ArtifactStore
+from services.storage.store import ArtifactStore
+from tests.s3_servers import SECRET_KEY, S3Server, free_port, moto_server
+
+CALLS: dict[str, Callable[[ArtifactStore], object]] = {
+    "read": lambda store: store.get("card.json"),
+    "write": lambda store: store.put("card.json", b"{}"),
+    "create": lambda store: store.create("card.json", b"{}"),
+    "look up": lambda store: store.exists("card.json"),
+    "list": lambda store: store.list_keys("models/"),
+    "delete": lambda store: store.delete("card.json"),
+}
+every_call = pytest.mark.parametrize("operation", CALLS)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a scripted server sends; ``length`` may promise more than the body holds."""
+
+    status: int
+    code: str = ""
+    length: int | None = None
+
+    @property
+    def body(self) -> bytes:
+        return f"<Error><Code>{self.code}</Code><Message>scripted</Message></Error>".encode() if self.code else b""
+
+
+@dataclass
+class Script:
+    """Answers to give, in order, and the requests that came."""
+
+    endpoint_url: str
+    answers: deque[Answer] = field(default_factory=deque)
+    requests: list[str] = field(default_factory=list)
+    writer: str = ""
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    """A server that plays back faults no real one produces on demand; it remembers the last writer it saw."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # answers "Expect: 100-continue", for which botocore waits a second
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            play.requests.append(self.command)
+            play.writer = self.headers.get("x-amz-meta-writer", play.writer)
+            answer = play.answers.popleft()
+            self.send_response(answer.status)
+            self.send_header("x-amz-meta-writer", play.writer)
+            self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
+            self.close_connection = answer.length is not None
+
+        do_GET = do_HEAD = do_PUT = do_DELETE = answer  # noqa: N815 - named by http.server
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        play = Script(f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield play
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def open_store() -> Iterator[Callable[..., S3ArtifactStore]]:
+    """Stores as the test wants them, closed when it is over."""
+    opened: list[S3ArtifactStore] = []
+
+    def build(endpoint_url: str, bucket: str = "artifacts", prefix: str = "", max_attempts: int = 1) -> S3ArtifactStore:
+        store = S3ArtifactStore(
+            bucket, endpoint_url, prefix, connect_timeout_s=0.5, read_timeout_s=0.5, max_attempts=max_attempts
+        )
+        opened.append(store)
+        return store
+
+    yield build
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def moto_with_access_control() -> Iterator[S3Server]:
+    environment = {**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "0"}
+    with moto_server(environment, with_bucket=False) as server:
+        yield server
+
+
+def test_more_keys_than_one_page_holds_are_all_listed(
+    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore]
+) -> None:
+    store = open_store(moto_endpoint.endpoint_url, prefix=uuid.uuid4().hex)
+    names = [f"log/{number:04}" for number in range(1005)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: store.put(name, b""), names))
+
+    assert store.list_keys("log/") == names
+
+
+def test_stores_with_different_prefixes_do_not_see_each_other(
+    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore]
+) -> None:
+    folder = uuid.uuid4().hex
+    production = open_store(moto_endpoint.endpoint_url, prefix=f"{folder}/prod")
+    other = open_store(moto_endpoint.endpoint_url, prefix=f"{folder}/prod2/")
+
+    production.put("card.json", b"{}")
+
+    assert production.list_keys("") == ["card.json"]
+    assert other.list_keys("") == []
+    assert open_store(moto_endpoint.endpoint_url).exists(f"{folder}/prod/card.json")
+
+
+def test_objects_that_are_no_artifacts_are_not_listed(
+    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore]
+) -> None:
+    folder = uuid.uuid4().hex
+    store = open_store(moto_endpoint.endpoint_url, prefix=folder)
+    store.put("card.json", b"{}")
+    for name in (f"{folder}/", f"{folder}/models/", f"{folder}/with space"):
+        store._s3().put_object(Bucket=moto_endpoint.bucket, Key=name, Body=b"")
+
+    assert store.list_keys("") == ["card.json"]
+
+
+def test_a_prefix_that_leaves_the_bucket_is_a_mistake_of_ours() -> None:
+    with pytest.raises(ValueError, match="not the beginning"):
+        S3ArtifactStore("artifacts", prefix="../other")
+
+
+@every_call
+def test_a_wrong_secret_is_an_outage_that_waiting_does_not_mend(
+    radosgw: S3Server,
+    open_store: Callable[..., S3ArtifactStore],
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    store = open_store(radosgw.endpoint_url)
+
+    with pytest.raises(
+        StoreUnavailable, match=f"'artifacts' could not {operation} .*(SignatureDoesNotMatch|403)"
+    ) as no:
+        CALLS[operation](store)
+
+    assert no.value.retry_after_s is None
+    assert "not-the-secret" not in f"{no.value.message}{no.value.context}"
+
+
+@every_call
+def test_an_unknown_access_key_is_an_outage(
+    moto_with_access_control: S3Server, open_store: Callable[..., S3ArtifactStore], operation: str
+) -> None:
+    store = open_store(moto_with_access_control.endpoint_url)
+
+    with pytest.raises(StoreUnavailable, match=r"(InvalidAccessKeyId|403)"):
+        CALLS[operation](store)
+
+
+@every_call
+@pytest.mark.parametrize("server", ["moto_endpoint", "radosgw"])
+def test_a_bucket_that_is_not_there_is_an_outage_and_not_an_empty_one(
+    request: pytest.FixtureRequest, open_store: Callable[..., S3ArtifactStore], server: str, operation: str
+) -> None:
+    store = open_store(request.getfixturevalue(server).endpoint_url, bucket="no-such-bucket")
+
+    with pytest.raises(StoreUnavailable, match=r"'no-such-bucket' could not .*(NoSuchBucket|404)"):
+        CALLS[operation](store)
+
+
+@every_call
+def test_without_credentials_the_store_is_unavailable(
+    moto_endpoint: S3Server,
+    open_store: Callable[..., S3ArtifactStore],
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    store = open_store(moto_endpoint.endpoint_url)
+
+    with pytest.raises(StoreUnavailable, match="NoCredentialsError"):
+        CALLS[operation](store)
+
+
+def test_an_unknown_profile_makes_the_store_unavailable(
+    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+
+    with pytest.raises(StoreUnavailable, match="ProfileNotFound"):
+        open_store(moto_endpoint.endpoint_url).get("card.json")
+
+
+@every_call
+def test_a_server_that_is_down_is_worth_asking_again(
+    open_store: Callable[..., S3ArtifactStore], operation: str
+) -> None:
+    store = open_store(f"http://127.0.0.1:{free_port()}")
+
+    with pytest.raises(StoreUnavailable, match="EndpointConnectionError") as failure:
+        CALLS[operation](store)
+
+    assert failure.value.retry_after_s == RETRY_AFTER_S
+
+
+def test_a_server_that_is_down_is_given_up_on_within_seconds() -> None:
+    store = S3ArtifactStore("artifacts", f"http://127.0.0.1:{free_port()}")
+    start = time.monotonic()
+
+    with pytest.raises(StoreUnavailable):
+        store.get("card.json")
+
+    assert time.monotonic() - start < 5
+
+
+def test_a_server_that_never_answers_is_given_up_on(open_store: Callable[..., S3ArtifactStore]) -> None:
+    with socket(AF_INET, SOCK_STREAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        store = open_store(f"http://127.0.0.1:{silent.getsockname()[1]}", max_attempts=2)
+        start = time.monotonic()
+
+        with pytest.raises(StoreUnavailable, match="ReadTimeoutError"):
+            store.get("card.json")
+
+    assert time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(503, "SlowDown"),
+        Answer(500, "InternalError"),
+        Answer(429, "TooManyRequests"),
+        Answer(400, "RequestTimeout"),
+    ],
+    ids=lambda answer: answer.code,
+)
+def test_a_busy_server_is_worth_asking_again(
+    script: Script, open_store: Callable[..., S3ArtifactStore], answer: Answer
+) -> None:
+    script.answers.append(answer)
+
+    with pytest.raises(StoreUnavailable, match=answer.code) as failure:
+        open_store(script.endpoint_url).put("card.json", b"{}")
+
+    assert failure.value.retry_after_s == RETRY_AFTER_S
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(403, "AccessDenied"),
+        Answer(403, "RequestTimeTooSkewed"),
+        Answer(400, "ExpiredToken"),
+        Answer(400, "AuthorizationHeaderMalformed"),
+        Answer(301, "PermanentRedirect"),
+    ],
+    ids=lambda answer: answer.code,
+)
+def test_a_denial_is_not_worth_asking_again(
+    script: Script, open_store: Callable[..., S3ArtifactStore], answer: Answer
+) -> None:
+    script.answers.extend([answer, Answer(404)])  # after a redirect botocore asks where the bucket is
+
+    with pytest.raises(StoreUnavailable, match=f"could not write 'card.json': {answer.code}") as failure:
+        open_store(script.endpoint_url).put("card.json", b"{}")
+
+    assert failure.value.retry_after_s is None
+
+
+def test_a_fault_that_passes_is_not_seen(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
+    script.answers.extend([Answer(503, "SlowDown"), Answer(200)])
+
+    open_store(script.endpoint_url, max_attempts=2).put("card.json", b"{}")
+
+    assert script.requests == ["PUT", "PUT"]
+
+
+def test_an_answer_that_breaks_off_is_an_outage(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
+    script.answers.append(Answer(200, "half", length=1000))
+
+    with pytest.raises(StoreUnavailable, match="could not read"):
+        open_store(script.endpoint_url).get("card.json")
+
+
+def test_a_missing_key_is_not_an_outage(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
+    script.answers.append(Answer(404, "NoSuchKey"))
+
+    with pytest.raises(ArtifactNotFound):
+        open_store(script.endpoint_url).get("card.json")
+
+
+def test_a_create_that_was_stored_but_not_answered_is_still_ours(
+    script: Script, open_store: Callable[..., S3ArtifactStore]
+) -> None:
+    script.answers.extend([Answer(500, "InternalError"), Answer(412, "PreconditionFailed"), Answer(200)])
+
+    created = open_store(script.endpoint_url, max_attempts=2).create("claim", b"mine")
+
+    assert created
+    assert script.requests == ["PUT", "PUT", "HEAD"]
+
+
+def test_colliding_creates_are_tried_again(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
+    conflict = Answer(409, "ConditionalRequestConflict")
+    script.answers.extend([conflict, Answer(404), Answer(200), Answer(200)])
+
+    created = open_store(script.endpoint_url).create("claim", b"mine")
+
+    assert created
+    assert script.requests == ["PUT", "HEAD", "HEAD", "PUT"]
+
+
+def test_creates_that_keep_colliding_give_up(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
+    conflict = Answer(409, "ConditionalRequestConflict")
+    script.answers.extend([conflict, Answer(404), Answer(200)] * 3)
+
+    with pytest.raises(StoreUnavailable, match="conflicting writers") as failure:
+        open_store(script.endpoint_url).create("claim", b"mine")
+
+    assert failure.value.retry_after_s == RETRY_AFTER_S
+
+
+def test_a_bucket_name_that_cannot_be_is_a_mistake_of_ours(open_store: Callable[..., S3ArtifactStore]) -> None:
+    with pytest.raises(ParamValidationError):
+        open_store("http://127.0.0.1:1", bucket="no spaces allowed").get("card.json")
+
+
+def test_a_request_the_server_does_not_understand_is_a_mistake_of_ours(
+    script: Script, open_store: Callable[..., S3ArtifactStore]
+) -> None:
+    script.answers.append(Answer(400, "InvalidArgument"))
+
+    with pytest.raises(ClientError, match="InvalidArgument"):
+        open_store(script.endpoint_url).put("card.json", b"{}")
+
+
+def test_threads_that_come_first_together_share_one_client(open_store: Callable[..., S3ArtifactStore]) -> None:
+    store = open_store("http://127.0.0.1:1")
+    start = threading.Barrier(8)
+
+    def client(_: int) -> int:
+        start.wait()
+        return id(store._s3())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(client, range(8)))) == 1
+
+
+def test_a_closed_store_opens_again(moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore]) -> None:
+    store = open_store(moto_endpoint.endpoint_url, prefix=uuid.uuid4().hex)
+    store.put("card.json", b"{}")
+
+    store.close()
+    store.close()
+
+    assert store.get("card.json") == b"{}"
+
+
+def test_building_a_store_does_not_import_boto3() -> None:
+    code = (
+        "import sys; from services.storage.s3 import S3ArtifactStore; S3ArtifactStore('artifacts');"
+        "sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_secret_never_shows(open_store: Callable[..., S3ArtifactStore]) -> None:
+    store = open_store(f"http://127.0.0.1:{free_port()}")
+
+    with pytest.raises(StoreUnavailable) as failure:
+        store.get("card.json")
+
+    assert SECRET_KEY not in f"{failure.value!r}{failure.value.context}{failure.value.__cause__!r}{store!r}"

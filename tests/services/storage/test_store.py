@@ -1,0 +1,272 @@
+"""What only a folder can do or suffer; the contract suite holds what every store does."""
+
+import errno
+import os
+import resource
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from errors import StoreUnavailable
+from services.storage.store import ArtifactStore, LocalArtifactStore, is_key
+from tests.fakes import InMemoryArtifactStore
+
+NOBODY = 65534
+N_RACERS = 8
+N_RACES = 40
+
+segments = st.from_regex(r"[A-Za-z0-9_^][A-Za-z0-9._=^-]{0,11}", fullmatch=True)
+keys = st.lists(segments, min_size=1, max_size=4).map("/".join)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "artifacts"
+
+
+@pytest.fixture
+def store(root: Path) -> LocalArtifactStore:
+    return LocalArtifactStore(root)
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Root passes every permission check, so a test of them must not be root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if user == 0:
+            os.seteuid(0)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The system itself refuses to let a file grow beyond ``size`` bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def files_below(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+@settings(max_examples=40, deadline=None)
+@given(artifacts=st.dictionaries(keys, st.binary(max_size=64), max_size=6), prefix=keys)
+def test_a_store_is_a_dictionary_of_bytes(artifacts: dict[str, bytes], prefix: str) -> None:
+    assume(not any(other.startswith(f"{key}/") for key in artifacts for other in artifacts))
+    with tempfile.TemporaryDirectory() as folder:
+        stores: list[ArtifactStore] = [LocalArtifactStore(Path(folder)), InMemoryArtifactStore()]
+        for store in stores:
+            for key, data in artifacts.items():
+                store.put(key, data)
+
+            assert {key: store.get(key) for key in store.list_keys("")} == artifacts
+            assert store.list_keys("") == sorted(artifacts)
+            assert store.list_keys(prefix) == sorted(key for key in artifacts if key.startswith(prefix))
+
+
+@given(parts=st.lists(st.sampled_from(["a", "a.b", "a..", "..", ".", "", ".a", "-", "\x00", "a\\.."]), max_size=4))
+def test_a_key_never_leaves_the_root(parts: list[str]) -> None:
+    text = "/".join(parts)
+
+    stays_below = os.path.normpath(f"/root/{text}") == f"/root/{text}"
+
+    assert stays_below or not is_key(text)
+
+
+def test_an_artifact_is_a_plain_file_at_its_key(store: LocalArtifactStore, root: Path) -> None:
+    store.put("models/a/card.json", b"{}")
+
+    assert (root / "models" / "a" / "card.json").read_bytes() == b"{}"
+    assert files_below(root) == ["models/a/card.json"]
+
+
+def test_an_artifact_is_readable_by_whom_the_umask_allows(store: LocalArtifactStore, root: Path) -> None:
+    former = os.umask(0o022)
+    try:
+        store.put("put", b"")
+        store.create("created", b"")
+    finally:
+        os.umask(former)
+
+    assert {(root / name).stat().st_mode & 0o777 for name in ("put", "created")} == {0o644}
+
+
+def test_a_lost_create_leaves_no_file_behind(store: LocalArtifactStore, root: Path) -> None:
+    store.create("claim", b"mine")
+
+    store.create("claim", b"yours")
+
+    assert files_below(root) == ["claim"]
+
+
+def test_files_that_are_no_artifacts_are_not_listed(store: LocalArtifactStore, root: Path) -> None:
+    store.put("models/a/card.json", b"{}")
+    (root / "models" / "a" / ".0123.tmp").write_bytes(b"left by a crash")
+    (root / "models" / "with space").write_bytes(b"not ours")
+
+    assert store.list_keys("") == ["models/a/card.json"]
+
+
+@pytest.mark.parametrize("method", ["put", "create"])
+@pytest.mark.parametrize(("stored", "key"), [("a/b", "a"), ("a", "a/b"), ("a", "a/b/c")])
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_a_key_is_never_also_the_folder_of_others(root: Path, kind: str, method: str, stored: str, key: str) -> None:
+    store = LocalArtifactStore(root) if kind == "local" else InMemoryArtifactStore()
+    store.put(stored, b"data")
+
+    with pytest.raises(ValueError, match="both an artifact and the folder of others"):
+        getattr(store, method)(key, b"data")
+
+
+@pytest.mark.parametrize("key", ["link", "folder/card.json"])
+def test_symbolic_links_are_refused_wherever_they_lead(tmp_path: Path, key: str) -> None:
+    root, outside = tmp_path / "artifacts", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (outside / "card.json").write_bytes(b"secret")
+    (root / "link").symlink_to(outside / "card.json")
+    (root / "folder").symlink_to(outside)
+    store = LocalArtifactStore(root)
+
+    for attempt in (
+        lambda: store.get(key),
+        lambda: store.put(key, b""),
+        lambda: store.create(key, b""),
+        lambda: store.exists(key),
+        lambda: store.delete(key),
+    ):
+        with pytest.raises(StoreUnavailable, match="symbolic link"):
+            attempt()
+    assert store.list_keys("") == []
+    assert (outside / "card.json").read_bytes() == b"secret"
+
+
+def test_the_root_itself_may_be_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "artifacts").symlink_to(tmp_path / "elsewhere")
+    store = LocalArtifactStore(tmp_path / "artifacts")
+
+    store.put("models/a/card.json", b"{}")
+
+    assert store.list_keys("models/") == ["models/a/card.json"]
+
+
+def test_a_relative_root_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = LocalArtifactStore(Path())
+
+    store.put("models/a/card.json", b"{}")
+
+    assert store.list_keys("models/") == ["models/a/card.json"]
+
+
+def test_a_root_that_is_a_file_makes_the_store_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "artifacts").write_bytes(b"")
+    store = LocalArtifactStore(tmp_path / "artifacts")
+
+    for attempt in (
+        lambda: store.get("key"),
+        lambda: store.put("key", b""),
+        lambda: store.create("key", b""),
+        lambda: store.exists("key"),
+        lambda: store.list_keys(""),
+        lambda: store.delete("key"),
+    ):
+        with pytest.raises(StoreUnavailable, match="not a folder"):
+            attempt()
+
+
+def test_a_folder_we_may_not_write_to_can_still_be_read() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = LocalArtifactStore(Path(folder))
+        store.put("card.json", b"{}")
+        Path(folder).chmod(0o555)
+
+        with without_privileges():
+            assert store.get("card.json") == b"{}"
+            for attempt in (
+                lambda: store.put("card.json", b""),
+                lambda: store.create("other.json", b""),
+                lambda: store.delete("card.json"),
+            ):
+                with pytest.raises(StoreUnavailable, match="Permission denied"):
+                    attempt()
+
+
+def test_a_folder_we_may_not_read_is_unavailable_rather_than_empty() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = LocalArtifactStore(Path(folder))
+        store.put("models/card.json", b"{}")
+        (Path(folder) / "models").chmod(0o000)
+        Path(folder).chmod(0o755)
+
+        with without_privileges():
+            for attempt in (
+                lambda: store.get("models/card.json"),
+                lambda: store.exists("models/card.json"),
+                lambda: store.list_keys(""),
+            ):
+                with pytest.raises(StoreUnavailable, match="Permission denied"):
+                    attempt()
+        (Path(folder) / "models").chmod(0o755)
+
+
+@pytest.mark.parametrize("method", ["put", "create"])
+def test_a_write_that_fails_midway_leaves_everything_as_it_was(
+    store: LocalArtifactStore, root: Path, method: str
+) -> None:
+    store.put("card.json", b"old")
+
+    with largest_file(1000), pytest.raises(StoreUnavailable, match="File too large"):
+        getattr(store, method)("card.json", bytes(5000))
+
+    assert store.get("card.json") == b"old"
+    assert files_below(root) == ["card.json"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_a_failing_disk_is_named_without_telling_where_it_is(
+    store: LocalArtifactStore, root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number), str(root))
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+    with pytest.raises(StoreUnavailable) as failure:
+        store.put("models/a/card.json", b"{}")
+
+    assert failure.value.message == f"the artifact folder could not write 'models/a/card.json': {os.strerror(number)}"
+    assert str(root) not in str(failure.value.context)
+    assert store.list_keys("") == []
+
+
+def test_racing_creates_have_one_winner_however_often_they_race(store: LocalArtifactStore) -> None:
+    start = threading.Barrier(N_RACERS)
+
+    def wins(racer: int) -> list[bool]:
+        won = []
+        for race in range(N_RACES):
+            start.wait()
+            won.append(store.create(f"claims/{race}", str(racer).encode()))
+        return won
+
+    with ThreadPoolExecutor(N_RACERS) as pool:
+        by_racer = list(pool.map(wins, range(N_RACERS)))
+
+    assert [sum(race) for race in zip(*by_racer, strict=True)] == [1] * N_RACES
