@@ -2,9 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
+from schemas.train import TrainRequest
+from services.training import TrainedModel, train_model
+from tests.fakes import FakePriceSource, walk_history
 from tests.s3_servers import (
     ACCESS_KEY,
     RADOSGW_PACKAGES,
@@ -47,3 +51,10 @@ def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with radosgw_server(tmp_path_factory.mktemp("radosgw")) as server:
         yield server
 
+
+@pytest.fixture(scope="session")
+def trained() -> TrainedModel:
+    """A real model of a random walk, trained in a second or two."""
+    request = TrainRequest(ticker="WALK", epochs=2, sequence_length=20)
+    now = datetime(2024, 7, 19, 22, tzinfo=UTC)
+    return train_model(request, FakePriceSource(walk_history()), "walk-20240719-1a2b3c4d", now, lambda _: None)

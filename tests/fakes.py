@@ -1,9 +1,16 @@
 """Stand-ins for what is slow or far away; the contract suites hold them to what the real ones do."""
 
 import threading
+from datetime import date, datetime
 from pathlib import PurePosixPath
+from statistics import NormalDist
 
-from errors import ArtifactNotFound
+import numpy as np
+
+from errors import ArtifactNotFound, StoreUnavailable, TickerNotFound
+from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
+from services.prices.calendars import next_sessions
+from services.prices.series import PriceHistory, Sessions, clean
 from services.storage.store import check_key, check_prefix
 
 
@@ -52,3 +59,57 @@ class InMemoryArtifactStore:
         if folders & self._artifacts.keys() or any(other.startswith(f"{key}/") for other in self._artifacts):
             raise ValueError(f"{key!r} would be both an artifact and the folder of others")
 
+
+class FakePriceSource:
+    """Histories from a dictionary; anything else is unknown."""
+
+    def __init__(self, *histories: PriceHistory) -> None:
+        self._histories = {history.series.ticker: history for history in histories}
+
+    def history(self, ticker: str, now: datetime) -> PriceHistory:
+        if ticker not in self._histories:
+            raise TickerNotFound(f"fake does not know {ticker!r}")
+        return self._histories[ticker]
+
+
+class FailingStore(InMemoryArtifactStore):
+    """A store that denies every write, as S3 without permission does."""
+
+    def put(self, key: str, data: bytes) -> None:
+        raise StoreUnavailable("put of an artifact in bucket 'models' was denied (AccessDenied)")
+
+
+class FixedForecaster:
+    """Quantiles of a log-normal return with a volatility of 1 % a session, whatever the bars."""
+
+    def __init__(self, horizon: int = 3, lookback: int = 2) -> None:
+        self.horizon = horizon
+        self.lookback = lookback
+
+    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+        normal = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_GRID])
+        spread = 0.01 * np.sqrt(np.arange(1, self.horizon + 1))
+        returns = spread[:, None] * normal  # (horizon, n_levels)
+        return QuantileForecast(np.array(QUANTILE_GRID), bars[origins, CLOSE, None, None] * np.exp(returns))
+
+
+def random_walk(n_sessions: int, seed: int = 0, daily_volatility: float = 0.01, start: float = 100.0) -> Bars:
+    """Bars of a random walk with plausible ranges and volumes, shape (n_sessions, 5)."""
+    rng = np.random.default_rng(seed)
+    close = start * np.exp(np.cumsum(rng.normal(0, daily_volatility, n_sessions)))
+    opened = np.concatenate([[start], close[:-1]]) * np.exp(rng.normal(0, daily_volatility / 4, n_sessions))
+    stretch = np.exp(np.abs(rng.normal(0, daily_volatility / 2, (2, n_sessions))))
+    high = np.maximum(opened, close) * stretch[0]
+    low = np.minimum(opened, close) / stretch[1]
+    return np.column_stack([opened, high, low, close, rng.uniform(1e5, 1e6, n_sessions)])
+
+
+def new_york_sessions(n_sessions: int, first: date = date(2010, 1, 4)) -> Sessions:
+    """The true sessions of New York from ``first`` on."""
+    return np.array([first, *next_sessions("AAPL", first, n_sessions - 1)], dtype="datetime64[D]")
+
+
+def walk_history(ticker: str = "WALK", n_sessions: int = 500, seed: int = 0) -> PriceHistory:
+    """A random walk on New York's sessions, as a source would answer it."""
+    series, dropped = clean(ticker, new_york_sessions(n_sessions), random_walk(n_sessions, seed), "USD")
+    return PriceHistory(series, source="fake", dropped=dropped)

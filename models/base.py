@@ -1,0 +1,100 @@
+"""What every model is: something that turns past bars into quantiles of future closes."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bars = NDArray[np.float64]
+"""Open, high, low, close and volume per session, oldest first, shape (n_sessions, 5).
+
+Closes are always known; the other columns may be NaN where a caller knows
+closes only.
+"""
+
+Origins = NDArray[np.intp]
+"""Row numbers in ``Bars`` of the last session known, shape (n_origins,)."""
+
+OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
+N_COLUMNS = 5
+
+_TAIL = (0.001, 0.0025, 0.005)
+QUANTILE_GRID: tuple[float, ...] = (
+    *_TAIL,
+    *(round(0.01 * k, 2) for k in range(1, 100)),
+    *(1 - level for level in reversed(_TAIL)),
+)
+"""The levels at which a model states its distribution; others are interpolated."""
+
+
+@dataclass(frozen=True, eq=False)
+class QuantileForecast:
+    """Quantiles of the close at steps 1…horizon after each origin.
+
+    Attributes:
+        quantile_levels: ascending, each in (0, 1), shape (n_levels,).
+        prices: shape (n_origins, horizon, n_levels), quote currency,
+            non-decreasing along the last axis.
+    """
+
+    quantile_levels: NDArray[np.float64]
+    prices: NDArray[np.float64]
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps forecast."""
+        return int(self.prices.shape[1])
+
+    def at(self, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Quantiles at other levels, linear between those held and constant beyond them.
+
+        Args:
+            levels: shape (n,) for the same levels at every step, or (horizon, n).
+
+        Returns:
+            Prices, shape (n_origins, horizon, n).
+        """
+        wanted = np.broadcast_to(levels, (self.horizon, np.shape(levels)[-1]))
+        wanted = np.clip(wanted, self.quantile_levels[0], self.quantile_levels[-1])
+        upper = np.clip(np.searchsorted(self.quantile_levels, wanted), 1, self.quantile_levels.size - 1)
+        lower = upper - 1
+        gap = self.quantile_levels[upper] - self.quantile_levels[lower]
+        weight = (wanted - self.quantile_levels[lower]) / gap  # (horizon, n)
+        step = np.arange(self.horizon)[:, None]
+        below, above = self.prices[:, step, lower], self.prices[:, step, upper]  # (n_origins, horizon, n)
+        # not (1 - w)·below + w·above: rounding there can make equal neighbours cross
+        between: NDArray[np.float64] = below + weight * (above - below)
+        return between
+
+    @property
+    def median(self) -> NDArray[np.float64]:
+        """The point forecast, shape (n_origins, horizon)."""
+        return self.at(np.array([0.5]))[..., 0]
+
+
+class Forecaster(Protocol):
+    """A fitted model.
+
+    Nothing after an origin may influence what is forecast from it, and bars
+    multiplied by k must give prices multiplied by k.
+    """
+
+    @property
+    def lookback(self) -> int:
+        """Sessions needed up to and including an origin."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Steps forecast from each origin."""
+        ...
+
+    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+        """The distribution of the close at every step after every origin.
+
+        Args:
+            bars: shape (n_sessions, 5).
+            origins: each in [lookback - 1, n_sessions - 1], shape (n_origins,).
+        """
+        ...

@@ -1,0 +1,40 @@
+"""Forecast scores as documents: always the model's beside persistence's."""
+
+from pydantic import Field
+
+from schemas.common import Document
+
+
+class PointAccuracy(Document):
+    """Errors of one-step point forecasts in price units; ``mape`` is a fraction."""
+
+    mae: float
+    mape: float
+    rmse: float
+    r2: float | None = Field(description="Null where the actual prices never move.")
+
+
+class Skill(Document):
+    """Share of persistence's error that is saved, per measure; negative is worse than doing nothing."""
+
+    mae: float
+    mape: float
+    rmse: float
+
+
+class AccuracyReport(Document):
+    """One-step accuracy on one block, with persistence from the same origins."""
+
+    n_origins: int
+    model: PointAccuracy
+    persistence: PointAccuracy
+    skill: Skill | None = Field(description="Null where persistence makes no error.")
+
+
+class Coverage(Document):
+    """The share of actuals inside an interval, promised and reached on the test part."""
+
+    step: int
+    level: float
+    reached: float
+    n_origins: int

@@ -1,0 +1,85 @@
+"""The model card: what a stored model is, what it was fitted on and what it is worth."""
+
+from datetime import date, datetime
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from schemas.accuracy import AccuracyReport, Coverage
+from schemas.common import Document, ModelId, Ticker
+from schemas.train import ModelName, TargetColumn
+
+FORMAT_VERSION = 1
+
+
+class Block(Document):
+    """A block of origins: the last sessions known to its windows."""
+
+    first_origin: date
+    last_origin: date
+    n_origins: int
+
+
+class SplitReport(Document):
+    """The consecutive blocks the history was cut into."""
+
+    fit: Block
+    early_stopping: Block
+    calibration: Block
+    test: Block
+
+
+class DataReport(Document):
+    """The prices a model was made from."""
+
+    source: str
+    first_session: date
+    last_session: date
+    n_sessions: int
+    stale: bool
+    dropped: dict[str, int]
+    sha256: str = Field(description="Of sessions and bars as little-endian 64-bit values.")
+
+
+class TrainingReport(Document):
+    """How the fit went."""
+
+    seed: int
+    epochs_run: int
+    best_epoch: int
+    stopped_by: Literal["early_stopping", "max_epochs", "max_seconds"]
+    seconds: float
+    validation_losses: tuple[float, ...]
+
+
+class FileReport(Document):
+    """A stored file of the model."""
+
+    sha256: str
+    n_bytes: int
+
+
+class ModelCard(Document):
+    """Everything about a stored model but its weights; written last, so a model without a card does not exist."""
+
+    format_version: int
+    model_id: ModelId
+    model: ModelName
+    created_at: datetime
+    ticker: Ticker
+    currency: str | None
+    target_column: TargetColumn
+    lookback: int
+    horizon: int
+    quantile_levels: tuple[float, ...]
+    hyperparameters: dict[str, JsonValue]
+    request: dict[str, JsonValue]
+    data: DataReport
+    split: SplitReport
+    training: TrainingReport
+    train: AccuracyReport
+    test: AccuracyReport
+    coverage: tuple[Coverage, ...]
+    n_calibration: tuple[int, ...] = Field(description="Conformity scores per step.")
+    files: dict[str, FileReport]
+    libraries: dict[str, str]

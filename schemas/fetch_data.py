@@ -1,0 +1,51 @@
+"""Daily prices on the wire, in the first ancestor's field names."""
+
+from datetime import date
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from schemas.common import Document, Price, Ticker
+
+
+class FetchDataRequest(Document):
+    """Either a range of dates or the last ``days`` sessions."""
+
+    ticker: Ticker
+    start_date: date | None = None
+    end_date: Annotated[date | None, Field(description="Included.")] = None
+    days: Annotated[int | None, Field(ge=1, le=20_000, description="Number of most recent sessions.")] = None
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> "FetchDataRequest":
+        by_range = self.start_date is not None and self.end_date is not None
+        if self.days is None and not by_range:
+            raise ValueError("give start_date and end_date, or days")
+        if self.days is not None and (self.start_date or self.end_date):
+            raise ValueError("give either start_date and end_date, or days, not both")
+        if self.start_date and self.end_date and self.start_date > self.end_date:
+            raise ValueError(f"start_date {self.start_date} must not be after end_date {self.end_date}")
+        return self
+
+
+class Bar(Document):
+    """One session; prices are adjusted for splits and dividends."""
+
+    Date: date
+    Open: Price
+    High: Price
+    Low: Price
+    Close: Price
+    Volume: float
+
+
+class FetchDataResponse(Document):
+    """A ticker's daily prices, oldest first."""
+
+    ticker: Ticker
+    data: tuple[Bar, ...]
+    currency: str | None
+    source: str
+    as_of: date
+    stale: bool
+    dropped: dict[str, int]

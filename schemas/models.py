@@ -1,0 +1,35 @@
+"""Stored models, as a page of summaries."""
+
+from datetime import date, datetime
+
+from pydantic import Field
+
+from schemas.accuracy import AccuracyReport
+from schemas.common import Document, ModelId, Ticker
+
+
+class ModelSummary(Document):
+    """A stored model in a line."""
+
+    id: ModelId
+    model: str
+    ticker: Ticker
+    created_at: datetime
+    first_session: date
+    last_session: date
+    test: AccuracyReport
+
+
+class UnreadableModel(Document):
+    """A stored model whose card cannot be read, and the code of the error."""
+
+    id: ModelId
+    code: str
+
+
+class ModelPage(Document):
+    """Some models, ordered by id, and where the next page starts."""
+
+    models: tuple[ModelSummary, ...]
+    unreadable: tuple[UnreadableModel, ...]
+    next_after: ModelId | None = Field(description="Pass as ``after`` for the next page; null on the last.")

@@ -1,0 +1,75 @@
+"""The training request and its answer, as the first ancestor's clients know them."""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from schemas.accuracy import Coverage, PointAccuracy, Skill
+from schemas.common import Document, ModelId, Ticker
+
+ModelName = Literal["return_lstm"]
+TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]
+
+
+class TrainRequest(Document):
+    """What to fit, on which prices, for how long."""
+
+    ticker: Ticker
+    model: ModelName = "return_lstm"
+    start_date: Annotated[
+        date | None, Field(description="First session; by default the last 2000 sessions are used.")
+    ] = None
+    end_date: Annotated[date | None, Field(description="Last session, included; by default the newest.")] = None
+    train_size: Annotated[float, Field(gt=0, lt=1, description="Share of the windows before the test part.")] = 0.8
+    sequence_length: Annotated[int, Field(ge=10, le=250, description="Lookback, in sessions.")] = 60
+    target_column: Annotated[TargetColumn, Field(description="The price forecast; Close is adjusted.")] = "Close"
+    epochs: Annotated[int, Field(ge=1, le=1000, description="At most this many passes over the fit part.")] = 50
+    patience: Annotated[int, Field(ge=1, le=100, description="Epochs without improvement before stopping.")] = 5
+    max_seconds: Annotated[float, Field(gt=0, le=840, description="Wall-clock budget of the fit, in seconds.")] = 60
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Same seed, same data, same weights.")] = 0
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> "TrainRequest":
+        if self.start_date and self.end_date and self.start_date >= self.end_date:
+            raise ValueError(f"start_date {self.start_date} must be before end_date {self.end_date}")
+        return self
+
+
+class TrainTestAccuracy(Document):
+    """One-step errors on both parts."""
+
+    train: PointAccuracy
+    test: PointAccuracy
+
+
+class Paths(Document):
+    """Keys in the artifact store."""
+
+    model_s3_path: str
+    scaler_s3_path: None = Field(default=None, description="Always null: scaling lives inside the model.")
+    metadata_s3_path: str
+
+
+class TrainResult(Document):
+    """A stored model and what it is worth."""
+
+    id: ModelId
+    metrics: TrainTestAccuracy
+    paths: Paths
+    persistence: TrainTestAccuracy = Field(description="The same figures of tomorrow = today, from the same origins.")
+    skill: Skill | None = Field(description="On the test part; negative is worse than doing nothing.")
+    coverage: tuple[Coverage, ...] = Field(description="On the test part.")
+    ticker: Ticker
+    source: str
+    as_of: date
+    stale: bool
+    dropped: dict[str, int]
+    seconds: float
+
+
+class TrainResponse(Document):
+    """The answer to a training request."""
+
+    message: str
+    result: TrainResult

@@ -1,0 +1,40 @@
+"""Daily prices as a caller asks for them."""
+
+from datetime import datetime
+
+from errors import InsufficientHistory
+from schemas.fetch_data import Bar, FetchDataRequest, FetchDataResponse
+from services.prices.series import COLUMNS, PriceSeries, PriceSource, to_date
+
+
+def fetch_data(request: FetchDataRequest, prices: PriceSource, now: datetime) -> FetchDataResponse:
+    """The sessions asked for, with where they came from.
+
+    Raises:
+        InsufficientHistory: no session lies in the range.
+        TickerNotFound, UpstreamUnavailable: from the source.
+    """
+    history = prices.history(request.ticker, now)
+    if request.days is not None:
+        history = history.tail(request.days)
+    else:
+        history = history.between(request.start_date, request.end_date)
+    series = history.series
+    if not len(series):
+        raise InsufficientHistory(request.ticker, needed=1, found=0)
+    return FetchDataResponse(
+        ticker=request.ticker,
+        data=_bars(series),
+        currency=series.currency,
+        source=history.source,
+        as_of=history.as_of,
+        stale=history.stale,
+        dropped=dict(history.dropped),
+    )
+
+
+def _bars(series: PriceSeries) -> tuple[Bar, ...]:
+    return tuple(
+        Bar(Date=to_date(session), **dict(zip(COLUMNS, row, strict=True)))
+        for session, row in zip(series.sessions, series.bars.tolist(), strict=True)
+    )

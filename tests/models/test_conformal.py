@@ -1,0 +1,127 @@
+"""Calibration: the rank that makes coverage hold, and forecasts moved by it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from errors import CalibrationTooSmall
+from models.base import CLOSE, QuantileForecast
+from models.baselines import Persistence
+from models.conformal import CalibratedForecaster, Calibration, conformal_margin
+from models.windows import future_closes
+from tests.fakes import FixedForecaster, random_walk
+
+LEVELS = np.array([0.1, 0.5, 0.9])
+
+
+@pytest.mark.parametrize(("n_scores", "level"), [(18, 0.95), (1, 0.8), (0, 0.5)])
+def test_too_few_scores_have_no_finite_margin(n_scores: int, level: float) -> None:
+    with pytest.raises(CalibrationTooSmall):
+        conformal_margin(np.arange(n_scores, dtype=float), level)
+
+
+def test_nineteen_scores_support_95_percent_with_the_largest_of_them() -> None:
+    margin = conformal_margin(np.arange(1.0, 20.0), 0.95)
+
+    assert margin == 19.0
+
+
+@given(n_scores=st.integers(1, 60), level=st.floats(0.01, 0.99))
+def test_a_new_exchangeable_score_is_covered_at_least_as_often_as_promised(n_scores: int, level: float) -> None:
+    # the new score is equally likely to take any of the n + 1 places among the others
+    scores = np.arange(1.0, n_scores + 1)
+    if n_scores < level / (1 - level):
+        return
+
+    margin = conformal_margin(scores, level)
+
+    places_covered = margin  # a score in place p is at most the margin when p <= margin
+    assert places_covered / (n_scores + 1) >= level - 1e-9
+    assert (places_covered - 1) / (n_scores + 1) < level
+
+
+@pytest.mark.parametrize(("actual", "score"), [(20.0, 0.0), (40.0, 1.0), (80.0, 2.0), (10.0, 0.5), (5.0, 1.0)])
+def test_a_score_is_the_log_error_in_units_of_the_spread_on_its_side(actual: float, score: float) -> None:
+    forecast = QuantileForecast(LEVELS, np.array([[[5.0, 20.0, 40.0]]]))  # two doublings below, one above
+
+    calibration = Calibration.measure(forecast, np.array([[actual]]))
+
+    np.testing.assert_allclose(calibration.scores[0], [score], atol=1e-12)
+
+
+def test_an_unknown_actual_has_no_score() -> None:
+    forecast = QuantileForecast(LEVELS, np.array([[[10.0, 20.0, 40.0]], [[10.0, 20.0, 40.0]]]))
+
+    calibration = Calibration.measure(forecast, np.array([[np.nan], [40.0]]))
+
+    np.testing.assert_allclose(calibration.scores[0], [1.0])
+
+
+def test_a_forecast_without_spread_gets_the_interval_of_its_past_errors() -> None:
+    bars = random_walk(300)
+    past, origin = np.arange(10, 290), np.array([295])
+    persistence = Persistence(horizon=1)
+    actuals = future_closes(bars, past, 1)
+
+    calibration = Calibration.measure(persistence.predict_quantiles(bars, past), actuals)
+    interval = calibration.intervals(persistence.predict_quantiles(bars, origin), (0.8,))
+
+    errors = np.sort(np.abs(np.log(actuals[:, 0] / bars[past, CLOSE])))
+    expected = bars[origin, CLOSE] * np.exp(conformal_margin(errors, 0.8))
+    np.testing.assert_allclose(interval.upper[:, 0, 0], expected)
+
+
+@given(scale=st.floats(0.3, 3.0))
+def test_a_forecaster_that_misjudges_volatility_is_brought_to_its_promised_coverage(scale: float) -> None:
+    bars = random_walk(3000, seed=3, daily_volatility=0.01 * scale)
+    inner = FixedForecaster()
+    calibration_origins, test_origins = np.arange(2, 1500), np.arange(1510, 2990)
+    calibration = Calibration.measure(
+        inner.predict_quantiles(bars, calibration_origins), future_closes(bars, calibration_origins, inner.horizon)
+    )
+
+    intervals = CalibratedForecaster(inner, calibration).predict_intervals(bars, test_origins, (0.8,))
+
+    actuals = future_closes(bars, test_origins, inner.horizon)[:, 0]
+    covered = np.mean((actuals >= intervals.lower[:, 0, 0]) & (actuals <= intervals.upper[:, 0, 0]))
+    assert covered == pytest.approx(0.8, abs=0.05)
+
+
+def test_the_interval_encloses_the_median_which_is_the_forecasters_own() -> None:
+    bars = random_walk(400)
+    inner = FixedForecaster()
+    origins = np.arange(2, 300)
+    calibration = Calibration.measure(inner.predict_quantiles(bars, origins), future_closes(bars, origins, 3))
+
+    found = CalibratedForecaster(inner, calibration).predict_intervals(bars, np.array([350]), (0.5,))
+
+    np.testing.assert_allclose(found.median, bars[350, CLOSE] * np.ones((1, 3)))
+    assert ((found.lower[..., 0] <= found.median) & (found.median <= found.upper[..., 0])).all()
+
+
+def test_a_wider_level_gives_an_interval_that_contains_the_narrower() -> None:
+    bars = random_walk(400)
+    inner = FixedForecaster()
+    origins = np.arange(2, 300)
+    calibration = Calibration.measure(inner.predict_quantiles(bars, origins), future_closes(bars, origins, 3))
+
+    found = CalibratedForecaster(inner, calibration).predict_intervals(bars, np.array([350]), (0.5, 0.8, 0.95))
+
+    assert (np.diff(found.lower, axis=-1) <= 0).all()
+    assert (np.diff(found.upper, axis=-1) >= 0).all()
+
+
+def test_calibrated_quantiles_are_ordered_and_bound_the_calibrated_intervals() -> None:
+    bars = random_walk(400)
+    inner = FixedForecaster()
+    origins, now = np.arange(2, 300), np.array([350])
+    calibration = Calibration.measure(inner.predict_quantiles(bars, origins), future_closes(bars, origins, 3))
+    calibrated = CalibratedForecaster(inner, calibration)
+
+    quantiles = calibrated.predict_quantiles(bars, now)
+
+    interval = calibrated.predict_intervals(bars, now, (0.8,))
+    assert (np.diff(quantiles.prices, axis=-1) >= 0).all()
+    np.testing.assert_allclose(quantiles.at(np.array([0.1]))[..., 0], interval.lower[..., 0])
+    np.testing.assert_allclose(quantiles.at(np.array([0.9]))[..., 0], interval.upper[..., 0])

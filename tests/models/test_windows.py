@@ -1,0 +1,62 @@
+"""Windows and targets, against a naive loop."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.base import CLOSE
+from models.windows import future_closes, lookback_windows, target_stop
+from tests.fakes import random_walk
+
+
+@given(
+    n_sessions=st.integers(12, 40),
+    lookback=st.integers(1, 10),
+    data=st.data(),
+)
+def test_windows_equal_those_of_a_naive_loop(n_sessions: int, lookback: int, data: st.DataObject) -> None:
+    bars = random_walk(n_sessions)
+    origins = np.array(data.draw(st.lists(st.integers(lookback - 1, n_sessions - 1), min_size=1)))
+
+    windows = lookback_windows(bars, origins, lookback)
+
+    naive = np.stack([bars[origin - lookback + 1 : origin + 1] for origin in origins])
+    np.testing.assert_array_equal(windows, naive)
+
+
+@given(n_sessions=st.integers(5, 40), horizon=st.integers(1, 10), stop=st.integers(1, 50), data=st.data())
+def test_targets_equal_those_of_a_naive_loop(n_sessions: int, horizon: int, stop: int, data: st.DataObject) -> None:
+    bars = random_walk(n_sessions)
+    origins = np.array(data.draw(st.lists(st.integers(0, n_sessions - 1), min_size=1)))
+
+    closes = future_closes(bars, origins, horizon, stop)
+
+    for row, origin in enumerate(origins):
+        for step in range(1, horizon + 1):
+            seen = origin + step < min(stop, n_sessions)
+            expected = bars[origin + step, CLOSE] if seen else np.nan
+            np.testing.assert_equal(closes[row, step - 1], expected)
+
+
+def test_the_last_window_ends_at_the_origin_and_its_first_target_is_the_session_after() -> None:
+    bars = random_walk(10)
+
+    window = lookback_windows(bars, np.array([4]), lookback=3)
+    target = future_closes(bars, np.array([4]), horizon=1)
+
+    np.testing.assert_array_equal(window[0], bars[2:5])
+    assert target[0, 0] == bars[5, CLOSE]
+
+
+def test_the_targets_of_a_block_end_where_those_of_the_next_begin() -> None:
+    block, following = range(10, 20), range(20, 30)
+
+    first_target_of_following = following.start + 1
+
+    assert target_stop(block) == first_target_of_following
+
+
+def test_an_origin_without_a_full_window_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="origin out of range"):
+        lookback_windows(random_walk(10), np.array([1]), lookback=3)

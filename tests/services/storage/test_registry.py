@@ -1,0 +1,162 @@
+"""Models by id: whole, or an error."""
+
+import json
+
+import numpy as np
+import pytest
+
+from errors import ArtifactCorrupt, ArtifactTooNew, ModelNotFound, StoreUnavailable
+from schemas.card import FORMAT_VERSION, ModelCard
+from services.storage.registry import CARD, FILES, WEIGHTS, ModelRegistry, model_key, seal, unseal
+from services.training import TrainedModel
+from tests.fakes import FailingStore, InMemoryArtifactStore, random_walk
+
+
+@pytest.fixture
+def store() -> InMemoryArtifactStore:
+    return InMemoryArtifactStore()
+
+
+@pytest.fixture
+def published(store: InMemoryArtifactStore, trained: TrainedModel) -> ModelRegistry:
+    registry = ModelRegistry(store)
+    registry.publish(trained.card, trained.files)
+    return registry
+
+
+def flip_a_byte(store: InMemoryArtifactStore, key: str, at: int) -> None:
+    content = bytearray(store.get(key))
+    content[at] ^= 1
+    store.put(key, bytes(content))
+
+
+def test_a_published_model_is_listed_and_its_card_comes_back_equal(
+    published: ModelRegistry, trained: TrainedModel
+) -> None:
+    assert published.ids() == [trained.card.model_id]
+    assert published.card(trained.card.model_id) == trained.card
+
+
+def test_a_loaded_model_forecasts(published: ModelRegistry, trained: TrainedModel) -> None:
+    forecaster = published.load(trained.card)
+
+    forecast = forecaster.predict_quantiles(random_walk(100), np.array([99]))
+
+    assert forecast.prices.shape == (1, trained.card.horizon, len(trained.card.quantile_levels))
+
+
+def test_a_model_is_read_once_and_then_kept(
+    published: ModelRegistry, trained: TrainedModel, store: InMemoryArtifactStore
+) -> None:
+    first = published.load(trained.card)
+    for name in FILES:
+        store.delete(model_key(trained.card.model_id, name))
+
+    assert published.load(trained.card) is first
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("at", [0, 100, -1])
+def test_a_flipped_byte_in_a_file_is_an_error_and_never_a_forecast(
+    published: ModelRegistry, trained: TrainedModel, store: InMemoryArtifactStore, name: str, at: int
+) -> None:
+    flip_a_byte(store, model_key(trained.card.model_id, name), at)
+
+    with pytest.raises(ArtifactCorrupt, match=name):
+        published.load(trained.card)
+
+
+def test_every_flipped_byte_of_a_card_is_noticed(trained: TrainedModel) -> None:
+    sealed = seal(trained.card)
+
+    for at in range(0, len(sealed), 7):
+        changed = bytearray(sealed)
+        changed[at] ^= 1
+        with pytest.raises(ArtifactCorrupt):
+            unseal(bytes(changed), "x")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"not json", b'{"sha256":"00"}', b"\xff\xfe"])
+def test_what_is_no_card_is_corrupt(content: bytes) -> None:
+    with pytest.raises(ArtifactCorrupt):
+        unseal(content, "x")
+
+
+def test_a_card_of_a_later_format_is_refused_by_name(trained: TrainedModel) -> None:
+    later = trained.card.model_copy(update={"format_version": FORMAT_VERSION + 1})
+
+    with pytest.raises(ArtifactTooNew, match=str(FORMAT_VERSION + 1)):
+        unseal(seal(later), "x")
+
+
+def test_a_sealed_card_that_lacks_a_field_is_corrupt(trained: TrainedModel) -> None:
+    class Partial(ModelCard):
+        def model_dump_json(self) -> str:  # type: ignore[override]
+            fields = json.loads(super().model_dump_json())
+            del fields["lookback"]
+            return json.dumps(fields)
+
+    with pytest.raises(ArtifactCorrupt, match="not a model card"):
+        unseal(seal(Partial(**dict(trained.card))), "x")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_card_without_one_of_its_files_is_no_model(
+    published: ModelRegistry, trained: TrainedModel, store: InMemoryArtifactStore, name: str
+) -> None:
+    store.delete(model_key(trained.card.model_id, name))
+
+    with pytest.raises(ModelNotFound, match=name):
+        published.load(trained.card)
+
+
+def test_files_without_a_card_are_no_model(
+    published: ModelRegistry, trained: TrainedModel, store: InMemoryArtifactStore
+) -> None:
+    store.delete(model_key(trained.card.model_id, CARD))
+
+    assert published.ids() == []
+    with pytest.raises(ModelNotFound):
+        published.card(trained.card.model_id)
+
+
+def test_a_store_that_fails_half_way_leaves_nothing_that_is_listed(trained: TrainedModel) -> None:
+    class FullAfterTheFirst(InMemoryArtifactStore):
+        def put(self, key: str, data: bytes) -> None:
+            if not key.endswith(WEIGHTS):
+                raise StoreUnavailable("no space left")
+            super().put(key, data)
+
+    registry = ModelRegistry(FullAfterTheFirst())
+
+    with pytest.raises(StoreUnavailable):
+        registry.publish(trained.card, trained.files)
+
+    assert registry.ids() == []
+
+
+def test_a_deleted_model_is_gone_with_all_its_files(
+    published: ModelRegistry, trained: TrainedModel, store: InMemoryArtifactStore
+) -> None:
+    published.delete(trained.card.model_id)
+
+    assert store.list_keys("") == []
+    with pytest.raises(ModelNotFound):
+        published.delete(trained.card.model_id)
+
+
+def test_deleting_a_model_spares_one_whose_id_starts_the_same(
+    store: InMemoryArtifactStore, trained: TrainedModel
+) -> None:
+    registry = ModelRegistry(store)
+    for model_id in ("a", "a-b"):
+        registry.publish(trained.card.model_copy(update={"model_id": model_id}), trained.files)
+
+    registry.delete("a")
+
+    assert registry.ids() == ["a-b"]
+
+
+def test_a_denied_write_is_told_as_such(trained: TrainedModel) -> None:
+    with pytest.raises(StoreUnavailable, match="AccessDenied"):
+        ModelRegistry(FailingStore()).publish(trained.card, trained.files)

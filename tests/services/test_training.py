@@ -1,0 +1,173 @@
+"""From prices to a stored model."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from errors import ConstantSeries, InsufficientHistory, StoreUnavailable, TickerNotFound
+from models.fitting import Epoch
+from schemas.train import TrainRequest
+from services.prices.series import PriceHistory, clean
+from services.storage.registry import ModelRegistry
+from services.storage.store import LocalArtifactStore
+from services.training import DEFAULT_SESSIONS, TrainedModel, publish, train_model, train_response
+from tests.fakes import (
+    FailingStore,
+    FakePriceSource,
+    InMemoryArtifactStore,
+    new_york_sessions,
+    random_walk,
+    walk_history,
+)
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+QUICK = {"epochs": 1, "sequence_length": 20}
+
+
+def train(history: PriceHistory, on_epoch: Callable[[Epoch], None] = lambda _: None, **request: object) -> TrainedModel:
+    asked = TrainRequest.model_validate({"ticker": history.series.ticker, **QUICK, **request})
+    return train_model(asked, FakePriceSource(history), "walk-1", NOW, on_epoch)
+
+
+def test_the_card_tells_blocks_that_follow_each_other(trained: TrainedModel) -> None:
+    split = trained.card.split
+
+    blocks = [split.fit, split.early_stopping, split.calibration, split.test]
+
+    assert [block.first_origin for block in blocks] == sorted(block.first_origin for block in blocks)
+    assert all(one.last_origin < following.first_origin for one, following in pairwise(blocks))
+
+
+def test_the_card_sets_the_figures_of_persistence_beside_the_models(trained: TrainedModel) -> None:
+    test = trained.card.test
+
+    assert test.skill is not None
+    assert test.skill.mae == pytest.approx(1 - test.model.mae / test.persistence.mae)
+    assert test.persistence.mape == pytest.approx(0.008, rel=0.3)  # E|N(0, 0.01)|
+
+
+def test_no_skill_is_claimed_on_a_random_walk(trained: TrainedModel) -> None:
+    assert trained.card.test.skill is not None
+    assert trained.card.test.skill.mae < 0.03
+
+
+def test_the_card_reports_coverage_for_every_step_and_level(trained: TrainedModel) -> None:
+    reported = {(reached.step, reached.level) for reached in trained.card.coverage}
+
+    assert reported == {(step, level) for step in range(1, 31) for level in (0.5, 0.8, 0.9, 0.95)}
+
+
+def test_the_same_seed_and_prices_give_the_same_files() -> None:
+    first, second = train(walk_history()), train(walk_history())
+
+    assert first.files == second.files
+
+
+def test_another_seed_gives_other_weights() -> None:
+    assert train(walk_history()).files != train(walk_history(), seed=1).files
+
+
+def test_altering_the_test_part_changes_no_weight_and_no_calibration() -> None:
+    history = walk_history()
+    bars = history.series.bars.copy()
+    bars[-95:, :4] *= 3.0  # the test part's origins are the last 96 of 480 windows
+    altered, _ = clean("WALK", history.series.sessions, bars)
+
+    assert train(PriceHistory(altered, "fake")).files == train(history).files
+
+
+def test_every_epoch_is_reported() -> None:
+    epochs: list[Epoch] = []
+
+    train(walk_history(), epochs.append, epochs=3, patience=3)
+
+    assert [epoch.number for epoch in epochs] == [1, 2, 3]
+
+
+def test_a_spent_budget_still_leaves_a_model() -> None:
+    model = train(walk_history(), max_seconds=0.001, epochs=50)
+
+    assert model.card.training.stopped_by == "max_seconds"
+    assert model.card.training.seconds < 30
+
+
+def test_another_target_than_the_close_is_forecast_from_its_own_past() -> None:
+    model = train(walk_history(), target_column="High")
+
+    history = walk_history()
+    assert model.card.target_column == "High"
+    assert model.card.test.persistence.mae == pytest.approx(
+        np.abs(np.diff(history.series.bars[-97:, 1])).mean(), rel=0.05
+    )
+
+
+def test_by_default_the_last_2000_sessions_are_used() -> None:
+    series, _ = clean("LONG", new_york_sessions(2300), random_walk(2300))
+
+    model = train(PriceHistory(series, "fake"), max_seconds=0.001)
+
+    assert model.card.data.n_sessions == DEFAULT_SESSIONS
+    assert model.card.data.last_session == series.last_session
+
+
+def test_dates_bound_the_prices_used_inclusively() -> None:
+    start, end = date(2010, 2, 1), date(2011, 11, 30)
+
+    model = train(walk_history(), start_date=start, end_date=end)
+
+    assert (model.card.data.first_session, model.card.data.last_session) == (start, end)
+
+
+def test_too_short_a_history_is_refused_with_needed_and_found() -> None:
+    with pytest.raises(InsufficientHistory, match="need 264 sessions of WALK, found 100"):
+        train(walk_history(n_sessions=100))
+
+
+def test_prices_that_never_move_are_refused_by_name() -> None:
+    flat, _ = clean("FLAT", new_york_sessions(500), np.tile([5.0, 5.0, 5.0, 5.0, 100.0], (500, 1)))
+
+    with pytest.raises(ConstantSeries, match="FLAT never move from 5"):
+        train(PriceHistory(flat, "fake"))
+
+
+def test_an_unknown_ticker_is_told_as_such() -> None:
+    with pytest.raises(TickerNotFound):
+        train_model(TrainRequest(ticker="NOPE"), FakePriceSource(), "x", NOW, lambda _: None)
+
+
+def test_a_model_whose_store_fails_is_kept_locally_and_named(trained: TrainedModel, tmp_path: Path) -> None:
+    rescue = ModelRegistry(LocalArtifactStore(tmp_path))
+
+    with pytest.raises(StoreUnavailable, match=rf"AccessDenied.*{trained.card.model_id}.*rescued/"):
+        publish(trained, ModelRegistry(FailingStore()), rescue)
+
+    assert rescue.load(rescue.card(trained.card.model_id)).horizon == 30
+
+
+def test_when_even_the_rescue_fails_the_error_is_still_the_stores(trained: TrainedModel) -> None:
+    with pytest.raises(StoreUnavailable):
+        publish(trained, ModelRegistry(FailingStore()), ModelRegistry(FailingStore()))
+
+
+def test_the_first_ancestors_clients_find_their_fields(trained: TrainedModel) -> None:
+    answer = train_response(trained.card).model_dump(mode="json")
+
+    assert set(answer) == {"message", "result"}
+    assert set(answer["result"]["metrics"]) == {"train", "test"}
+    assert set(answer["result"]["metrics"]["test"]) == {"mae", "mape", "rmse", "r2"}
+    assert set(answer["result"]["paths"]) == {"model_s3_path", "scaler_s3_path", "metadata_s3_path"}
+    assert answer["result"]["paths"]["scaler_s3_path"] is None
+
+
+def test_the_paths_told_are_keys_of_the_store(trained: TrainedModel) -> None:
+    store = InMemoryArtifactStore()
+    publish(trained, ModelRegistry(store), ModelRegistry(FailingStore()))
+
+    paths = train_response(trained.card).result.paths
+
+    assert store.exists(paths.model_s3_path)
+    assert store.exists(paths.metadata_s3_path)
