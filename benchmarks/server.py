@@ -1,0 +1,59 @@
+"""A fresh server process, as a user would start it, to measure from outside."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+START_TIMEOUT_S = 60
+
+
+@contextmanager
+def running_server(settings: Mapping[str, str]) -> Iterator[str]:
+    """The base URL of ``python app.py`` on a free port, with these settings in its environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        env={**os.environ, **settings, "HOST": "127.0.0.1", "PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_until_up(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def post(url: str, body: Mapping[str, object]) -> Any:
+    """The JSON answer to a JSON body; an error status raises."""
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - our own server
+        return json.load(answer)
+
+
+def _wait_until_up(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with exit code {process.returncode}")
+        try:
+            urllib.request.urlopen(f"{url}/up").close()  # noqa: S310 - our own server
+        except urllib.error.URLError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"no answer from {url} within {START_TIMEOUT_S} s")

@@ -1,0 +1,49 @@
+"""How long a training request takes on a fresh server, and what its model is worth beside persistence.
+
+python -m benchmarks.training --data DIR     DIR holds PETR4.SA.csv
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.server import post, running_server
+
+DEFAULTS = {"ticker": "PETR4.SA"}
+SECOND_ANCESTORS_SPLIT = {
+    "ticker": "PETR4.SA",
+    "start_date": "2018-01-01",
+    "end_date": "2024-07-19",
+    "train_size": 0.85,
+}
+
+
+def main() -> None:
+    """Print one line per request."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--data", type=Path, required=True, help="folder with PETR4.SA.csv")
+    folder = arguments.parse_args().data.resolve()
+    print(f"{'request':28} {'seconds':>8} {'test MAPE':>10} {'persistence':>12} {'ratio':>7}  coverage, one step")
+    for name, body in (("defaults, 2000 sessions", DEFAULTS), ("the second ancestor's split", SECOND_ANCESTORS_SPLIT)):
+        seconds, result = _train(folder, body)
+        model, persistence = result["metrics"]["test"]["mape"], result["persistence"]["test"]["mape"]
+        coverage = ", ".join(f"{reached['level']:.0%}: {reached['reached']:.1%}" for reached in result["coverage"])
+        ratio = model / persistence
+        print(f"{name:28} {seconds:8.1f} {model:10.3%} {persistence:12.3%} {ratio:7.4f}  {coverage}")
+
+
+def _train(folder: Path, body: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    """Seconds from request to answer, imports included, and the result."""
+    with (
+        tempfile.TemporaryDirectory() as var,
+        running_server({"PRICE_SOURCE": "csv", "PRICE_DIR": str(folder), "DATA_DIR": var}) as url,
+    ):
+        started = time.perf_counter()
+        answer = post(f"{url}/models/train", body)
+        return time.perf_counter() - started, answer["result"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The settings, the only reader of the environment, and what they choose."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.prices.cache import CachedSource
+from services.prices.csv_files import CsvSource
+from services.prices.fallback import FallbackSource
+from services.prices.sample import SampleSource
+from services.prices.series import PriceSource
+from services.prices.yahoo import YahooSource
+from services.storage.s3 import S3ArtifactStore
+from services.storage.store import ArtifactStore, LocalArtifactStore
+
+
+class Settings(BaseSettings):
+    """Read once from the environment and ``.env``; the defaults run offline with no cloud account."""
+
+    model_config = SettingsConfigDict(frozen=True, env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    host: Annotated[str, Field(description="Address the server listens on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535, description="Port the server listens on.")] = 8000
+    data_dir: Annotated[Path, Field(description="Folder of models, caches and rescued models.")] = Path("var")
+    price_source: Annotated[Literal["yahoo", "sample", "csv"], Field(description="Where daily prices come from.")] = (
+        "yahoo"
+    )
+    price_dir: Annotated[Path | None, Field(description="Folder of TICKER.csv files, for PRICE_SOURCE=csv.")] = None
+    price_ttl_s: Annotated[
+        float, Field(ge=0, description="Seconds during which fetched prices are not asked for again.")
+    ] = 900
+    yahoo_timeout_s: Annotated[float, Field(gt=0, le=60, description="Seconds to wait for one Yahoo answer.")] = 10
+    yahoo_attempts: Annotated[int, Field(ge=1, le=10, description="Tries per Yahoo request.")] = 3
+    s3_bucket_name: Annotated[str | None, Field(description="Bucket of the models; a local folder when unset.")] = None
+    s3_endpoint_url: Annotated[str | None, Field(description="Another S3 server than AWS.")] = None
+    max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body accepted.")] = 1_000_000
+    max_trainings: Annotated[int, Field(ge=1, le=16, description="Models trained at once; more answer 429.")] = 1
+    aws_lambda_function_name: Annotated[
+        str | None, Field(description="Set by Lambda itself: writable files then go to /tmp.")
+    ] = None
+
+    @property
+    def on_lambda(self) -> bool:
+        """Whether this process serves an AWS Lambda function."""
+        return self.aws_lambda_function_name is not None
+
+    @property
+    def writable_dir(self) -> Path:
+        """``data_dir``, or under Lambda's only writable folder."""
+        if self.on_lambda and not self.data_dir.is_absolute():
+            return Path("/tmp") / self.data_dir  # noqa: S108 - the only writable folder on Lambda
+        return self.data_dir
+
+
+def artifact_store(settings: Settings) -> ArtifactStore:
+    """S3 where a bucket is named, else a local folder."""
+    if settings.s3_bucket_name:
+        return S3ArtifactStore(settings.s3_bucket_name, endpoint_url=settings.s3_endpoint_url)
+    return LocalArtifactStore(settings.writable_dir)
+
+
+def rescue_store(settings: Settings) -> ArtifactStore:
+    """Where a trained model is kept when the artifact store fails."""
+    return LocalArtifactStore(settings.writable_dir / "rescued")
+
+
+def price_source(settings: Settings) -> PriceSource:
+    """The source that ``PRICE_SOURCE`` names."""
+    if settings.price_source == "sample":
+        return SampleSource()
+    if settings.price_source == "csv":
+        return CsvSource(settings.price_dir or settings.writable_dir / "prices")
+    return _yahoo(settings)
+
+
+def _yahoo(settings: Settings) -> PriceSource:
+    cache = settings.writable_dir / "cache"
+    fetcher = YahooSource(cache / "yfinance", settings.yahoo_timeout_s, settings.yahoo_attempts)
+    cached = CachedSource(fetcher, folder=cache / "prices", ttl_s=settings.price_ttl_s)
+    # a laptop without a network can still try everything on the sample; a deployed service should rather fail
+    return cached if settings.on_lambda else FallbackSource(cached, SampleSource())
+
+
+def load_dotenv_for_boto3() -> None:
+    """Put ``.env``'s AWS entries into the environment, where boto3's own chain looks for them."""
+    from dotenv import dotenv_values
+
+    for name, value in dotenv_values(".env").items():
+        if name.startswith("AWS_") and value:
+            os.environ.setdefault(name, value)

@@ -1,0 +1,108 @@
+"""Failures to problem JSON: one shape for every status, nothing internal in a 500."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from errors import AppError
+from routers.problems import MEDIA_TYPE
+from routers.request_id import REQUEST_ID_HEADER, request_id_of
+from schemas.problem import FieldProblem, Problem
+
+log = logging.getLogger(__name__)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let every error that leaves a route answer in one shape."""
+    app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(RequestValidationError, _invalid_body)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)  # noqa: S101 - registered for this class
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s: %s [request %s]", error.code, error.message, request_id_of(request), exc_info=error)
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return _problem(
+        request,
+        status=error.status_code,
+        code=error.code,
+        title=error.title,
+        detail=error.message,
+        headers=headers,
+        **error.context,
+    )
+
+
+def _invalid_body(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    problems = _field_problems(error.errors())
+    detail = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+    return _problem(
+        request, status=422, code="invalid_body", title="Invalid request body", detail=detail, errors=problems
+    )
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "_").replace("-", "_")
+    headers = dict(error.headers or {})
+    return _problem(
+        request, status=error.status_code, code=code, title=phrase, detail=str(error.detail), headers=headers
+    )
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected failure [request %s]", request_id_of(request), exc_info=error)
+    return _problem(
+        request,
+        status=500,
+        code=AppError.code,
+        title=AppError.title,
+        detail="something failed on our side; the request id finds it in our log",
+    )
+
+
+def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
+    """Where and what, without the input itself: it may be huge, secret or not JSON."""
+    return [
+        FieldProblem(
+            field=".".join(str(part) for part in error["loc"]),
+            message=str(error["msg"]).removeprefix("Value error, "),
+        )
+        for error in errors[:20]
+    ]
+
+
+def _problem(
+    request: Request,
+    *,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    **facts: Any,
+) -> JSONResponse:
+    problem = Problem(
+        type=f"urn:stock-forecast:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        code=code,
+        request_id=request_id_of(request),
+        **facts,
+    )
+    headers = {**(headers or {}), REQUEST_ID_HEADER: request_id_of(request)}  # an unexpected 500 bypasses middleware
+    return JSONResponse(
+        problem.model_dump(mode="json", exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE
+    )

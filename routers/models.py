@@ -1,0 +1,162 @@
+"""Train, predict, list and delete models; the first ancestor's routes among them."""
+
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path, Query, Response
+
+from errors import (
+    ArtifactCorrupt,
+    ArtifactTooNew,
+    CalibrationTooSmall,
+    ConstantSeries,
+    HorizonTooLong,
+    InsufficientHistory,
+    ModelNotFound,
+    PricesEmpty,
+    PricesInvalid,
+    PricesRateLimited,
+    PricesUnreachable,
+    StoreUnavailable,
+    TickerNotFound,
+    TooManyTrainings,
+    UnknownExchange,
+)
+from routers.dependencies import (
+    NowDep,
+    PriceSourceDep,
+    RegistryDep,
+    RescueRegistryDep,
+    TrainingSlotsDep,
+    refuse_future,
+)
+from routers.problems import problems
+from schemas.card import ModelCard
+from schemas.common import MODEL_ID_PATTERN, Ticker
+from schemas.fetch_data import FetchDataRequest, FetchDataResponse
+from schemas.models import ModelPage
+from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
+from schemas.train import TrainRequest, TrainResponse
+from services.catalogue import list_models, new_model_id
+from services.forecasting import forecast, predict
+from services.market_data import fetch_data
+from services.training import publish, train_model, train_response
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+ModelIdPath = Annotated[
+    str,
+    Path(
+        pattern=MODEL_ID_PATTERN,
+        max_length=64,
+        description="Id of a stored model.",
+        examples=["gspc-20261121-1a2b3c4d"],
+    ),
+]
+
+PRICE_PROBLEMS = (TickerNotFound, UnknownExchange, PricesInvalid, PricesRateLimited, PricesUnreachable, PricesEmpty)
+MODEL_PROBLEMS = (ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable)
+FORECAST_PROBLEMS = (*PRICE_PROBLEMS, *MODEL_PROBLEMS, InsufficientHistory, CalibrationTooSmall)
+
+
+@router.post(
+    "/train",
+    summary="Train and store a model",
+    responses=problems(*PRICE_PROBLEMS, InsufficientHistory, ConstantSeries, StoreUnavailable, TooManyTrainings),
+)
+def train(
+    request: Annotated[
+        TrainRequest, Body(examples=[{"ticker": "^GSPC", "start_date": "2010-01-01", "end_date": "2018-12-31"}])
+    ],
+    prices: PriceSourceDep,
+    registry: RegistryDep,
+    rescue: RescueRegistryDep,
+    slots: TrainingSlotsDep,
+    now: NowDep,
+) -> TrainResponse:
+    """Fetch prices, fit, calibrate and test a model, store it, and say what it is worth beside persistence."""
+    refuse_future(now, start_date=request.start_date, end_date=request.end_date)
+    model_id = new_model_id(request.ticker, now, secrets.token_hex(4))
+    with slots.taken():
+        model = train_model(request, prices, model_id, now, on_epoch=lambda _: None)
+    publish(model, registry, rescue)
+    return train_response(model.card)
+
+
+@router.post(
+    "/{model_id}/predict",
+    summary="The next session's close",
+    responses=problems(*FORECAST_PROBLEMS),
+)
+def predict_next(
+    model_id: ModelIdPath,
+    prices: PriceSourceDep,
+    registry: RegistryDep,
+    now: NowDep,
+    request: Annotated[PredictRequest | None, Body(examples=[{"levels": [0.8, 0.95]}])] = None,
+) -> PredictResponse:
+    """Forecast the next session with its intervals, persistence and the model's record on its test part."""
+    request = request or PredictRequest()
+    refuse_future(now, as_of=request.as_of)
+    return predict(model_id, request, registry, prices, now)
+
+
+@router.post(
+    "/{model_id}/forecast",
+    summary="The closes of the next sessions",
+    responses=problems(*FORECAST_PROBLEMS, HorizonTooLong),
+)
+def forecast_sessions(
+    model_id: ModelIdPath,
+    prices: PriceSourceDep,
+    registry: RegistryDep,
+    now: NowDep,
+    request: Annotated[ForecastRequest | None, Body(examples=[{"horizon": 10, "levels": [0.8, 0.95]}])] = None,
+) -> ForecastResponse:
+    """Forecast up to 30 sessions; sessions are the exchange's own, holidays left out."""
+    request = request or ForecastRequest()
+    refuse_future(now, as_of=request.as_of)
+    return forecast(model_id, request, registry, prices, now)
+
+
+@router.post(
+    "/fetch-data",
+    summary="Daily prices",
+    responses=problems(*PRICE_PROBLEMS, InsufficientHistory),
+)
+def fetch(
+    request: Annotated[FetchDataRequest, Body(examples=[{"ticker": "^GSPC", "days": 5}])],
+    prices: PriceSourceDep,
+    now: NowDep,
+) -> FetchDataResponse:
+    """Adjusted daily prices of a ticker, by range or the most recent ``days`` sessions."""
+    refuse_future(now, start_date=request.start_date, end_date=request.end_date)
+    return fetch_data(request, prices, now)
+
+
+@router.get("", summary="Stored models", responses=problems(StoreUnavailable))
+def models(
+    registry: RegistryDep,
+    ticker: Annotated[Ticker | None, Query(description="Only models of this ticker.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Models per page.")] = 20,
+    after: Annotated[
+        str | None, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Last id of the previous page.")
+    ] = None,
+) -> ModelPage:
+    """Models ordered by id, a page at a time."""
+    return list_models(registry, ticker, limit, after)
+
+
+@router.get("/{model_id}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))
+def card(model_id: ModelIdPath, registry: RegistryDep) -> ModelCard:
+    """Everything known about a model: request, data, split, accuracy, calibration, checksums."""
+    return registry.card(model_id)
+
+
+@router.delete(
+    "/{model_id}", summary="Delete a model", status_code=204, responses=problems(ModelNotFound, StoreUnavailable)
+)
+def delete(model_id: ModelIdPath, registry: RegistryDep) -> Response:
+    """Remove a model and its files; there is no way back."""
+    registry.delete(model_id)
+    return Response(status_code=204)

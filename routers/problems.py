@@ -1,0 +1,38 @@
+"""The error answers of routes, for the OpenAPI document."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from errors import AppError
+from schemas.problem import Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+_REFERENCE = "#/components/schemas/{model}"
+_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__name__)}}}
+
+
+def problems(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of the error classes a route can raise, and of a malformed request."""
+    codes: dict[int, set[str]] = {422: {"invalid_body"}, 500: {AppError.code}}
+    for error in errors:
+        codes.setdefault(error.status_code, set()).add(error.code)
+    return {
+        status: {"description": ", ".join(sorted(names)), "content": _CONTENT}
+        for status, names in sorted(codes.items())
+    }
+
+
+def document_problems(app: FastAPI) -> None:
+    """Define the schema that ``problems`` refers to: FastAPI would offer it as application/json, which is untrue."""
+    undocumented = app.openapi
+    _, definitions = models_json_schema([(Problem, "serialization")], ref_template=_REFERENCE)
+
+    def openapi() -> dict[str, Any]:
+        document = undocumented()
+        document["components"]["schemas"].update(definitions["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation extends it

@@ -1,0 +1,42 @@
+"""The whole application in process, over fakes where the network would be."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app import create_app
+from config import Settings
+from services.storage.registry import ModelRegistry
+from services.training import TrainedModel
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+
+
+@pytest.fixture
+def store() -> InMemoryArtifactStore:
+    return InMemoryArtifactStore()
+
+
+@pytest.fixture
+def app(tmp_path: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> FastAPI:
+    app = create_app(Settings(_env_file=None, data_dir=tmp_path), clock=lambda: NOW)
+    app.state.price_source = FakePriceSource(walk_history(), walk_history("SHORT", n_sessions=100))
+    app.state.registry = ModelRegistry(store)
+    app.state.registry.publish(trained.card, trained.files)
+    return app
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def model_id(trained: TrainedModel) -> str:
+    return trained.card.model_id

@@ -1,0 +1,268 @@
+"""Routes of models over HTTP: the first ancestor's bodies, and every way to ask wrongly."""
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from errors import PricesRateLimited
+from services.storage.registry import CARD, NETWORK, ModelRegistry, model_key
+from tests.fakes import FailingStore, InMemoryArtifactStore
+
+# as the first ancestor's clients send it
+ANCESTORS_TRAINING = {
+    "ticker": "WALK",
+    "start_date": "2010-01-04",
+    "end_date": "2011-12-20",
+    "train_size": 0.8,
+    "sequence_length": 20,
+    "target_column": "Close",
+    "epochs": 1,
+    "patience": 5,
+}
+
+
+def problem(answer: Any) -> dict[str, Any]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert {"type", "title", "status", "detail", "code", "request_id"} <= set(body)
+    assert body["status"] == answer.status_code
+    assert body["request_id"] == answer.headers["x-request-id"]
+    return body
+
+
+def test_the_first_ancestors_training_request_stores_a_model_that_predicts(client: TestClient) -> None:
+    trained = client.post("/models/train", json=ANCESTORS_TRAINING)
+    model_id = trained.json()["result"]["id"]
+
+    predicted = client.post(f"/models/{model_id}/predict")
+
+    assert trained.status_code == 200
+    assert len(predicted.json()["prediction"]) == 1
+
+
+@pytest.mark.parametrize("body", [None, {}, {"levels": [0.9]}])
+def test_predict_takes_no_body_an_empty_one_or_levels(client: TestClient, model_id: str, body: object) -> None:
+    answer = client.post(f"/models/{model_id}/predict", json=body)
+
+    assert answer.status_code == 200
+    assert {"ticker", "currency", "last_close", "last_session", "target_session", "persistence", "test"} <= set(
+        answer.json()
+    )
+
+
+def test_forecast_answers_the_sessions_asked_for(client: TestClient, model_id: str) -> None:
+    answer = client.post(f"/models/{model_id}/forecast", json={"horizon": 30, "levels": [0.5]}).json()
+
+    assert [step["step"] for step in answer["forecast"]] == list(range(1, 31))
+    assert all(step["intervals"][0]["level"] == 0.5 for step in answer["forecast"])
+
+
+def test_fetch_data_answers_in_the_first_ancestors_columns(client: TestClient) -> None:
+    answer = client.post("/models/fetch-data", json={"ticker": "walk", "days": 2}).json()
+
+    assert answer["ticker"] == "WALK"
+    assert [set(bar) for bar in answer["data"]] == [{"Date", "Open", "High", "Low", "Close", "Volume"}] * 2
+
+
+def test_a_model_is_listed_shown_and_deleted(client: TestClient, model_id: str) -> None:
+    listed = client.get("/models", params={"ticker": "WALK"}).json()["models"]
+    shown = client.get(f"/models/{model_id}").json()
+    deleted = client.delete(f"/models/{model_id}")
+
+    assert [model["id"] for model in listed] == [model_id]
+    assert shown["model_id"] == model_id
+    assert deleted.status_code == 204
+    assert problem(client.get(f"/models/{model_id}"))["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ticker": "NOT A TICKER"},
+        {"ticker": ""},
+        {"ticker": "../../etc/passwd"},
+        {"ticker": "A" * 21},
+        {"ticker": None},
+        {"ticker": 5},
+        {"start_date": "2011-01-01", "end_date": "2010-01-01"},
+        {"start_date": "2010-01-04", "end_date": "2010-01-04"},
+        {"end_date": "2024-07-21"},
+        {"start_date": "2999-01-01", "end_date": None},
+        {"start_date": "yesterday"},
+        {"train_size": 0},
+        {"train_size": 1},
+        {"train_size": -0.1},
+        {"train_size": 80},
+        {"train_size": "NaN"},
+        {"sequence_length": 9},
+        {"sequence_length": 251},
+        {"sequence_length": 20.5},
+        {"epochs": 0},
+        {"epochs": 1001},
+        {"patience": 0},
+        {"patience": 101},
+        {"max_seconds": 0},
+        {"seed": -1},
+        {"target_column": "Volume"},
+        {"model": "crystal_ball"},
+        {"unheard_of": 1},
+    ],
+)
+def test_a_malformed_training_request_names_the_field(client: TestClient, wrong: dict[str, object]) -> None:
+    body = problem(client.post("/models/train", json={**ANCESTORS_TRAINING, **wrong}))
+
+    assert (body["status"], body["code"]) == (422, "invalid_body")
+    assert body["errors"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"ticker": NaN}',
+        b'{"ticker": "WALK", "train_size": NaN}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_json_object_is_refused(client: TestClient, content: bytes) -> None:
+    answer = client.post("/models/train", content=content, headers={"Content-Type": "application/json"})
+
+    assert problem(answer)["status"] in {400, 422}
+
+
+def test_a_date_that_is_today_somewhere_on_earth_is_not_in_the_future(client: TestClient) -> None:
+    tomorrow_in_utc = {"ticker": "WALK", "start_date": "2010-01-04", "end_date": "2024-07-20"}
+
+    assert client.post("/models/fetch-data", json=tomorrow_in_utc).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"horizon": 0},
+        {"horizon": 31},
+        {"levels": []},
+        {"levels": [0]},
+        {"levels": [1]},
+        {"levels": [80]},
+        {"levels": [0.8, 0.8]},
+        {"levels": [0.5] * 11},
+        {"as_of": "2999-01-01"},
+    ],
+)
+def test_a_malformed_forecast_request_is_refused(client: TestClient, model_id: str, wrong: dict[str, object]) -> None:
+    assert problem(client.post(f"/models/{model_id}/forecast", json=wrong))["status"] == 422
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"days": 0},
+        {"days": 20_001},
+        {"start_date": "2010-01-04"},
+        {"end_date": "2010-01-04"},
+        {"days": 5, "start_date": "2010-01-04", "end_date": "2010-01-05"},
+        {"start_date": "2010-01-05", "end_date": "2010-01-04"},
+    ],
+)
+def test_a_malformed_request_for_prices_is_refused(client: TestClient, wrong: dict[str, object]) -> None:
+    assert problem(client.post("/models/fetch-data", json={"ticker": "WALK", **wrong}))["status"] == 422
+
+
+@pytest.mark.parametrize("bad_id", ["..%2Fx", "%2e%2e", "A", "a_b", "a--b", "-a", "x" * 65, "a.b", "%00", "a%0a"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_an_id_that_is_no_id_reaches_no_store(client: TestClient, method: str, bad_id: str) -> None:
+    answer = client.request(method, f"/models/{bad_id}")
+
+    assert problem(answer)["status"] in {404, 405, 422}
+    assert problem(answer)["code"] != "model_not_found"
+
+
+def test_an_unknown_ticker_is_404(client: TestClient) -> None:
+    body = problem(client.post("/models/train", json={**ANCESTORS_TRAINING, "ticker": "NOPE"}))
+
+    assert (body["status"], body["code"]) == (404, "ticker_not_found")
+
+
+def test_too_short_a_history_is_409_with_needed_and_found(client: TestClient) -> None:
+    body = problem(client.post("/models/train", json={"ticker": "SHORT"}))
+
+    assert (body["status"], body["code"], body["needed"], body["found"]) == (409, "insufficient_history", 304, 100)
+
+
+@pytest.mark.parametrize("route", ["predict", "forecast"])
+def test_an_unknown_model_is_404(client: TestClient, route: str) -> None:
+    body = problem(client.post(f"/models/no-such-model/{route}"))
+
+    assert (body["status"], body["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("name", [CARD, NETWORK])
+def test_a_flipped_byte_is_500_artifact_corrupt_and_no_forecast(
+    client: TestClient, store: InMemoryArtifactStore, model_id: str, name: str
+) -> None:
+    content = bytearray(store.get(model_key(model_id, name)))
+    content[len(content) // 2] ^= 1
+    store.put(model_key(model_id, name), bytes(content))
+
+    body = problem(client.post(f"/models/{model_id}/predict"))
+
+    assert (body["status"], body["code"]) == (500, "artifact_corrupt")
+    assert "prediction" not in body
+
+
+def test_a_denied_store_is_503_and_the_model_is_kept_and_named(client: TestClient, app: FastAPI) -> None:
+    app.state.registry = ModelRegistry(FailingStore())
+
+    body = problem(client.post("/models/train", json=ANCESTORS_TRAINING))
+
+    assert (body["status"], body["code"]) == (503, "store_unavailable")
+    assert body["model_id"] in body["detail"]
+    assert body["kept_at"] == f"rescued/models/{body['model_id']}"
+    assert app.state.rescue_registry.ids() == [body["model_id"]]
+
+
+def test_a_second_training_at_once_is_429_with_retry_after(client: TestClient, app: FastAPI) -> None:
+    with app.state.training_slots.taken():
+        answer = client.post("/models/train", json=ANCESTORS_TRAINING)
+
+    assert problem(answer)["code"] == "too_many_trainings"
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_rate_limited_source_is_503_with_its_retry_after(client: TestClient, app: FastAPI) -> None:
+    class Limited:
+        def history(self, ticker: str, now: object) -> None:
+            raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
+
+    app.state.price_source = Limited()
+
+    answer = client.post("/models/fetch-data", json={"ticker": "WALK", "days": 1})
+
+    assert problem(answer)["code"] == "prices_rate_limited"
+    assert answer.headers["retry-after"] == "17"
+
+
+def test_an_unexpected_failure_is_an_opaque_500_with_an_id(
+    client: TestClient, app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def history(self, ticker: str, now: object) -> None:
+            raise ValueError("secret path /srv/keys")
+
+    app.state.price_source = Broken()
+
+    answer = client.post("/models/fetch-data", json={"ticker": "WALK", "days": 1}, headers={"X-Request-Id": "mine-1"})
+
+    assert problem(answer)["status"] == 500
+    assert "secret" not in answer.text
+    assert "mine-1" in caplog.text
+    assert "secret path" in caplog.text
