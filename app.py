@@ -3,15 +3,17 @@
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from mangum import Mangum
+from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
 from config import Settings, artifact_store, load_dotenv_for_boto3, price_source, rescue_store
 from error_handlers import add_error_handlers
 from routers import models, up
 from routers.dependencies import Clock, TrainingSlots, utc_now
-from routers.problems import document_problems
-from routers.request_id import RequestIdMiddleware
+from routers.middleware import BodyLimitMiddleware, RequestIdMiddleware
+from routers.problems import MEDIA_TYPE, document_problems
 from services.storage.registry import ModelRegistry
 
+VERSION = "0.1.0"
 DESCRIPTION = """
 Forecasts of daily stock prices by an LSTM that say what they are worth: every price comes with a
 calibrated interval and with persistence ("tomorrow = today"), the forecast of doing nothing.
@@ -20,26 +22,25 @@ calibrated interval and with persistence ("tomorrow = today"), the forecast of d
 
 def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     """The API over the store and the prices that ``settings`` choose; nothing is loaded or connected yet."""
-    app: FastAPI = FastAPIOffline(
-        title="Stock forecast API", version="0.1.0", description=DESCRIPTION, max_body_size=settings.max_body_bytes
-    )
+    app: FastAPI = FastAPIOffline(title="Stock forecast API", version=VERSION, description=DESCRIPTION)
     app.state.settings = settings
     app.state.clock = clock
     app.state.registry = ModelRegistry(artifact_store(settings))
     app.state.rescue_registry = ModelRegistry(rescue_store(settings))
     app.state.price_source = price_source(settings)
-    app.state.training_slots = TrainingSlots(settings.max_trainings)
+    app.state.training_slots = TrainingSlots(1)  # a fit seeds torch's generator, which the process has one of
     app.include_router(up.router)
     app.include_router(models.router)
     add_error_handlers(app)
     document_problems(app)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestIdMiddleware)
     return app
 
 
 load_dotenv_for_boto3()
 app = create_app(Settings())
-handler = Mangum(app, lifespan="off")
+handler = Mangum(app, lifespan="off", text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, MEDIA_TYPE])
 
 
 def main() -> None:

@@ -28,16 +28,22 @@ class Settings(BaseSettings):
     price_source: Annotated[Literal["yahoo", "sample", "csv"], Field(description="Where daily prices come from.")] = (
         "yahoo"
     )
-    price_dir: Annotated[Path | None, Field(description="Folder of TICKER.csv files, for PRICE_SOURCE=csv.")] = None
+    price_dir: Annotated[
+        Path | None, Field(description="Folder of TICKER.csv files, for PRICE_SOURCE=csv; by default DATA_DIR/prices.")
+    ] = None
     price_ttl_s: Annotated[
         float, Field(ge=0, description="Seconds during which fetched prices are not asked for again.")
     ] = 900
     yahoo_timeout_s: Annotated[float, Field(gt=0, le=60, description="Seconds to wait for one Yahoo answer.")] = 10
     yahoo_attempts: Annotated[int, Field(ge=1, le=10, description="Tries per Yahoo request.")] = 3
-    s3_bucket_name: Annotated[str | None, Field(description="Bucket of the models; a local folder when unset.")] = None
-    s3_endpoint_url: Annotated[str | None, Field(description="Another S3 server than AWS.")] = None
+    s3_bucket_name: Annotated[
+        str | None,
+        Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Bucket of the models; DATA_DIR when unset."),
+    ] = None
+    s3_endpoint_url: Annotated[
+        str | None, Field(pattern=r"^https?://[^\s/?#]+/?$", description="Another S3 server than AWS.")
+    ] = None
     max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body accepted.")] = 1_000_000
-    max_trainings: Annotated[int, Field(ge=1, le=16, description="Models trained at once; more answer 429.")] = 1
     aws_lambda_function_name: Annotated[
         str | None, Field(description="Set by Lambda itself: writable files then go to /tmp.")
     ] = None

@@ -11,9 +11,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from errors import AppError
+from routers.middleware import REQUEST_ID_HEADER, request_id_of
 from routers.problems import MEDIA_TYPE
-from routers.request_id import REQUEST_ID_HEADER, request_id_of
 from schemas.problem import FieldProblem, Problem
+
+# not the phrases of http.HTTPStatus: they change with Python's version
+HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +24,7 @@ log = logging.getLogger(__name__)
 def add_error_handlers(app: FastAPI) -> None:
     """Let every error that leaves a route answer in one shape."""
     app.add_exception_handler(AppError, _app_error)
-    app.add_exception_handler(RequestValidationError, _invalid_body)
+    app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -29,7 +32,7 @@ def add_error_handlers(app: FastAPI) -> None:
 def _app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)  # noqa: S101 - registered for this class
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("%s: %s [request %s]", error.code, error.message, request_id_of(request), exc_info=error)
+        log.error("%s: %s [request %s]", error.code, error.message, request_id_of(request))
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return _problem(
         request,
@@ -42,22 +45,22 @@ def _app_error(request: Request, error: Exception) -> Response:
     )
 
 
-def _invalid_body(request: Request, error: Exception) -> Response:
+def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     problems = _field_problems(error.errors())
     detail = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
     return _problem(
-        request, status=422, code="invalid_body", title="Invalid request body", detail=detail, errors=problems
+        request, status=422, code="malformed_request", title="Malformed request", detail=detail, errors=problems
     )
 
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
-    phrase = HTTPStatus(error.status_code).phrase
-    code = phrase.lower().replace(" ", "_").replace("-", "_")
+    code = HTTP_CODES.get(error.status_code, "http_error")
+    title = code.replace("_", " ").capitalize()
     headers = dict(error.headers or {})
     return _problem(
-        request, status=error.status_code, code=code, title=phrase, detail=str(error.detail), headers=headers
+        request, status=error.status_code, code=code, title=title, detail=str(error.detail), headers=headers
     )
 
 

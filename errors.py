@@ -2,13 +2,14 @@
 
 AppError                        500 internal
 ├── InvalidRequest              400 invalid_request        a combination the schema cannot express
-│   └── UnknownExchange         400 unknown_exchange       no trading calendar covers the ticker or the date
+│   └── UnknownExchange         400 unknown_exchange       no trading calendar is known for the ticker
 ├── NotFound                    404 not_found
 │   ├── TickerNotFound          404 ticker_not_found
 │   ├── ModelNotFound           404 model_not_found
 │   └── ArtifactNotFound        404 artifact_not_found     a key the store does not hold
 ├── Conflict                    409 conflict
 │   ├── InsufficientHistory     409 insufficient_history   fewer sessions than needed
+│   ├── CalendarTooShort        409 calendar_too_short     the exchange's calendar does not reach the date
 │   ├── ConstantSeries          409 constant_series        prices that never move cannot be modelled
 │   ├── PricesInvalid           409 prices_invalid         too few usable rows in a history
 │   ├── HorizonTooLong          409 horizon_too_long       the model was trained for fewer steps
@@ -24,8 +25,8 @@ AppError                        500 internal
     ├── PricesEmpty             503 prices_empty           the source answered, without a single row
     └── StoreUnavailable        503 store_unavailable      denied, down or out of space
 
-Only bodies that do not match a schema answer 422. ``ValueError`` means a
-mistake of ours and is never translated.
+Only a body, path or query that does not match its schema answers 422.
+``ValueError`` means a mistake of ours and is never translated.
 """
 
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ class InvalidRequest(AppError):
 
 
 class UnknownExchange(InvalidRequest):
-    """No trading calendar is known for the ticker's suffix, or none that reaches the date."""
+    """No trading calendar is known for the ticker's suffix."""
 
     code = "unknown_exchange"
     title = "Unknown exchange"
@@ -109,6 +110,13 @@ class InsufficientHistory(Conflict):
 
     def __init__(self, ticker: str, *, needed: int, found: int) -> None:
         super().__init__(f"need {needed} sessions of {ticker}, found {found}", needed=needed, found=found)
+
+
+class CalendarTooShort(Conflict):
+    """The trading calendar of the ticker's exchange does not reach the date."""
+
+    code = "calendar_too_short"
+    title = "Calendar too short"
 
 
 class ConstantSeries(Conflict):

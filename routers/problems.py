@@ -16,7 +16,7 @@ _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__na
 
 def problems(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses of the error classes a route can raise, and of a malformed request."""
-    codes: dict[int, set[str]] = {422: {"invalid_body"}, 500: {AppError.code}}
+    codes: dict[int, set[str]] = {413: {"request_too_large"}, 422: {"malformed_request"}, 500: {AppError.code}}
     for error in errors:
         codes.setdefault(error.status_code, set()).add(error.code)
     return {

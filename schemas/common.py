@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
-TICKER_PATTERN = re.compile(r"[A-Z0-9^][A-Z0-9.=^-]{0,19}")
+# what exchanges use, and nothing that means something in a path or an address
+TICKER_PATTERN = re.compile(r"\^?[A-Z0-9][A-Z0-9.=&-]{0,22}")
 MODEL_ID_PATTERN = r"^[a-z0-9]+(?:-[a-z0-9]+)*$"
 MAX_HORIZON = 30
 
@@ -18,7 +19,7 @@ class Document(BaseModel):
 
 def _ticker(value: str) -> str:
     if not TICKER_PATTERN.fullmatch(value):
-        raise ValueError("a ticker is 1-20 letters, digits and . - = ^, such as PETR4.SA or ^GSPC")
+        raise ValueError("a ticker is up to 23 letters, digits and . - = &, such as PETR4.SA or ^GSPC")
     return value
 
 

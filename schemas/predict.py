@@ -45,7 +45,7 @@ class Evidence(Document):
     """What the model was worth on the test part, one step ahead, beside persistence."""
 
     accuracy: AccuracyReport
-    coverage: tuple[Coverage, ...]
+    coverage: tuple[Coverage, ...] = Field(description="At the levels asked for, where the card reports them.")
 
 
 class ForecastContext(Document):
@@ -59,6 +59,7 @@ class ForecastContext(Document):
     as_of: date
     stale: bool
     dropped: dict[str, int]
+    target_column: str = Field(description="The price that is forecast.")
     last_close: Price
     last_session: date
     test: Evidence

@@ -20,7 +20,7 @@ class Problem(BaseModel):
                 "type": "urn:stock-forecast:ticker_not_found",
                 "title": "Ticker not found",
                 "status": 404,
-                "detail": "yahoo does not know 'NOPE'",
+                "detail": "Yahoo does not know NOPE",
                 "code": "ticker_not_found",
                 "request_id": "0f8e2c5c9b7a4d0c8d6b1e2f3a4b5c6d",
             }

@@ -26,11 +26,15 @@ from services.storage.registry import ModelRegistry
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is known at the origin, and what the model makes of it; one origin, one entry per step."""
+    """What is known at the origin, and what the model makes of it.
+
+    ``last_value`` is the newest value of the model's target column, which persistence repeats.
+    """
 
     card: ModelCard
     history: PriceHistory
-    last_close: float
+    last_value: float
+    levels: tuple[float, ...]
     forecast: IntervalForecast
     sessions: tuple[date, ...]
 
@@ -40,7 +44,7 @@ def predict(
 ) -> PredictResponse:
     """The close of the next session, see ``forecast`` for the errors."""
     outlook = _outlook(model_id, request, 1, registry, prices, now)
-    (step,) = _steps(outlook, request.levels)
+    (step,) = _steps(outlook)
     return PredictResponse(
         **dict(_context(outlook)),
         prediction=(step.price,),
@@ -63,9 +67,7 @@ def forecast(
         CalibrationTooSmall: a level the calibration part cannot support.
     """
     outlook = _outlook(model_id, request, request.horizon, registry, prices, now)
-    return ForecastResponse(
-        **dict(_context(outlook)), horizon=request.horizon, forecast=_steps(outlook, request.levels)
-    )
+    return ForecastResponse(**dict(_context(outlook)), horizon=request.horizon, forecast=_steps(outlook))
 
 
 def _outlook(
@@ -83,13 +85,14 @@ def _outlook(
     return Outlook(
         card=card,
         history=history,
-        last_close=float(bars[-1, CLOSE]),
+        last_value=float(bars[-1, CLOSE]),
+        levels=request.levels,
         forecast=forecaster.predict_intervals(bars, np.array([len(bars) - 1]), request.levels),
         sessions=next_sessions(ticker, history.as_of, horizon),
     )
 
 
-def _steps(outlook: Outlook, levels: tuple[float, ...]) -> tuple[Step, ...]:
+def _steps(outlook: Outlook) -> tuple[Step, ...]:
     median = outlook.forecast.median[0].tolist()
     lower, upper = outlook.forecast.lower[0].tolist(), outlook.forecast.upper[0].tolist()
     return tuple(
@@ -98,9 +101,9 @@ def _steps(outlook: Outlook, levels: tuple[float, ...]) -> tuple[Step, ...]:
             session=session,
             price=median[h],
             intervals=tuple(
-                Interval(level=level, lower=lower[h][k], upper=upper[h][k]) for k, level in enumerate(levels)
+                Interval(level=level, lower=lower[h][k], upper=upper[h][k]) for k, level in enumerate(outlook.levels)
             ),
-            persistence=outlook.last_close,
+            persistence=outlook.last_value,
         )
         for h, session in enumerate(outlook.sessions)
     )
@@ -117,11 +120,16 @@ def _context(outlook: Outlook) -> ForecastContext:
         as_of=history.as_of,
         stale=history.stale,
         dropped=dict(history.dropped),
-        last_close=outlook.last_close,
+        target_column=card.target_column,
+        last_close=float(history.series.close[-1]),
         last_session=history.as_of,
         test=Evidence(
             accuracy=card.test,
-            coverage=tuple(reached for reached in card.coverage if reached.step <= len(outlook.sessions)),
+            coverage=tuple(
+                reached
+                for reached in card.coverage
+                if reached.step <= len(outlook.sessions) and reached.level in outlook.levels
+            ),
         ),
         warnings=_warnings(card, history),
     )
@@ -133,6 +141,6 @@ def _warnings(card: ModelCard, history: PriceHistory) -> tuple[str, ...]:
         warnings.append(f"the model was fitted and tested on {card.ticker}, not on {ticker}")
     if history.stale:
         warnings.append(f"the newest session known is {history.as_of}: later ones could not be had")
-    if ticker == card.ticker and history.as_of < card.data.last_session:
+    if history.as_of < card.data.last_session:
         warnings.append(f"the model was made with prices up to {card.data.last_session}: this forecast looks back")
     return tuple(warnings)

@@ -113,13 +113,22 @@ def publish(model: TrainedModel, registry: ModelRegistry, rescue: ModelRegistry)
     try:
         registry.publish(model.card, model.files)
     except StoreUnavailable as error:
-        rescue.publish(model.card, model.files)
+        _keep_locally(model, rescue, error)
         raise StoreUnavailable(
             f"{error.message}; the trained model {model.card.model_id!r} is kept in the local folder rescued/",
             retry_after_s=error.retry_after_s,
             model_id=model.card.model_id,
             kept_at=f"rescued/models/{model.card.model_id}",
         ) from error
+
+
+def _keep_locally(model: TrainedModel, rescue: ModelRegistry, failure: StoreUnavailable) -> None:
+    try:
+        rescue.publish(model.card, model.files)
+    except StoreUnavailable as second:
+        raise StoreUnavailable(
+            f"{failure.message}; the trained model could not be kept locally either and is lost: {second.message}"
+        ) from failure
 
 
 def train_response(card: ModelCard) -> TrainResponse:
@@ -196,20 +205,24 @@ def _accuracy(forecast: QuantileForecast, bars: Bars, block: range) -> AccuracyR
 def _point_accuracy(actual: NDArray[np.float64], forecast: NDArray[np.float64]) -> PointAccuracy:
     r2 = accuracy.r2(actual, forecast)
     return PointAccuracy(
-        mae=accuracy.mae(actual, forecast),
-        mape=accuracy.mape(actual, forecast),
-        rmse=accuracy.rmse(actual, forecast),
-        r2=None if np.isnan(r2) else r2,
+        mae=_significant(accuracy.mae(actual, forecast)),
+        mape=_significant(accuracy.mape(actual, forecast)),
+        rmse=_significant(accuracy.rmse(actual, forecast)),
+        r2=None if np.isnan(r2) else _significant(r2),
     )
+
+
+def _significant(figure: float) -> float:
+    return float(f"{figure:.6g}")
 
 
 def _skill(model: PointAccuracy, persistence: PointAccuracy) -> Skill | None:
     if persistence.mae == 0:
         return None
     return Skill(
-        mae=accuracy.skill(model.mae, persistence.mae),
-        mape=accuracy.skill(model.mape, persistence.mape),
-        rmse=accuracy.skill(model.rmse, persistence.rmse),
+        mae=_significant(accuracy.skill(model.mae, persistence.mae)),
+        mape=_significant(accuracy.skill(model.mape, persistence.mape)),
+        rmse=_significant(accuracy.skill(model.rmse, persistence.rmse)),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from errors import PricesEmpty, UnknownExchange
+from errors import CalendarTooShort, PricesEmpty, UnknownExchange
 from services.prices.pandas4 import ignore_pandas_4_warnings
 from services.prices.series import PriceHistory, PriceSeries, Sessions, to_date
 
@@ -83,7 +83,8 @@ def next_sessions(ticker: str, after: date, count: int) -> tuple[date, ...]:
     """The first ``count`` sessions of the ticker's exchange later than ``after``, holidays left out.
 
     Raises:
-        UnknownExchange: no calendar is known for the ticker, or it does not reach that far.
+        UnknownExchange: no calendar is known for the ticker.
+        CalendarTooShort: it does not reach that far.
     """
     timetable = _timetable(exchange_of(ticker))
     first = int(np.searchsorted(timetable.sessions, np.datetime64(after), side="right"))
@@ -98,7 +99,8 @@ def last_completed_session(ticker: str, now: datetime) -> date:
     Crypto trades every day and its session ends at midnight UTC.
 
     Raises:
-        UnknownExchange: no calendar is known for the ticker, or it does not cover ``now``.
+        UnknownExchange: no calendar is known for the ticker.
+        CalendarTooShort: it does not cover ``now``.
     """
     timetable = _timetable(exchange_of(ticker))
     settled_by = _utc(now) - np.timedelta64(SETTLING)
@@ -126,7 +128,8 @@ def history_at(
 
     Raises:
         PricesEmpty: no session was final yet.
-        UnknownExchange: no calendar is known for the ticker, or it does not cover ``now``.
+        UnknownExchange: no calendar is known for the ticker.
+        CalendarTooShort: it does not cover ``now``.
     """
     final = last_completed_session(series.ticker, now)
     completed = series.between(None, final)
@@ -146,9 +149,9 @@ def _utc(now: datetime) -> np.datetime64:
     return np.datetime64(now.astimezone(UTC).replace(tzinfo=None), "s")
 
 
-def _out_of_range(timetable: _Timetable, wanted: str) -> UnknownExchange:
+def _out_of_range(timetable: _Timetable, wanted: str) -> CalendarTooShort:
     first, last = to_date(timetable.sessions[0]), to_date(timetable.sessions[-1])
-    return UnknownExchange(f"the calendar of {timetable.exchange} knows {first} to {last}, asked for {wanted}")
+    return CalendarTooShort(f"the calendar of {timetable.exchange} knows {first} to {last}, asked for {wanted}")
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,5 @@
 """Daily prices as values: validated once, frozen, and the protocol of whatever supplies them."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -10,14 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from errors import PricesInvalid, TickerNotFound
+from schemas.common import TICKER_PATTERN
 
 Sessions = NDArray[np.datetime64]
 
 COLUMNS = ("Open", "High", "Low", "Close", "Volume")
 MAX_BAD_SHARE = 0.1  # beyond this the history is refused rather than patched
-
-# what exchanges use, and nothing that means something in a path or an address
-_TICKER = re.compile(r"\^?[A-Za-z0-9][A-Za-z0-9.=&-]{0,23}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +184,7 @@ def require_ticker(ticker: str) -> str:
     Raises:
         TickerNotFound: no exchange could have such a symbol.
     """
-    if not _TICKER.fullmatch(ticker):
+    if not TICKER_PATTERN.fullmatch(ticker):
         raise TickerNotFound(f"{ticker[:40]!r} cannot be a ticker")
     return ticker
 

@@ -192,5 +192,5 @@ def _browser_session() -> Any:
 def _configure(cache_dir: Path) -> None:
     import yfinance
 
-    yfinance.set_tz_cache_location(str(cache_dir / "yfinance"))
+    yfinance.set_tz_cache_location(str(cache_dir))
     yfinance.config.debug.hide_exceptions = False

@@ -25,6 +25,7 @@ FILES = (WEIGHTS, NETWORK, CALIBRATION)
 MAX_LOADED = 16  # models kept in the process, about 1 MB each
 
 _SEALED = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
+_OBJECT = TypeAdapter(dict[str, JsonValue])
 _SCORES = TypeAdapter(tuple[tuple[float, ...], ...])
 
 
@@ -61,9 +62,13 @@ class ModelRegistry:
             ArtifactTooNew: a later version of this program wrote it.
         """
         try:
-            return unseal(self._store.get(model_key(model_id, CARD)), model_id)
+            content = self._store.get(model_key(model_id, CARD))
         except ArtifactNotFound:
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id) from None
+        card = unseal(content, model_id)
+        if card.model_id != model_id:
+            raise ArtifactCorrupt(f"the card under {model_id!r} is that of {card.model_id!r}")
+        return card
 
     def load(self, card: ModelCard) -> CalibratedForecaster:
         """The model of a card, ready to forecast; read and checked once, then kept.
@@ -160,8 +165,8 @@ def unseal(content: bytes, model_id: str) -> ModelCard:
     body = b"{" + content[sealed.end() :]
     if sha256(body).hexdigest().encode() != sealed[1]:
         raise ArtifactCorrupt(f"the card of {model_id!r} was changed after it was written")
-    _refuse_newer(TypeAdapter(dict[str, JsonValue]).validate_json(body), model_id)
     try:
+        _refuse_newer(_OBJECT.validate_json(body), model_id)
         return ModelCard.model_validate_json(body)
     except ValidationError as error:
         raise ArtifactCorrupt(f"the card of {model_id!r} is not a model card") from error

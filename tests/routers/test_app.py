@@ -31,10 +31,8 @@ def test_every_route_has_a_summary_a_description_and_the_error_schema(app: FastA
         for method, operation in methods.items():
             assert operation["summary"], (path, method)
             assert operation["description"], (path, method)
-            if path != "/up":
-                assert "application/problem+json" in operation["responses"]["422"]["content"], (path, method)
-                problem = operation["responses"]["422"]["content"]["application/problem+json"]["schema"]
-                assert problem == {"$ref": "#/components/schemas/Problem"}
+            problem = operation["responses"]["500"]["content"]["application/problem+json"]["schema"]
+            assert problem == {"$ref": "#/components/schemas/Problem"}
 
 
 def test_every_body_has_an_example(app: FastAPI) -> None:
@@ -61,7 +59,18 @@ def test_a_method_that_is_not_allowed_says_which_are(client: TestClient) -> None
 def test_a_body_above_the_limit_is_413(client: TestClient) -> None:
     answer = client.post("/models/fetch-data", content=b" " * 1_000_001, headers={"Content-Type": "application/json"})
 
-    assert answer.status_code == 413
+    assert answer.json()["code"] == "request_too_large"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_body_that_does_not_announce_its_size_is_counted(client: TestClient) -> None:
+    answer = client.post("/models/fetch-data", content=iter([b" " * 600_000] * 2))
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
+
+
+def test_up_answers_head_too(client: TestClient) -> None:
+    assert client.head("/up").status_code == 200
 
 
 @pytest.mark.parametrize("hostile", ["a\tb", "x" * 65, "a b", ""])

@@ -83,7 +83,7 @@ def test_a_model_is_listed_shown_and_deleted(client: TestClient, model_id: str) 
         {"ticker": "NOT A TICKER"},
         {"ticker": ""},
         {"ticker": "../../etc/passwd"},
-        {"ticker": "A" * 21},
+        {"ticker": "A" * 25},
         {"ticker": None},
         {"ticker": 5},
         {"start_date": "2011-01-01", "end_date": "2010-01-01"},
@@ -113,7 +113,7 @@ def test_a_model_is_listed_shown_and_deleted(client: TestClient, model_id: str) 
 def test_a_malformed_training_request_names_the_field(client: TestClient, wrong: dict[str, object]) -> None:
     body = problem(client.post("/models/train", json={**ANCESTORS_TRAINING, **wrong}))
 
-    assert (body["status"], body["code"]) == (422, "invalid_body")
+    assert (body["status"], body["code"]) == (422, "malformed_request")
     assert body["errors"]
 
 

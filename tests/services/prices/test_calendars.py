@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import PricesEmpty, UnknownExchange
+from errors import CalendarTooShort, PricesEmpty, UnknownExchange
 from services.prices.calendars import (
     _BY_INDEX,
     _BY_SUFFIX,
@@ -94,13 +94,13 @@ def test_next_sessions_are_ascending_and_after_the_date(after: date, count: int)
 
 @pytest.mark.parametrize("after", [date(1980, 1, 1), date(2040, 12, 30), date(2100, 1, 1), date.max, date.min])
 def test_days_beyond_the_calendar_are_a_named_error(after: date) -> None:
-    with pytest.raises(UnknownExchange, match="BVMF knows"):
+    with pytest.raises(CalendarTooShort, match="BVMF knows"):
         next_sessions("PETR4.SA", after, 5)
 
 
 @pytest.mark.parametrize("year", [1, 1970, 2041, 9999])
 def test_moments_beyond_the_calendar_are_a_named_error(year: int) -> None:
-    with pytest.raises(UnknownExchange, match="XNYS knows"):
+    with pytest.raises(CalendarTooShort, match="XNYS knows"):
         last_completed_session("AAPL", datetime(year, 6, 1, tzinfo=UTC))
 
 
