@@ -1,0 +1,273 @@
+"""Holds the documentation to the program: what exists is described, what is described exists, and the commands run."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pytest
+from pydantic import JsonValue
+from pydantic.fields import FieldInfo
+
+import errors
+from app import create_app
+from config import Settings
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+DECISIONS = sorted((DOCS / "adr").glob("[0-9]*.md"))
+SECTIONS_OF_A_DECISION = ["Context", "Decision", "Consequences", "Alternatives"]
+HTTP_CODES = {"malformed_request": 422, "not_found": 404, "method_not_allowed": 405, "request_too_large": 413}
+START_S = 60.0
+
+_SECTION = re.compile(r"^#{2,3} (.+)$", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+_COMMAND = re.compile(r"^```sh\n(.*?)^```(?:\n\n```json\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
+OMITTED = "…"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a page, and the answer that the page shows right after it."""
+
+    shell: str
+    shown: JsonValue
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def sections(page: str) -> Mapping[str, str]:
+    """Each heading of the second and third rank, without back-ticks, and the text up to the next."""
+    _, *parts = _SECTION.split((ROOT / page).read_text(encoding="utf-8"))
+    return {title.replace("`", ""): text for title, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def routes() -> list[str]:
+    paths = create_app(Settings(_env_file=None)).openapi()["paths"]
+    return sorted(f"{method.upper()} {path}" for path, methods in paths.items() for method in methods)
+
+
+def error_codes() -> dict[str, int]:
+    """Every code that can be answered, with its status."""
+    named = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.AppError)]
+    return {error.code: error.status_code for error in named} | HTTP_CODES
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as addresses: lower case, hyphens for spaces, no other signs."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def default_of(field: FieldInfo) -> str:
+    return "" if field.default is None else f"`{field.default}`"
+
+
+def commands(page: Path) -> list[Command]:
+    """What a reader can run against a server, in order; ``make`` sets up and starts, so it stays out."""
+    found = _COMMAND.findall(page.read_text(encoding="utf-8"))
+    return [Command(shell, read_shown(shown)) for shell, shown in found if not shell.startswith("make ")]
+
+
+def read_shown(text: str) -> JsonValue:
+    """An answer as a page shows it: an item ``…`` stands for any number of items, ``{…}`` for any fields."""
+    shown: JsonValue = json.loads(text.replace(f"{{{OMITTED}}}", "{}").replace(OMITTED, f'"{OMITTED}"') or "null")
+    return shown
+
+
+def differences(shown: JsonValue, answered: JsonValue, where: str = "answer") -> Iterator[str]:
+    """Where the shape of a shown answer differs from the real one; what is shown inside may be shortened."""
+    if isinstance(shown, dict) and isinstance(answered, dict):
+        for key in shown.keys() - answered.keys():
+            yield f"{where} has no {key}"
+        for key in shown.keys() & answered.keys():
+            yield from differences(shown[key], answered[key], f"{where}.{key}")
+    elif isinstance(shown, list) and isinstance(answered, list):
+        for one in filter(lambda item: item != OMITTED, shown):
+            yield from differences(one, answered[0] if answered else None, f"{where}[0]")
+    elif isinstance(shown, str | bool | None | dict | list) and type(shown) is not type(answered):
+        yield f"{where} is {answered!r}, not {shown!r}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Host and port of the program as ``python app.py`` starts it, with the sample prices and an empty folder."""
+    folder = tmp_path_factory.mktemp("served")
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PORT": str(port),
+        "DATA_DIR": str(folder / "var"),
+        "PRICE_SOURCE": "sample",
+    }
+    program = [sys.executable, str(ROOT / "app.py")]
+    with (folder / "log").open("w+") as log, running(program, folder, environment, log) as process:
+        if not listens(process, port):
+            pytest.fail(f"the server did not start: {(folder / 'log').read_text()}")
+        yield f"127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(
+    program: list[str], folder: Path, environment: Mapping[str, str], log: IO[str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(program, cwd=folder, env=environment, stdout=log, stderr=log) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether the process accepts connections before it ends or ``START_S`` has passed."""
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
+
+def run_session(page: Path, server: str) -> list[tuple[Command, JsonValue]]:
+    """Every command of the page, run in order, with what it answered; MODEL is the model trained first."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl not found")
+    session: list[tuple[Command, JsonValue]] = []
+    model = "none"
+    for command in commands(page):
+        answer = run(command.shell, server, model)
+        model = trained(answer) or model
+        session.append((command, answer))
+    return session
+
+
+def trained(answer: JsonValue) -> str | None:
+    """The id of a model, where this is the answer to its training."""
+    match answer:
+        case {"result": {"id": str(model)}}:
+            return model
+        case _:
+            return None
+
+
+def run(shell: str, server: str, model: str) -> JsonValue:
+    """The JSON that the command printed; fails on any status of 400 or above."""
+    script = re.sub(r"^MODEL=\S+", f"MODEL={model}", shell, flags=re.MULTILINE).replace("localhost:8000", server)
+    quiet = 'curl() { command curl --silent --show-error --fail-with-body "$@"; }'
+    environment = {"PATH": os.environ["PATH"], "MODEL": model, "NO_PROXY": "*"}
+    command = ["bash", "-euc", f"{quiet}\n{script}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    answer: JsonValue = json.loads(done.stdout) if done.stdout else None
+    return answer
+
+
+def test_every_route_is_described_and_none_that_does_not_exist() -> None:
+    described = sorted(title for title in sections("docs/api.md") if re.match(r"[A-Z]+ /", title))
+
+    assert described == routes()
+
+
+@pytest.mark.parametrize(("name", "field"), Settings.model_fields.items())
+def test_every_setting_is_described(name: str, field: FieldInfo) -> None:
+    described = sections("docs/configuration.md").get(name, "")
+
+    assert f"- Environment: `{name.upper()}`\n" in described
+    assert f"- Default: {default_of(field) or 'unset'}\n" in described
+
+
+def test_no_setting_is_described_that_does_not_exist() -> None:
+    described = re.findall(r"^### `(\w+)`$", (DOCS / "configuration.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert set(described) == set(Settings.model_fields)
+
+
+def test_readme_lists_every_setting_with_its_default_and_meaning() -> None:
+    rows = [
+        f"| `{name.upper()}` | {default_of(field)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+
+    assert "\n".join(["|---|---|---|", *rows, ""]) in README.read_text(encoding="utf-8")
+
+
+def test_every_error_code_is_described_with_its_status_and_none_that_does_not_exist() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", (DOCS / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {code: int(status) for code, status in rows} == error_codes()
+
+
+@pytest.mark.parametrize("decision", DECISIONS, ids=name_of)
+def test_decision_has_its_four_sections_and_is_listed(decision: Path) -> None:
+    listed = (DOCS / "adr" / "README.md").read_text(encoding="utf-8")
+
+    assert list(sections(name_of(decision))) == SECTIONS_OF_A_DECISION
+    assert f"({decision.name})" in listed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    links = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if ":" not in link[0]]
+
+    dead = [
+        f"{path}#{anchor}"
+        for path, anchor in links
+        if not (target := page.parent / path if path else page).exists() or (anchor and anchor not in anchors(target))
+    ]
+
+    assert dead == []
+
+
+def test_a_difference_between_shown_and_answered_is_told() -> None:
+    shown = {"id": "a", "list": [{"x": 1, "gone": 2}], "flag": True}
+    answered = {"id": "b", "list": [{"x": 3, "more": 4}], "flag": None, "more": 5}
+
+    found = sorted(differences(shown, answered))  # type: ignore[arg-type]
+
+    assert found == ["answer.flag is None, not True", "answer.list[0] has no gone"]
+
+
+@pytest.mark.slow
+def test_readme_commands_run_and_answer_what_is_shown(server: str) -> None:
+    session = run_session(README, server)
+
+    assert len(session) >= 3
+    for command, answered in session:
+        assert isinstance(command.shown, dict), f"no answer is shown below\n{command.shell}"
+        assert isinstance(answered, dict)
+        assert command.shown.keys() == answered.keys()
+        assert list(differences(command.shown, answered)) == []
+
+
+@pytest.mark.slow
+def test_commands_of_the_api_page_run(server: str) -> None:
+    session = run_session(DOCS / "api.md", server)
+
+    assert len(session) == len(routes())
