@@ -1,11 +1,15 @@
 """The application: routes, error handlers and middleware around what the settings choose; Lambda's handler."""
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
-from config import Settings, artifact_store, load_dotenv_for_boto3, price_source, rescue_store
+from config import Settings, artifact_store, prepare_environment, price_source, rescue_store
 from error_handlers import add_error_handlers
 from routers import models, up
 from routers.dependencies import Clock, TrainingSlots, utc_now
@@ -18,6 +22,10 @@ DESCRIPTION = """
 Forecasts of daily stock prices by an LSTM that say what they are worth: every price comes with a
 calibrated interval and with persistence ("tomorrow = today"), the forecast of doing nothing.
 """
+
+
+class NotAnHttpEvent(Exception):
+    """Lambda was invoked with something that is no request."""
 
 
 def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
@@ -38,9 +46,36 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     return app
 
 
-load_dotenv_for_boto3()
+def lambda_handler(app: FastAPI) -> Callable[[Any, Any], dict[str, Any]]:
+    """What AWS Lambda calls with each event of the function URL.
+
+    Anything else fails the invocation instead of being answered: a returned
+    error would count as success, with no retry and nothing in a dead-letter queue.
+    """
+
+    @cache
+    def adapter() -> Mangum:  # built on the first event: it opens an event loop
+        return Mangum(app, lifespan="off", text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, MEDIA_TYPE])
+
+    def handle(event: Any, context: Any) -> dict[str, Any]:
+        if not _is_http(event):
+            found = ", ".join(sorted(map(str, event))) if isinstance(event, dict) else type(event).__name__
+            raise NotAnHttpEvent(f"expected a function-URL event (payload version 2.0), found {found[:200]}")
+        return adapter()(event, context)
+
+    return handle
+
+
+def _is_http(event: Any) -> bool:
+    if not isinstance(event, dict) or event.get("version") != "2.0":
+        return False
+    context = event.get("requestContext")
+    return isinstance(context, dict) and isinstance(context.get("http"), dict)
+
+
+prepare_environment()
 app = create_app(Settings())
-handler = Mangum(app, lifespan="off", text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, MEDIA_TYPE])
+handler = lambda_handler(app)
 
 
 def main() -> None:

@@ -90,10 +90,15 @@ def _yahoo(settings: Settings) -> PriceSource:
     return cached if settings.on_lambda else FallbackSource(cached, SampleSource())
 
 
-def load_dotenv_for_boto3() -> None:
-    """Put ``.env``'s AWS entries into the environment, where boto3's own chain looks for them."""
+def prepare_environment() -> None:
+    """Set what libraries read from the environment themselves; called before they are imported.
+
+    ``.env``'s AWS entries go where boto3's own chain looks for them, and ONNX
+    Runtime is kept from writing to the home directory and calling its makers.
+    """
     from dotenv import dotenv_values
 
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     for name, value in dotenv_values(".env").items():
         if name.startswith("AWS_") and value:
             os.environ.setdefault(name, value)

@@ -79,7 +79,7 @@ def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
     """Where and what, without the input itself: it may be huge, secret or not JSON."""
     return [
         FieldProblem(
-            field=".".join(str(part) for part in error["loc"]),
+            field=".".join(str(part) for part in error["loc"])[:100],
             message=str(error["msg"]).removeprefix("Value error, "),
         )
         for error in errors[:20]

@@ -1,12 +1,18 @@
 """What is asked of a fit and what comes out of it, without a word of torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import JsonValue
 
 from models.base import Bars
+
+WEIGHTS = "weights.safetensors"  # to resume
+NETWORK = "model.onnx"  # to serve
+PARAMETERS = "parameters.json"  # of a model that has no network
+
+StoppedBy = Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]
 
 
 @dataclass(frozen=True)
@@ -58,23 +64,24 @@ OnEpoch = Callable[[Epoch], None]
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A trained network as bytes, and how the fit went.
+    """A fitted model as files, and how the fit went.
 
     Attributes:
-        weights: safetensors, to resume or fine-tune.
-        network: ONNX from bars (batch, lookback, 5) to prices (batch, horizon,
-            n_levels), to serve.
-        quantile_levels: the levels of the network's last axis.
-        hyperparameters: what rebuilds the network around the weights.
-        best_epoch: 1-based; its weights are the ones kept.
+        files: WEIGHTS and NETWORK of an LSTM, PARAMETERS of a model without one.
+        quantile_levels: the levels at which it states its distribution.
+        hyperparameters: what rebuilds it around its weights.
+        best_epoch: 1-based; 0 when it was no better than what training starts from.
         validation_losses: of every epoch run.
         stopped_by: why the fit ended.
     """
 
-    weights: bytes
-    network: bytes
+    files: Mapping[str, bytes]
     quantile_levels: tuple[float, ...]
     hyperparameters: Mapping[str, JsonValue]
     best_epoch: int
     validation_losses: tuple[float, ...]
-    stopped_by: Literal["early_stopping", "max_epochs", "max_seconds"]
+    stopped_by: StoppedBy
+
+
+Fit = Callable[[Sequence[FitBlocks], FitSettings, OnEpoch], FittedModel]
+"""How a kind of model is fitted."""

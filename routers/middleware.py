@@ -57,15 +57,15 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("Content-Length", "")
-        n_bytes = int(announced) if announced.isdecimal() else 0
-        already = 0
+        n_announced = int(announced) if announced.isdecimal() and len(announced) < 16 else 0  # the rest is counted
+        n_read = 0
 
         async def receive_bounded() -> Message:
-            nonlocal already
-            self._check(n_bytes)
+            nonlocal n_read
+            self._check(n_announced)
             message = await receive()
-            already += len(message.get("body", b""))
-            self._check(already)
+            n_read += len(message.get("body", b""))
+            self._check(n_read)
             return message
 
         await self.app(scope, receive_bounded, send)

@@ -47,7 +47,7 @@ class TrainingReport(Document):
     seed: int
     epochs_run: int
     best_epoch: int
-    stopped_by: Literal["early_stopping", "max_epochs", "max_seconds"]
+    stopped_by: Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]
     seconds: float
     validation_losses: tuple[float, ...]
 

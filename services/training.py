@@ -2,7 +2,6 @@
 
 import platform
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -12,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ConstantSeries, StoreUnavailable
-from models.base import CLOSE, Bars, Origins, QuantileForecast
+from models.base import CLOSE, Bars, Forecaster, Origins, QuantileForecast
 from models.conformal import CalibratedForecaster, Calibration
-from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
-from models.runtime import OnnxForecaster
+from models.fitting import NETWORK, FitBlocks, FitSettings, OnEpoch
+from models.presets import PRESETS
 from models.windows import future_closes, target_stop
 from schemas.accuracy import AccuracyReport, Coverage, PointAccuracy, Skill
 from schemas.card import FORMAT_VERSION, Block, DataReport, ModelCard, SplitReport, TrainingReport
@@ -27,8 +26,6 @@ from services.prices.series import PriceHistory, PriceSeries, PriceSource, to_da
 from services.storage.registry import (
     CALIBRATION,
     CARD,
-    NETWORK,
-    WEIGHTS,
     ModelRegistry,
     calibration_to_json,
     file_report,
@@ -38,8 +35,6 @@ from services.storage.registry import (
 DEFAULT_SESSIONS = 2000  # about eight years: older volatility says little about tomorrow's
 REPORTED_LEVELS = (0.5, 0.8, 0.9, 0.95)
 LIBRARIES = ("torch", "pytorch-lightning", "onnxruntime", "numpy")
-
-Fit = Callable[[Sequence[FitBlocks], FitSettings, OnEpoch], FittedModel]
 
 
 @dataclass(frozen=True)
@@ -63,12 +58,14 @@ def train_model(
     history = _requested(prices.history(request.ticker, now), request)
     series = history.series
     bars = series.bars_of(request.target_column)
-    split = split_origins(request.ticker, len(series), request.sequence_length, request.train_size)
+    preset = PRESETS[request.model]
+    lookback = preset.lookback or request.sequence_length
+    split = split_origins(request.ticker, len(series), lookback, request.train_size)
     _refuse_constant(request.ticker, bars, split)
 
-    fitted = _fit_for(request)([FitBlocks(bars, split.fit, split.early_stopping)], _settings(request), on_epoch)
-    forecaster = _calibrate(fitted, bars, split)
-    files = {WEIGHTS: fitted.weights, NETWORK: fitted.network, CALIBRATION: calibration_to_json(forecaster.calibration)}
+    fitted = preset.fit([FitBlocks(bars, split.fit, split.early_stopping)], _settings(request, lookback), on_epoch)
+    forecaster = _calibrate(preset.load(fitted.files, fitted.quantile_levels), bars, split)
+    files = {**fitted.files, CALIBRATION: calibration_to_json(forecaster.calibration)}
     test_forecast = forecaster.predict_quantiles(bars, np.array(split.test))
     train_forecast = forecaster.predict_quantiles(bars, np.array(split.train))
     card = ModelCard(
@@ -154,23 +151,15 @@ def train_response(card: ModelCard) -> TrainResponse:
     )
 
 
-def _fit_for(request: TrainRequest) -> Fit:
-    # imported here because it brings torch, which serving must not wait for
-    from models.lstm.forecaster import fit_return_lstm
-
-    fits: dict[str, Fit] = {"return_lstm": fit_return_lstm}
-    return fits[request.model]
-
-
 def _requested(history: PriceHistory, request: TrainRequest) -> PriceHistory:
     if request.start_date is None:
         return history.between(None, request.end_date).tail(DEFAULT_SESSIONS)
     return history.between(request.start_date, request.end_date)
 
 
-def _settings(request: TrainRequest) -> FitSettings:
+def _settings(request: TrainRequest, lookback: int) -> FitSettings:
     return FitSettings(
-        lookback=request.sequence_length,
+        lookback=lookback,
         horizon=MAX_HORIZON,
         max_epochs=request.epochs,
         patience=request.patience,
@@ -186,8 +175,7 @@ def _refuse_constant(ticker: str, bars: Bars, split: Split) -> None:
             raise ConstantSeries(f"the closes of {ticker} never move from {closes[0]:g}: there is nothing to forecast")
 
 
-def _calibrate(fitted: FittedModel, bars: Bars, split: Split) -> CalibratedForecaster:
-    served = OnnxForecaster(fitted.network, fitted.quantile_levels)  # measured as it will be served
+def _calibrate(served: Forecaster, bars: Bars, split: Split) -> CalibratedForecaster:
     origins = np.array(split.calibration)
     actuals = future_closes(bars, origins, served.horizon, target_stop(split.calibration))
     calibration = Calibration.measure(served.predict_quantiles(bars, origins), actuals)

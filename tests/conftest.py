@@ -19,6 +19,8 @@ from tests.s3_servers import (
     radosgw_server,
 )
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is imported
+
 
 @pytest.fixture(autouse=True)
 def _own_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:

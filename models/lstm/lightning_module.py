@@ -1,17 +1,14 @@
-"""The loss, the optimiser, the clock, and nothing else."""
+"""The loss, the optimiser, and nothing else."""
 
 import math
-import time
 from typing import NamedTuple
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from models.lstm.loop import TimedModule
 from models.lstm.network import Inputs, ReturnLSTM
-
-SKIP_REST_OF_EPOCH = -1  # Lightning's convention for on_train_batch_start
 
 
 class Batch(NamedTuple):
@@ -46,7 +43,7 @@ def weighted_nll(network: ReturnLSTM, log_scale: Tensor, actual: Tensor, step_we
     return (per_step * step_weights).sum()
 
 
-class ReturnLSTMModule(pl.LightningModule):
+class ReturnLSTMModule(TimedModule):
     """Trains all members on the same batches; each feels its own loss, the ensemble is validated as one.
 
     Args:
@@ -54,28 +51,15 @@ class ReturnLSTMModule(pl.LightningModule):
         step_weights: weight of each step in the loss, (horizon,).
         learning_rate: of the LSTMs; the regression starts near its optimum and moves at a third of it.
         weight_decay: of the LSTMs.
-        deadline: ``time.monotonic()`` at which to stop in the middle of an epoch.
     """
 
-    def __init__(
-        self,
-        network: ReturnLSTM,
-        step_weights: Tensor,
-        *,
-        learning_rate: float,
-        weight_decay: float,
-        deadline: float,
-    ) -> None:
-        super().__init__()
-        self.network = network
+    network: ReturnLSTM
+
+    def __init__(self, network: ReturnLSTM, step_weights: Tensor, *, learning_rate: float, weight_decay: float) -> None:
+        super().__init__(network)
         self.step_weights = step_weights
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.deadline = deadline
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
-        """Leave the epoch once the wall-clock budget is spent."""
-        return SKIP_REST_OF_EPOCH if time.monotonic() > self.deadline else None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the members."""
@@ -84,9 +68,8 @@ class ReturnLSTMModule(pl.LightningModule):
 
     def validation_loss(self, batch: Batch) -> float:
         """Loss of the averaged ensemble."""
-        with torch.no_grad():
-            log_scale = self.network.member_log_scales(Inputs(batch.regressors, batch.sessions)).mean(0)
-            return float(weighted_nll(self.network, log_scale, batch.actual, self.step_weights))
+        log_scale = self.network.member_log_scales(Inputs(batch.regressors, batch.sessions)).mean(0)
+        return float(weighted_nll(self.network, log_scale, batch.actual, self.step_weights))
 
     def configure_optimizers(self) -> Optimizer:
         """AdamW, with decay and full speed for the LSTMs only."""

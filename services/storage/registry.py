@@ -12,15 +12,12 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooNew, ModelNotFound
 from models.conformal import CalibratedForecaster, Calibration
-from models.runtime import OnnxForecaster
+from models.presets import PRESETS
 from schemas.card import FORMAT_VERSION, FileReport, ModelCard
 from services.storage.store import ArtifactStore
 
 CARD = "metadata.json"
-WEIGHTS = "weights.safetensors"
-NETWORK = "model.onnx"
 CALIBRATION = "calibration.json"
-FILES = (WEIGHTS, NETWORK, CALIBRATION)
 
 MAX_LOADED = 16  # models kept in the process, about 1 MB each
 
@@ -105,10 +102,11 @@ class ModelRegistry:
 
     def _read(self, card: ModelCard) -> CalibratedForecaster:
         files = {name: self._checked(card, name) for name in card.files}
-        missing = set(FILES) - set(files)
+        preset = PRESETS[card.model]
+        missing = {*preset.files, CALIBRATION} - set(files)
         if missing:
             raise ArtifactCorrupt(f"the card of {card.model_id!r} names no {', '.join(sorted(missing))}")
-        forecaster = OnnxForecaster(files[NETWORK], card.quantile_levels)
+        forecaster = preset.load(files, card.quantile_levels)
         calibration = calibration_from_json(files[CALIBRATION])
         if (forecaster.lookback, forecaster.horizon) != (card.lookback, card.horizon):
             raise ArtifactCorrupt(f"the network of {card.model_id!r} does not fit its card")

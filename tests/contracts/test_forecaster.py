@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from models.base import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Forecaster
 from models.baselines import Persistence
 from models.conformal import CalibratedForecaster
+from models.fitting import NETWORK
 from models.runtime import OnnxForecaster
-from services.storage.registry import CALIBRATION, NETWORK, calibration_from_json
+from services.storage.registry import CALIBRATION, calibration_from_json
 from services.training import TrainedModel
 from tests.fakes import FixedForecaster, random_walk
 

@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from errors import PricesRateLimited
-from services.storage.registry import CARD, NETWORK, ModelRegistry, model_key
+from models.fitting import NETWORK
+from services.storage.registry import CARD, ModelRegistry, model_key
 from tests.fakes import FailingStore, InMemoryArtifactStore
 
 # as the first ancestor's clients send it

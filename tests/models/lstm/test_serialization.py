@@ -6,10 +6,10 @@ import torch
 
 from errors import ArtifactCorrupt
 from models.base import QUANTILE_GRID
+from models.fitting import NETWORK, WEIGHTS
 from models.lstm.serialization import from_bytes, to_bytes, to_onnx
 from models.runtime import OnnxForecaster
 from models.windows import lookback_windows
-from services.storage.registry import NETWORK, WEIGHTS
 from services.training import TrainedModel
 from tests.fakes import random_walk
 

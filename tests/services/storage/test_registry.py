@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from errors import ArtifactCorrupt, ArtifactTooNew, ModelNotFound, StoreUnavailable
+from models.fitting import NETWORK, WEIGHTS
 from schemas.card import FORMAT_VERSION, ModelCard
-from services.storage.registry import CARD, FILES, WEIGHTS, ModelRegistry, model_key, seal, unseal
+from services.storage.registry import CALIBRATION, CARD, ModelRegistry, model_key, seal, unseal
 from services.training import TrainedModel
 from tests.fakes import FailingStore, InMemoryArtifactStore, random_walk
+
+FILES = (WEIGHTS, NETWORK, CALIBRATION)
 
 
 @pytest.fixture

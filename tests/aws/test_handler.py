@@ -1,0 +1,308 @@
+"""Function-URL events through Mangum and the application, in this process."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from app import NotAnHttpEvent, create_app, lambda_handler
+from config import Settings
+from services.prices.series import PriceHistory
+from services.training import TrainedModel
+from tests.aws.events import Answer, Event, function_url_event, read_answer
+from tests.fakes import FakePriceSource, walk_history
+
+NOW = datetime(2019, 1, 2, 14, tzinfo=UTC)
+MAX_BODY_BYTES = 2048
+PROBLEM = "application/problem+json"
+
+Handler = Callable[[Event], Answer]
+Adapter = Callable[[Any, Any], dict[str, Any]]
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> FastAPI:
+    settings = Settings(
+        _env_file=None,
+        data_dir=tmp_path,
+        price_source="sample",
+        s3_bucket_name=None,
+        aws_lambda_function_name="forecast",
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+    return create_app(settings, clock=lambda: NOW)
+
+
+@pytest.fixture
+def adapter(api: FastAPI) -> Adapter:
+    return lambda_handler(api)
+
+
+@pytest.fixture
+def handle(adapter: Adapter) -> Handler:
+    return lambda event: read_answer(adapter(event, _no_context()))
+
+
+class BrokenPrices:
+    """A price source with a mistake in it."""
+
+    def history(self, ticker: str, now: datetime) -> PriceHistory:
+        raise RuntimeError("the secret is hunter2, kept in /opt/secret")
+
+
+def test_up_is_answered(handle: Handler) -> None:
+    answer = handle(function_url_event("GET", "/up"))
+
+    assert answer.status == 200
+    assert answer.json() == {"status": "ok"}
+
+
+def test_every_event_is_answered_alike(handle: Handler) -> None:
+    answers = [handle(function_url_event("GET", "/up")) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [200, 200, 200]
+
+
+def test_json_travels_as_text(handle: Handler) -> None:
+    answer = handle(function_url_event("GET", "/up"))
+
+    assert not answer.was_base64
+
+
+def test_problem_json_travels_as_text(handle: Handler) -> None:
+    answer = handle(function_url_event("GET", "/nowhere"))
+
+    assert not answer.was_base64
+
+
+def test_a_posted_json_body_is_read(handle: Handler) -> None:
+    event = function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3})
+
+    answer = handle(event)
+
+    assert answer.status == 200
+    assert [row["Date"] for row in answer.json()["data"]] == ["2018-12-27", "2018-12-28", "2018-12-31"]
+
+
+def test_a_base64_body_is_read_like_a_plain_one(handle: Handler) -> None:
+    body = json.dumps({"ticker": "^GSPC", "days": 3})
+
+    encoded = handle(function_url_event("POST", "/models/fetch-data", body.encode()))
+    plain = handle(function_url_event("POST", "/models/fetch-data", body))
+
+    assert encoded.status == 200
+    assert encoded.json() == plain.json()
+
+
+def test_a_query_string_is_read(handle: Handler, api: FastAPI, trained: TrainedModel) -> None:
+    api.state.registry.publish(trained.card, trained.files)
+
+    of_walk = handle(function_url_event("GET", "/models", query="ticker=WALK&limit=1"))
+    of_gspc = handle(function_url_event("GET", "/models", query="ticker=%5EGSPC&limit=1"))
+
+    assert [model["id"] for model in of_walk.json()["models"]] == [trained.card.model_id]
+    assert of_gspc.json()["models"] == []
+
+
+def test_an_absent_body_takes_the_defaults(handle: Handler, api: FastAPI, trained: TrainedModel) -> None:
+    api.state.registry.publish(trained.card, trained.files)
+    api.state.price_source = FakePriceSource(walk_history(trained.card.ticker))
+
+    answer = handle(function_url_event("POST", f"/models/{trained.card.model_id}/predict"))
+
+    assert answer.status == 200
+    assert [interval["level"] for interval in answer.json()["intervals"]] == [0.8, 0.95]
+
+
+def test_a_deletion_is_answered_without_a_body(handle: Handler, api: FastAPI, trained: TrainedModel) -> None:
+    api.state.registry.publish(trained.card, trained.files)
+
+    answer = handle(function_url_event("DELETE", f"/models/{trained.card.model_id}"))
+
+    assert (answer.status, answer.content) == (204, b"")
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc", "/openapi.json"])
+def test_the_documentation_is_served(handle: Handler, page: str) -> None:
+    answer = handle(function_url_event("GET", page))
+
+    assert answer.status == 200
+    assert answer.content
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "code"),
+    [
+        (function_url_event("GET", "/nowhere"), 404, "not_found"),
+        (function_url_event("GET", "/models/no-such-model"), 404, "model_not_found"),
+        (function_url_event("GET", "/models/..%2F..%2Fetc%2Fpasswd"), 404, "not_found"),
+        (function_url_event("GET", "/models/%2e%2e"), 422, "malformed_request"),
+        (function_url_event("POST", "/up", {}), 405, "method_not_allowed"),
+        (function_url_event("GET", "/models", query="limit=many"), 422, "malformed_request"),
+        (
+            function_url_event("POST", "/models/fetch-data", {"ticker": "no ticker!", "days": 3}),
+            422,
+            "malformed_request",
+        ),
+        (function_url_event("POST", "/models/fetch-data", "{not json"), 422, "malformed_request"),
+        (function_url_event("POST", "/models/fetch-data"), 422, "malformed_request"),
+        (function_url_event("POST", "/models/fetch-data", {"ticker": "NOPE", "days": 3}), 404, "ticker_not_found"),
+    ],
+)
+def test_a_refusal_is_problem_json(handle: Handler, event: Event, status: int, code: str) -> None:
+    answer = handle(event)
+
+    problem = answer.json()
+    assert (answer.status, problem["status"], problem["code"]) == (status, status, code)
+    assert answer.headers["content-type"] == PROBLEM
+
+
+def test_a_malformed_query_names_its_field(handle: Handler) -> None:
+    answer = handle(function_url_event("GET", "/models", query="limit=many"))
+
+    assert [error["field"] for error in answer.json()["errors"]] == ["query.limit"]
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe\x00", b'{"ticker": "\xff"}', bytes(4), b"\x89PNG\r\n\x1a\n", b"[" * 2000])
+def test_a_binary_body_is_the_callers_mistake(handle: Handler, body: bytes) -> None:
+    answer = handle(function_url_event("POST", "/models/fetch-data", body))
+
+    assert 400 <= answer.status < 500
+    assert answer.headers["content-type"] == PROBLEM
+
+
+def test_a_body_beyond_the_limit_is_refused(handle: Handler) -> None:
+    answer = handle(function_url_event("POST", "/models/fetch-data", _oversized()))
+
+    assert answer.status == 413
+
+
+def test_the_refusal_of_a_long_body_is_problem_json(handle: Handler) -> None:
+    answer = handle(function_url_event("POST", "/models/fetch-data", _oversized()))
+
+    assert answer.headers["content-type"] == PROBLEM
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+
+
+def test_a_body_that_understates_its_length_is_refused(handle: Handler) -> None:
+    event = function_url_event("POST", "/models/fetch-data", _oversized(), headers={"content-length": "2"})
+
+    answer = handle(event)
+
+    assert answer.status == 413
+
+
+def test_the_limit_holds_for_the_decoded_body(handle: Handler) -> None:
+    body = json.dumps({"ticker": "^GSPC", "days": 3}).encode()
+    padded = body + b" " * (MAX_BODY_BYTES - len(body))  # base64 makes it a third longer
+
+    answer = handle(function_url_event("POST", "/models/fetch-data", padded))
+
+    assert answer.status == 200
+
+
+def test_head_is_answered_for_the_load_balancers_that_ask_so(handle: Handler) -> None:
+    answer = handle(function_url_event("HEAD", "/up"))
+
+    assert answer.status == 200
+
+
+def test_a_refused_method_is_told_what_is_allowed(handle: Handler) -> None:
+    answer = handle(function_url_event("PUT", "/models/some-model"))
+
+    assert answer.status == 405
+    assert answer.headers["allow"]
+
+
+def test_no_event_pays_for_start_up_and_shutdown(api: FastAPI, handle: Handler) -> None:
+    starts = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        starts.append(app)
+        yield
+
+    api.router.lifespan_context = lifespan
+
+    handle(function_url_event("GET", "/up"))
+
+    assert starts == []
+
+
+def test_a_callers_request_id_comes_back(handle: Handler) -> None:
+    answer = handle(function_url_event("GET", "/up", headers={"x-request-id": "order-66"}))
+
+    assert answer.headers["x-request-id"] == "order-66"
+
+
+def test_a_callers_request_id_is_in_the_problem(handle: Handler) -> None:
+    answer = handle(function_url_event("GET", "/nowhere", headers={"x-request-id": "order-66"}))
+
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "order-66"
+
+
+@pytest.mark.parametrize("given", ["", "two words", "x" * 65, "a\r\nset-cookie: b", "ação"])
+def test_an_unacceptable_request_id_is_replaced(handle: Handler, given: str) -> None:
+    answer = handle(function_url_event("GET", "/up", headers={"x-request-id": given}))
+
+    assert answer.headers["x-request-id"] not in ("", given)
+
+
+def test_each_request_gets_its_own_id(handle: Handler) -> None:
+    first = handle(function_url_event("GET", "/up"))
+    second = handle(function_url_event("GET", "/up"))
+
+    assert first.headers["x-request-id"] != second.headers["x-request-id"]
+
+
+def test_an_unexpected_failure_is_opaque(handle: Handler, api: FastAPI) -> None:
+    api.state.price_source = BrokenPrices()
+
+    answer = handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
+
+    assert (answer.status, answer.json()["code"]) == (500, "internal")
+    for internal in ("hunter2", "/opt/secret", "RuntimeError", "Traceback", "test_handler"):
+        assert internal not in answer.content.decode()
+
+
+def test_an_unexpected_failure_is_logged_under_the_id_answered(
+    handle: Handler, api: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.state.price_source = BrokenPrices()
+
+    with caplog.at_level(logging.ERROR):
+        answer = handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
+
+    request_id = answer.headers["x-request-id"]
+    assert answer.json()["request_id"] == request_id
+    assert any(request_id in record.getMessage() and record.exc_info for record in caplog.records)
+
+
+def test_the_next_event_after_a_failure_is_answered(handle: Handler, api: FastAPI) -> None:
+    api.state.price_source = BrokenPrices()
+    handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
+
+    answer = handle(function_url_event("GET", "/up"))
+
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("event", [{}, {"source": "aws.events", "detail-type": "Scheduled Event"}, {"Records": []}])
+def test_an_event_that_is_no_request_fails_the_invocation(adapter: Adapter, event: Event) -> None:
+    # a problem answer would read as success to whatever sent the event, and never reach its dead-letter queue
+    with pytest.raises(NotAnHttpEvent, match="expected a function-URL event"):
+        adapter(event, _no_context())
+
+
+def _no_context() -> Any:
+    return None  # the application does not look at it
+
+
+def _oversized() -> str:
+    return json.dumps({"ticker": "^GSPC", "days": 3}) + " " * MAX_BODY_BYTES

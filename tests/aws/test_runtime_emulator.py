@@ -1,0 +1,218 @@
+"""The whole path on Lambda's own runtime: train, store in S3, predict, forecast, read, delete."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.fitting import NETWORK, WEIGHTS
+from services.storage.registry import CALIBRATION, CARD, ModelRegistry
+from services.storage.s3 import S3ArtifactStore
+from services.storage.store import LocalArtifactStore
+from tests.lambda_runtime import LambdaRuntime
+from tests.s3_servers import S3Server
+
+pytestmark = pytest.mark.slow
+
+FILES = (CALIBRATION, CARD, NETWORK, WEIGHTS)
+TRAINING = {
+    "ticker": "^GSPC",
+    "start_date": "2010-01-01",
+    "end_date": "2018-12-31",
+    "epochs": 2,
+    "max_seconds": 30,
+}
+SMALL_TRAINING = TRAINING | {"start_date": "2016-01-01", "sequence_length": 20, "epochs": 1}
+LAST_CLOSE = 2506.85  # of the S&P 500 on 31 December 2018
+NEXT_TEN_SESSIONS = [date(2019, 1, day).isoformat() for day in (2, 3, 4, 7, 8, 9, 10, 11, 14, 15)]
+
+
+@pytest.fixture(scope="module")
+def trained_answer(function: LambdaRuntime) -> dict[str, Any]:
+    result: dict[str, Any] = function.request("POST", "/models/train", TRAINING).json()["result"]
+    return result
+
+
+@pytest.fixture(scope="module")
+def model_id(trained_answer: dict[str, Any]) -> str:
+    return str(trained_answer["id"])
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> Iterator[S3ArtifactStore]:
+    with closing(S3ArtifactStore(s3_server.bucket, s3_server.endpoint_url)) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def lost_bucket_answer(function_without_bucket: LambdaRuntime) -> dict[str, Any]:
+    answer = function_without_bucket.request("POST", "/models/train", SMALL_TRAINING, status=503)
+    problem: dict[str, Any] = answer.json()
+    return problem
+
+
+def test_up_answers(function: LambdaRuntime) -> None:
+    assert function.request("GET", "/up").json() == {"status": "ok"}
+
+
+def test_a_problem_is_an_answer_and_no_failed_invocation(function: LambdaRuntime) -> None:
+    answer = function.request("GET", "/models/no-such-model", status=404)
+
+    assert answer.json()["code"] == "model_not_found"
+
+
+def test_an_event_that_is_no_request_fails_the_invocation(function: LambdaRuntime) -> None:
+    result = function.invoke({"source": "aws.events", "detail-type": "Scheduled Event"})
+
+    assert "errorType" in result
+    assert "event" in result["errorMessage"]
+
+
+def test_training_reports_its_errors_beside_those_of_persistence(trained_answer: dict[str, Any]) -> None:
+    for part in ("train", "test"):
+        model, persistence = trained_answer["metrics"][part], trained_answer["persistence"][part]
+
+        assert model.keys() == persistence.keys() == {"mae", "mape", "rmse", "r2"}
+        assert 0 < model["mape"] < 0.05
+        assert 0 < persistence["mape"] < 0.05
+
+
+def test_training_puts_the_whole_model_into_the_bucket(
+    function: LambdaRuntime, model_id: str, bucket: S3ArtifactStore
+) -> None:
+    keys = bucket.list_keys(f"models/{model_id}/")
+
+    assert keys == sorted(f"models/{model_id}/{name}" for name in FILES)
+    assert _files_below(function.data) == []  # and nowhere else
+
+
+def test_the_card_is_read_from_the_bucket(function: LambdaRuntime, model_id: str, bucket: S3ArtifactStore) -> None:
+    answer = function.request("GET", f"/models/{model_id}")
+
+    card = answer.json()
+    assert (card["model_id"], card["ticker"], card["data"]["source"]) == (model_id, "^GSPC", "sample")
+    assert card["data"]["last_session"] == "2018-12-31"
+    assert card == ModelRegistry(bucket).card(model_id).model_dump(mode="json")
+
+
+def test_the_model_is_listed(function: LambdaRuntime, model_id: str) -> None:
+    page = function.request("GET", "/models", query="ticker=%5EGSPC&limit=100").json()
+
+    assert model_id in [model["id"] for model in page["models"]]
+
+
+def test_predict_answers_the_next_session(function: LambdaRuntime, model_id: str) -> None:
+    answer = function.request("POST", f"/models/{model_id}/predict", {"levels": [0.8, 0.95]}).json()
+
+    assert (answer["last_session"], answer["target_session"]) == ("2018-12-31", NEXT_TEN_SESSIONS[0])
+    assert answer["persistence"] == answer["last_close"] == pytest.approx(LAST_CLOSE, abs=0.01)
+    assert answer["prediction"] == [pytest.approx(LAST_CLOSE, rel=0.05)]
+    assert_nested(answer["intervals"], answer["prediction"][0])
+    assert answer["test"]["accuracy"]["persistence"]["mae"] > 0
+
+
+def test_predict_repeats_itself(function: LambdaRuntime, model_id: str) -> None:
+    first = function.request("POST", f"/models/{model_id}/predict")
+    second = function.request("POST", f"/models/{model_id}/predict")
+
+    assert first.json() == second.json()
+
+
+def test_forecast_answers_the_exchanges_next_ten_sessions(function: LambdaRuntime, model_id: str) -> None:
+    steps = _forecast(function, model_id)
+
+    assert [step["step"] for step in steps] == list(range(1, 11))
+    assert [step["session"] for step in steps] == NEXT_TEN_SESSIONS  # no weekend, no New Year
+
+
+def test_forecast_intervals_are_nested_around_the_price(function: LambdaRuntime, model_id: str) -> None:
+    steps = _forecast(function, model_id)
+
+    for step in steps:
+        assert_nested(step["intervals"], step["price"])
+
+
+def test_forecast_intervals_widen_with_the_horizon(function: LambdaRuntime, model_id: str) -> None:
+    first, *_, last = _forecast(function, model_id)
+
+    for near, far in zip(first["intervals"], last["intervals"], strict=True):
+        assert far["upper"] - far["lower"] > near["upper"] - near["lower"]
+
+
+def test_forecast_has_persistence_beside_every_step(function: LambdaRuntime, model_id: str) -> None:
+    steps = _forecast(function, model_id)
+
+    assert [step["persistence"] for step in steps] == [pytest.approx(LAST_CLOSE, abs=0.01)] * 10
+
+
+def test_delete_leaves_nothing_in_the_bucket(function: LambdaRuntime, bucket: S3ArtifactStore) -> None:
+    model_id = function.request("POST", "/models/train", SMALL_TRAINING).json()["result"]["id"]
+
+    function.request("DELETE", f"/models/{model_id}", status=204)
+
+    assert bucket.list_keys(f"models/{model_id}/") == []
+    function.request("GET", f"/models/{model_id}", status=404)
+
+
+def test_the_working_directory_stays_as_it_was(function: LambdaRuntime, model_id: str) -> None:
+    function.request("POST", f"/models/{model_id}/predict")
+
+    assert _files_below(function.task) == []
+
+
+def test_the_home_directory_stays_as_it_was(function: LambdaRuntime, model_id: str) -> None:
+    function.request("POST", f"/models/{model_id}/predict")
+
+    assert _files_below(function.home) == []
+
+
+def test_a_lost_bucket_is_named_in_the_answer(lost_bucket_answer: dict[str, Any]) -> None:
+    assert lost_bucket_answer["code"] == "store_unavailable"
+    assert lost_bucket_answer["kept_at"] == f"rescued/models/{lost_bucket_answer['model_id']}"
+    assert lost_bucket_answer["model_id"] in lost_bucket_answer["detail"]
+
+
+def test_a_model_without_its_bucket_is_kept_whole(
+    function_without_bucket: LambdaRuntime, lost_bucket_answer: dict[str, Any]
+) -> None:
+    kept_at = function_without_bucket.data / lost_bucket_answer["kept_at"]
+    rescued = ModelRegistry(LocalArtifactStore(kept_at.parent.parent))
+
+    forecaster = rescued.load(rescued.card(lost_bucket_answer["model_id"]))
+
+    assert _files_below(kept_at) == sorted(FILES)
+    assert forecaster.horizon == 30
+
+
+def test_reading_without_the_bucket_says_when_to_try_again(function_without_bucket: LambdaRuntime) -> None:
+    answer = function_without_bucket.request("GET", "/models/some-model", status=503)
+
+    assert answer.json()["code"] == "store_unavailable"
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_the_function_survives_a_lost_bucket(
+    function_without_bucket: LambdaRuntime, lost_bucket_answer: dict[str, Any]
+) -> None:
+    assert function_without_bucket.request("GET", "/up").status == 200
+
+
+def assert_nested(intervals: list[dict[str, float]], price: float) -> None:
+    """Levels ascend, and each interval lies strictly inside the next, around the price."""
+    assert [interval["level"] for interval in intervals] == [0.8, 0.95]
+    for inner, outer in pairwise(intervals):
+        assert outer["lower"] < inner["lower"] < price < inner["upper"] < outer["upper"]
+
+
+def _forecast(function: LambdaRuntime, model_id: str) -> list[dict[str, Any]]:
+    answer = function.request("POST", f"/models/{model_id}/forecast", {"horizon": 10, "levels": [0.8, 0.95]})
+    steps: list[dict[str, Any]] = answer.json()["forecast"]
+    return steps
+
+
+def _files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

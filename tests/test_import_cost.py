@@ -1,0 +1,86 @@
+"""Holds what starting up and answering may load: a cold start pays for every import."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.storage.registry import ModelRegistry
+from services.storage.store import LocalArtifactStore
+from services.training import TrainedModel
+from tests.aws.events import function_url_event, read_answer
+
+ROOT = Path(__file__).parent.parent
+
+TRAINING = {"torch", "pytorch_lightning", "lightning", "lightning_fabric", "safetensors", "onnx", "onnxscript"}
+PRICES = {"yfinance", "curl_cffi", "pandas", "exchange_calendars", "arch"}
+NUMERICS = {"sklearn", "scipy", "statsmodels", "matplotlib"}
+AWS = {"boto3", "botocore"}
+SERVING = {"onnxruntime"}
+
+# Runs in a fresh interpreter: imports the application, answers events, reports what came of it.
+PROBE = """
+import json, sys
+import app
+answers = [app.handler(event, None) for event in json.load(sys.stdin)]
+loaded = sorted({name.partition(".")[0] for name in sys.modules})
+json.dump({"answers": answers, "loaded": loaded}, sys.stdout)
+"""
+
+
+def test_importing_the_application_loads_nothing_heavy(tmp_path: Path) -> None:
+    loaded = _loaded_by(tmp_path)
+
+    assert loaded & (TRAINING | PRICES | NUMERICS | AWS | SERVING) == set()
+
+
+def test_answering_up_loads_nothing_heavy(tmp_path: Path) -> None:
+    loaded = _loaded_by(tmp_path, function_url_event("GET", "/up"))
+
+    assert loaded & (TRAINING | PRICES | NUMERICS | AWS | SERVING) == set()
+
+
+def test_naming_a_bucket_loads_nothing_heavy(tmp_path: Path) -> None:
+    loaded = _loaded_by(tmp_path, function_url_event("GET", "/up"), S3_BUCKET_NAME="models", PRICE_SOURCE="yahoo")
+
+    assert loaded & (TRAINING | PRICES | NUMERICS | AWS | SERVING) == set()
+
+
+@pytest.mark.parametrize("route", ["predict", "forecast"])
+def test_a_forecast_loads_only_what_serves_it(tmp_path: Path, trained: TrainedModel, route: str) -> None:
+    ModelRegistry(LocalArtifactStore(tmp_path)).publish(trained.card, trained.files)
+    event = function_url_event("POST", f"/models/{trained.card.model_id}/{route}", {"ticker": "^GSPC"})
+
+    loaded = _loaded_by(tmp_path, event)
+
+    assert loaded >= SERVING
+    assert loaded & (TRAINING | NUMERICS | AWS | {"yfinance", "curl_cffi", "arch"}) == set()
+
+
+def _loaded_by(folder: Path, *events: dict[str, Any], **settings: str) -> set[str]:
+    """Top-level modules of a fresh interpreter that imported the application and answered the events with 200."""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(folder),
+        "DATA_DIR": str(folder),
+        "PRICE_SOURCE": "sample",
+        **settings,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        input=json.dumps(events),
+        env=environment,
+        cwd=folder,  # where no .env lies
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [read_answer(answer).status for answer in report["answers"]] == [200] * len(events)
+    return set(report["loaded"])
