@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from errors import CalibrationTooSmall
 from models.base import Bars, Forecaster, Origins, QuantileForecast
+from models.windows import future_closes
 
 SPREAD_LEVELS = (0.1, 0.5, 0.9)
 MIN_SPREAD = 1e-6  # a hundredth of a basis point: a forecast without spread is scored by its plain log error
@@ -66,6 +67,18 @@ class Calibration:
         error = np.log(actuals) - centre.log_median  # (n_origins, horizon)
         scores = np.where(error < 0, -error / centre.below, error / centre.above)
         return cls(tuple(np.sort(step[~np.isnan(step)]) for step in scores.T))
+
+    @classmethod
+    def of(cls, forecaster: Forecaster, bars: Bars, origins: Origins, stop: int) -> "Calibration":
+        """Scores of a forecaster at these origins; nothing at row ``stop`` or beyond is seen."""
+        actuals = future_closes(bars, origins, forecaster.horizon, stop)
+        return cls.measure(forecaster.predict_quantiles(bars, origins), actuals)
+
+    @classmethod
+    def pooled(cls, parts: "Sequence[Calibration]") -> "Calibration":
+        """The scores of several tickers as one; in units of spread they compare."""
+        steps = zip(*(part.scores for part in parts), strict=True)
+        return cls(tuple(np.sort(np.concatenate(step)) for step in steps))
 
     @property
     def horizon(self) -> int:

@@ -26,6 +26,7 @@ class FitSettings:
         patience: epochs without improvement on the early-stopping block before stopping.
         max_seconds: wall-clock budget; the best weights so far are kept when it is spent.
         seed: same seed and data give the same weights.
+        start: WEIGHTS of a model of the same shape to continue from; None to begin anew.
     """
 
     lookback: int
@@ -34,6 +35,7 @@ class FitSettings:
     patience: int
     max_seconds: float
     seed: int
+    start: bytes | None = None
 
 
 @dataclass(frozen=True, eq=False)

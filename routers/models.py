@@ -12,6 +12,7 @@ from errors import (
     ConstantSeries,
     HorizonTooLong,
     InsufficientHistory,
+    InvalidRequest,
     ModelNotFound,
     PricesEmpty,
     PricesInvalid,
@@ -62,7 +63,9 @@ FORECAST_PROBLEMS = (*PRICE_PROBLEMS, *MODEL_PROBLEMS, InsufficientHistory, Cali
 @router.post(
     "/train",
     summary="Train and store a model",
-    responses=problems(*PRICE_PROBLEMS, InsufficientHistory, ConstantSeries, StoreUnavailable, TooManyTrainings),
+    responses=problems(
+        *PRICE_PROBLEMS, *MODEL_PROBLEMS, InvalidRequest, InsufficientHistory, ConstantSeries, TooManyTrainings
+    ),
 )
 def train(
     request: Annotated[
@@ -76,9 +79,9 @@ def train(
 ) -> TrainResponse:
     """Fetch prices, fit, calibrate and test a model, store it, and say what it is worth beside persistence."""
     refuse_future(now, start_date=request.start_date, end_date=request.end_date)
-    model_id = new_model_id(request.ticker, now, secrets.token_hex(4))
+    model_id = new_model_id(request.all_tickers, now, secrets.token_hex(4))
     with slots.taken():
-        model = train_model(request, prices, model_id, now, on_epoch=lambda _: None)
+        model = train_model(request, prices, registry, model_id, now, on_epoch=lambda _: None)
     publish(model, registry, rescue)
     return train_response(model.card)
 

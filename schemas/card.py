@@ -21,12 +21,12 @@ class Block(Document):
 
 
 class SplitReport(Document):
-    """The consecutive blocks the history was cut into."""
+    """The consecutive blocks a history was cut into; null where a ticker has no session in a block."""
 
-    fit: Block
-    early_stopping: Block
-    calibration: Block
-    test: Block
+    fit: Block | None
+    early_stopping: Block | None
+    calibration: Block | None
+    test: Block | None
 
 
 class DataReport(Document):
@@ -39,6 +39,16 @@ class DataReport(Document):
     stale: bool
     dropped: dict[str, int]
     sha256: str = Field(description="Of sessions and bars as little-endian 64-bit values.")
+
+
+class SeriesReport(Document):
+    """One ticker's part in the model."""
+
+    ticker: Ticker
+    currency: str | None
+    data: DataReport
+    split: SplitReport
+    test: AccuracyReport | None = Field(description="On this ticker alone; null where it has no test session.")
 
 
 class TrainingReport(Document):
@@ -66,20 +76,27 @@ class ModelCard(Document):
     model_id: ModelId
     model: ModelName
     created_at: datetime
-    ticker: Ticker
-    currency: str | None
     target_column: TargetColumn
     lookback: int
     horizon: int
     quantile_levels: tuple[float, ...]
     hyperparameters: dict[str, JsonValue]
     request: dict[str, JsonValue]
-    data: DataReport
-    split: SplitReport
+    series: tuple[SeriesReport, ...] = Field(min_length=1)
     training: TrainingReport
-    train: AccuracyReport
+    train: AccuracyReport = Field(description="Of all tickers together, as is ``test``: there prices mix currencies.")
     test: AccuracyReport
     coverage: tuple[Coverage, ...]
     n_calibration: tuple[int, ...] = Field(description="Conformity scores per step.")
     files: dict[str, FileReport]
     libraries: dict[str, str]
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """The tickers the model was fitted on."""
+        return tuple(series.ticker for series in self.series)
+
+    @property
+    def last_session(self) -> date:
+        """The newest session the model was made with."""
+        return max(series.data.last_session for series in self.series)

@@ -13,7 +13,7 @@ class ModelSummary(Document):
 
     id: ModelId
     model: str
-    ticker: Ticker
+    tickers: tuple[Ticker, ...]
     created_at: datetime
     first_session: date
     last_session: date

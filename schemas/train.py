@@ -15,7 +15,11 @@ TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]
 class TrainRequest(Document):
     """What to fit, on which prices, for how long."""
 
-    ticker: Ticker
+    ticker: Annotated[Ticker | None, Field(description="One ticker; or several in ``tickers``.")] = None
+    tickers: Annotated[
+        tuple[Ticker, ...],
+        Field(min_length=2, max_length=20, description="Several tickers make one pooled model."),
+    ] = ()
     model: ModelName = "return_lstm"
     start_date: Annotated[
         date | None, Field(description="First session; by default the last 2000 sessions are used.")
@@ -28,6 +32,23 @@ class TrainRequest(Document):
     patience: Annotated[int, Field(ge=1, le=100, description="Epochs without improvement before stopping.")] = 5
     max_seconds: Annotated[float, Field(gt=0, le=840, description="Wall-clock budget of the fit, in seconds.")] = 60
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Same seed, same data, same weights.")] = 0
+
+    base_model_id: Annotated[
+        ModelId | None, Field(description="Continue from the weights of a stored model of the same kind.")
+    ] = None
+
+    @property
+    def all_tickers(self) -> tuple[str, ...]:
+        """The one ticker, or the several."""
+        return self.tickers if self.ticker is None else (self.ticker,)
+
+    @model_validator(mode="after")
+    def _one_way_to_name_tickers(self) -> "TrainRequest":
+        if (self.ticker is None) == (not self.tickers):
+            raise ValueError("give ticker, or tickers, not both")
+        if len(set(self.tickers)) != len(self.tickers):
+            raise ValueError("tickers must be distinct")
+        return self
 
     @model_validator(mode="after")
     def _dates_in_order(self) -> "TrainRequest":
@@ -60,11 +81,11 @@ class TrainResult(Document):
     persistence: TrainTestAccuracy = Field(description="The same figures of tomorrow = today, from the same origins.")
     skill: Skill | None = Field(description="On the test part; negative is worse than doing nothing.")
     coverage: tuple[Coverage, ...] = Field(description="On the test part.")
-    ticker: Ticker
+    tickers: tuple[Ticker, ...]
     source: str
     as_of: date
     stale: bool
-    dropped: dict[str, int]
+    dropped: dict[str, dict[str, int]] = Field(description="Rows dropped or mended, by ticker and reason.")
     seconds: float
 
 

@@ -1,11 +1,14 @@
 """The stored models, a page at a time, and how a new one is named."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 
 from errors import ArtifactInvalid, ModelNotFound
 from schemas.models import ModelPage, ModelSummary, UnreadableModel
 from services.storage.registry import ModelRegistry
+
+POOLED = "pooled"  # in place of a ticker in the id of a model of several
 
 
 def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: str | None) -> ModelPage:
@@ -16,7 +19,7 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
     Raises:
         StoreUnavailable: from the store.
     """
-    ids = registry.ids(prefix=f"{slug(ticker)}-" if ticker else "")
+    ids = registry.ids() if ticker is None else _ids_of(registry, ticker)
     page: list[ModelSummary] = []
     unreadable: list[UnreadableModel] = []
     for model_id in ids:
@@ -31,28 +34,34 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
         except ArtifactInvalid as error:
             unreadable.append(UnreadableModel(id=model_id, code=error.code))
             continue
-        if ticker in (None, card.ticker):
+        if ticker is None or ticker in card.tickers:
             page.append(
                 ModelSummary(
                     id=card.model_id,
                     model=card.model,
-                    ticker=card.ticker,
+                    tickers=card.tickers,
                     created_at=card.created_at,
-                    first_session=card.data.first_session,
-                    last_session=card.data.last_session,
+                    first_session=min(series.data.first_session for series in card.series),
+                    last_session=card.last_session,
                     test=card.test,
                 )
             )
     return ModelPage(models=tuple(page), unreadable=tuple(unreadable), next_after=None)
 
 
-def new_model_id(ticker: str, now: datetime, token: str) -> str:
-    """An id that tells ticker and day; the token, eight hex digits, makes it unique.
+def new_model_id(tickers: Sequence[str], now: datetime, token: str) -> str:
+    """An id that tells the ticker, or that there are several, and the day; the token makes it unique.
 
-    >>> new_model_id("PETR4.SA", datetime(2024, 7, 19), "1a2b3c4d")
+    >>> new_model_id(["PETR4.SA"], datetime(2024, 7, 19), "1a2b3c4d")
     'petr4-sa-20240719-1a2b3c4d'
     """
-    return f"{slug(ticker)}-{now:%Y%m%d}-{token}"
+    name = slug(tickers[0]) if len(tickers) == 1 else POOLED
+    return f"{name}-{now:%Y%m%d}-{token}"
+
+
+def _ids_of(registry: ModelRegistry, ticker: str) -> list[str]:
+    """Ids that may be of the ticker: their cards decide, but not every card need be read."""
+    return sorted({*registry.ids(f"{slug(ticker)}-"), *registry.ids(f"{POOLED}-")})
 
 
 def slug(ticker: str) -> str:

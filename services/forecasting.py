@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 import numpy as np
 
-from errors import HorizonTooLong, InsufficientHistory
+from errors import HorizonTooLong, InsufficientHistory, InvalidRequest
 from models.base import CLOSE
 from models.conformal import IntervalForecast
 from schemas.card import ModelCard
@@ -77,7 +77,7 @@ def _outlook(
     if horizon > card.horizon:
         raise HorizonTooLong(f"asked for {horizon} sessions, model {model_id!r} forecasts {card.horizon}")
     forecaster = registry.load(card)
-    ticker = request.ticker or card.ticker
+    ticker = request.ticker or _own_ticker(card)
     history = prices.history(ticker, now).between(None, request.as_of).tail(card.lookback)
     if len(history.series) < card.lookback:
         raise InsufficientHistory(ticker, needed=card.lookback, found=len(history.series))
@@ -90,6 +90,12 @@ def _outlook(
         forecast=forecaster.predict_intervals(bars, np.array([len(bars) - 1]), request.levels),
         sessions=next_sessions(ticker, history.as_of, horizon),
     )
+
+
+def _own_ticker(card: ModelCard) -> str:
+    if len(card.tickers) > 1:
+        raise InvalidRequest(f"model {card.model_id!r} was fitted on {', '.join(card.tickers)}: say which ticker")
+    return card.tickers[0]
 
 
 def _steps(outlook: Outlook) -> tuple[Step, ...]:
@@ -137,10 +143,10 @@ def _context(outlook: Outlook) -> ForecastContext:
 
 def _warnings(card: ModelCard, history: PriceHistory) -> tuple[str, ...]:
     ticker, warnings = history.series.ticker, []
-    if ticker != card.ticker:
-        warnings.append(f"the model was fitted and tested on {card.ticker}, not on {ticker}")
+    if ticker not in card.tickers:
+        warnings.append(f"the model was fitted and tested on {', '.join(card.tickers)}, not on {ticker}")
     if history.stale:
         warnings.append(f"the newest session known is {history.as_of}: later ones could not be had")
-    if history.as_of < card.data.last_session:
-        warnings.append(f"the model was made with prices up to {card.data.last_session}: this forecast looks back")
+    if history.as_of < card.last_session:
+        warnings.append(f"the model was made with prices up to {card.last_session}: this forecast looks back")
     return tuple(warnings)

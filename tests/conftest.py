@@ -8,7 +8,7 @@ import pytest
 
 from schemas.train import TrainRequest
 from services.training import TrainedModel, train_model
-from tests.fakes import FakePriceSource, walk_history
+from tests.fakes import EMPTY_REGISTRY, FakePriceSource, walk_history
 from tests.s3_servers import (
     ACCESS_KEY,
     RADOSGW_PACKAGES,
@@ -59,4 +59,6 @@ def trained() -> TrainedModel:
     """A real model of a random walk, trained in a second or two."""
     request = TrainRequest(ticker="WALK", epochs=2, sequence_length=20)
     now = datetime(2024, 7, 19, 22, tzinfo=UTC)
-    return train_model(request, FakePriceSource(walk_history()), "walk-20240719-1a2b3c4d", now, lambda _: None)
+    return train_model(
+        request, FakePriceSource(walk_history()), EMPTY_REGISTRY, "walk-20240719-1a2b3c4d", now, lambda _: None
+    )

@@ -11,6 +11,7 @@ from errors import ArtifactNotFound, StoreUnavailable, TickerNotFound
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
 from services.prices.calendars import next_sessions
 from services.prices.series import PriceHistory, Sessions, clean
+from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
 
 
@@ -91,6 +92,9 @@ class FixedForecaster:
         spread = 0.01 * np.sqrt(np.arange(1, self.horizon + 1))
         returns = spread[:, None] * normal  # (horizon, n_levels)
         return QuantileForecast(np.array(QUANTILE_GRID), bars[origins, CLOSE, None, None] * np.exp(returns))
+
+
+EMPTY_REGISTRY = ModelRegistry(InMemoryArtifactStore())
 
 
 def random_walk(n_sessions: int, seed: int = 0, daily_volatility: float = 0.01, start: float = 100.0) -> Bars:

@@ -14,7 +14,7 @@ from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel
 from models.lstm.lightning_module import Batch, ReturnLSTMModule, weighted_nll
 from models.lstm.loop import LoopReport, run_loop
 from models.lstm.network import NetworkConfig, ReturnLSTM, inputs
-from models.lstm.serialization import to_bytes, to_onnx
+from models.lstm.serialization import from_bytes, to_bytes, to_onnx
 from models.windows import future_closes, lookback_windows, target_stop
 
 
@@ -85,8 +85,9 @@ def _train(
     step_weights /= step_weights.sum()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = ReturnLSTM(config)
-        _fit_regression(network, known, step_weights, recipe.ridge)
+        network = ReturnLSTM(config) if settings.start is None else from_bytes(settings.start).train()
+        if settings.start is None:
+            _fit_regression(network, known, step_weights, recipe.ridge)
         module = ReturnLSTMModule(
             network, step_weights, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay
         )

@@ -1,9 +1,13 @@
 """Fit, calibration and test: three consecutive blocks of origins, in this order."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from errors import InsufficientHistory
+from services.prices.series import Sessions
 
 CALIBRATION_SHARE = 0.25  # of the train part
 MAX_CALIBRATION = 500  # more scores sharpen a margin little, and newer sessions are worth more to the fit
@@ -34,33 +38,53 @@ class Split:
 
 
 def split_origins(ticker: str, n_sessions: int, lookback: int, train_size: float) -> Split:
-    """Cut the origins of a history into blocks.
-
-    Args:
-        ticker: for the message.
-        n_sessions: length of the history.
-        lookback: sessions per window; the first origin is ``lookback - 1``.
-        train_size: share of the windows before the test part, in (0, 1).
-
-    Raises:
-        InsufficientHistory: a block would be too small to mean anything.
+    """Cut the origins of one history into blocks, see ``split_together``.
 
     >>> split_origins("PETR4.SA", n_sessions=1626, lookback=60, train_size=0.85).test
     range(1390, 1625)
     """
+    sessions = np.arange(n_sessions).astype("datetime64[D]")
+    (split,) = split_together({ticker: sessions}, lookback, train_size)
+    return split
+
+
+def split_together(sessions: Mapping[str, Sessions], lookback: int, train_size: float) -> tuple[Split, ...]:
+    """Cut the origins of several histories at the same dates, so that no block sees another's future.
+
+    Args:
+        sessions: of each ticker, ascending.
+        lookback: sessions per window; the first origin is ``lookback - 1``.
+        train_size: share of all windows before the test part, in (0, 1).
+
+    Raises:
+        InsufficientHistory: a ticker has too few sessions for blocks that mean anything.
+    """
     needed = sessions_needed(lookback, train_size)
-    if n_sessions < needed:
-        raise InsufficientHistory(ticker, needed=needed, found=n_sessions)
-    first, stop = lookback - 1, n_sessions - 1  # the last session is only a target
-    n_train = _n_train(stop - first, train_size)
-    n_calibration = max(MIN_CALIBRATION, min(MAX_CALIBRATION, round(n_train * CALIBRATION_SHARE)))
+    for ticker, days in sessions.items():
+        if days.size < needed:
+            raise InsufficientHistory(ticker, needed=needed, found=int(days.size))
+    origins = [days[lookback - 1 : -1] for days in sessions.values()]  # the last session is only a target
+    cuts = _cuts(np.sort(np.concatenate(origins)), len(origins), train_size)
+    return tuple(_split_at(days, cuts, first=lookback - 1) for days in origins)
+
+
+def _cuts(days: Sessions, n_tickers: int, train_size: float) -> Sessions:
+    """First days of the early-stopping, calibration and test blocks, from the days of all origins, ascending."""
+    n_train = _n_train(days.size, train_size)
+    most = MAX_CALIBRATION * n_tickers
+    n_calibration = max(MIN_CALIBRATION, min(most, round(n_train * CALIBRATION_SHARE)))
     n_fit = n_train - n_calibration
     n_stopping = max(1, round(n_fit * EARLY_STOPPING_SHARE))
+    return days[[n_fit - n_stopping, n_fit, n_train]]
+
+
+def _split_at(days: Sessions, cuts: Sessions, first: int) -> Split:
+    stopping, calibration, test = (first + int(row) for row in np.searchsorted(days, cuts))
     return Split(
-        fit=range(first, first + n_fit - n_stopping),
-        early_stopping=range(first + n_fit - n_stopping, first + n_fit),
-        calibration=range(first + n_fit, first + n_train),
-        test=range(first + n_train, stop),
+        fit=range(first, stopping),
+        early_stopping=range(stopping, calibration),
+        calibration=range(calibration, test),
+        test=range(test, first + days.size),
     )
 
 

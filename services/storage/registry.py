@@ -83,6 +83,15 @@ class ModelRegistry:
                 self._loaded[key] = forecaster
         return forecaster
 
+    def file(self, card: ModelCard, name: str) -> bytes:
+        """One file of a model.
+
+        Raises:
+            ModelNotFound: it is missing.
+            ArtifactCorrupt: it is not the one the card vouches for.
+        """
+        return self._checked(card, name)
+
     def ids(self, prefix: str = "") -> list[str]:
         """Ids of the models that have a card, ascending."""
         found = (key.removeprefix("models/").rpartition("/") for key in self._store.list_keys(f"models/{prefix}"))

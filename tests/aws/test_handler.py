@@ -112,7 +112,7 @@ def test_a_query_string_is_read(handle: Handler, api: FastAPI, trained: TrainedM
 
 def test_an_absent_body_takes_the_defaults(handle: Handler, api: FastAPI, trained: TrainedModel) -> None:
     api.state.registry.publish(trained.card, trained.files)
-    api.state.price_source = FakePriceSource(walk_history(trained.card.ticker))
+    api.state.price_source = FakePriceSource(walk_history(trained.card.tickers[0]))
 
     answer = handle(function_url_event("POST", f"/models/{trained.card.model_id}/predict"))
 

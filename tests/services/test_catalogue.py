@@ -17,7 +17,8 @@ def store() -> InMemoryArtifactStore:
 def registry(store: InMemoryArtifactStore, trained: TrainedModel) -> ModelRegistry:
     registry = ModelRegistry(store)
     for model_id, ticker in [("brk-1", "BRK"), ("brk-b-1", "BRK-B"), ("brk-b-2", "BRK.B"), ("walk-1", "WALK")]:
-        registry.publish(trained.card.model_copy(update={"model_id": model_id, "ticker": ticker}), trained.files)
+        series = (trained.card.series[0].model_copy(update={"ticker": ticker}),)
+        registry.publish(trained.card.model_copy(update={"model_id": model_id, "series": series}), trained.files)
     return registry
 
 

@@ -4,7 +4,14 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from errors import CalibrationTooSmall, HorizonTooLong, InsufficientHistory, ModelNotFound, TickerNotFound
+from errors import (
+    CalibrationTooSmall,
+    HorizonTooLong,
+    InsufficientHistory,
+    InvalidRequest,
+    ModelNotFound,
+    TickerNotFound,
+)
 from schemas.predict import ForecastRequest, PredictRequest
 from services.forecasting import forecast, predict
 from services.prices.calendars import next_sessions
@@ -125,3 +132,14 @@ def test_a_level_beyond_the_calibration_is_refused_not_guessed(trained: TrainedM
 
     with pytest.raises(CalibrationTooSmall, match=r"4 scores cannot support level 0\.95"):
         predict(card.model_id, PredictRequest(), registry, PRICES, NOW)
+
+
+def test_a_model_of_several_tickers_must_be_told_which(registry: ModelRegistry, trained: TrainedModel) -> None:
+    other = trained.card.series[0].model_copy(update={"ticker": "OTHER"})
+    card = trained.card.model_copy(update={"model_id": "pooled-1", "series": (*trained.card.series, other)})
+    registry.publish(card, trained.files)
+
+    with pytest.raises(InvalidRequest, match="WALK, OTHER: say which ticker"):
+        predict("pooled-1", PredictRequest(), registry, PRICES, NOW)
+
+    assert predict("pooled-1", PredictRequest(ticker="OTHER"), registry, PRICES, NOW).ticker == "OTHER"

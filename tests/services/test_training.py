@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from errors import ConstantSeries, InsufficientHistory, StoreUnavailable, TickerNotFound
+from errors import ConstantSeries, InsufficientHistory, InvalidRequest, StoreUnavailable, TickerNotFound
 from models.fitting import Epoch
 from schemas.train import TrainRequest
 from services.prices.series import PriceHistory, clean
@@ -16,6 +16,7 @@ from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
 from services.training import DEFAULT_SESSIONS, TrainedModel, publish, train_model, train_response
 from tests.fakes import (
+    EMPTY_REGISTRY,
     FailingStore,
     FakePriceSource,
     InMemoryArtifactStore,
@@ -30,14 +31,15 @@ QUICK = {"epochs": 1, "sequence_length": 20}
 
 def train(history: PriceHistory, on_epoch: Callable[[Epoch], None] = lambda _: None, **request: object) -> TrainedModel:
     asked = TrainRequest.model_validate({"ticker": history.series.ticker, **QUICK, **request})
-    return train_model(asked, FakePriceSource(history), "walk-1", NOW, on_epoch)
+    return train_model(asked, FakePriceSource(history), EMPTY_REGISTRY, "walk-1", NOW, on_epoch)
 
 
 def test_the_card_tells_blocks_that_follow_each_other(trained: TrainedModel) -> None:
-    split = trained.card.split
+    split = trained.card.series[0].split
 
-    blocks = [split.fit, split.early_stopping, split.calibration, split.test]
+    blocks = [block for block in (split.fit, split.early_stopping, split.calibration, split.test) if block]
 
+    assert len(blocks) == 4
     assert [block.first_origin for block in blocks] == sorted(block.first_origin for block in blocks)
     assert all(one.last_origin < following.first_origin for one, following in pairwise(blocks))
 
@@ -110,8 +112,8 @@ def test_by_default_the_last_2000_sessions_are_used() -> None:
 
     model = train(PriceHistory(series, "fake"), max_seconds=0.001)
 
-    assert model.card.data.n_sessions == DEFAULT_SESSIONS
-    assert model.card.data.last_session == series.last_session
+    assert model.card.series[0].data.n_sessions == DEFAULT_SESSIONS
+    assert model.card.last_session == series.last_session
 
 
 def test_dates_bound_the_prices_used_inclusively() -> None:
@@ -119,7 +121,7 @@ def test_dates_bound_the_prices_used_inclusively() -> None:
 
     model = train(walk_history(), start_date=start, end_date=end)
 
-    assert (model.card.data.first_session, model.card.data.last_session) == (start, end)
+    assert (model.card.series[0].data.first_session, model.card.last_session) == (start, end)
 
 
 def test_too_short_a_history_is_refused_with_needed_and_found() -> None:
@@ -136,7 +138,7 @@ def test_prices_that_never_move_are_refused_by_name() -> None:
 
 def test_an_unknown_ticker_is_told_as_such() -> None:
     with pytest.raises(TickerNotFound):
-        train_model(TrainRequest(ticker="NOPE"), FakePriceSource(), "x", NOW, lambda _: None)
+        train_model(TrainRequest(ticker="NOPE"), FakePriceSource(), EMPTY_REGISTRY, "x", NOW, lambda _: None)
 
 
 def test_a_model_whose_store_fails_is_kept_locally_and_named(trained: TrainedModel, tmp_path: Path) -> None:
@@ -171,3 +173,53 @@ def test_the_paths_told_are_keys_of_the_store(trained: TrainedModel) -> None:
 
     assert store.exists(paths.model_s3_path)
     assert store.exists(paths.metadata_s3_path)
+
+
+POOL = FakePriceSource(walk_history(), walk_history("OTHER", n_sessions=450, seed=5))
+
+
+def pooled(**request: object) -> TrainedModel:
+    asked = TrainRequest.model_validate({"tickers": ["WALK", "OTHER"], **QUICK, **request})
+    return train_model(asked, POOL, EMPTY_REGISTRY, "pooled-1", NOW, lambda _: None)
+
+
+def test_several_tickers_make_one_model_that_reports_on_each() -> None:
+    card = pooled().card
+
+    assert card.tickers == ("WALK", "OTHER")
+    assert [series.test.n_origins for series in card.series if series.test] == [
+        series.split.test.n_origins for series in card.series if series.split.test
+    ]
+    assert card.test.n_origins == sum(series.test.n_origins for series in card.series if series.test)
+
+
+def test_the_blocks_of_several_tickers_begin_on_the_same_days() -> None:
+    first, second = (series.split for series in pooled().card.series)
+
+    assert first.test is not None
+    assert second.test is not None
+    assert first.calibration is not None
+    assert second.calibration is not None
+    assert first.test.first_origin == second.test.first_origin
+    assert first.calibration.first_origin == second.calibration.first_origin
+
+
+def test_training_continues_from_the_weights_of_a_base_model() -> None:
+    base = train(walk_history("OTHER", seed=5))
+    registry = ModelRegistry(InMemoryArtifactStore())
+    registry.publish(base.card, base.files)
+    asked = TrainRequest.model_validate({"ticker": "WALK", **QUICK, "base_model_id": base.card.model_id})
+
+    continued = train_model(asked, FakePriceSource(walk_history()), registry, "walk-2", NOW, lambda _: None)
+
+    assert continued.files != train(walk_history()).files
+    assert continued.card.request["base_model_id"] == base.card.model_id
+
+
+def test_a_base_model_over_another_lookback_is_refused(trained: TrainedModel) -> None:
+    registry = ModelRegistry(InMemoryArtifactStore())
+    registry.publish(trained.card, trained.files)
+    asked = TrainRequest(ticker="WALK", sequence_length=30, base_model_id=trained.card.model_id)
+
+    with pytest.raises(InvalidRequest, match=r"over 30 sessions from .* over 20"):
+        train_model(asked, FakePriceSource(walk_history()), registry, "walk-2", NOW, lambda _: None)
