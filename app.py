@@ -9,7 +9,7 @@ from fastapi_offline import FastAPIOffline
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
-from config import Settings, artifact_store, prepare_environment, price_source, rescue_store
+from config import Settings, artifact_store, default_model, prepare_environment, price_source, rescue_store
 from error_handlers import add_error_handlers
 from routers import models, up
 from routers.dependencies import Clock, TrainingSlots, utc_now
@@ -33,7 +33,7 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app: FastAPI = FastAPIOffline(title="Stock forecast API", version=VERSION, description=DESCRIPTION)
     app.state.settings = settings
     app.state.clock = clock
-    app.state.registry = ModelRegistry(artifact_store(settings))
+    app.state.registry = ModelRegistry(artifact_store(settings), default_model(settings))
     app.state.rescue_registry = ModelRegistry(rescue_store(settings))
     app.state.price_source = price_source(settings)
     app.state.training_slots = TrainingSlots(1)  # a fit seeds torch's generator, which the process has one of

@@ -13,8 +13,11 @@ from services.prices.fallback import FallbackSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from services.prices.yahoo import YahooSource
+from services.storage.bundled import BundledModel
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
+
+BUNDLED = Path(__file__).parent / "models" / "bundled"
 
 
 class Settings(BaseSettings):
@@ -43,6 +46,13 @@ class Settings(BaseSettings):
     s3_endpoint_url: Annotated[
         str | None, Field(pattern=r"^https?://[^\s/?#]+/?$", description="Another S3 server than AWS.")
     ] = None
+    model_path: Annotated[Path, Field(description="Network of the default model (ONNX).")] = BUNDLED / "model.onnx"
+    metadata_path: Annotated[Path, Field(description="Card of the default model; its other files lie beside it.")] = (
+        BUNDLED / "metadata.json"
+    )
+    look_back: Annotated[
+        int | None, Field(ge=10, le=250, description="If set, the default model must look back this many sessions.")
+    ] = None
     max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body accepted.")] = 1_000_000
     aws_lambda_function_name: Annotated[
         str | None, Field(description="Set by Lambda itself: writable files then go to /tmp.")
@@ -66,6 +76,11 @@ def artifact_store(settings: Settings) -> ArtifactStore:
     if settings.s3_bucket_name:
         return S3ArtifactStore(settings.s3_bucket_name, endpoint_url=settings.s3_endpoint_url)
     return LocalArtifactStore(settings.writable_dir)
+
+
+def default_model(settings: Settings) -> BundledModel:
+    """The model that answers as ``default`` until the alias is moved."""
+    return BundledModel(settings.model_path, settings.metadata_path, settings.look_back)
 
 
 def rescue_store(settings: Settings) -> ArtifactStore:

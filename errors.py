@@ -12,6 +12,7 @@ AppError                        500 internal
 │   ├── CalendarTooShort        409 calendar_too_short     the exchange's calendar does not reach the date
 │   ├── ConstantSeries          409 constant_series        prices that never move cannot be modelled
 │   ├── PricesInvalid           409 prices_invalid         too few usable rows in a history
+│   ├── ModelInUse              409 model_in_use           an alias stands for the model
 │   ├── HorizonTooLong          409 horizon_too_long       the model was trained for fewer steps
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
 ├── TooMany                     429 too_many
@@ -131,6 +132,13 @@ class PricesInvalid(Conflict):
 
     code = "prices_invalid"
     title = "Prices invalid"
+
+
+class ModelInUse(Conflict):
+    """The model cannot be deleted while an alias stands for it."""
+
+    code = "model_in_use"
+    title = "Model in use"
 
 
 class HorizonTooLong(Conflict):

@@ -13,6 +13,7 @@ from errors import (
     HorizonTooLong,
     InsufficientHistory,
     InvalidRequest,
+    ModelInUse,
     ModelNotFound,
     PricesEmpty,
     PricesInvalid,
@@ -32,6 +33,7 @@ from routers.dependencies import (
     refuse_future,
 )
 from routers.problems import problems
+from schemas.alias import Alias, AliasList, AliasName, AliasRequest
 from schemas.card import ModelCard
 from schemas.common import MODEL_ID_PATTERN, Ticker
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
@@ -50,7 +52,7 @@ ModelIdPath = Annotated[
     Path(
         pattern=MODEL_ID_PATTERN,
         max_length=64,
-        description="Id of a stored model.",
+        description="Id of a stored model, or an alias.",
         examples=["gspc-20261121-1a2b3c4d"],
     ),
 ]
@@ -150,6 +152,23 @@ def models(
     return list_models(registry, ticker, limit, after)
 
 
+@router.get("/aliases", summary="Aliases", responses=problems(ArtifactCorrupt, StoreUnavailable))
+def aliases(registry: RegistryDep) -> AliasList:
+    """Every alias that was moved; `default` stands for the bundled model until it is."""
+    return AliasList(aliases=registry.aliases())
+
+
+@router.put("/aliases/{alias}", summary="Move an alias", responses=problems(*MODEL_PROBLEMS))
+def move_alias(
+    alias: Annotated[AliasName, Path(examples=["default"])],
+    request: Annotated[AliasRequest, Body(examples=[{"model_id": "gspc-20261121-1a2b3c4d"}])],
+    registry: RegistryDep,
+    now: NowDep,
+) -> Alias:
+    """Let a name such as `default` stand for another model; it takes the place of an id in every route."""
+    return registry.move_alias(alias, request.model_id, now)
+
+
 @router.get("/{model_id}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))
 def card(model_id: ModelIdPath, registry: RegistryDep) -> ModelCard:
     """Everything known about a model: request, data, split, accuracy, calibration, checksums."""
@@ -157,7 +176,10 @@ def card(model_id: ModelIdPath, registry: RegistryDep) -> ModelCard:
 
 
 @router.delete(
-    "/{model_id}", summary="Delete a model", status_code=204, responses=problems(ModelNotFound, StoreUnavailable)
+    "/{model_id}",
+    summary="Delete a model",
+    status_code=204,
+    responses=problems(ModelNotFound, ModelInUse, StoreUnavailable),
 )
 def delete(model_id: ModelIdPath, registry: RegistryDep) -> Response:
     """Remove a model and its files; there is no way back."""

@@ -3,26 +3,32 @@
 import re
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from hashlib import sha256
-from typing import Protocol
 
 import numpy as np
 from cachetools import LRUCache
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooNew, ModelNotFound
+from errors import ArtifactCorrupt, ArtifactNotFound, ModelInUse, ModelNotFound
 from models.conformal import CalibratedForecaster, Calibration
 from models.presets import PRESETS
-from schemas.card import FORMAT_VERSION, FileReport, ModelCard
+from schemas.alias import Alias
+from schemas.card import FileReport, ModelCard
+from services.storage.bundled import BundledModel
+from services.storage.sealing import seal, unseal
 from services.storage.store import ArtifactStore
 
 CARD = "metadata.json"
 CALIBRATION = "calibration.json"
 
+ALIASES = "aliases/"
+DEFAULT = "default"
+
+_ALIAS = re.compile(r"[a-z]+(?:-[a-z]+)*")
+
 MAX_LOADED = 16  # models kept in the process, about 1 MB each
 
-_SEALED = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
-_OBJECT = TypeAdapter(dict[str, JsonValue])
 _SCORES = TypeAdapter(tuple[tuple[float, ...], ...])
 
 
@@ -35,8 +41,9 @@ class ModelRegistry:
     replaced model is never confused with its predecessor.
     """
 
-    def __init__(self, store: ArtifactStore) -> None:
+    def __init__(self, store: ArtifactStore, bundled: BundledModel | None = None) -> None:
         self._store = store
+        self._bundled = bundled
         self._loaded: LRUCache[str, CalibratedForecaster] = LRUCache(MAX_LOADED)
         self._lock = threading.Lock()
 
@@ -50,14 +57,18 @@ class ModelRegistry:
             self._store.put(model_key(card.model_id, name), content)
         self._store.put(model_key(card.model_id, CARD), seal(card))
 
-    def card(self, model_id: str) -> ModelCard:
-        """The card of a model.
+    def card(self, name: str) -> ModelCard:
+        """The card of a model, by its id or by an alias; ``default`` is the bundled one until it is moved.
 
         Raises:
             ModelNotFound: there is none.
             ArtifactCorrupt: it is not what was written.
             ArtifactTooNew: a later version of this program wrote it.
         """
+        alias = self.alias(name)
+        model_id = name if alias is None else alias.model_id
+        if self._bundled is not None and (model_id == DEFAULT or model_id == self._bundled_id()):
+            return self._bundled.card
         try:
             content = self._store.get(model_key(model_id, CARD))
         except ArtifactNotFound:
@@ -66,6 +77,39 @@ class ModelRegistry:
         if card.model_id != model_id:
             raise ArtifactCorrupt(f"the card under {model_id!r} is that of {card.model_id!r}")
         return card
+
+    def alias(self, name: str) -> Alias | None:
+        """What an alias stands for; None where it was never moved, or is no alias."""
+        if not _ALIAS.fullmatch(name):
+            return None
+        try:
+            return Alias.model_validate_json(self._store.get(_alias_key(name)))
+        except ArtifactNotFound:
+            return None
+        except ValidationError as error:
+            raise ArtifactCorrupt(f"the alias {name!r} is not readable") from error
+
+    def aliases(self) -> tuple[Alias, ...]:
+        """All aliases that were ever moved, by name."""
+        names = (key.removeprefix(ALIASES).removesuffix(".json") for key in self._store.list_keys(ALIASES))
+        return tuple(alias for alias in map(self.alias, names) if alias is not None)
+
+    def move_alias(self, name: str, model_id: str, now: datetime) -> Alias:
+        """Let an alias stand for another model.
+
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        before = self.alias(name)
+        card = self.card(model_id)
+        moved = Alias(
+            alias=name,
+            model_id=card.model_id,
+            previous_model_id=None if before is None else before.model_id,
+            moved_at=now,
+        )
+        self._store.put(_alias_key(name), moved.model_dump_json().encode())
+        return moved
 
     def load(self, card: ModelCard) -> CalibratedForecaster:
         """The model of a card, ready to forecast; read and checked once, then kept.
@@ -102,7 +146,11 @@ class ModelRegistry:
 
         Raises:
             ModelNotFound: there is none.
+            ModelInUse: an alias stands for it.
         """
+        names = [alias.alias for alias in self.aliases() if alias.model_id == model_id]
+        if names:
+            raise ModelInUse(f"{', '.join(names)} stands for model {model_id!r}: move it first", model_id=model_id)
         if not self._store.exists(model_key(model_id, CARD)):
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
         self._store.delete(model_key(model_id, CARD))
@@ -123,20 +171,28 @@ class ModelRegistry:
 
     def _checked(self, card: ModelCard, name: str) -> bytes:
         try:
-            content = self._store.get(model_key(card.model_id, name))
+            content = self._content(card.model_id, name)
         except ArtifactNotFound:
             raise ModelNotFound(f"model {card.model_id!r} has lost its {name}", model_id=card.model_id) from None
         if sha256(content).hexdigest() != card.files[name].sha256:
             raise ArtifactCorrupt(f"{name} of model {card.model_id!r} is not what its card vouches for")
         return content
 
+    def _content(self, model_id: str, name: str) -> bytes:
+        if self._bundled is not None and model_id == self._bundled_id():
+            return self._bundled.read(name)
+        return self._store.get(model_key(model_id, name))
 
-class Dumpable(Protocol):
-    """A pydantic document."""
+    def _bundled_id(self) -> str | None:
+        assert self._bundled is not None  # noqa: S101 - asked only then
+        try:
+            return self._bundled.card.model_id
+        except ModelNotFound:
+            return None
 
-    def model_dump_json(self) -> str:
-        """JSON text."""
-        ...
+
+def _alias_key(name: str) -> str:
+    return f"{ALIASES}{name}.json"
 
 
 def model_key(model_id: str, name: str) -> str:
@@ -151,32 +207,6 @@ def model_key(model_id: str, name: str) -> str:
 def file_report(content: bytes) -> FileReport:
     """What a card says of a file."""
     return FileReport(sha256=sha256(content).hexdigest(), n_bytes=len(content))
-
-
-def seal(document: Dumpable) -> bytes:
-    """JSON bytes that begin with the sha256 of the rest, so that any changed byte shows."""
-    body = document.model_dump_json().encode()
-    return b'{"sha256":"' + sha256(body).hexdigest().encode() + b'",' + body[1:]
-
-
-def unseal(content: bytes, model_id: str) -> ModelCard:
-    """The card in sealed bytes.
-
-    Raises:
-        ArtifactCorrupt: the seal is broken or the content is no card.
-        ArtifactTooNew: ``format_version`` is above ours.
-    """
-    sealed = _SEALED.match(content)
-    if sealed is None:
-        raise ArtifactCorrupt(f"the card of {model_id!r} carries no seal")
-    body = b"{" + content[sealed.end() :]
-    if sha256(body).hexdigest().encode() != sealed[1]:
-        raise ArtifactCorrupt(f"the card of {model_id!r} was changed after it was written")
-    try:
-        _refuse_newer(_OBJECT.validate_json(body), model_id)
-        return ModelCard.model_validate_json(body)
-    except ValidationError as error:
-        raise ArtifactCorrupt(f"the card of {model_id!r} is not a model card") from error
 
 
 def calibration_to_json(calibration: Calibration) -> bytes:
@@ -194,9 +224,3 @@ def calibration_from_json(content: bytes) -> Calibration:
         return Calibration(tuple(np.array(step, dtype=np.float64) for step in _SCORES.validate_json(content)))
     except ValidationError as error:
         raise ArtifactCorrupt("the stored calibration is not readable") from error
-
-
-def _refuse_newer(body: Mapping[str, JsonValue], model_id: str) -> None:
-    version = body.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise ArtifactTooNew(f"model {model_id!r} has format version {version}, this program reads {FORMAT_VERSION}")

@@ -8,7 +8,8 @@ import pytest
 from errors import ArtifactCorrupt, ArtifactTooNew, ModelNotFound, StoreUnavailable
 from models.fitting import NETWORK, WEIGHTS
 from schemas.card import FORMAT_VERSION, ModelCard
-from services.storage.registry import CALIBRATION, CARD, ModelRegistry, model_key, seal, unseal
+from services.storage.registry import CALIBRATION, CARD, ModelRegistry, model_key
+from services.storage.sealing import seal, unseal
 from services.training import TrainedModel
 from tests.fakes import FailingStore, InMemoryArtifactStore, random_walk
 

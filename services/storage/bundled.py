@@ -1,0 +1,56 @@
+"""The default model that comes with the program, as files rather than in a store."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from errors import ArtifactCorrupt, ArtifactNotFound, ModelNotFound
+from models.fitting import NETWORK
+from schemas.card import ModelCard
+from services.storage.sealing import unseal
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """A model in two named places: its network, and its card with the other files beside it.
+
+    Attributes:
+        network: the ONNX file.
+        metadata: the card.
+        lookback: the lookback the operator believes it to have; None when there is no such belief.
+    """
+
+    network: Path
+    metadata: Path
+    lookback: int | None = None
+
+    @cached_property
+    def card(self) -> ModelCard:
+        """The card, read once.
+
+        Raises:
+            ModelNotFound: there is no such file.
+            ArtifactCorrupt: it is no card, or its lookback is not the one believed.
+        """
+        try:
+            content = self.metadata.read_bytes()
+        except FileNotFoundError:
+            raise ModelNotFound("the default model is missing", model_id="default") from None
+        card = unseal(content, "default")
+        if self.lookback not in (None, card.lookback):
+            raise ArtifactCorrupt(
+                f"LOOK_BACK says {self.lookback} sessions, the default model looks at {card.lookback}"
+            )
+        return card
+
+    def read(self, name: str) -> bytes:
+        """One of its files.
+
+        Raises:
+            ArtifactNotFound: it is missing.
+        """
+        path = self.network if name == NETWORK else self.metadata.with_name(name)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise ArtifactNotFound(name) from None
