@@ -7,10 +7,10 @@ TORCH_INDEX_URL ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
-CODE := app.py config.py error_handlers.py errors.py benchmarks models routers schemas services tests
+CODE := app.py config.py error_handlers.py errors.py benchmarks models routers schemas services tests tools
 RIE_PACKAGE := aws-sam-cli==1.170.0
 
-.PHONY: help run test check lint types format requirements clean
+.PHONY: help run test check lint types format default-model requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ types: .venv/.dev ## mypy, strict
 format: .venv/.dev ## Let ruff mend what it can
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+default-model: .venv/.dev ## Train the bundled model; HELD_OUT=DIR measures it on DIR's TICKER.csv files
+	$(BIN)/python -m tools.default_model $(if $(HELD_OUT),--held-out $(HELD_OUT))
 
 requirements: .venv/.dev ## Compile the pinned requirements from their .in files
 	$(call compile,serve.in,requirements/serve.txt)

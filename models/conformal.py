@@ -14,6 +14,7 @@ Source: Lei et al. (2018), JASA, split conformal with locally weighted scores.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,6 +158,33 @@ class IntervalForecast:
     upper: NDArray[np.float64]
 
 
+class ServedForecaster(Forecaster, Protocol):
+    """A forecaster that promises intervals."""
+
+    @property
+    def static(self) -> "CalibratedForecaster":
+        """The same with intervals that depend on the last ``lookback`` sessions only."""
+        ...
+
+    @property
+    def calibration(self) -> Calibration:
+        """Scores of the calibration part."""
+        ...
+
+    @property
+    def wanted_sessions(self) -> int:
+        """Sessions up to and including an origin that determine its forecast; ``lookback`` will do."""
+        ...
+
+    def predict_intervals(self, bars: Bars, origins: Origins, levels: Sequence[float]) -> IntervalForecast:
+        """The point forecast and an interval per coverage level, at every step after every origin.
+
+        Raises:
+            CalibrationTooSmall: the calibration part cannot support a level.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class CalibratedForecaster:
     """Any forecaster together with intervals that held on the calibration part."""
@@ -173,6 +201,16 @@ class CalibratedForecaster:
     def horizon(self) -> int:
         """Steps forecast from each origin."""
         return self.inner.horizon
+
+    @property
+    def static(self) -> "CalibratedForecaster":
+        """Itself: nothing in it moves."""
+        return self
+
+    @property
+    def wanted_sessions(self) -> int:
+        """Sessions up to and including an origin that determine its forecast."""
+        return self.inner.lookback
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
         """The calibrated distribution, on the grid of the forecaster inside."""

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from models import baselines
 from models.base import Forecaster
-from models.fitting import NETWORK, WEIGHTS, Fit, FitBlocks, FitSettings, FittedModel, OnEpoch
+from models.fitting import NETWORK, PARAMETERS, WEIGHTS, Fit, FitBlocks, FitSettings, FittedModel, OnEpoch
 
 Load = Callable[[Mapping[str, bytes], Sequence[float]], Forecaster]
 """A forecaster from its files and the quantile levels its card names; raises ArtifactCorrupt."""
@@ -33,12 +34,45 @@ def _fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoc
     return fit_return_lstm(series, settings, on_epoch)
 
 
+def _fit_price_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+    from models.lstm.point_forecaster import fit_price_lstm
+
+    return fit_price_lstm(series, settings, on_epoch)
+
+
+def _fit_ratio_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+    from models.lstm.point_forecaster import fit_ratio_lstm
+
+    return fit_ratio_lstm(series, settings, on_epoch)
+
+
 def _load_network(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
     from models.runtime import OnnxForecaster
 
     return OnnxForecaster(files[NETWORK], quantile_levels)
 
 
+def _closed_form(fit: Fit, load: Load, lookback: int) -> Preset:
+    return Preset(fit, load, files=(PARAMETERS,), lookback=lookback)
+
+
 PRESETS: Mapping[str, Preset] = {
     "return_lstm": Preset(_fit_return_lstm, _load_network, files=(WEIGHTS, NETWORK)),
+    "price_lstm": Preset(_fit_price_lstm, _load_network, files=(WEIGHTS, NETWORK)),
+    "ratio_lstm": Preset(_fit_ratio_lstm, _load_network, files=(WEIGHTS, NETWORK)),
+    "persistence": _closed_form(baselines.fit_persistence, baselines.load_persistence, baselines.Persistence.lookback),
+    "drift": _closed_form(baselines.fit_drift, baselines.load_drift, baselines.Drift.lookback),
+    "rolling_empirical": _closed_form(
+        baselines.fit_rolling_empirical, baselines.load_rolling_empirical, baselines.RollingEmpirical.lookback
+    ),
+    "ewma": _closed_form(baselines.fit_ewma, baselines.load_ewma, baselines.Ewma.lookback),
+    "gjr_garch": _closed_form(baselines.fit_gjr_garch, baselines.load_gjr_garch, baselines.GjrGarch.lookback),
+    "volatility_regression": _closed_form(
+        baselines.fit_volatility_regression,
+        baselines.load_volatility_regression,
+        baselines.VolatilityRegression.lookback,
+    ),
 }
+
+OPPONENTS: Mapping[str, Preset] = {name: preset for name, preset in PRESETS.items() if preset.files == (PARAMETERS,)}
+"""The kinds that need no training, against which every backtest sets the model."""

@@ -34,12 +34,14 @@ from routers.dependencies import (
 )
 from routers.problems import problems
 from schemas.alias import Alias, AliasList, AliasName, AliasRequest
+from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
 from schemas.common import MODEL_ID_PATTERN, Ticker
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
 from schemas.models import ModelPage
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
 from schemas.train import TrainRequest, TrainResponse
+from services.backtest import backtest
 from services.catalogue import list_models, new_model_id
 from services.forecasting import forecast, predict
 from services.market_data import fetch_data
@@ -122,6 +124,24 @@ def forecast_sessions(
     request = request or ForecastRequest()
     refuse_future(now, as_of=request.as_of)
     return forecast(model_id, request, registry, prices, now)
+
+
+@router.post(
+    "/{model_id}/backtest",
+    summary="What the model would have been worth",
+    responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong),
+)
+def backtest_model(
+    model_id: ModelIdPath,
+    prices: PriceSourceDep,
+    registry: RegistryDep,
+    now: NowDep,
+    request: Annotated[BacktestRequest | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
+) -> BacktestResponse:
+    """Forecast from successive past origins with only the past known, beside every opponent from the same origins."""
+    request = request or BacktestRequest()
+    refuse_future(now, start=request.start, end=request.end)
+    return backtest(model_id, request, registry, prices, now)
 
 
 @router.post(

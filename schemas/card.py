@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue
 
 from schemas.accuracy import AccuracyReport, Coverage
 from schemas.common import Document, ModelId, Ticker
-from schemas.train import ModelName, TargetColumn
+from schemas.train import CalibrationKind, ModelName, TargetColumn
 
 FORMAT_VERSION = 1
 
@@ -69,6 +69,18 @@ class FileReport(Document):
     n_bytes: int
 
 
+class HeldOut(Document):
+    """What the model was worth, untouched, on a ticker it was not fitted on; one step ahead."""
+
+    ticker: Ticker
+    first_origin: date
+    last_origin: date
+    accuracy: AccuracyReport
+    coverage: tuple[Coverage, ...]
+    crps_skill: float = Field(description="Of the log return, against the last 250 sessions' own distribution.")
+    crps_skill_closes_only: float = Field(description="The same, had only closes been known.")
+
+
 class ModelCard(Document):
     """Everything about a stored model but its weights; written last, so a model without a card does not exist."""
 
@@ -86,8 +98,13 @@ class ModelCard(Document):
     training: TrainingReport
     train: AccuracyReport = Field(description="Of all tickers together, as is ``test``: there prices mix currencies.")
     test: AccuracyReport
-    coverage: tuple[Coverage, ...]
+    calibration: CalibrationKind
+    coverage: tuple[Coverage, ...] = Field(description="Reached on the test part, as served.")
+    static_coverage: tuple[Coverage, ...] = Field(description="The same, had the intervals not followed their record.")
+    base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
+    warnings: tuple[str, ...]
     n_calibration: tuple[int, ...] = Field(description="Conformity scores per step.")
+    held_out: tuple[HeldOut, ...] = ()
     files: dict[str, FileReport]
     libraries: dict[str, str]
 
@@ -95,6 +112,11 @@ class ModelCard(Document):
     def tickers(self) -> tuple[str, ...]:
         """The tickers the model was fitted on."""
         return tuple(series.ticker for series in self.series)
+
+    @property
+    def test_start(self) -> date:
+        """The first origin of the test part: from it on, the model has seen nothing."""
+        return min(series.split.test.first_origin for series in self.series if series.split.test)
 
     @property
     def last_session(self) -> date:

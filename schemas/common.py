@@ -23,7 +23,8 @@ def _ticker(value: str) -> str:
     return value
 
 
-def _distinct_sorted(levels: tuple[float, ...]) -> tuple[float, ...]:
+def distinct_sorted(levels: tuple[float, ...]) -> tuple[float, ...]:
+    """The levels ascending; ValueError, which pydantic turns into 422, when one is given twice."""
     if len(set(levels)) != len(levels):
         raise ValueError("levels must be distinct")
     return tuple(sorted(levels))
@@ -50,7 +51,7 @@ Level = Annotated[float, Field(ge=0.01, le=0.99)]
 Levels = Annotated[
     tuple[Level, ...],
     Field(min_length=1, max_length=10, description="Coverage levels of the intervals, as fractions."),
-    AfterValidator(_distinct_sorted),
+    AfterValidator(distinct_sorted),
 ]
 
 DEFAULT_LEVELS = (0.8, 0.95)

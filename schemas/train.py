@@ -8,7 +8,18 @@ from pydantic import Field, model_validator
 from schemas.accuracy import Coverage, PointAccuracy, Skill
 from schemas.common import Document, ModelId, Ticker
 
-ModelName = Literal["return_lstm"]
+ModelName = Literal[
+    "return_lstm",
+    "price_lstm",
+    "ratio_lstm",
+    "persistence",
+    "drift",
+    "rolling_empirical",
+    "ewma",
+    "gjr_garch",
+    "volatility_regression",
+]
+CalibrationKind = Literal["adaptive", "static"]
 TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]
 
 
@@ -33,6 +44,17 @@ class TrainRequest(Document):
     max_seconds: Annotated[float, Field(gt=0, le=840, description="Wall-clock budget of the fit, in seconds.")] = 60
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Same seed, same data, same weights.")] = 0
 
+    calibration: Annotated[
+        CalibrationKind,
+        Field(description="Split conformal intervals that follow how often they were missed, or that stay."),
+    ] = "adaptive"
+    warm_start: Annotated[
+        bool,
+        Field(
+            description="Start a return_lstm from the bundled model, where that is of the same lookback and knows "
+            "nothing of the sessions that calibrate and test it."
+        ),
+    ] = True
     base_model_id: Annotated[
         ModelId | None, Field(description="Continue from the weights of a stored model of the same kind.")
     ] = None
@@ -86,6 +108,8 @@ class TrainResult(Document):
     as_of: date
     stale: bool
     dropped: dict[str, dict[str, int]] = Field(description="Rows dropped or mended, by ticker and reason.")
+    base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
+    warnings: tuple[str, ...]
     seconds: float
 
 

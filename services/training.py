@@ -4,17 +4,15 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from hashlib import sha256
 from importlib.metadata import version
 
-import numpy as np
-
 from errors import ConstantSeries, InvalidRequest, StoreUnavailable
 from models.base import CLOSE, Bars
-from models.conformal import CalibratedForecaster, Calibration
-from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel, OnEpoch
-from models.presets import PRESETS, Preset
+from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, OnEpoch
+from models.presets import PRESETS
+from models.serving import calibrated
 from models.windows import target_stop
 from schemas.card import (
     FORMAT_VERSION,
@@ -84,14 +82,18 @@ def train_model(
     preset = PRESETS[request.model]
     lookback = preset.lookback or request.sequence_length
     materials = _materials(request, lookback, prices, now)
-    settings = _settings(request, lookback, registry)
+    base = _base(request, lookback, materials, registry)
+    settings = _settings(request, lookback, None if base is None else registry.file(base, WEIGHTS))
 
     fitted = preset.fit([FitBlocks(m.bars, m.split.fit, m.split.early_stopping) for m in materials], settings, on_epoch)
     # calibrated and measured as it will be served, from the very files that are stored
-    forecaster = _calibrated(preset, fitted, materials)
+    blocks = [(m.bars, m.split.calibration) for m in materials]
+    forecaster = calibrated(preset, fitted, blocks, request.calibration)
+    static = calibrated(preset, fitted, blocks, "static")
     files = {**fitted.files, CALIBRATION: calibration_to_json(forecaster.calibration)}
-    train = stacked([outcomes(forecaster, m.bars, m.split.train, target_stop(m.split.train)) for m in materials])
+    train = stacked([outcomes(static, m.bars, m.split.train, target_stop(m.split.train)) for m in materials])
     test = [outcomes(forecaster, m.bars, m.split.test) for m in materials]
+    static_test = stacked([outcomes(static, m.bars, m.split.test) for m in materials])
     card = ModelCard(
         format_version=FORMAT_VERSION,
         model_id=model_id,
@@ -114,7 +116,11 @@ def train_model(
         ),
         train=accuracy_report(train),
         test=accuracy_report(stacked(test)),
+        calibration=request.calibration,
         coverage=coverage_report(stacked(test)),
+        static_coverage=coverage_report(static_test),
+        base_model_id=None if base is None else base.model_id,
+        warnings=_warnings(base, materials),
         n_calibration=tuple(step.size for step in forecaster.calibration.scores),
         files={name: file_report(content) for name, content in files.items()},
         libraries={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
@@ -160,6 +166,8 @@ def train_response(card: ModelCard) -> TrainResponse:
             as_of=max(one.last_session for one in data),
             stale=any(one.stale for one in data),
             dropped={series.ticker: series.data.dropped for series in card.series if series.data.dropped},
+            base_model_id=card.base_model_id,
+            warnings=card.warnings,
             seconds=card.training.seconds,
         ),
     )
@@ -193,7 +201,35 @@ def _refuse_constant(material: Material) -> None:
             )
 
 
-def _settings(request: TrainRequest, lookback: int, registry: ModelRegistry) -> FitSettings:
+def _base(
+    request: TrainRequest, lookback: int, materials: Sequence[Material], registry: ModelRegistry
+) -> ModelCard | None:
+    """The model whose weights the fit begins with."""
+    if request.base_model_id is not None:
+        base = registry.card(request.base_model_id)
+        if not _continues(base, request, lookback):
+            raise InvalidRequest(
+                f"cannot continue a {request.model} over {lookback} sessions from {base.model_id!r}, "
+                f"a {base.model} over {base.lookback}"
+            )
+        return base
+    bundled = registry.bundled
+    if not request.warm_start or bundled is None or not _continues(bundled, request, lookback):
+        return None
+    return bundled if bundled.last_session < _first_unseen(materials) else None
+
+
+def _continues(base: ModelCard, request: TrainRequest, lookback: int) -> bool:
+    return (base.model, base.lookback, base.horizon) == (request.model, lookback, MAX_HORIZON) and WEIGHTS in base.files
+
+
+def _first_unseen(materials: Sequence[Material]) -> date:
+    """The first origin that calibrates: a base model that knows it would be judged on what it has seen."""
+    starts = [m.history.series.sessions[m.split.calibration.start] for m in materials if m.split.calibration]
+    return to_date(min(starts))
+
+
+def _settings(request: TrainRequest, lookback: int, start: bytes | None) -> FitSettings:
     return FitSettings(
         lookback=lookback,
         horizon=MAX_HORIZON,
@@ -201,29 +237,15 @@ def _settings(request: TrainRequest, lookback: int, registry: ModelRegistry) -> 
         patience=request.patience,
         max_seconds=request.max_seconds,
         seed=request.seed,
-        start=_base_weights(request, lookback, registry),
+        start=start,
     )
 
 
-def _base_weights(request: TrainRequest, lookback: int, registry: ModelRegistry) -> bytes | None:
-    if request.base_model_id is None:
-        return None
-    base = registry.card(request.base_model_id)
-    if (base.model, base.lookback, base.horizon) != (request.model, lookback, MAX_HORIZON) or WEIGHTS not in base.files:
-        raise InvalidRequest(
-            f"cannot continue a {request.model} over {lookback} sessions from {base.model_id!r}, "
-            f"a {base.model} over {base.lookback}"
-        )
-    return registry.file(base, WEIGHTS)
-
-
-def _calibrated(preset: Preset, fitted: FittedModel, materials: Sequence[Material]) -> CalibratedForecaster:
-    forecaster = preset.load(fitted.files, fitted.quantile_levels)
-    calibrations = []
-    for material in materials:
-        block = material.split.calibration
-        calibrations.append(Calibration.of(forecaster, material.bars, np.array(block), target_stop(block)))
-    return CalibratedForecaster(forecaster, Calibration.pooled(calibrations))
+def _warnings(base: ModelCard | None, materials: Sequence[Material]) -> tuple[str, ...]:
+    if base is None or base.last_session < _first_unseen(materials):
+        return ()
+    seen = f"the base model {base.model_id!r} was made with prices up to {base.last_session}"
+    return (f"{seen}: calibration and accuracy are measured on sessions it has seen",)
 
 
 def _series_report(material: Material, found: Outcomes) -> SeriesReport:

@@ -13,7 +13,7 @@ from models.base import CLOSE, QUANTILE_GRID, Bars
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel, OnEpoch
 from models.lstm.lightning_module import Batch, ReturnLSTMModule, weighted_nll
 from models.lstm.loop import LoopReport, run_loop
-from models.lstm.network import NetworkConfig, ReturnLSTM, inputs
+from models.lstm.network import MEAN_WIDTHS, NetworkConfig, ReturnLSTM, inputs
 from models.lstm.serialization import from_bytes, to_bytes, to_onnx
 from models.windows import future_closes, lookback_windows, target_stop
 
@@ -24,17 +24,30 @@ class Recipe:
 
     Attributes:
         learning_rate: of AdamW.
-        weight_decay: of the LSTMs.
         batch_size: windows per step.
+        max_epochs, patience: bounds on those of the request.
+        closes_only_every: every so many windows are shown once more with the closes only; 0 for none.
+        jitter: half-width of a random change of a window's log volatility, and of its outcome's.
+        weight_decay: of the LSTMs.
         step_decay: step h weighs h ** −step_decay in the loss: near steps matter most.
         ridge: penalty on the squared coefficients of the volatility regression.
     """
 
     learning_rate: float = 3e-3
-    weight_decay: float = 0.01
     batch_size: int = 64
+    max_epochs: int = 1000
+    patience: int = 1000
+    closes_only_every: int = 0
+    jitter: float = 0.0
+    weight_decay: float = 0.01
     step_decay: float = 1.0
     ridge: float = 1e-3
+
+
+ONE_TICKER = Recipe()
+# a pooled model must serve tickers of any volatility, and callers who know closes only
+POOLED = Recipe(batch_size=128, max_epochs=6, patience=3, closes_only_every=2, jitter=0.7)
+CONTINUED = Recipe(learning_rate=1e-3, max_epochs=10, patience=3)
 
 
 def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
@@ -42,23 +55,27 @@ def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
 
     Args:
         series: bars with their blocks; several make one pooled model.
-        settings: lookback, horizon and the bounds of the fit.
+        settings: lookback, horizon, the bounds of the fit, and what to continue from.
         on_epoch: told of every epoch that is validated.
     """
     # on LSTMs this small a second thread costs more than it brings, and results would depend on the number
     torch.set_num_threads(1)
-    recipe, config = Recipe(), NetworkConfig(settings.lookback, settings.horizon)
+    recipe = _recipe(series, settings)
+    bounded = replace(
+        settings,
+        max_epochs=min(settings.max_epochs, recipe.max_epochs),
+        patience=min(settings.patience, recipe.patience),
+    )
     started = time.monotonic()
-    fit = _samples([(one.bars, one.fit) for one in series], config)
-    stopping = _samples([(one.bars, one.early_stopping) for one in series], config)
-    first_half = replace(settings, max_seconds=settings.max_seconds / 2)
-    network, report = _train(fit, stopping, config, recipe, first_half, on_epoch)
+    fit = [(one.bars, one.fit) for one in series]
+    stopping = _windows([(one.bars, one.early_stopping) for one in series], settings)
+    network, report = _train(fit, stopping, recipe, replace(bounded, max_seconds=settings.max_seconds / 2), on_epoch)
     if report.stopped_by != "max_seconds":
         # the newest sessions tell most about tomorrow: having chosen how long to train, train on them too
-        whole = _samples([(one.bars, range(one.fit.start, one.early_stopping.stop)) for one in series], config)
+        whole = [(one.bars, range(one.fit.start, one.early_stopping.stop)) for one in series]
         left_s = settings.max_seconds - (time.monotonic() - started)
-        again = replace(settings, max_epochs=report.best_epoch, max_seconds=left_s)
-        refitted, refit_report = _train(whole, None, config, recipe, again, on_epoch)
+        again = replace(bounded, max_epochs=report.best_epoch, max_seconds=left_s)
+        refitted, refit_report = _train(whole, None, recipe, again, on_epoch)
         if refit_report.stopped_by != "max_seconds":
             network = refitted
     network.table.copy_(_standardized_quantiles(network))
@@ -66,28 +83,36 @@ def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
     return FittedModel(
         files={WEIGHTS: to_bytes(network), NETWORK: to_onnx(network)},
         quantile_levels=QUANTILE_GRID,
-        hyperparameters={**asdict(config), **asdict(recipe)},
+        hyperparameters={**asdict(network.config), **asdict(recipe)},
         best_epoch=report.best_epoch,
         validation_losses=report.validation_losses,
         stopped_by=report.stopped_by,
     )
 
 
+def _recipe(series: Sequence[FitBlocks], settings: FitSettings) -> Recipe:
+    if settings.start is not None:
+        return CONTINUED
+    return ONE_TICKER if len(series) == 1 else POOLED
+
+
 def _train(
-    known: Batch,
+    blocks: Sequence[tuple[Bars, range]],
     held_out: Batch | None,
-    config: NetworkConfig,
     recipe: Recipe,
     settings: FitSettings,
     on_epoch: OnEpoch,
 ) -> tuple[ReturnLSTM, LoopReport]:
-    step_weights = torch.arange(1, config.horizon + 1, dtype=torch.float32) ** -recipe.step_decay
+    step_weights = torch.arange(1, settings.horizon + 1, dtype=torch.float32) ** -recipe.step_decay
     step_weights /= step_weights.sum()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = ReturnLSTM(config) if settings.start is None else from_bytes(settings.start).train()
+        known = _augmented(blocks, settings, recipe)
         if settings.start is None:
+            network = ReturnLSTM(NetworkConfig(settings.lookback, settings.horizon))
             _fit_regression(network, known, step_weights, recipe.ridge)
+        else:
+            network = from_bytes(settings.start).train()
         module = ReturnLSTMModule(
             network, step_weights, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
@@ -95,15 +120,45 @@ def _train(
     return network, report
 
 
-def _samples(blocks: Sequence[tuple[Bars, range]], config: NetworkConfig) -> Batch:
-    """Inputs and targets of every origin; a target beyond its block is NaN."""
+def _windows(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, every: int = 1) -> Batch:
+    """Inputs and targets of every origin, or of each so-manieth; a target beyond its block is NaN."""
     parts = []
     for bars, block in blocks:
-        origins = np.array(block)
-        given = inputs(torch.from_numpy(np.ascontiguousarray(lookback_windows(bars, origins, config.lookback))))
-        closes = future_closes(bars, origins, config.horizon, target_stop(block))
+        origins = np.array(block[::every], dtype=np.intp)
+        windows = np.ascontiguousarray(lookback_windows(bars, origins, settings.lookback))
+        given = inputs(torch.from_numpy(windows))
+        closes = future_closes(bars, origins, settings.horizon, target_stop(block))
         actual = np.log(closes / bars[origins, CLOSE, None]).astype(np.float32)
         parts.append(Batch(given.regressors, given.sessions, torch.from_numpy(actual)))
+    return _joined(parts)
+
+
+def _augmented(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, recipe: Recipe) -> Batch:
+    """The windows to learn from, with what the recipe adds to them."""
+    windows = _windows(blocks, settings)
+    if recipe.closes_only_every:
+        hidden = [(_closes_only(bars), block) for bars, block in blocks]
+        windows = _joined([windows, _windows(hidden, settings, recipe.closes_only_every)])
+    return _jittered(windows, recipe.jitter) if recipe.jitter else windows
+
+
+def _jittered(windows: Batch, width: float) -> Batch:
+    """Windows as if the market had been calmer or wilder throughout: volatility and outcome change alike."""
+    change = width * (2 * torch.rand(len(windows.actual), 1) - 1)  # (batch, 1), in log volatility
+    n_means, share = len(MEAN_WIDTHS), windows.regressors[:, -1:]
+    shift = torch.cat([(change * share).expand(-1, n_means), (change * (1 - share)).expand(-1, n_means)], dim=1)
+    regressors = windows.regressors.clone()
+    regressors[:, : 2 * n_means] += shift
+    return Batch(regressors, windows.sessions, windows.actual * torch.exp(change))
+
+
+def _closes_only(bars: Bars) -> Bars:
+    closes = np.full_like(bars, np.nan)
+    closes[:, CLOSE] = bars[:, CLOSE]
+    return closes
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
     return Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

@@ -42,7 +42,7 @@ class NetworkConfig:
     horizon: int
     hidden: int = 16
     members: int = 4
-    bound: float = 0.25
+    bound: float = 0.1
     fade: float = 4.0
 
 

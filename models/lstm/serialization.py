@@ -4,43 +4,87 @@ import dataclasses
 import io
 import json
 import warnings
+from collections.abc import Callable, Mapping
+from typing import TypeVar, overload
 
 import torch
+from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from errors import ArtifactCorrupt
 from models.base import N_COLUMNS
 from models.lstm.network import NetworkConfig, ReturnLSTM
+from models.lstm.point_networks import PointConfig, PointNetwork, PriceLSTM, RatioLSTM
 
 OPSET = 17
 
+Network = ReturnLSTM | PointNetwork
+N = TypeVar("N", bound=Network)
 
-def to_bytes(network: ReturnLSTM) -> bytes:
-    """The weights as safetensors, with the shape of the network in their header."""
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """What a network is called in the header of its weights, and how it is built from what else stands there."""
+
+    name: str
+    build: Callable[..., Network]
+
+
+_UNNAMED = "return_lstm"  # the first kind has never named itself, and its bytes stay what they were
+_KINDS: Mapping[type[nn.Module], _Kind] = {
+    ReturnLSTM: _Kind(_UNNAMED, lambda **config: ReturnLSTM(NetworkConfig(**config))),
+    PriceLSTM: _Kind("price_lstm", lambda **config: PriceLSTM(PointConfig(**config))),
+    RatioLSTM: _Kind("ratio_lstm", lambda **config: RatioLSTM(PointConfig(**config))),
+}
+
+
+def to_bytes(network: Network) -> bytes:
+    """The weights as safetensors, with the kind and the shape of the network in their header."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    return bytes(save(state, metadata={"config": json.dumps(dataclasses.asdict(network.config))}))
+    config = dataclasses.asdict(network.config)
+    kind = _KINDS[type(network)].name
+    header = config if kind == _UNNAMED else {"kind": kind, **config}
+    return bytes(save(state, metadata={"config": json.dumps(header)}))
 
 
-def from_bytes(weights: bytes) -> ReturnLSTM:
+@overload
+def from_bytes(weights: bytes) -> ReturnLSTM: ...
+@overload
+def from_bytes(weights: bytes, wanted: type[N]) -> N: ...
+def from_bytes(weights: bytes, wanted: type[nn.Module] = ReturnLSTM) -> nn.Module:
     """The inverse of ``to_bytes``.
+
+    Args:
+        weights: what ``to_bytes`` wrote.
+        wanted: the kind of network that the weights must be of.
 
     Raises:
         ArtifactCorrupt: the bytes are no such weights.
     """
+    kind = _KINDS[wanted]
     try:
         state = load(weights)
-        header_size = int.from_bytes(weights[:8], "little")
-        config = json.loads(json.loads(weights[8 : 8 + header_size])["__metadata__"]["config"])
-        network = ReturnLSTM(NetworkConfig(**config))
+        config = _config(weights)
+        found = config.pop("kind", _UNNAMED)
+        if found != kind.name:
+            raise ArtifactCorrupt(f"expected the weights of a {kind.name}, found those of a {found}")
+        network = kind.build(**config)
         network.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactCorrupt("the stored weights are not readable") from error
     return network.eval()
 
 
-def to_onnx(network: ReturnLSTM) -> bytes:
+def _config(weights: bytes) -> dict[str, JsonValue]:
+    header_size = int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8 : 8 + header_size])
+    return {**json.loads(header["__metadata__"]["config"])}
+
+
+def to_onnx(network: Network) -> bytes:
     """The whole network, from bars (batch, lookback, 5) to prices (batch, horizon, n_levels), any batch."""
     example = torch.ones(1, network.config.lookback, N_COLUMNS, dtype=torch.float64)
     buffer = io.BytesIO()

@@ -1,9 +1,21 @@
-"""Scores of point forecasts, as plain functions of prices."""
+"""Scores of forecasts, as plain functions of arrays.
+
+Every score takes the actual values first. Where they are NaN, not yet known,
+the forecast is left out; a score of nothing known is NaN. Actuals, point
+forecasts and bounds have one shape, any; quantiles have one more axis, that of
+their levels, at the end.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
-Prices = NDArray[np.float64]
+from errors import ConstantSeries
+
+Values = NDArray[np.float64]
+Prices = Values
+
+CRPS_LEVELS: Values = np.arange(1, 100) / 100
+"""The even grid on which CRPS is taken wherever it is reported."""
 
 
 def mae(actual: Prices, forecast: Prices) -> float:
@@ -12,7 +24,7 @@ def mae(actual: Prices, forecast: Prices) -> float:
     >>> mae(np.array([10.0, 20.0]), np.array([11.0, 18.0]))
     1.5
     """
-    return float(np.mean(np.abs(actual - forecast)))
+    return _mean(np.abs(actual - forecast))
 
 
 def mape(actual: Prices, forecast: Prices) -> float:
@@ -21,7 +33,7 @@ def mape(actual: Prices, forecast: Prices) -> float:
     >>> mape(np.array([10.0, 20.0]), np.array([11.0, 18.0]))
     0.1
     """
-    return float(np.mean(np.abs((actual - forecast) / actual)))
+    return _mean(np.abs((actual - forecast) / actual))
 
 
 def rmse(actual: Prices, forecast: Prices) -> float:
@@ -30,7 +42,7 @@ def rmse(actual: Prices, forecast: Prices) -> float:
     >>> rmse(np.array([10.0, 20.0]), np.array([13.0, 17.0]))
     3.0
     """
-    return float(np.sqrt(np.mean((actual - forecast) ** 2)))
+    return float(np.sqrt(_mean((actual - forecast) ** 2)))
 
 
 def r2(actual: Prices, forecast: Prices) -> float:
@@ -42,8 +54,52 @@ def r2(actual: Prices, forecast: Prices) -> float:
     >>> r2(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]))
     1.0
     """
-    spread = np.sum((actual - actual.mean()) ** 2)
-    return float(1 - np.sum((actual - forecast) ** 2) / spread) if spread > 0 else float("nan")
+    spread = _mean((actual - _mean(actual)) ** 2)
+    return 1 - _mean((actual - forecast) ** 2) / spread if spread > 0 else float("nan")
+
+
+def mase(actual: Prices, forecast: Prices, train: Prices) -> float:
+    """Mean absolute scaled error: MAE / mean |train_t − train_{t−1}|, without unit.
+
+    The divisor is the error of one-step persistence on the train part, whatever
+    step is scored, so that steps and tickers compare.
+
+    Args:
+        actual: prices that followed.
+        forecast: of the shape of ``actual``.
+        train: the closes of the train part in order, shape (n_sessions,).
+
+    Raises:
+        ConstantSeries: the train part never moves, or is a single session.
+
+    Source: Hyndman and Koehler (2006), Int. J. Forecasting.
+
+    >>> mase(np.array([10.0]), np.array([13.0]), train=np.array([1.0, 3.0, 1.0]))
+    1.5
+    """
+    scale = np.abs(np.diff(train)).mean() if train.size > 1 else 0.0
+    if scale == 0:
+        raise ConstantSeries(f"the {train.size} closes of the train part never move: MASE has no scale")
+    return float(mae(actual, forecast) / scale)
+
+
+def hit_rate(actual: Prices, forecast: Prices, last: Prices) -> float:
+    """Share of forecasts on the right side of the last close: sign(forecast − last) = sign(actual − last).
+
+    Args:
+        actual: prices that followed.
+        forecast: of the shape of ``actual``.
+        last: the close at each origin, broadcastable to ``actual``.
+
+    Returns:
+        In [0, 1]; a forecast or a price that did not move has no direction and is
+        left out, so persistence scores NaN.
+
+    >>> hit_rate(np.array([11.0, 9.0, 12.0]), np.array([12.0, 11.0, 10.0]), last=np.array([10.0]))
+    0.5
+    """
+    agreement = np.sign(forecast - last) * np.sign(actual - last)
+    return _mean((agreement[np.abs(agreement) == 1] > 0).astype(np.float64))
 
 
 def skill(score: float, score_persistence: float) -> float:
@@ -56,10 +112,120 @@ def skill(score: float, score_persistence: float) -> float:
 
 
 def coverage(actual: Prices, lower: Prices, upper: Prices) -> float:
-    """Share of actuals in [lower, upper], NaN actuals left out.
+    """Share of actuals in [lower, upper].
 
     >>> coverage(np.array([1.0, 5.0]), np.array([0.0, 0.0]), np.array([2.0, 2.0]))
     0.5
     """
-    known = ~np.isnan(actual)
-    return float(np.mean((actual[known] >= lower[known]) & (actual[known] <= upper[known])))
+    inside = (actual >= lower) & (actual <= upper)
+    return _mean(np.where(np.isnan(actual), np.nan, inside))
+
+
+def width(actual: Prices, lower: Prices, upper: Prices) -> float:
+    """Mean of upper − lower, in the unit of the prices; read it beside the coverage, from the same origins.
+
+    >>> width(np.array([1.0, np.nan]), np.array([0.0, 0.0]), np.array([2.0, 8.0]))
+    2.0
+    """
+    return _mean(np.where(np.isnan(actual), np.nan, upper - lower))
+
+
+def interval_score(actual: Prices, lower: Prices, upper: Prices, level: float) -> float:
+    """Mean of (upper − lower) + 2 / (1 − level) · (distance of the actual to the interval); less is better.
+
+    In the unit of the prices. Narrow intervals pay for what they miss.
+
+    Args:
+        actual: prices that followed.
+        lower: bound, of the shape of ``actual``.
+        upper: likewise.
+        level: coverage the interval promises, 0 < level < 1 (0.9, not 90).
+
+    Source: Gneiting and Raftery (2007), JASA.
+
+    >>> interval_score(np.array([1.0, 3.0]), np.zeros(2), np.full(2, 2.0), level=0.5)
+    4.0
+    """
+    missed = np.maximum(lower - actual, 0) + np.maximum(actual - upper, 0)  # NaN where not known
+    return _mean(upper - lower + 2 / (1 - level) * missed)
+
+
+def pinball_losses(actual: Values, quantiles: Values, levels: Values) -> Values:
+    """max(τ·e, (τ − 1)·e) with e = actual − quantile, of each forecast and level, in the unit of ``actual``.
+
+    Args:
+        actual: shape (...), NaN where not known.
+        quantiles: shape (..., n_levels).
+        levels: τ of each, in (0, 1), shape (n_levels,).
+
+    Returns:
+        Never negative, whatever the signs; shape (..., n_levels), NaN where not known.
+
+    Source: Koenker and Bassett (1978), Econometrica.
+
+    >>> pinball_losses(np.array([3.0]), np.array([[1.0, 5.0]]), np.array([0.25, 0.75])).tolist()
+    [[0.5, 0.5]]
+    """
+    error = actual[..., None] - quantiles
+    losses: Values = np.maximum(levels * error, (levels - 1) * error)
+    return losses
+
+
+def pinball_loss(actual: Values, quantiles: Values, levels: Values) -> float:
+    """Mean of ``pinball_losses``, over forecasts and levels.
+
+    >>> pinball_loss(np.array([3.0, np.nan]), np.array([[1.0, 5.0], [0.0, 0.0]]), np.array([0.25, 0.75]))
+    0.5
+    """
+    return _mean(pinball_losses(actual, quantiles, levels))
+
+
+def crps_losses(actual: Values, quantiles: Values, levels: Values) -> Values:
+    """Continuous ranked probability score of each forecast: 2 × the mean pinball loss over the levels.
+
+    The integral of 2 × pinball over all levels, taken on a grid that must be even
+    (``CRPS_LEVELS``); in the unit of ``actual``. A point forecast scores about its absolute error.
+
+    Takes what ``pinball_losses`` takes.
+
+    Returns:
+        Never negative, shape of ``actual``, NaN where not known.
+
+    Source: Gneiting and Raftery (2007), JASA.
+
+    >>> crps_losses(np.array([3.0]), np.array([[1.0, 1.0, 1.0]]), np.array([0.25, 0.5, 0.75])).tolist()
+    [2.0]
+    """
+    losses: Values = 2 * pinball_losses(actual, quantiles, levels).mean(axis=-1)
+    return losses
+
+
+def crps(actual: Values, quantiles: Values, levels: Values) -> float:
+    """Mean of ``crps_losses``.
+
+    >>> crps(np.array([3.0, np.nan]), np.array([[1.0], [1.0]]), np.array([0.5]))
+    2.0
+    """
+    return _mean(crps_losses(actual, quantiles, levels))
+
+
+def log_return_crps_losses(actual: Prices, quantiles: Prices, levels: Values) -> Values:
+    """CRPS of each forecast of the cumulative log return, from prices; without unit, so that tickers compare.
+
+    The close at the origin is not asked for: in ln(actual / close) − ln(quantile / close) it cancels.
+
+    Takes what ``pinball_losses`` takes, in prices.
+
+    Returns:
+        Never negative, shape of ``actual``, NaN where not known.
+
+    >>> log_return_crps_losses(np.array([np.e]), np.array([[1.0]]), np.array([0.5])).tolist()
+    [1.0]
+    """
+    return crps_losses(np.log(actual), np.log(quantiles), levels)
+
+
+def _mean(values: Values) -> float:
+    """Mean of what is known, NaN of nothing."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import CLOSE, Bars, Origins
-from models.conformal import CalibratedForecaster
+from models.conformal import ServedForecaster
 from models.windows import future_closes
 from schemas.accuracy import AccuracyReport, Coverage, PointAccuracy, Skill
 from services.evaluation import accuracy
@@ -33,7 +33,7 @@ class Outcomes:
     upper: NDArray[np.float64]
 
 
-def outcomes(forecaster: CalibratedForecaster, bars: Bars, block: range, stop: int | None = None) -> Outcomes:
+def outcomes(forecaster: ServedForecaster, bars: Bars, block: range, stop: int | None = None) -> Outcomes:
     """Forecasts from every origin of a block; nothing at row ``stop`` or beyond counts as known."""
     origins: Origins = np.array(block, dtype=np.intp)
     forecast = forecaster.predict_intervals(bars, origins, REPORTED_LEVELS)

@@ -71,11 +71,16 @@ def split_together(sessions: Mapping[str, Sessions], lookback: int, train_size: 
 def _cuts(days: Sessions, n_tickers: int, train_size: float) -> Sessions:
     """First days of the early-stopping, calibration and test blocks, from the days of all origins, ascending."""
     n_train = _n_train(days.size, train_size)
-    most = MAX_CALIBRATION * n_tickers
-    n_calibration = max(MIN_CALIBRATION, min(most, round(n_train * CALIBRATION_SHARE)))
-    n_fit = n_train - n_calibration
+    n_fit, _ = _block_sizes(n_train, n_tickers)
     n_stopping = max(1, round(n_fit * EARLY_STOPPING_SHARE))
     return days[[n_fit - n_stopping, n_fit, n_train]]
+
+
+def _block_sizes(n_train: int, n_tickers: int) -> tuple[int, int]:
+    """How many origins of the train part are for fitting (early stopping included) and for calibration."""
+    most = MAX_CALIBRATION * n_tickers
+    n_calibration = max(MIN_CALIBRATION, min(most, round(n_train * CALIBRATION_SHARE)))
+    return n_train - n_calibration, n_calibration
 
 
 def _split_at(days: Sessions, cuts: Sessions, first: int) -> Split:
@@ -85,6 +90,25 @@ def _split_at(days: Sessions, cuts: Sessions, first: int) -> Split:
         early_stopping=range(stopping, calibration),
         calibration=range(calibration, test),
         test=range(test, first + days.size),
+    )
+
+
+def split_train(ticker: str, n_sessions: int, lookback: int) -> Split:
+    """Cut a whole history into fit and calibration, with an empty test part: for a model made to be used at its end.
+
+    Raises:
+        InsufficientHistory: the history is too short.
+    """
+    first, stop = lookback - 1, n_sessions - 1
+    if stop - first < MIN_FIT + MIN_CALIBRATION:
+        raise InsufficientHistory(ticker, needed=lookback + MIN_FIT + MIN_CALIBRATION, found=n_sessions)
+    fit, calibration = _block_sizes(stop - first, n_tickers=1)
+    stopping = first + fit - max(1, round(fit * EARLY_STOPPING_SHARE))
+    return Split(
+        fit=range(first, stopping),
+        early_stopping=range(stopping, first + fit),
+        calibration=range(first + fit, first + fit + calibration),
+        test=range(stop, stop),
     )
 
 

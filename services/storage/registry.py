@@ -11,8 +11,9 @@ from cachetools import LRUCache
 from pydantic import TypeAdapter, ValidationError
 
 from errors import ArtifactCorrupt, ArtifactNotFound, ModelInUse, ModelNotFound
-from models.conformal import CalibratedForecaster, Calibration
+from models.conformal import Calibration, ServedForecaster
 from models.presets import PRESETS
+from models.serving import served
 from schemas.alias import Alias
 from schemas.card import FileReport, ModelCard
 from services.storage.bundled import BundledModel
@@ -44,7 +45,7 @@ class ModelRegistry:
     def __init__(self, store: ArtifactStore, bundled: BundledModel | None = None) -> None:
         self._store = store
         self._bundled = bundled
-        self._loaded: LRUCache[str, CalibratedForecaster] = LRUCache(MAX_LOADED)
+        self._loaded: LRUCache[str, ServedForecaster] = LRUCache(MAX_LOADED)
         self._lock = threading.Lock()
 
     def publish(self, card: ModelCard, files: Mapping[str, bytes]) -> None:
@@ -111,7 +112,7 @@ class ModelRegistry:
         self._store.put(_alias_key(name), moved.model_dump_json().encode())
         return moved
 
-    def load(self, card: ModelCard) -> CalibratedForecaster:
+    def load(self, card: ModelCard) -> ServedForecaster:
         """The model of a card, ready to forecast; read and checked once, then kept.
 
         Raises:
@@ -126,6 +127,11 @@ class ModelRegistry:
             with self._lock:
                 self._loaded[key] = forecaster
         return forecaster
+
+    @property
+    def bundled(self) -> ModelCard | None:
+        """The card of the model that comes with the program, where there is one."""
+        return None if self._bundled is None or self._bundled_id() is None else self._bundled.card
 
     def file(self, card: ModelCard, name: str) -> bytes:
         """One file of a model.
@@ -157,7 +163,7 @@ class ModelRegistry:
         for key in self._store.list_keys(f"models/{model_id}/"):
             self._store.delete(key)
 
-    def _read(self, card: ModelCard) -> CalibratedForecaster:
+    def _read(self, card: ModelCard) -> ServedForecaster:
         files = {name: self._checked(card, name) for name in card.files}
         preset = PRESETS[card.model]
         missing = {*preset.files, CALIBRATION} - set(files)
@@ -167,7 +173,7 @@ class ModelRegistry:
         calibration = calibration_from_json(files[CALIBRATION])
         if (forecaster.lookback, forecaster.horizon) != (card.lookback, card.horizon):
             raise ArtifactCorrupt(f"the network of {card.model_id!r} does not fit its card")
-        return CalibratedForecaster(forecaster, calibration)
+        return served(forecaster, calibration, card.calibration)
 
     def _checked(self, card: ModelCard, name: str) -> bytes:
         try:

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from config import BUNDLED
 from errors import ConstantSeries, InsufficientHistory, InvalidRequest, StoreUnavailable, TickerNotFound
 from models.fitting import Epoch
 from schemas.train import TrainRequest
 from services.prices.series import PriceHistory, clean
+from services.storage.bundled import BundledModel
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
 from services.training import DEFAULT_SESSIONS, TrainedModel, publish, train_model, train_response
@@ -223,3 +225,50 @@ def test_a_base_model_over_another_lookback_is_refused(trained: TrainedModel) ->
 
     with pytest.raises(InvalidRequest, match=r"over 30 sessions from .* over 20"):
         train_model(asked, FakePriceSource(walk_history()), registry, "walk-2", NOW, lambda _: None)
+
+
+BUNDLED_REGISTRY = ModelRegistry(
+    InMemoryArtifactStore(), BundledModel(BUNDLED / "model.onnx", BUNDLED / "metadata.json")
+)
+
+
+def warm(history: PriceHistory, **request: object) -> TrainedModel:
+    asked = TrainRequest.model_validate({"ticker": "WALK", "epochs": 1, **request})
+    return train_model(asked, FakePriceSource(history), BUNDLED_REGISTRY, "walk-1", NOW, lambda _: None)
+
+
+def after_2018() -> PriceHistory:
+    series, _ = clean("WALK", new_york_sessions(500, date(2019, 1, 2)), random_walk(500))
+    return PriceHistory(series, "fake")
+
+
+def test_a_model_of_later_sessions_starts_from_the_bundled_one() -> None:
+    card = warm(after_2018()).card
+
+    assert BUNDLED_REGISTRY.bundled is not None
+    assert card.base_model_id == BUNDLED_REGISTRY.bundled.model_id
+    assert card.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "request_", [{"warm_start": False}, {"sequence_length": 30}, {"model": "volatility_regression"}]
+)
+def test_a_model_that_cannot_or_must_not_starts_anew(request_: dict[str, object]) -> None:
+    assert warm(after_2018(), **request_).card.base_model_id is None
+
+
+def test_the_bundled_model_is_no_start_where_it_knows_what_would_test_it() -> None:
+    assert warm(walk_history()).card.base_model_id is None
+
+
+def test_a_base_model_that_has_seen_the_test_part_is_said_to() -> None:
+    card = warm(walk_history(), base_model_id="default").card
+
+    assert card.base_model_id is not None
+    assert any("sessions it has seen" in warning for warning in card.warnings)
+
+
+def test_static_intervals_are_reported_beside_adaptive_ones(trained: TrainedModel) -> None:
+    assert trained.card.calibration == "adaptive"
+    assert len(trained.card.static_coverage) == len(trained.card.coverage)
+    assert train(walk_history(), calibration="static").card.coverage == train(walk_history()).card.static_coverage

@@ -1,6 +1,7 @@
-"""Scores against scikit-learn, and on series that are signed, short or constant."""
+"""Scores against scikit-learn and naive loops, and on series that are signed, short, constant or not yet known."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
+from errors import ConstantSeries
+from models.base import QUANTILE_GRID
 from services.evaluation import accuracy
 
 prices = arrays(float, 20, elements=st.floats(0.01, 1e4), unique=True)
@@ -44,3 +47,155 @@ def test_coverage_leaves_unknown_actuals_out() -> None:
     covered = accuracy.coverage(np.array([1.0, 9.0, np.nan]), np.zeros(3), np.full(3, 2.0))
 
     assert covered == 0.5
+
+
+LEVELS = np.array([0.1, 0.5, 0.9])
+signed = arrays(float, st.integers(1, 8), elements=st.floats(-1e3, 1e3))
+
+SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "mae": accuracy.mae,
+    "mape": accuracy.mape,
+    "rmse": accuracy.rmse,
+    "r2": accuracy.r2,
+    "mase": lambda actual, forecast: accuracy.mase(actual, forecast, np.array([1.0, 2.0])),
+    "hit_rate": lambda actual, forecast: accuracy.hit_rate(actual, forecast, np.full_like(actual, 4.0)),
+    "coverage": lambda actual, forecast: accuracy.coverage(actual, forecast - 1, forecast + 1),
+    "width": lambda actual, forecast: accuracy.width(actual, forecast - 1, forecast + actual**0),
+    "interval_score": lambda actual, forecast: accuracy.interval_score(actual, forecast - 1, forecast + 1, 0.8),
+    "pinball_loss": lambda actual, forecast: accuracy.pinball_loss(actual, forecast[..., None] + LEVELS, LEVELS),
+    "crps": lambda actual, forecast: accuracy.crps(actual, forecast[..., None] + LEVELS, LEVELS),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("shape", [(6,), (3, 2)])
+def test_what_is_not_known_is_left_out(name: str, shape: tuple[int, ...]) -> None:
+    actual = np.array([1.0, np.nan, 5.0, 7.0, np.nan, 6.0])
+    forecast = np.array([2.0, 3.0, 4.5, 6.0, 9.0, 3.0])
+    known = ~np.isnan(actual)
+
+    score = SCORES[name](actual.reshape(shape), forecast.reshape(shape))
+
+    assert score == pytest.approx(SCORES[name](actual[known], forecast[known]))
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("actual", [np.array([]), np.full(3, np.nan)])
+def test_a_score_of_nothing_known_is_not_a_number(name: str, actual: np.ndarray) -> None:
+    assert math.isnan(SCORES[name](actual, np.ones(actual.size)))
+
+
+def test_mase_of_one_step_persistence_on_its_own_train_part_is_one() -> None:
+    train = np.array([1.0, 4.0, 2.0, 3.0])
+
+    assert accuracy.mase(train[1:], train[:-1], train) == 1.0
+
+
+@pytest.mark.parametrize("train", [np.full(5, 7.0), np.array([7.0]), np.array([])])
+def test_mase_on_a_train_part_that_never_moves_is_refused(train: np.ndarray) -> None:
+    with pytest.raises(ConstantSeries, match="never move"):
+        accuracy.mase(np.array([7.0]), np.array([8.0]), train)
+
+
+@given(actual=prices, forecast=prices, train=prices, k=st.floats(1e-3, 1e3))
+def test_mase_has_no_unit(actual: np.ndarray, forecast: np.ndarray, train: np.ndarray, k: float) -> None:
+    scaled = accuracy.mase(k * actual, k * forecast, k * train)
+
+    assert scaled == pytest.approx(accuracy.mase(actual, forecast, train), rel=1e-6)
+
+
+def test_persistence_has_no_direction_to_hit() -> None:
+    last = np.array([1.0, 2.0, 3.0])
+
+    assert math.isnan(accuracy.hit_rate(np.array([2.0, 1.0, 3.0]), last, last))
+
+
+def test_a_price_that_did_not_move_is_neither_hit_nor_missed() -> None:
+    rate = accuracy.hit_rate(np.array([10.0, 12.0]), np.array([11.0, 11.0]), np.array([10.0, 10.0]))
+
+    assert rate == 1.0
+
+
+@given(actual=prices, forecast=prices, last=prices)
+def test_the_opposite_forecast_hits_what_was_missed(actual: np.ndarray, forecast: np.ndarray, last: np.ndarray) -> None:
+    rate = accuracy.hit_rate(actual, forecast, last)
+
+    opposite = accuracy.hit_rate(actual, 2 * last - forecast, last)
+    assert (math.isnan(rate) and math.isnan(opposite)) or rate + opposite == pytest.approx(1.0)
+
+
+def test_an_interval_that_holds_the_actual_scores_its_width() -> None:
+    held = np.array([1.0, 2.0]), np.array([0.5, 1.0]), np.array([2.5, 4.0])
+
+    assert accuracy.interval_score(*held, level=0.8) == accuracy.width(*held) == 2.5
+
+
+@given(actual=signed, level=st.floats(0.01, 0.99), data=st.data())
+def test_the_interval_score_is_the_pinball_loss_of_its_bounds(
+    actual: np.ndarray, level: float, data: st.DataObject
+) -> None:
+    bounds = data.draw(arrays(float, (actual.size, 2), elements=st.floats(-1e3, 1e3)))
+    lower, upper = np.sort(bounds, axis=1).T
+    alpha = 1 - level
+
+    score = accuracy.interval_score(actual, lower, upper, level)
+
+    both = accuracy.pinball_loss(actual, np.column_stack([lower, upper]), np.array([alpha / 2, 1 - alpha / 2]))
+    assert score == pytest.approx(both * 4 / alpha, rel=1e-6, abs=1e-9)
+
+
+@given(actual=signed, data=st.data())
+def test_pinball_loss_equals_that_of_scikit_learn(actual: np.ndarray, data: st.DataObject) -> None:
+    quantiles = data.draw(arrays(float, (actual.size, 3), elements=st.floats(-1e3, 1e3)))
+
+    loss = accuracy.pinball_loss(actual, quantiles, LEVELS)
+
+    each = [metrics.mean_pinball_loss(actual, quantiles[:, k], alpha=level) for k, level in enumerate(LEVELS)]
+    assert loss == pytest.approx(np.mean(each))
+
+
+@given(actual=signed, data=st.data())
+def test_crps_equals_a_naive_loop_and_is_never_negative(actual: np.ndarray, data: st.DataObject) -> None:
+    quantiles = np.sort(data.draw(arrays(float, (actual.size, 3), elements=st.floats(-1e3, 1e3))), axis=1)
+
+    losses = accuracy.crps_losses(actual, quantiles, LEVELS)
+
+    for row, value in enumerate(actual):
+        errors = [value - quantile for quantile in quantiles[row]]
+        pinballs = [tau * e if e > 0 else (tau - 1) * e for tau, e in zip(LEVELS, errors, strict=True)]
+        assert losses[row] == pytest.approx(2 * sum(pinballs) / 3)
+    assert (losses >= 0).all()
+
+
+def test_crps_of_a_point_forecast_is_its_absolute_error() -> None:
+    actual = np.array([-0.02, 0.03])
+
+    losses = accuracy.crps_losses(actual, np.zeros((2, 99)), accuracy.CRPS_LEVELS)
+
+    np.testing.assert_allclose(losses, [0.02, 0.03])
+
+
+def test_crps_of_a_normal_forecast_is_the_one_in_the_books() -> None:
+    from scipy import stats
+
+    levels = np.arange(0.5, 1000) / 1000
+
+    score = accuracy.crps(np.array([0.7]), stats.norm.ppf(levels)[None], levels)
+
+    exact = 0.7 * (2 * stats.norm.cdf(0.7) - 1) + 2 * stats.norm.pdf(0.7) - 1 / np.sqrt(np.pi)
+    assert score == pytest.approx(exact, rel=2e-3)
+
+
+def test_the_levels_of_crps_are_among_those_of_every_forecast() -> None:
+    assert set(accuracy.CRPS_LEVELS) <= set(QUANTILE_GRID)
+
+
+@given(k=st.floats(1e-3, 1e3))
+def test_crps_of_log_returns_has_no_currency(k: float) -> None:
+    actual, quantiles = np.array([[10.0, np.nan]]), np.array([[[9.0, 10.0, 12.0], [8.0, 10.0, 14.0]]])
+
+    losses = accuracy.log_return_crps_losses(k * actual, k * quantiles, LEVELS)
+
+    close = 9.5
+    expected = accuracy.crps_losses(np.log(actual / close), np.log(quantiles / close), LEVELS)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)

@@ -1,11 +1,12 @@
 """Models by id: whole, or an error."""
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from errors import ArtifactCorrupt, ArtifactTooNew, ModelNotFound, StoreUnavailable
+from errors import ArtifactCorrupt, ArtifactTooNew, ModelInUse, ModelNotFound, StoreUnavailable
 from models.fitting import NETWORK, WEIGHTS
 from schemas.card import FORMAT_VERSION, ModelCard
 from services.storage.registry import CALIBRATION, CARD, ModelRegistry, model_key
@@ -13,6 +14,7 @@ from services.storage.sealing import seal, unseal
 from services.training import TrainedModel
 from tests.fakes import FailingStore, InMemoryArtifactStore, random_walk
 
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 FILES = (WEIGHTS, NETWORK, CALIBRATION)
 
 
@@ -164,3 +166,52 @@ def test_deleting_a_model_spares_one_whose_id_starts_the_same(
 def test_a_denied_write_is_told_as_such(trained: TrainedModel) -> None:
     with pytest.raises(StoreUnavailable, match="AccessDenied"):
         ModelRegistry(FailingStore()).publish(trained.card, trained.files)
+
+
+def test_an_alias_stands_for_a_model_until_it_is_moved(store: InMemoryArtifactStore, trained: TrainedModel) -> None:
+    registry = ModelRegistry(store)
+    for model_id in ("walk-1", "walk-2"):
+        registry.publish(trained.card.model_copy(update={"model_id": model_id}), trained.files)
+
+    registry.move_alias("champion", "walk-1", NOW)
+    moved = registry.move_alias("champion", "walk-2", NOW)
+
+    assert registry.card("champion").model_id == "walk-2"
+    assert moved.previous_model_id == "walk-1"
+    assert registry.aliases() == (moved,)
+
+
+def test_an_alias_may_name_another_and_stands_for_its_model(published: ModelRegistry, trained: TrainedModel) -> None:
+    published.move_alias("champion", trained.card.model_id, NOW)
+
+    assert published.move_alias("default", "champion", NOW).model_id == trained.card.model_id
+
+
+def test_an_alias_cannot_stand_for_nothing(published: ModelRegistry) -> None:
+    with pytest.raises(ModelNotFound):
+        published.move_alias("champion", "no-such-1", NOW)
+
+
+def test_a_model_that_an_alias_stands_for_is_not_deleted(published: ModelRegistry, trained: TrainedModel) -> None:
+    published.move_alias("champion", trained.card.model_id, NOW)
+
+    with pytest.raises(ModelInUse, match="champion stands for"):
+        published.delete(trained.card.model_id)
+
+    assert published.ids() == [trained.card.model_id]
+
+
+def test_an_unreadable_alias_is_corrupt(published: ModelRegistry, store: InMemoryArtifactStore) -> None:
+    store.put("aliases/champion.json", b"{")
+
+    with pytest.raises(ArtifactCorrupt, match="champion"):
+        published.card("champion")
+
+
+def test_a_card_under_another_id_is_corrupt(
+    published: ModelRegistry, store: InMemoryArtifactStore, trained: TrainedModel
+) -> None:
+    store.put(model_key("copy-1", CARD), store.get(model_key(trained.card.model_id, CARD)))
+
+    with pytest.raises(ArtifactCorrupt, match=trained.card.model_id):
+        published.card("copy-1")

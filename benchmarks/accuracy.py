@@ -1,0 +1,174 @@
+"""What every model and opponent is worth on real prices: the last 15 % of each series, every session an origin.
+
+python -m benchmarks.accuracy --data DIR                 every TICKER.csv in DIR
+python -m benchmarks.accuracy --data DIR --models return_lstm --seeds 0 1 2
+
+Models are fitted, calibrated and then frozen on the first 85 %. Opponents are
+shown as they are, and once more calibrated like a model ("+ conformal").
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from config import Settings, default_model
+from models.base import Forecaster
+from models.fitting import FitBlocks, FitSettings
+from models.presets import OPPONENTS, PRESETS
+from models.serving import calibrated
+from schemas.common import MAX_HORIZON
+from schemas.train import CalibrationKind, TrainRequest
+from services.evaluation.backtesting import Plan, Track, walk_forward
+from services.evaluation.splits import split_train
+from services.prices.csv_files import CsvSource
+from services.prices.series import PriceSeries
+from services.storage.registry import ModelRegistry
+from services.storage.store import LocalArtifactStore
+
+STEPS = (1, 5, 10, 20)
+LEVELS = (0.8, 0.95)
+TRAIN_SIZE = 0.85
+REFERENCE = "rolling_empirical"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A forecaster's track on one ticker's test part, and the seconds its fit took."""
+
+    track: Track
+    seconds: float
+
+
+def main() -> None:
+    """Fit and print."""
+    arguments = _arguments()
+    source = CsvSource(arguments.data)
+    tickers = sorted(path.stem for path in arguments.data.glob("*.csv"))
+    series = {ticker: source.history(ticker, datetime.now(UTC)).series for ticker in tickers}
+    rows: dict[str, dict[str, Result]] = {}
+    for ticker, one in series.items():
+        for name, result in _results(one, arguments.models, arguments.seeds):
+            rows.setdefault(name, {})[ticker] = result
+    _print(rows, tickers)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of TICKER.csv files")
+    parser.add_argument("--models", nargs="*", default=[n for n in PRESETS if n not in OPPONENTS], choices=PRESETS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    return parser.parse_args()
+
+
+def _results(series: PriceSeries, models: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, Result]]:
+    for name in OPPONENTS:
+        yield name, _opponent(name, series)
+    for name in OPPONENTS:
+        yield f"{name} + conformal", _model(name, series, 0, "static")
+    for name in models:
+        for seed in seeds:
+            yield name if len(seeds) == 1 else f"{name}, seed {seed}", _model(name, series, seed, "adaptive")
+    yield from _bundled(series)
+
+
+def _test_plan(series: PriceSeries) -> Plan:
+    """The same origins for everybody: the last 15 % of the sessions."""
+    first = round(len(series) * TRAIN_SIZE) - 1
+    return Plan(np.arange(first, len(series) - 1), max(STEPS), LEVELS, (0.5,), stride=1)
+
+
+def _settings(name: str, seed: int) -> FitSettings:
+    asked = TrainRequest.model_validate({"ticker": "X", "model": name})
+    return FitSettings(
+        lookback=PRESETS[name].lookback or asked.sequence_length,
+        horizon=MAX_HORIZON,
+        max_epochs=asked.epochs,
+        patience=asked.patience,
+        max_seconds=asked.max_seconds,
+        seed=seed,
+    )
+
+
+def _model(name: str, series: PriceSeries, seed: int, kind: CalibrationKind) -> Result:
+    started = time.perf_counter()
+    preset, settings = PRESETS[name], _settings(name, seed)
+    known = series.bars[: round(len(series) * TRAIN_SIZE)]
+    split = split_train(series.ticker, len(known), settings.lookback)
+    fitted = preset.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
+    forecaster = calibrated(preset, fitted, [(known, split.calibration)], kind)
+    seconds = time.perf_counter() - started
+    return Result(walk_forward(lambda _: forecaster, series.bars, _test_plan(series)), seconds)
+
+
+def _opponent(name: str, series: PriceSeries) -> Result:
+    started = time.perf_counter()
+    preset, settings = PRESETS[name], _settings(name, seed=0)
+    plan = _test_plan(series)
+    first = int(plan.origins[0])
+    known = FitBlocks(series.bars[: first + 1], range(settings.lookback - 1, first), range(first, first))
+    fitted = preset.fit([known], settings, lambda _: None)
+    forecaster = preset.load(fitted.files, fitted.quantile_levels)
+    seconds = time.perf_counter() - started
+    return Result(walk_forward(lambda _: forecaster, series.bars, plan), seconds)
+
+
+def _bundled(series: PriceSeries) -> Iterator[tuple[str, Result]]:
+    settings = Settings(_env_file=None)
+    if not settings.metadata_path.exists():
+        return
+    registry = ModelRegistry(LocalArtifactStore(settings.data_dir), default_model(settings))
+    forecaster: Forecaster = registry.load(registry.card("default"))
+    yield "bundled, untouched", Result(walk_forward(lambda _: forecaster, series.bars, _test_plan(series)), 0.0)
+    closes = np.full_like(series.bars, np.nan)
+    closes[:, 3] = series.bars[:, 3]
+    yield "bundled, closes only", Result(walk_forward(lambda _: forecaster, closes, _test_plan(series)), 0.0)
+
+
+def _print(rows: dict[str, dict[str, Result]], tickers: Sequence[str]) -> None:
+    width = max(map(len, rows))
+    print("CRPS skill of the log return against the rolling 250-day empirical distribution, one step, %")
+    print(f"{'':{width}} " + " ".join(f"{ticker:>9}" for ticker in tickers) + "      mean | 5, 10, 20 steps, mean")
+    for name, results in rows.items():
+        skills = {h: [_crps_skill(results[t], rows[REFERENCE][t], h) for t in tickers] for h in STEPS}
+        further = " ".join(f"{np.mean(skills[h]):7.2f}" for h in STEPS[1:])
+        print(f"{name:{width}} " + " ".join(f"{s:9.2f}" for s in skills[1]) + f" {np.mean(skills[1]):9.2f} | {further}")
+    print("\nMAPE as a ratio to persistence, one step; seconds to fit and calibrate, slowest")
+    for name, results in rows.items():
+        ratios = " ".join(f"{_mape_ratio(results[t]):9.4f}" for t in tickers)
+        print(f"{name:{width}} {ratios} {max(r.seconds for r in results.values()):9.1f}")
+    print(f"\nCoverage of the 80 % and 95 % intervals, all tickers together, %, at {', '.join(map(str, STEPS))} steps")
+    for name, results in rows.items():
+        print(f"{name:{width}} " + "   ".join(_coverage(list(results.values()), h) for h in STEPS))
+
+
+def _crps_skill(result: Result, reference: Result, step: int) -> float:
+    own, theirs = (np.nanmean(one.track.crps_log[:, step - 1]) for one in (result, reference))
+    return float(100 * (1 - own / theirs))
+
+
+def _mape_ratio(result: Result) -> float:
+    track = result.track
+    actual = track.actual[:, 0]
+    own = np.nanmean(np.abs(actual - track.median[:, 0]) / actual)
+    return float(own / np.nanmean(np.abs(actual - track.last) / actual))
+
+
+def _coverage(results: Sequence[Result], step: int) -> str:
+    shares = []
+    for k in range(len(LEVELS)):
+        inside = [
+            (r.track.actual >= r.track.lower[..., k]) & (r.track.actual <= r.track.upper[..., k]) for r in results
+        ]
+        known = [~np.isnan(r.track.actual) for r in results]
+        hits = np.concatenate([i[:, step - 1][n[:, step - 1]] for i, n in zip(inside, known, strict=True)])
+        shares.append(f"{100 * hits.mean():5.1f}")
+    return " ".join(shares)
+
+
+if __name__ == "__main__":
+    main()

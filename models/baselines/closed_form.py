@@ -1,0 +1,76 @@
+"""What the opponents share: their stored parameters, the sessions they may learn from, and the way back to prices."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from errors import ArtifactCorrupt
+from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
+from models.fitting import PARAMETERS, FitBlocks, FittedModel
+from models.windows import lookback_windows, target_stop
+
+MAX_LOG_RETURN = 50.0  # a factor of 5e21: keeps prices finite and positive whatever the window holds
+
+
+class Parameters(BaseModel):
+    """What a fit leaves behind; the horizon is all that some need."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    horizon: int = Field(ge=1)
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+def fitted(parameters: Parameters, **hyperparameters: JsonValue) -> FittedModel:
+    """The parameters as a stored model; there were no epochs."""
+    return FittedModel(
+        files={PARAMETERS: parameters.model_dump_json().encode()},
+        quantile_levels=QUANTILE_GRID,
+        hyperparameters={"horizon": parameters.horizon, **hyperparameters},
+        best_epoch=0,
+        validation_losses=(),
+        stopped_by="closed_form",
+    )
+
+
+def read_parameters(kind: type[P], files: Mapping[str, bytes]) -> P:
+    """The inverse of ``fitted``.
+
+    Raises:
+        ArtifactCorrupt: the file holds no such parameters.
+    """
+    try:
+        return kind.model_validate_json(files[PARAMETERS])
+    except ValidationError as error:
+        raise ArtifactCorrupt(f"{PARAMETERS} does not hold {kind.__name__}") from error
+
+
+def sessions_to_fit(one: FitBlocks) -> Bars:
+    """Every session up to the last target before the calibration block; there are no epochs to hold some back for."""
+    return one.bars[: target_stop(one.early_stopping)]
+
+
+def recent_log_closes(bars: Bars, origins: Origins, lookback: int) -> NDArray[np.float64]:
+    """Log closes of the ``lookback`` sessions ending at each origin, shape (n_origins, lookback)."""
+    closes = lookback_windows(bars[:, CLOSE : CLOSE + 1], origins, lookback)[..., 0]
+    return np.log(np.ascontiguousarray(closes))
+
+
+def price_forecast(
+    bars: Bars, origins: Origins, log_returns: NDArray[np.float64], levels: Sequence[float]
+) -> QuantileForecast:
+    """Quantiles of the close from those of the cumulative log return.
+
+    Args:
+        bars: shape (n_sessions, 5).
+        origins: shape (n_origins,).
+        log_returns: ln(close at origin + h / close at origin), broadcastable to (n_origins, horizon, n_levels).
+        levels: ascending, shape (n_levels,).
+    """
+    growth = np.exp(np.clip(log_returns, -MAX_LOG_RETURN, MAX_LOG_RETURN))
+    return QuantileForecast(np.array(levels), bars[origins, CLOSE, None, None] * growth)

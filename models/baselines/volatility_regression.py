@@ -1,0 +1,156 @@
+"""The log range volatility of the sessions to come, regressed on its means over a day, a week, a month and a quarter.
+
+Source: Corsi (2009), J. Financial Econometrics ("HAR"), here for the log range.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import ArtifactCorrupt
+from models.base import CLOSE, HIGH, LOW, OPEN, QUANTILE_GRID, Bars, Origins, QuantileForecast
+from models.baselines.closed_form import Parameters, fitted, price_forecast, read_parameters, sessions_to_fit
+from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
+from models.windows import future_closes, lookback_windows
+
+MEAN_WIDTHS = (1, 5, 22, 60)  # sessions
+LOOKBACK = max(MEAN_WIDTHS) + 1  # a return needs the close before it
+MIN_RANGE = 1e-4  # one basis point: keeps the logarithm of a session that did not move finite
+MIN_SPREAD = 1e-6  # of returns in units of their range, usually about a half
+MAX_LOG_SCALE = 1.0  # a line through what was seen says nothing of what lies far out
+
+
+class VolatilityRegressionParameters(Parameters):
+    """One row per step.
+
+    Attributes:
+        coefficients: of the intercept and the means of log range, shape (horizon, 1 + len(MEAN_WIDTHS)).
+        quantiles: of the log return in units of the forecast range, shape (horizon, n_levels).
+    """
+
+    coefficients: tuple[tuple[float, float, float, float, float], ...]
+    quantiles: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class VolatilityRegression:
+    """Student-t quantiles of the standardized return times the range forecast for each step."""
+
+    parameters: VolatilityRegressionParameters
+    levels: tuple[float, ...] = QUANTILE_GRID
+    lookback: int = LOOKBACK
+
+    @property
+    def horizon(self) -> int:
+        """Steps forecast from each origin."""
+        return self.parameters.horizon
+
+    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+        """The distribution of the close at every step."""
+        regressors = _regressors(_log_ranges(bars, origins))
+        scale = _scale(regressors, np.array(self.parameters.coefficients))  # (n_origins, horizon)
+        log_returns = scale[..., None] * np.array(self.parameters.quantiles)
+        return price_forecast(bars, origins, log_returns, self.levels)
+
+
+def fit_volatility_regression(series: Sequence[FitBlocks], settings: FitSettings, _on_epoch: OnEpoch) -> FittedModel:
+    """Least squares for each step, then a Student-t for what is left; several series are stacked."""
+    samples = _Samples.stacked([_Samples.of(sessions_to_fit(one), settings.horizon) for one in series])
+    coefficients = np.array([_least_squares(samples.regressors, target) for target in samples.log_range.T])
+    standardized = samples.log_return / _scale(samples.regressors, coefficients)
+    parameters = VolatilityRegressionParameters(
+        horizon=settings.horizon,
+        coefficients=tuple(map(tuple, coefficients.tolist())),
+        quantiles=tuple(_student_t_quantiles(step[~np.isnan(step)]) for step in standardized.T),
+    )
+    return fitted(parameters, mean_widths=list(MEAN_WIDTHS))
+
+
+def load_volatility_regression(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> VolatilityRegression:
+    """The forecaster that ``fit_volatility_regression`` stored.
+
+    Raises:
+        ArtifactCorrupt: the parameters cannot be read, or are not those of these levels.
+    """
+    parameters = read_parameters(VolatilityRegressionParameters, files)
+    shape = (len(parameters.coefficients), *{len(step) for step in parameters.quantiles})
+    if shape != (parameters.horizon, len(quantile_levels)) or len(parameters.quantiles) != parameters.horizon:
+        raise ArtifactCorrupt(f"expected quantiles of {parameters.horizon} steps at {len(quantile_levels)} levels")
+    return VolatilityRegression(parameters, tuple(quantile_levels))
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """What the regression learns from: a row per origin, a column per step, NaN where the step is not known.
+
+    ``log_range`` is the mean log range over steps 1…h, ``log_return`` the cumulative return.
+    """
+
+    regressors: NDArray[np.float64]
+    log_range: NDArray[np.float64]
+    log_return: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, bars: Bars, horizon: int) -> "_Samples":
+        origins = np.arange(LOOKBACK - 1, len(bars))
+        windows = _log_ranges(bars, origins)
+        ranges = np.full_like(bars, np.nan)
+        ranges[origins, CLOSE] = windows[:, -1]  # in the place of the close, so that one function looks ahead
+        ahead = future_closes(ranges, origins, horizon)
+        return cls(
+            regressors=_regressors(windows),
+            log_range=np.cumsum(ahead, axis=1) / np.arange(1, horizon + 1),
+            log_return=np.log(future_closes(bars, origins, horizon) / bars[origins, CLOSE, None]),
+        )
+
+    @classmethod
+    def stacked(cls, parts: "Sequence[_Samples]") -> "_Samples":
+        return cls(
+            np.concatenate([part.regressors for part in parts]),
+            np.concatenate([part.log_range for part in parts]),
+            np.concatenate([part.log_return for part in parts]),
+        )
+
+
+def _log_ranges(bars: Bars, origins: Origins) -> NDArray[np.float64]:
+    """Log of ln(high / low) for the sessions of each window but the first, shape (n_origins, LOOKBACK − 1).
+
+    Where a session's prices but the close are unknown, its |log return| plus the window's mean |log return| stands
+    in: over a random walk the range is on average twice the |return|, and the mean keeps a still day from zero.
+    """
+    prices = np.log(np.ascontiguousarray(lookback_windows(bars[:, : CLOSE + 1], origins, LOOKBACK)))
+    unknown = np.isnan(prices[:, 1:, [OPEN, HIGH, LOW]]).any(axis=-1)
+    move = np.abs(np.diff(prices[..., CLOSE], axis=1))
+    stand_in = move + move.mean(axis=1, keepdims=True)
+    seen = prices[:, 1:, HIGH] - prices[:, 1:, LOW]
+    return np.log(np.maximum(np.where(unknown, stand_in, seen), MIN_RANGE))
+
+
+def _regressors(log_ranges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """An intercept and the mean log range over each of MEAN_WIDTHS, shape (n_origins, 1 + len(MEAN_WIDTHS))."""
+    means = [log_ranges[:, -width:].mean(axis=1) for width in MEAN_WIDTHS]
+    return np.column_stack([np.ones(len(log_ranges)), *means])
+
+
+def _scale(regressors: NDArray[np.float64], coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The range forecast for every step, shape (n_origins, horizon)."""
+    # not a matrix product: its rounding depends on the number of origins
+    log_scale = (regressors[:, None, :] * coefficients).sum(axis=-1)
+    scale: NDArray[np.float64] = np.exp(np.minimum(log_scale, MAX_LOG_SCALE))
+    return scale
+
+
+def _least_squares(regressors: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = ~np.isnan(target)
+    coefficients, *_ = np.linalg.lstsq(regressors[known], target[known], rcond=None)
+    return np.asarray(coefficients, dtype=np.float64)
+
+
+def _student_t_quantiles(standardized: NDArray[np.float64]) -> tuple[float, ...]:
+    from scipy import stats
+
+    if standardized.std() < MIN_SPREAD:  # a likelihood without bound
+        return (float(standardized.mean()),) * len(QUANTILE_GRID)
+    return tuple(stats.t.ppf(QUANTILE_GRID, *stats.t.fit(standardized)).tolist())

@@ -1,0 +1,154 @@
+"""Fit the networks that state a price, with the spread of their own errors around it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.base import CLOSE, QUANTILE_GRID
+from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel, OnEpoch
+from models.lstm.loop import LoopReport, run_loop
+from models.lstm.point_module import Batch, Loss, PointModule
+from models.lstm.point_networks import PointConfig, PointNetwork, PriceLSTM, RatioLSTM, step_volatility
+from models.lstm.serialization import from_bytes, to_bytes, to_onnx
+from models.windows import future_closes, lookback_windows, target_stop
+
+MEASURED_ORIGINS = 500  # of all series: more would sharpen the spread less than calibration does afterwards
+WINDOWS_AT_ONCE = 256  # bounds memory while errors are measured
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a point network is trained, whatever the request.
+
+    Attributes:
+        learning_rate: of Adam.
+        decay: what the learning rate is multiplied by after every step.
+        batch_size: windows per step.
+        l2: penalty on the squares of the weights that the network wants shrunk.
+    """
+
+    learning_rate: float = 1e-3
+    decay: float = 1.0
+    batch_size: int = 32
+    l2: float = 0.0
+
+
+PRICE_RECIPE = Recipe()
+# dropout under batch norm makes the level swing from epoch to epoch: impatience would end the fit before it settles
+RATIO_RECIPE = Recipe(decay=0.992, l2=5e-4)
+
+
+def fit_price_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+    """The first ancestor's network, with squared errors, on the close right after each window."""
+    return _fit(PriceLSTM, nn.functional.mse_loss, PRICE_RECIPE, series, settings, on_epoch)
+
+
+def fit_ratio_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+    """The second ancestor's network, with Huber's loss and L2, on the close right after each window."""
+    return _fit(RatioLSTM, nn.functional.huber_loss, RATIO_RECIPE, series, settings, on_epoch)
+
+
+def _fit(
+    kind: type[PointNetwork],
+    loss: Loss,
+    recipe: Recipe,
+    series: Sequence[FitBlocks],
+    settings: FitSettings,
+    on_epoch: OnEpoch,
+) -> FittedModel:
+    # on LSTMs this small a second thread costs more than it brings, and results would depend on the number
+    torch.set_num_threads(1)
+    shape = PointConfig(settings.lookback, settings.horizon)
+    with torch.random.fork_rng(devices=[]), _denormals_as_zero():
+        torch.manual_seed(settings.seed)
+        network = kind(shape) if settings.start is None else from_bytes(settings.start, kind).train()
+        report = _train(network, loss, recipe, series, settings, on_epoch)
+    network.eval()
+    network.table.copy_(_standardized_errors(network, series))
+    return FittedModel(
+        files={WEIGHTS: to_bytes(network), NETWORK: to_onnx(network)},
+        quantile_levels=QUANTILE_GRID,
+        hyperparameters={**asdict(network.config), **asdict(recipe)},
+        best_epoch=report.best_epoch,
+        validation_losses=report.validation_losses,
+        stopped_by=report.stopped_by,
+    )
+
+
+def _train(
+    network: PointNetwork,
+    loss: Loss,
+    recipe: Recipe,
+    series: Sequence[FitBlocks],
+    settings: FitSettings,
+    on_epoch: OnEpoch,
+) -> LoopReport:
+    known = _samples(network, [(one, one.fit) for one in series])
+    held_out = _samples(network, [(one, one.early_stopping) for one in series])
+    if len(known.target) % recipe.batch_size == 1:
+        known = Batch(known.windows[1:], known.target[1:])  # batch norm learns nothing from a batch of one
+    module = PointModule(network, loss, learning_rate=recipe.learning_rate, decay=recipe.decay, l2=recipe.l2)
+    return run_loop(module, known, held_out, batch_size=recipe.batch_size, settings=settings, on_epoch=on_epoch)
+
+
+def _samples(network: PointNetwork, blocks: Sequence[tuple[FitBlocks, range]]) -> Batch:
+    """Scaled windows, and the scaled close after each."""
+    parts = []
+    for one, block in blocks:
+        closes = _close_windows(network, one, block)
+        scale = network.scale(closes)
+        target = torch.from_numpy(future_closes(one.bars, _rows(block), 1, target_stop(block)))  # (n, 1)
+        scaled = [((prices - scale.offset) / scale.unit).float() for prices in (closes, target)]
+        parts.append(Batch(scaled[0], scaled[1][:, 0]))
+    return Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _standardized_errors(network: PointNetwork, series: Sequence[FitBlocks]) -> Tensor:
+    """Quantiles of the log errors of the path, in units of the step's volatility, (horizon, n_levels), float64.
+
+    From the newest origins that the fit has seen, because a slice for early
+    stopping may be shorter than the horizon: too small for having been seen,
+    which calibration mends. Each step's median is taken off, so that the median
+    forecast is what the network says.
+    """
+    per_series = max(MEASURED_ORIGINS // len(series), 1)
+    errors = np.concatenate([_errors(network, one, per_series) for one in series])  # (n, horizon)
+    table = np.nanquantile(errors, QUANTILE_GRID, axis=0).T
+    return torch.from_numpy(table - np.nanmedian(errors, axis=0)[:, None])
+
+
+def _errors(network: PointNetwork, one: FitBlocks, n_origins: int) -> NDArray[np.float64]:
+    """Of the newest origins with all their targets known, or of all where there are fewer, (n, horizon)."""
+    horizon = network.config.horizon
+    seen = range(one.fit.start, one.early_stopping.stop)
+    measured = range(max(seen.start, seen.stop - horizon - n_origins), seen.stop)
+    closes = _close_windows(network, one, measured)
+    with torch.no_grad():
+        path = torch.cat([network.path(windows) for windows in torch.split(closes, WINDOWS_AT_ONCE)]).numpy()
+    actual = future_closes(one.bars, _rows(measured), horizon, target_stop(seen))
+    errors: NDArray[np.float64] = np.log(actual / path) / step_volatility(closes, horizon).numpy()
+    return errors
+
+
+def _close_windows(network: PointNetwork, one: FitBlocks, block: range) -> Tensor:
+    windows = lookback_windows(one.bars, _rows(block), network.config.lookback)
+    return torch.from_numpy(np.ascontiguousarray(windows[:, :, CLOSE]))
+
+
+def _rows(block: range) -> NDArray[np.intp]:
+    return np.arange(block.start, block.stop, dtype=np.intp)
+
+
+@contextmanager
+def _denormals_as_zero() -> Iterator[None]:
+    """A nearly closed forget gate sends ever smaller gradients back: as denormals they take most of the time."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

@@ -1,0 +1,36 @@
+"""A fitted model made ready to serve: read back from its own files and calibrated on a block it has not seen."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from models.base import Bars, Forecaster
+from models.conformal import CalibratedForecaster, Calibration, ServedForecaster
+from models.fitting import FittedModel
+from models.presets import Preset
+from models.tracking import TrackedForecaster
+from models.windows import target_stop
+from schemas.train import CalibrationKind
+
+
+def calibrated(
+    preset: Preset, fitted: FittedModel, blocks: Iterable[tuple[Bars, range]], kind: CalibrationKind
+) -> ServedForecaster:
+    """The model as it will be served, with the conformity scores of all blocks together.
+
+    Args:
+        preset: the kind of model.
+        fitted: its files.
+        blocks: bars and calibration origins of each ticker.
+        kind: whether intervals stay as calibrated, or follow their record.
+    """
+    forecaster = preset.load(fitted.files, fitted.quantile_levels)
+    parts = [Calibration.of(forecaster, bars, np.array(block), target_stop(block)) for bars, block in blocks if block]
+    return served(forecaster, Calibration.pooled(parts), kind)
+
+
+def served(forecaster: Forecaster, calibration: Calibration, kind: CalibrationKind) -> ServedForecaster:
+    """A forecaster with its promise of intervals."""
+    if kind == "static":
+        return CalibratedForecaster(forecaster, calibration)
+    return TrackedForecaster(forecaster, calibration)

@@ -1,0 +1,175 @@
+"""Adaptive calibration: intervals that follow how often they have lately been missed.
+
+For each step h and coverage level c the distance from the forecast's median to
+either bound of the static calibration is multiplied by exp(a). Starting from
+a = 0, the sessions before the origin are replayed: whenever the outcome of a past forecast becomes known,
+
+    a += RATE / h · (miss − (1 − c)),      miss = 1 outside the bounds, else 0
+
+so that bounds missed too often move out and bounds never missed move in. What
+is forecast from an origin depends on the MEMORY origins before it and nothing
+else. Distances never shrink with rising level, so quantiles never cross.
+
+Source: Angelopoulos, Candès, Tibshirani (2023), NeurIPS, "Conformal PID control
+for time series prediction", quantile tracking, here on log margins.
+"""
+
+import threading
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+from cachetools import LRUCache
+from numpy.typing import NDArray
+
+from models.base import Bars, Forecaster, Origins, QuantileForecast
+from models.conformal import CalibratedForecaster, Calibration, IntervalForecast
+from models.windows import future_closes
+
+RATE = 0.03  # a miss moves the 80 % bounds of step 1 by 2.4 %
+MEMORY = 500  # origins replayed: two years
+TRACKED_LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
+REMEMBERED = 1024  # origins whose factors are kept: a ticker asked for again costs one inference
+
+LogFactors = NDArray[np.float64]
+"""Log of what each distance is multiplied by, shape (n_origins, horizon, n_tracked_levels)."""
+
+
+class TrackedForecaster:
+    """Any forecaster, its calibrated quantiles following their own record.
+
+    The static calibration is where every replay starts, and what is left where
+    no session precedes an origin.
+
+    Args:
+        inner: the forecaster as fitted.
+        calibration: scores of the calibration part.
+    """
+
+    def __init__(self, inner: Forecaster, calibration: Calibration) -> None:
+        self.static = CalibratedForecaster(inner, calibration)
+        self.lookback = inner.lookback
+        self.horizon = inner.horizon
+        self._remembered: LRUCache[bytes, LogFactors] = LRUCache(REMEMBERED)
+        self._lock = threading.Lock()
+
+    @property
+    def calibration(self) -> Calibration:
+        """Scores of the calibration part."""
+        return self.static.calibration
+
+    @property
+    def wanted_sessions(self) -> int:
+        """Sessions up to and including an origin that determine its forecast; fewer will do."""
+        return self.lookback + MEMORY
+
+    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+        """The distribution on the grid of the forecaster inside, see ``Forecaster``."""
+        return _stretched(self.static.predict_quantiles(bars, origins), self._factors(bars, origins))
+
+    def predict_intervals(self, bars: Bars, origins: Origins, levels: Sequence[float]) -> IntervalForecast:
+        """The point forecast and an interval per coverage level, at every step after every origin.
+
+        Raises:
+            CalibrationTooSmall: the calibration part cannot support a level.
+        """
+        self.calibration.margins(levels)
+        forecast = self.predict_quantiles(bars, origins)
+        half = np.array(levels) / 2
+        return IntervalForecast(forecast.median, lower=forecast.at(0.5 - half), upper=forecast.at(0.5 + half))
+
+    def _factors(self, bars: Bars, origins: Origins) -> LogFactors:
+        if origins.size != 1:
+            return self._replayed(bars, origins)
+        stop = int(origins[0]) + 1
+        key = blake2b(bars[max(0, stop - self.wanted_sessions) : stop].tobytes()).digest()
+        with self._lock:
+            factors = self._remembered.get(key)
+        if factors is None:
+            factors = self._replayed(bars, origins)
+            with self._lock:
+                self._remembered[key] = factors
+        return factors
+
+    def _replayed(self, bars: Bars, origins: Origins) -> LogFactors:
+        if not origins.size:
+            return np.empty((0, self.horizon, TRACKED_LEVELS.size))
+        first = max(self.lookback - 1, int(origins.min()) - MEMORY)
+        past = np.arange(first, int(origins.max()))
+        if not past.size:
+            return np.zeros((origins.size, self.horizon, TRACKED_LEVELS.size))
+        record = _Record.of(self.static.predict_quantiles(bars, past), future_closes(bars, past, self.horizon))
+        return _replay(record, past=origins - first)
+
+
+class _Record:
+    """Log distances of past forecasts, with what followed them.
+
+    Attributes:
+        below, above: from the median to the bounds of TRACKED_LEVELS, shape (n, horizon, n_levels).
+        error: ln actual − ln median, shape (n, horizon), NaN where unknown.
+    """
+
+    def __init__(self, below: LogFactors, above: LogFactors, error: NDArray[np.float64]) -> None:
+        self.below, self.above, self.error = below, above, error
+
+    @classmethod
+    def of(cls, forecast: QuantileForecast, actuals: NDArray[np.float64]) -> "_Record":
+        median = np.log(forecast.median)
+        below = median[..., None] - np.log(forecast.at(0.5 - TRACKED_LEVELS / 2))
+        above = np.log(forecast.at(0.5 + TRACKED_LEVELS / 2)) - median[..., None]
+        return cls(below, above, np.log(actuals) - median)
+
+
+def _replay(record: _Record, past: Origins) -> LogFactors:
+    """Factors for origins that have ``past`` record rows before them, all replayed side by side.
+
+    In round r each origin takes up the forecast made MEMORY − r sessions before
+    it; an outcome h sessions after that forecast is known h rounds later.
+    """
+    horizon = record.error.shape[1]
+    steps = np.arange(1, horizon + 1)
+    factors = np.zeros((past.size, horizon, TRACKED_LEVELS.size))
+    # the bounds in force when each forecast was made, for the rounds until its last outcome
+    below, above = (np.zeros((horizon, *factors.shape)) for _ in range(2))
+    column = np.arange(horizon)
+    for round_ in range(MEMORY):
+        row = past - MEMORY + round_
+        live = row >= 0
+        at = np.maximum(row, 0)
+        slot = round_ % horizon
+        stretch = np.exp(factors)
+        below[slot] = np.maximum.accumulate(record.below[at] * stretch, axis=-1)
+        above[slot] = np.maximum.accumulate(record.above[at] * stretch, axis=-1)
+        made = round_ + 1 - steps  # the round in which step h's forecast, now known, was made
+        slots = made % horizon
+        rows = row[:, None] + 1 - steps  # (n_origins, horizon)
+        known = (made >= 0) & (rows >= 0) & live[:, None]
+        error = record.error[np.maximum(rows, 0), column]  # (n_origins, horizon)
+        lower, upper = below[slots, :, column], above[slots, :, column]  # (horizon, n_origins, n_levels)
+        outside = (-error.T[..., None] > lower) | (error.T[..., None] > upper)
+        move = RATE / steps[:, None, None] * (outside - (1 - TRACKED_LEVELS))
+        factors += np.where(known[..., None], move.transpose(1, 0, 2), 0.0)
+    return factors
+
+
+def _stretched(raw: QuantileForecast, factors: LogFactors) -> QuantileForecast:
+    """The forecast with every quantile's distance from the median multiplied by the factor of its level."""
+    levels, middle = raw.quantile_levels, raw.quantile_levels.size // 2
+    log_prices = np.log(raw.prices)
+    distance = log_prices - log_prices[..., middle, None]
+    distance *= np.exp(_at_levels(factors, np.abs(2 * levels - 1)))
+    outward = np.maximum.accumulate(distance[..., middle:], axis=-1)
+    inward = np.minimum.accumulate(distance[..., middle::-1], axis=-1)[..., ::-1]
+    distance = np.concatenate([inward, outward[..., 1:]], axis=-1)
+    return QuantileForecast(levels, np.exp(log_prices[..., middle, None] + distance))
+
+
+def _at_levels(factors: LogFactors, coverage: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Factors of other coverage levels, linear between those tracked and constant beyond them."""
+    upper = np.clip(np.searchsorted(TRACKED_LEVELS, coverage), 1, TRACKED_LEVELS.size - 1)
+    lower = upper - 1
+    gap = TRACKED_LEVELS[upper] - TRACKED_LEVELS[lower]
+    weight = np.clip((coverage - TRACKED_LEVELS[lower]) / gap, 0.0, 1.0)
+    between: NDArray[np.float64] = (1 - weight) * factors[..., lower] + weight * factors[..., upper]
+    return between

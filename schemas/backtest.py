@@ -1,0 +1,127 @@
+"""Walk-forward backtests: the request, and the figures of the model beside those of every opponent."""
+
+from datetime import date
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from schemas.common import DEFAULT_LEVELS, MAX_HORIZON, Document, Levels, ModelId, Price, Ticker, distinct_sorted
+
+QuantileLevel = Annotated[float, Field(ge=0.001, le=0.999)]
+
+
+class BacktestRequest(Document):
+    """From which origins to forecast, how far, and what to report."""
+
+    ticker: Annotated[Ticker | None, Field(description="Another ticker than the model's own.")] = None
+    start: Annotated[date | None, Field(description="First origin; by default the first of the model's test part.")] = (
+        None
+    )
+    end: Annotated[date | None, Field(description="Last session that may be known as an outcome.")] = None
+    stride: Annotated[int, Field(ge=1, le=250, description="Sessions between origins.")] = 1
+    horizon: Annotated[int, Field(ge=1, le=MAX_HORIZON, description="Sessions forecast from each origin.")] = 5
+    levels: Levels = DEFAULT_LEVELS
+    quantile_levels: Annotated[
+        tuple[QuantileLevel, ...],
+        Field(min_length=1, max_length=99, description="Quantiles scored by pinball loss, and told with forecasts."),
+        AfterValidator(distinct_sorted),
+    ] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    refit_every: Annotated[
+        int | None, Field(ge=5, le=1000, description="Fit anew after so many origins; null keeps the model frozen.")
+    ] = None
+    include_forecasts: Annotated[bool, Field(description="Tell every forecast with its outcome.")] = False
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> "BacktestRequest":
+        if self.start and self.end and self.start >= self.end:
+            raise ValueError(f"start {self.start} must be before end {self.end}")
+        return self
+
+
+class IntervalScores(Document):
+    """How the intervals of one coverage level did."""
+
+    level: float
+    coverage: float = Field(description="Share of closes inside.")
+    width: float = Field(description="Mean upper − lower, in price units.")
+    interval_score: float = Field(description="Width plus 2/(1 − level) times the mean miss; lower is better.")
+
+
+class Scores(Document):
+    """Figures in price units unless said otherwise; a null could not be formed."""
+
+    n: int = Field(description="Pairs of forecast and outcome.")
+    mae: float
+    rmse: float
+    mape: float = Field(description="A fraction.")
+    mase: float | None = Field(description="MAE over that of one-step persistence before the first origin.")
+    r2: float | None = Field(description="On price levels: near 1 for persistence too.")
+    crps: float = Field(description="2 × mean pinball loss over the levels 0.01, 0.02 … 0.99.")
+    crps_log_return: float = Field(description="The same of the log return since the origin.")
+    pinball: float = Field(description="Mean over the request's quantile levels.")
+    hit_rate: float | None = Field(description="Share of moves whose direction was right; null without a direction.")
+    intervals: tuple[IntervalScores, ...]
+
+
+class SkillScores(Document):
+    """Share of persistence's score that is saved, from the same origins; negative is worse than doing nothing."""
+
+    mae: float | None
+    rmse: float | None
+    mape: float | None
+    crps: float | None
+    crps_vs_rolling_empirical: float | None = Field(
+        description="Of the log return, against the quantiles of the last 250 sessions' returns."
+    )
+
+
+class ScoredPart(Document):
+    """One step, or all together when ``step`` is null."""
+
+    step: int | None
+    scores: Scores
+    skill: SkillScores
+    p_value: float | None = Field(
+        description="Diebold–Mariano, two-sided, of absolute errors against persistence; small: a real difference."
+    )
+
+
+class ForecasterReport(Document):
+    """The model, or an opponent from the same origins."""
+
+    name: str
+    overall: ScoredPart
+    steps: tuple[ScoredPart, ...]
+
+
+class BacktestForecast(Document):
+    """One forecast of the model and what happened; quantiles are horizon × quantile_levels."""
+
+    origin: date
+    sessions: tuple[date, ...]
+    quantiles: tuple[tuple[Price, ...], ...]
+    actuals: tuple[Price | None, ...]
+
+
+class BacktestResponse(Document):
+    """What the model would have been worth, had it been used at each origin with only the past known."""
+
+    model_id: ModelId
+    model: str
+    ticker: Ticker
+    currency: str | None
+    source: str
+    as_of: date
+    stale: bool
+    first_origin: date
+    last_origin: date
+    n_origins: int
+    stride: int
+    horizon: int
+    levels: tuple[float, ...]
+    quantile_levels: tuple[float, ...]
+    n_refits: int
+    model_report: ForecasterReport
+    opponents: tuple[ForecasterReport, ...]
+    forecasts: tuple[BacktestForecast, ...] | None
+    warnings: tuple[str, ...]

@@ -1,0 +1,198 @@
+"""Backtest a stored model on a ticker's history, beside every opponent from the same origins."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import numpy as np
+
+from errors import HorizonTooLong, InsufficientHistory, InvalidRequest
+from models.base import CLOSE, Bars, Forecaster
+from models.conformal import ServedForecaster
+from models.fitting import FitBlocks, FitSettings
+from models.presets import OPPONENTS, PRESETS, Preset
+from models.serving import calibrated
+from schemas.backtest import BacktestForecast, BacktestRequest, BacktestResponse, ForecasterReport
+from schemas.card import ModelCard
+from services.evaluation.backtesting import ForecasterAt, Plan, Track, report, walk_forward
+from services.evaluation.splits import split_train
+from services.forecasting import own_ticker
+from services.prices.calendars import next_sessions
+from services.prices.series import PriceHistory, PriceSource, to_date
+from services.storage.registry import ModelRegistry
+
+MAX_REFITS = 20
+MAX_FIGURES = 150_000  # of forecasts told: about 3 MB of JSON, half of what Lambda can answer
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What a backtest plays on: the history, its bars, and the plan."""
+
+    card: ModelCard
+    history: PriceHistory
+    bars: Bars
+    plan: Plan
+
+    @property
+    def first_origin(self) -> int:
+        """Row of the first origin: what an opponent may know when it is fitted."""
+        return int(self.plan.origins[0])
+
+    def session(self, row: int) -> date:
+        """The session of a row."""
+        return to_date(self.history.series.sessions[row])
+
+
+def backtest(
+    model_id: str, request: BacktestRequest, registry: ModelRegistry, prices: PriceSource, now: datetime
+) -> BacktestResponse:
+    """Forecast from every origin with only the past known, and score the model and its opponents.
+
+    Raises:
+        ModelNotFound, ArtifactCorrupt, ArtifactTooNew: from the registry.
+        TickerNotFound, UpstreamUnavailable: from the price source.
+        InsufficientHistory: no origin has both a full window and an outcome.
+        HorizonTooLong, CalibrationTooSmall: the model cannot answer the steps or levels.
+        InvalidRequest: more fits or figures than one answer bears.
+    """
+    card = registry.card(model_id)
+    stage = _stage(card, request, prices, now)
+    track = walk_forward(_model_at(stage, registry, request), stage.bars, stage.plan)
+    opponents, missing = _opponent_tracks(stage)
+    persistence, empirical = opponents["persistence"], opponents.get("rolling_empirical")
+
+    def scored(name: str, one: Track) -> ForecasterReport:
+        return report(name, one, persistence, empirical, _mase_scale(stage), stage.plan)
+
+    return BacktestResponse(
+        model_id=card.model_id,
+        model=card.model,
+        ticker=stage.history.series.ticker,
+        currency=stage.history.series.currency,
+        source=stage.history.source,
+        as_of=stage.history.as_of,
+        stale=stage.history.stale,
+        first_origin=stage.session(stage.first_origin),
+        last_origin=stage.session(int(stage.plan.origins[-1])),
+        n_origins=stage.plan.origins.size,
+        stride=request.stride,
+        horizon=request.horizon,
+        levels=request.levels,
+        quantile_levels=request.quantile_levels,
+        n_refits=_n_refits(stage.plan),
+        model_report=scored(card.model, track),
+        opponents=tuple(scored(name, one) for name, one in opponents.items()),
+        forecasts=_told(stage, track) if request.include_forecasts else None,
+        warnings=(*_warnings(stage), *missing),
+    )
+
+
+def _stage(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: datetime) -> Stage:
+    if request.horizon > card.horizon:
+        raise HorizonTooLong(f"asked for {request.horizon} sessions, model {card.model_id!r} forecasts {card.horizon}")
+    ticker = request.ticker or own_ticker(card)
+    history = prices.history(ticker, now).between(None, request.end)
+    sessions = history.series.sessions
+    start = request.start or card.test_start
+    first = max(card.lookback - 1, int(np.searchsorted(sessions, np.datetime64(start))))
+    origins = np.arange(first, len(sessions) - 1, request.stride)
+    if not origins.size:
+        raise InsufficientHistory(ticker, needed=first + 2, found=len(sessions))
+    plan = Plan(origins, request.horizon, request.levels, request.quantile_levels, request.stride, request.refit_every)
+    _refuse_too_much(plan, request)
+    return Stage(card, history, history.series.bars_of(card.target_column), plan)
+
+
+def _refuse_too_much(plan: Plan, request: BacktestRequest) -> None:
+    if request.refit_every is not None and _n_refits(plan) > MAX_REFITS:
+        raise InvalidRequest(
+            f"{_n_refits(plan)} fits are more than the {MAX_REFITS} one request bears: "
+            f"raise refit_every to {-(-plan.origins.size // MAX_REFITS)} or shorten the range"
+        )
+    figures = plan.origins.size * plan.horizon * len(plan.quantile_levels)
+    if request.include_forecasts and figures > MAX_FIGURES:
+        raise InvalidRequest(
+            f"{figures} figures are more than the {MAX_FIGURES} one answer bears: "
+            "raise stride, or ask for fewer steps, levels or sessions"
+        )
+
+
+def _model_at(stage: Stage, registry: ModelRegistry, request: BacktestRequest) -> ForecasterAt:
+    if request.refit_every is None:
+        frozen = registry.load(stage.card)
+        return lambda _: frozen
+    return lambda origin: _refitted(stage, origin)
+
+
+def _refitted(stage: Stage, origin: int) -> ServedForecaster:
+    """A model of the same kind and request, fitted and calibrated on what was known at the origin."""
+    card, known = stage.card, stage.bars[: origin + 1]
+    preset = PRESETS[card.model]
+    split = split_train(stage.history.series.ticker, len(known), card.lookback)
+    settings = FitSettings(
+        lookback=card.lookback,
+        horizon=card.horizon,
+        max_epochs=int(str(card.request["epochs"])),
+        patience=int(str(card.request["patience"])),
+        max_seconds=float(str(card.request["max_seconds"])),
+        seed=card.training.seed,
+    )
+    fitted = preset.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
+    return calibrated(preset, fitted, [(known, split.calibration)], card.calibration)
+
+
+def _opponent_tracks(stage: Stage) -> tuple[dict[str, Track], tuple[str, ...]]:
+    """Tracks by name, and a sentence for each opponent that this history cannot carry."""
+    tracks, missing = {}, []
+    for name, preset in OPPONENTS.items():
+        try:
+            tracks[name] = walk_forward(_opponent_at(stage, preset), stage.bars, stage.plan)
+        except InsufficientHistory as error:
+            missing.append(f"{name} is left out: {error.message}")
+    return tracks, tuple(missing)
+
+
+def _opponent_at(stage: Stage, preset: Preset) -> ForecasterAt:
+    def at(origin: int) -> Forecaster:
+        lookback = preset.lookback or stage.card.lookback
+        if origin < lookback:
+            raise InsufficientHistory(stage.history.series.ticker, needed=lookback + 1, found=origin + 1)
+        known = FitBlocks(stage.bars[: origin + 1], range(lookback - 1, origin), range(origin, origin))
+        settings = FitSettings(lookback, stage.card.horizon, max_epochs=1, patience=1, max_seconds=60, seed=0)
+        fitted = preset.fit([known], settings, lambda _: None)
+        return preset.load(fitted.files, fitted.quantile_levels)
+
+    return at
+
+
+def _n_refits(plan: Plan) -> int:
+    return 0 if plan.refit_every is None else -(-plan.origins.size // plan.refit_every)
+
+
+def _mase_scale(stage: Stage) -> float:
+    closes = stage.bars[: stage.first_origin + 1, CLOSE]
+    return float(np.abs(np.diff(closes)).mean())
+
+
+def _told(stage: Stage, track: Track) -> tuple[BacktestForecast, ...]:
+    ticker, sessions = stage.history.series.ticker, stage.history.series.sessions
+    ahead = next_sessions(ticker, stage.history.as_of, stage.plan.horizon)
+    dates = (*(to_date(session) for session in sessions), *ahead)
+    return tuple(
+        BacktestForecast(
+            origin=dates[origin],
+            sessions=dates[origin + 1 : origin + 1 + stage.plan.horizon],
+            quantiles=tuple(map(tuple, track.quantiles[row].tolist())),
+            actuals=tuple(None if np.isnan(price) else price for price in track.actual[row].tolist()),
+        )
+        for row, origin in enumerate(stage.plan.origins.tolist())
+    )
+
+
+def _warnings(stage: Stage) -> tuple[str, ...]:
+    card, ticker, warnings = stage.card, stage.history.series.ticker, []
+    if ticker not in card.tickers:
+        warnings.append(f"the model was fitted and tested on {', '.join(card.tickers)}, not on {ticker}")
+    if stage.plan.refit_every is None and stage.session(stage.first_origin) < card.test_start:
+        warnings.append(f"the model was fitted and calibrated on sessions before {card.test_start}: it has seen some")
+    return tuple(warnings)

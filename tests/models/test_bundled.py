@@ -1,0 +1,67 @@
+"""The model that comes with the program: there, whole, small, honest about itself."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import BUNDLED, Settings, default_model
+from errors import ArtifactCorrupt, ModelNotFound
+from models.base import CLOSE
+from services.storage.registry import DEFAULT, ModelRegistry
+from tests.fakes import InMemoryArtifactStore, random_walk
+
+
+def registry(**settings: object) -> ModelRegistry:
+    chosen = Settings.model_validate(settings)
+    return ModelRegistry(InMemoryArtifactStore(), default_model(chosen))
+
+
+def test_it_answers_as_default_and_under_its_own_id() -> None:
+    card = registry().card(DEFAULT)
+
+    assert registry().card(card.model_id) == card
+
+
+def test_it_is_small() -> None:
+    assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 2_000_000
+
+
+def test_its_card_shows_tickers_it_was_not_trained_on() -> None:
+    card = registry().card(DEFAULT)
+
+    assert card.held_out
+    assert not {one.ticker for one in card.held_out} & set(card.tickers)
+    assert np.mean([one.crps_skill for one in card.held_out]) >= 0.01
+
+
+@pytest.mark.parametrize("closes_only", [False, True])
+def test_it_forecasts_from_sixty_sessions_or_sixty_closes(closes_only: bool) -> None:
+    models = registry()
+    window = random_walk(60)
+    if closes_only:
+        window[:, [0, 1, 2, 4]] = np.nan
+
+    forecast = models.load(models.card(DEFAULT)).predict_intervals(window, np.array([59]), (0.8,))
+
+    assert forecast.lower[0, 0, 0] < window[-1, CLOSE] < forecast.upper[0, 0, 0]
+
+
+def test_a_look_back_that_contradicts_the_card_is_refused() -> None:
+    with pytest.raises(ArtifactCorrupt, match="LOOK_BACK says 90 sessions, the default model looks at 60"):
+        registry(look_back=90).card(DEFAULT)
+
+
+def test_the_paths_of_the_second_ancestors_settings_are_honoured(tmp_path: Path) -> None:
+    for file in BUNDLED.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.onnx").rename(tmp_path / "elsewhere.onnx")
+
+    models = registry(model_path=tmp_path / "elsewhere.onnx", metadata_path=tmp_path / "metadata.json", look_back=60)
+
+    assert models.load(models.card(DEFAULT)).lookback == 60
+
+
+def test_a_missing_default_model_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="default"):
+        registry(metadata_path=tmp_path / "metadata.json").card(DEFAULT)

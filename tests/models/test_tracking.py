@@ -1,0 +1,119 @@
+"""Adaptive calibration: against a naive loop, and on markets that change."""
+
+import numpy as np
+import pytest
+
+from errors import CalibrationTooSmall
+from models.base import Bars, Origins
+from models.conformal import Calibration
+from models.tracking import MEMORY, RATE, TRACKED_LEVELS, TrackedForecaster
+from models.windows import future_closes
+from tests.fakes import FixedForecaster, random_walk
+
+HORIZON = 4
+
+
+def tracked(bars: Bars, calibration_origins: Origins) -> TrackedForecaster:
+    inner = FixedForecaster(horizon=HORIZON)
+    stop = int(calibration_origins[-1]) + 2
+    return TrackedForecaster(inner, Calibration.of(inner, bars, calibration_origins, stop))
+
+
+def naive_factors(forecaster: TrackedForecaster, bars: Bars, origin: int) -> np.ndarray:
+    """Session by session, one origin, as the docstring of the module tells it."""
+    factors = np.zeros((HORIZON, TRACKED_LEVELS.size))
+    bounds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for past in range(max(forecaster.lookback - 1, origin - MEMORY), origin):
+        forecast = forecaster.static.predict_quantiles(bars, np.array([past]))
+        median = np.log(forecast.median[0])[:, None]
+        below = (median - np.log(forecast.at(0.5 - TRACKED_LEVELS / 2)[0])) * np.exp(factors)
+        above = (np.log(forecast.at(0.5 + TRACKED_LEVELS / 2)[0]) - median) * np.exp(factors)
+        bounds[past] = (
+            median - np.maximum.accumulate(below, axis=1),
+            median + np.maximum.accumulate(above, axis=1),
+        )
+        for step in range(1, HORIZON + 1):
+            made = past + 1 - step
+            if made in bounds:
+                lower, upper = (side[step - 1] for side in bounds[made])
+                outcome = np.log(bars[past + 1, 3])
+                missed = (outcome < lower) | (outcome > upper)
+                factors[step - 1] += RATE / step * (missed - (1 - TRACKED_LEVELS))
+    return factors
+
+
+@pytest.mark.parametrize("origin", [1, 2, 50, 400, 900])
+def test_a_replay_equals_a_naive_loop(origin: int) -> None:
+    bars = random_walk(1000, seed=1, daily_volatility=0.012)
+    forecaster = tracked(bars, np.arange(5, 200))
+
+    factors = forecaster._factors(bars, np.array([origin]))[0]
+
+    np.testing.assert_allclose(factors, naive_factors(forecaster, bars, origin), atol=1e-12)
+
+
+def test_origins_replayed_together_equal_each_alone() -> None:
+    bars = random_walk(900, seed=1)
+    forecaster = tracked(bars, np.arange(5, 200))
+
+    together = forecaster.predict_quantiles(bars, np.array([40, 600, 850])).prices
+
+    for row, origin in enumerate((40, 600, 850)):
+        alone = forecaster.predict_quantiles(bars, np.array([origin])).prices
+        np.testing.assert_array_equal(together[row], alone[0])
+
+
+def test_the_wanted_sessions_determine_the_forecast() -> None:
+    bars = random_walk(900, seed=1)
+    forecaster = tracked(bars, np.arange(5, 200))
+    recent = bars[-forecaster.wanted_sessions :]
+
+    whole = forecaster.predict_intervals(bars, np.array([899]), (0.8,))
+
+    served = forecaster.predict_intervals(recent, np.array([len(recent) - 1]), (0.8,))
+    np.testing.assert_array_equal(served.lower, whole.lower)
+    np.testing.assert_array_equal(served.upper, whole.upper)
+
+
+def test_without_a_past_the_static_calibration_stands() -> None:
+    bars = random_walk(900, seed=1)
+    forecaster = tracked(bars, np.arange(5, 200))
+    window, origin = bars[: forecaster.lookback], np.array([forecaster.lookback - 1])
+
+    adaptive = forecaster.predict_quantiles(window, origin).prices
+
+    np.testing.assert_allclose(adaptive, forecaster.static.predict_quantiles(window, origin).prices)
+
+
+@pytest.mark.parametrize("change", [0.6, 1.6])
+def test_when_volatility_changes_coverage_returns_where_static_intervals_stay_wrong(change: float) -> None:
+    calm, other = random_walk(1200, seed=3), random_walk(1300, seed=4, daily_volatility=0.01 * change)
+    bars = np.vstack([calm, other * (calm[-1, 3] / 100)])
+    forecaster = tracked(bars, np.arange(5, 1100))
+    later = np.arange(1600, 2400)
+    actual = future_closes(bars, later, HORIZON)[:, 0]
+
+    adaptive = forecaster.predict_intervals(bars, later, (0.8,))
+    static = forecaster.static.predict_intervals(bars, later, (0.8,))
+
+    def covered(lower: np.ndarray, upper: np.ndarray) -> float:
+        return float(np.mean((actual >= lower[:, 0, 0]) & (actual <= upper[:, 0, 0])))
+
+    assert covered(adaptive.lower, adaptive.upper) == pytest.approx(0.8, abs=0.03)
+    assert abs(covered(static.lower, static.upper) - 0.8) > 0.1
+
+
+def test_an_origin_asked_for_again_is_answered_the_same() -> None:
+    bars = random_walk(900, seed=1)
+    forecaster = tracked(bars, np.arange(5, 200))
+
+    first, again = (forecaster.predict_quantiles(bars, np.array([800])).prices for _ in range(2))
+
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_level_beyond_the_calibration_is_refused() -> None:
+    bars = random_walk(900, seed=1)
+
+    with pytest.raises(CalibrationTooSmall):
+        tracked(bars, np.arange(5, 15)).predict_intervals(bars, np.array([800]), (0.95,))

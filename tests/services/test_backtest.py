@@ -1,0 +1,201 @@
+"""Backtests of a stored model: anybody can score them again, and nothing looks ahead."""
+
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pytest
+
+from errors import HorizonTooLong, InsufficientHistory, InvalidRequest
+from models.presets import OPPONENTS
+from schemas.backtest import BacktestRequest, BacktestResponse
+from schemas.predict import ForecastRequest
+from services.backtest import backtest
+from services.forecasting import forecast
+from services.prices.series import PriceHistory, clean
+from services.storage.registry import ModelRegistry
+from services.training import TrainedModel
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, walk_history
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+HISTORY = walk_history()
+PRICES = FakePriceSource(HISTORY, walk_history("OTHER", seed=5), walk_history("SHORT", n_sessions=15))
+LEVELS = (0.1, 0.5, 0.9)
+
+
+@pytest.fixture
+def registry(trained: TrainedModel) -> ModelRegistry:
+    registry = ModelRegistry(InMemoryArtifactStore())
+    registry.publish(trained.card, trained.files)
+    return registry
+
+
+def run(registry: ModelRegistry, prices: FakePriceSource = PRICES, **request: object) -> BacktestResponse:
+    asked = BacktestRequest.model_validate({"horizon": 3, "quantile_levels": LEVELS, **request})
+    return backtest(registry.ids()[0], asked, registry, prices, NOW)
+
+
+def test_by_default_the_origins_are_those_of_the_test_part(registry: ModelRegistry, trained: TrainedModel) -> None:
+    answer = run(registry)
+
+    assert answer.first_origin == trained.card.test_start
+    assert answer.n_origins == trained.card.test.n_origins
+    assert answer.warnings == ()
+
+
+def test_its_one_step_figures_are_those_of_the_card(registry: ModelRegistry, trained: TrainedModel) -> None:
+    first = run(registry).model_report.steps[0].scores
+
+    assert first.mae == pytest.approx(trained.card.test.model.mae, rel=1e-5)
+    assert first.mape == pytest.approx(trained.card.test.model.mape, rel=1e-5)
+    assert first.rmse == pytest.approx(trained.card.test.model.rmse, rel=1e-5)
+
+
+def test_every_figure_can_be_formed_again_from_the_forecasts_told(registry: ModelRegistry) -> None:
+    answer = run(registry, include_forecasts=True)
+
+    assert answer.forecasts is not None
+    quantiles = np.array([told.quantiles for told in answer.forecasts])  # (n, horizon, levels)
+    actuals = np.array([[np.nan if a is None else a for a in told.actuals] for told in answer.forecasts])
+    for step in answer.model_report.steps:
+        assert step.step is not None
+        known = ~np.isnan(actuals[:, step.step - 1])
+        actual, median = actuals[known, step.step - 1], quantiles[known, step.step - 1, 1]
+        assert step.scores.n == known.sum()
+        assert step.scores.mae == pytest.approx(np.abs(actual - median).mean())
+        losses = [
+            max(level * (a - q), (level - 1) * (a - q))
+            for a, row in zip(actual, quantiles[known, step.step - 1], strict=True)
+            for level, q in zip(LEVELS, row, strict=True)
+        ]
+        assert step.scores.pinball == pytest.approx(np.mean(losses))
+
+
+def test_a_forecast_told_is_the_one_that_serving_gives(registry: ModelRegistry) -> None:
+    answer = run(registry, include_forecasts=True)
+    assert answer.forecasts is not None
+    told = answer.forecasts[7]
+
+    served = forecast(
+        answer.model_id, ForecastRequest(horizon=3, levels=(0.8,), as_of=told.origin), registry, PRICES, NOW
+    )
+
+    assert [step.session for step in served.forecast] == list(told.sessions)
+    for step, quantiles in zip(served.forecast, told.quantiles, strict=True):
+        (interval,) = step.intervals
+        np.testing.assert_allclose((interval.lower, step.price, interval.upper), quantiles, rtol=1e-9)
+
+
+def test_altering_the_future_alters_no_earlier_forecast(registry: ModelRegistry) -> None:
+    sessions, bars = HISTORY.series.sessions, HISTORY.series.bars.copy()
+    bars[450:, :4] *= 5.0
+    altered, _ = clean("WALK", sessions, bars)
+
+    before = run(registry, include_forecasts=True).forecasts
+    after = run(registry, FakePriceSource(PriceHistory(altered, "fake")), include_forecasts=True).forecasts
+
+    assert before is not None
+    assert after is not None
+    cut = HISTORY.series.sessions[450]
+    early = [(b, a) for b, a in zip(before, after, strict=True) if np.datetime64(b.origin) < cut]
+    assert len(early) > 40
+    assert all(b.quantiles == a.quantiles for b, a in early)
+
+
+def test_every_opponent_that_the_history_carries_is_scored_from_the_same_origins(registry: ModelRegistry) -> None:
+    answer = run(registry)
+
+    assert {opponent.name for opponent in answer.opponents} == set(OPPONENTS)
+    assert {opponent.overall.scores.n for opponent in answer.opponents} == {answer.model_report.overall.scores.n}
+
+
+def test_persistence_has_no_skill_against_itself(registry: ModelRegistry) -> None:
+    (persistence,) = [one for one in run(registry).opponents if one.name == "persistence"]
+
+    assert persistence.overall.skill.mae == 0
+    assert persistence.overall.skill.crps == 0
+    assert persistence.overall.p_value is None
+    assert persistence.overall.scores.crps == pytest.approx(persistence.overall.scores.mae)
+
+
+def test_no_skill_is_claimed_on_a_random_walk(registry: ModelRegistry) -> None:
+    overall = run(registry).model_report.overall
+
+    assert overall.skill.mae is not None
+    assert overall.skill.mae < 0.05
+
+
+def test_a_stride_skips_origins(registry: ModelRegistry) -> None:
+    every, fifth = run(registry), run(registry, stride=5)
+
+    assert fifth.n_origins == -(-every.n_origins // 5)
+    assert fifth.first_origin == every.first_origin
+
+
+def test_refitting_uses_only_what_was_known(registry: ModelRegistry) -> None:
+    answer = run(registry, refit_every=60, include_forecasts=True)
+    cut = HISTORY.as_of
+    shorter = FakePriceSource(HISTORY.between(None, date(2011, 11, 30)))
+
+    again = run(registry, shorter, refit_every=60, include_forecasts=True)
+
+    assert answer.n_refits == 2
+    assert cut > date(2011, 11, 30)
+    assert answer.forecasts is not None
+    assert again.forecasts is not None
+    assert answer.forecasts[0].quantiles == again.forecasts[0].quantiles
+
+
+def test_another_ticker_is_scored_and_said(registry: ModelRegistry) -> None:
+    answer = run(registry, ticker="OTHER")
+
+    assert answer.ticker == "OTHER"
+    assert answer.warnings == ("the model was fitted and tested on WALK, not on OTHER",)
+
+
+def test_origins_that_the_model_has_seen_are_said_to_be(registry: ModelRegistry) -> None:
+    answer = run(registry, start=date(2011, 1, 3))
+
+    assert any("has seen some" in warning for warning in answer.warnings)
+
+
+def test_an_opponent_that_needs_more_history_is_left_out_by_name(registry: ModelRegistry) -> None:
+    answer = run(registry, start=date(2010, 3, 1), end=date(2010, 6, 1))
+
+    assert "rolling_empirical" not in {opponent.name for opponent in answer.opponents}
+    assert any("rolling_empirical is left out: need" in warning for warning in answer.warnings)
+    assert answer.model_report.overall.skill.crps_vs_rolling_empirical is None
+
+
+def test_the_sessions_of_forecasts_beyond_the_history_are_the_exchanges(registry: ModelRegistry) -> None:
+    forecasts = run(registry, include_forecasts=True).forecasts
+
+    assert forecasts is not None
+    last = forecasts[-1]
+    assert last.actuals[1:] == (None, None)
+    expected = new_york_sessions(len(HISTORY.series) + 2)[-3:].astype(object).tolist()
+    assert list(last.sessions) == expected
+
+
+def test_too_many_fits_for_one_request_are_refused_with_what_would_do(registry: ModelRegistry) -> None:
+    with pytest.raises(InvalidRequest, match="raise refit_every to"):
+        run(registry, start=date(2010, 6, 1), refit_every=5)
+
+
+def test_more_figures_than_an_answer_bears_are_refused(registry: ModelRegistry) -> None:
+    grid = [round(k / 100, 2) for k in range(1, 100)]
+
+    with pytest.raises(InvalidRequest, match="figures are more than"):
+        run(registry, start=date(2010, 3, 1), horizon=30, quantile_levels=grid, include_forecasts=True)
+
+
+def test_a_history_without_an_origin_is_refused(registry: ModelRegistry) -> None:
+    with pytest.raises(InsufficientHistory):
+        run(registry, ticker="SHORT")
+
+
+def test_more_steps_than_the_model_has_are_refused(trained: TrainedModel) -> None:
+    registry = ModelRegistry(InMemoryArtifactStore())
+    registry.publish(trained.card.model_copy(update={"horizon": 2}), trained.files)
+
+    with pytest.raises(HorizonTooLong):
+        run(registry)
