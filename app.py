@@ -11,7 +11,7 @@ from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
 from config import Settings, artifact_store, default_model, prepare_environment, price_source, rescue_store
 from error_handlers import add_error_handlers
-from routers import models, up
+from routers import models, predict, root, up
 from routers.dependencies import Clock, TrainingSlots, utc_now
 from routers.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from routers.problems import MEDIA_TYPE, document_problems
@@ -37,7 +37,9 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.rescue_registry = ModelRegistry(rescue_store(settings))
     app.state.price_source = price_source(settings)
     app.state.training_slots = TrainingSlots(1)  # a fit seeds torch's generator, which the process has one of
+    app.include_router(root.router)
     app.include_router(up.router)
+    app.include_router(predict.router)
     app.include_router(models.router)
     add_error_handlers(app)
     document_problems(app)

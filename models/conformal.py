@@ -103,7 +103,7 @@ class Calibration:
         """
         centre = _Centre.of(forecast)
         coverage = np.abs(2 * forecast.quantile_levels - 1)
-        margins = np.array([[_margin_or_largest(step, level) for level in coverage] for step in self.scores])
+        margins = np.array([_margins_or_largest(step, coverage) for step in self.scores])
         signed = np.sign(forecast.quantile_levels - 0.5) * margins  # (horizon, n_levels)
         spread = np.where(signed < 0, centre.below[..., None], centre.above[..., None])
         return QuantileForecast(forecast.quantile_levels, np.exp(centre.log_median[..., None] + signed * spread))
@@ -138,10 +138,10 @@ class _Centre:
         return cls(median, np.maximum(median - low, MIN_SPREAD), np.maximum(high - median, MIN_SPREAD))
 
 
-def _margin_or_largest(scores: NDArray[np.float64], level: float) -> float:
-    if level < 1e-9:
-        return 0.0  # the median stays
-    return conformal_margin(scores, min(level, scores.size / (scores.size + 1)))
+def _margins_or_largest(scores: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``conformal_margin`` of each level at once: zero at the median, the largest score where that one refuses."""
+    ranks = np.ceil((scores.size + 1) * levels - 1e-9).astype(np.intp)
+    return np.where(levels < 1e-9, 0.0, scores[np.clip(ranks, 1, scores.size) - 1])
 
 
 @dataclass(frozen=True, eq=False)

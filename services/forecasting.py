@@ -150,8 +150,8 @@ def require_movement(window: Bars) -> None:
     """Refuse a window whose closes are all the same.
 
     Models measure in units of a window's own volatility. Where there is none,
-    their intervals shrink to nothing and promise a certainty that a halted or
-    pegged price does not have.
+    their intervals shrink to a floor that no price has told them, and promise a
+    certainty that a halted or pegged price does not have.
 
     Raises:
         ConstantSeries: naming the price that never moves.

@@ -36,6 +36,8 @@ class BundledModel:
             content = self.metadata.read_bytes()
         except FileNotFoundError:
             raise ModelNotFound("the default model is missing", model_id="default") from None
+        except OSError as error:
+            raise ArtifactCorrupt("the card of the default model cannot be read") from error
         card = unseal(content, "default")
         if self.lookback not in (None, card.lookback):
             raise ArtifactCorrupt(
@@ -48,9 +50,12 @@ class BundledModel:
 
         Raises:
             ArtifactNotFound: it is missing.
+            ArtifactCorrupt: it is there and cannot be read.
         """
         path = self.network if name == NETWORK else self.metadata.with_name(name)
         try:
             return path.read_bytes()
         except FileNotFoundError:
             raise ArtifactNotFound(name) from None
+        except OSError as error:
+            raise ArtifactCorrupt(f"{name} of the default model cannot be read") from error

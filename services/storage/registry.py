@@ -10,7 +10,7 @@ import numpy as np
 from cachetools import LRUCache
 from pydantic import TypeAdapter, ValidationError
 
-from errors import ArtifactCorrupt, ArtifactNotFound, ModelInUse, ModelNotFound
+from errors import ArtifactCorrupt, ArtifactInvalid, ArtifactNotFound, ModelInUse, ModelNotFound
 from models.conformal import Calibration, ServedForecaster
 from models.presets import PRESETS
 from models.serving import served
@@ -193,8 +193,8 @@ class ModelRegistry:
         assert self._bundled is not None  # noqa: S101 - asked only then
         try:
             return self._bundled.card.model_id
-        except ModelNotFound:
-            return None
+        except (ModelNotFound, ArtifactInvalid):
+            return None  # stored models must serve without it; whoever asks for it by name is told
 
 
 def _alias_key(name: str) -> str:

@@ -65,3 +65,19 @@ def test_the_paths_of_the_second_ancestors_settings_are_honoured(tmp_path: Path)
 def test_a_missing_default_model_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="default"):
         registry(metadata_path=tmp_path / "metadata.json").card(DEFAULT)
+
+
+def test_paths_that_are_folders_are_told_as_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactCorrupt, match="cannot be read"):
+        registry(metadata_path=tmp_path).card(DEFAULT)
+
+    models = registry(model_path=tmp_path)
+    with pytest.raises(ArtifactCorrupt, match="cannot be read"):
+        models.load(models.card(DEFAULT))
+
+
+def test_an_unreadable_default_model_hides_no_stored_one(tmp_path: Path) -> None:
+    models = registry(look_back=90)
+
+    with pytest.raises(ModelNotFound):
+        models.card("no-such-1")

@@ -1,0 +1,202 @@
+"""How long one forecast takes in process, past its first: the service alone, and the whole ASGI application.
+
+    python -m benchmarks.predict [--repeats 1000]
+
+The default model answers, from a local folder of models and prices already cached. Where no
+default model comes with the program, one of the same shape is trained for an epoch first.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+from fastapi import FastAPI
+
+from app import create_app
+from config import Settings, default_model
+from errors import ModelNotFound
+from schemas.batch import MAX_SYMBOLS
+from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest
+from schemas.train import TrainRequest
+from services.by_symbol import forecast_symbol, predict_live, predict_prices
+from services.prices.cache import CachedSource
+from services.prices.series import PriceSource, RawBars
+from services.storage.registry import DEFAULT, ModelRegistry
+from services.storage.store import LocalArtifactStore
+from services.training import publish, train_model
+from tests.fakes import new_york_sessions, random_walk
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+N_SESSIONS = 3_600  # up to a few weeks before NOW
+SYMBOL = "WALK"
+TARGET_MS = 3.0
+
+
+class WalkFetcher:
+    """A random walk for whatever ticker."""
+
+    name = "walk"
+
+    def __init__(self) -> None:
+        self._bars = RawBars(new_york_sessions(N_SESSIONS), random_walk(N_SESSIONS), "USD")
+
+    def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:  # noqa: ARG002 - the protocol's
+        """All of it, whatever is asked for."""
+        return self._bars
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request over HTTP and the service call behind it."""
+
+    path: str
+    body: dict[str, object]
+    serve: Callable[[], object]
+
+
+def main() -> None:
+    """Print one line per route, and what the largest batch weighs."""
+    arguments = argparse.ArgumentParser(prog="python -m benchmarks.predict", description=(__doc__ or "").split("\n")[0])
+    arguments.add_argument("--repeats", type=int, default=1000, help="measured calls (default: %(default)s)")
+    repeats = arguments.parse_args().repeats
+    with tempfile.TemporaryDirectory() as folder:
+        app = _app(Path(folder))
+        print(f"{'milliseconds':18} {'service':>16} {'application':>16}    median, 99th percentile; aim: {TARGET_MS:g}")
+        for case in _cases(app.state.registry, app.state.price_source):
+            served = _milliseconds(case.serve, repeats)
+            answered = asyncio.run(_answer_milliseconds(app, case, repeats))
+            print(f"{case.path:18} {_shown(served)} {_shown(answered)}")
+        _print_batch(app)
+
+
+def _app(folder: Path) -> FastAPI:
+    """The application over a local folder, with a default model and cached prices."""
+    settings = Settings(_env_file=None, data_dir=folder)
+    registry = ModelRegistry(LocalArtifactStore(folder), default_model(settings))
+    prices = CachedSource(WalkFetcher(), folder / "prices", ttl_s=1e9)
+    try:
+        registry.card(DEFAULT)
+    except ModelNotFound:
+        request = TrainRequest(ticker=SYMBOL, epochs=1)
+        model = train_model(request, prices, registry, "walk-1", NOW, lambda _: None)
+        publish(model, registry, registry)
+        registry.move_alias(DEFAULT, "walk-1", NOW)
+    app = create_app(settings, clock=lambda: NOW)
+    app.state.registry, app.state.price_source = registry, prices
+    return app
+
+
+def _cases(registry: ModelRegistry, prices: PriceSource) -> list[Case]:
+    card = registry.card(DEFAULT)
+    closes = random_walk(card.lookback)[:, 3].tolist()
+    by_hand = PricesRequest(symbol=SYMBOL, prices=tuple(closes))
+    live = LiveRequest(symbol=SYMBOL)
+    month = SymbolForecastRequest(symbol=SYMBOL, days=30)
+    return [
+        Case(
+            "/predict",
+            {"symbol": SYMBOL, "prices": closes},
+            lambda: predict_prices(by_hand, registry.card(DEFAULT), registry, NOW),
+        ),
+        Case("/predict/live", {"symbol": SYMBOL}, lambda: predict_live(live, registry, prices, NOW)),
+        Case(
+            "/predict/forecast",
+            {"symbol": SYMBOL, "days": 30},
+            lambda: forecast_symbol(month, registry, prices, NOW),
+        ),
+    ]
+
+
+def _milliseconds(call: Callable[[], object], repeats: int) -> list[float]:
+    call()
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        taken.append(1000 * (time.perf_counter() - started))
+    return taken
+
+
+async def _answer_milliseconds(app: FastAPI, case: Case, repeats: int) -> list[float]:
+    body = json.dumps(case.body).encode()
+    await _post(app, case.path, body)
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        await _post(app, case.path, body)
+        taken.append(1000 * (time.perf_counter() - started))
+    return taken
+
+
+async def _post(app: FastAPI, path: str, body: bytes) -> bytes:
+    """The body of the answer, by way of ASGI and nothing else; an error status raises."""
+    status, content = 0, b""
+
+    async def receive() -> Mapping[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Mapping[str, object]) -> None:
+        nonlocal status, content
+        if message["type"] == "http.response.start":
+            assert isinstance(message["status"], int)  # noqa: S101 - ASGI says so
+            status = message["status"]
+        else:
+            part = message.get("body", b"")
+            assert isinstance(part, bytes)  # noqa: S101 - ASGI says so
+            content += part
+
+    answered: Awaitable[None] = app(_scope(path, len(body)), receive, send)  # type: ignore[arg-type]
+    await answered
+    if status != 200:
+        raise RuntimeError(f"{path} answered {status}: {content.decode()}")
+    return content
+
+
+def _scope(path: str, n_bytes: int) -> dict[str, object]:
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"%d" % n_bytes)]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("localhost", 80),
+    }
+
+
+def _shown(taken: list[float]) -> str:
+    return f"{np.median(taken):8.2f} {np.quantile(taken, 0.99):7.2f}"
+
+
+def _print_batch(app: FastAPI) -> None:
+    symbols = [f"WALK{k:03}" for k in range(MAX_SYMBOLS)]
+    print(f"\n/predict/batch, {MAX_SYMBOLS} symbols with prices on disk")
+    for days, levels in (
+        (1, [0.8, 0.95]),
+        (30, [0.8, 0.95]),
+        (26, [0.5, 0.8, 0.95]),
+        (8, [k / 20 for k in range(10, 20)]),
+    ):
+        body = json.dumps({"symbols": symbols, "days": days, "levels": levels}).encode()
+        asyncio.run(_post(app, "/predict/batch", body))
+        started = time.perf_counter()
+        content = asyncio.run(_post(app, "/predict/batch", body))
+        seconds = time.perf_counter() - started
+        print(f"{days:3} days, {len(levels):2} levels: {seconds:5.2f} s, {len(content) / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

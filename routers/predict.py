@@ -1,0 +1,124 @@
+"""Forecasts by symbol: the second ancestor's routes, and many symbols at once."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+from fastapi.exceptions import RequestValidationError
+
+from errors import (
+    ArtifactCorrupt,
+    ArtifactTooNew,
+    CalendarTooShort,
+    CalibrationTooSmall,
+    ConstantSeries,
+    HorizonTooLong,
+    InsufficientHistory,
+    ModelNotFound,
+    PricesEmpty,
+    PricesInvalid,
+    PricesRateLimited,
+    PricesUnreachable,
+    StoreUnavailable,
+    TickerNotFound,
+    UnknownExchange,
+)
+from routers.dependencies import NowDep, PriceSourceDep, RegistryDep
+from routers.problems import problems
+from schemas.batch import BatchForecast, BatchRequest
+from schemas.by_symbol import (
+    LiveRequest,
+    PricesRequest,
+    SymbolForecast,
+    SymbolForecastRequest,
+    SymbolPrediction,
+)
+from services.batch import forecast_batch
+from services.by_symbol import forecast_symbol, predict_live, predict_prices
+
+router = APIRouter(prefix="/predict", tags=["predict"])
+
+MODEL_PROBLEMS = (ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable, CalibrationTooSmall)
+WINDOW_PROBLEMS = (ConstantSeries, PricesInvalid)
+PRICE_PROBLEMS = (
+    *WINDOW_PROBLEMS,
+    TickerNotFound,
+    UnknownExchange,
+    CalendarTooShort,
+    InsufficientHistory,
+    PricesRateLimited,
+    PricesUnreachable,
+    PricesEmpty,
+)
+
+EXAMPLE_PRICES = [round(28 + 0.05 * day + 0.2 * (day % 3), 2) for day in range(60)]
+
+
+@router.post(
+    "",
+    summary="The next close, from prices sent along",
+    responses=problems(*MODEL_PROBLEMS, *WINDOW_PROBLEMS),
+)
+def from_prices(
+    request: Annotated[PricesRequest, Body(examples=[{"symbol": "PETR4.SA", "prices": EXAMPLE_PRICES}])],
+    registry: RegistryDep,
+    now: NowDep,
+) -> SymbolPrediction:
+    """Forecast from as many closes as the model looks back, 60 for the bundled one, oldest first.
+
+    Their dates are not known, so the answer's are null.
+    """
+    card = registry.card(request.model_id)
+    refuse_other_count("prices", expected=card.lookback, found=len(request.prices))
+    return predict_prices(request, card, registry, now)
+
+
+@router.post("/live", summary="The next close of a symbol", responses=problems(*MODEL_PROBLEMS, *PRICE_PROBLEMS))
+def live(
+    request: Annotated[LiveRequest, Body(examples=[{"symbol": "^GSPC"}])],
+    registry: RegistryDep,
+    prices: PriceSourceDep,
+    now: NowDep,
+) -> SymbolPrediction:
+    """Forecast the session after the newest prices of a symbol."""
+    return predict_live(request, registry, prices, now)
+
+
+@router.post(
+    "/forecast",
+    summary="The next closes of a symbol",
+    responses=problems(*MODEL_PROBLEMS, *PRICE_PROBLEMS, HorizonTooLong),
+)
+def forecast(
+    request: Annotated[SymbolForecastRequest, Body(examples=[{"symbol": "^GSPC", "days": 5}])],
+    registry: RegistryDep,
+    prices: PriceSourceDep,
+    now: NowDep,
+) -> SymbolForecast:
+    """Forecast up to 30 sessions; they are the exchange's own, holidays left out."""
+    return forecast_symbol(request, registry, prices, now)
+
+
+@router.post(
+    "/batch",
+    summary="The next closes of many symbols",
+    responses=problems(*MODEL_PROBLEMS, HorizonTooLong),
+)
+def batch(
+    request: Annotated[BatchRequest, Body(examples=[{"symbols": ["^GSPC", "^IXIC"], "days": 5}])],
+    registry: RegistryDep,
+    prices: PriceSourceDep,
+    now: NowDep,
+) -> BatchForecast:
+    """Forecast up to 500 symbols in one call; a symbol that fails has its own error and spoils no other."""
+    return forecast_batch(request, registry, prices, now)
+
+
+def refuse_other_count(field: str, *, expected: int, found: int) -> None:
+    """Answer 422 for a list of the wrong length, where only the model knows the right one.
+
+    Raises:
+        RequestValidationError: names the field.
+    """
+    if found != expected:
+        message = f"expected {expected} items, found {found}"
+        raise RequestValidationError([{"type": "wrong_count", "loc": ("body", field), "msg": message}])

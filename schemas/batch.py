@@ -1,0 +1,55 @@
+"""Forecasts of many symbols in one call."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from schemas.by_symbol import Answer, DailyForecast, Days, ModelChoice
+from schemas.common import Document, Ticker
+
+MAX_SYMBOLS = 500
+MAX_INTERVALS = 40_000  # about 3 MB of JSON; AWS Lambda answers at most 6
+
+
+class BatchRequest(ModelChoice):
+    """Many symbols at once."""
+
+    symbols: Annotated[
+        tuple[Ticker, ...], Field(min_length=1, max_length=MAX_SYMBOLS, description="Each once, in any order.")
+    ]
+    days: Days = 1
+
+    @model_validator(mode="after")
+    def _distinct_and_answerable(self) -> "BatchRequest":
+        if len(set(self.symbols)) != len(self.symbols):
+            raise ValueError("symbols must be distinct")
+        n_intervals = len(self.symbols) * self.days * len(self.levels)
+        if n_intervals > MAX_INTERVALS:
+            raise ValueError(f"symbols × days × levels may be {MAX_INTERVALS} at most, found {n_intervals}")
+        return self
+
+
+class SymbolError(Document):
+    """Why a symbol has no forecast: what a request of its own would have been told."""
+
+    code: str
+    detail: str
+    status: int
+
+
+class SymbolResult(Document):
+    """One symbol's part: either ``result`` or ``error`` is null."""
+
+    symbol: str
+    result: DailyForecast | None
+    error: SymbolError | None
+
+
+class BatchForecast(Answer):
+    """Every symbol's forecast or its error, in the order asked.
+
+    Intervals are as wide as on the calibration part: unlike a symbol's own forecast, they do not follow its record.
+    """
+
+    forecast_days: int
+    results: tuple[SymbolResult, ...]

@@ -1,0 +1,106 @@
+"""Forecasts by symbol, as the second ancestor's clients ask for them and read them; the model is a detail."""
+
+import datetime as dt
+from typing import Annotated
+
+from pydantic import Field, PlainSerializer
+
+from schemas.common import DEFAULT_LEVELS, MAX_HORIZON, MODEL_ID_PATTERN, Document, Levels, ModelId, Price, Ticker
+from schemas.predict import Evidence, Interval
+
+DEFAULT_SYMBOL = "PETR4.SA"
+
+GivenPrice = Annotated[float, Field(ge=1e-12, le=1e12)]
+Percent = Annotated[float, PlainSerializer(lambda value: round(value, 4), when_used="json")]
+Milliseconds = Annotated[float, PlainSerializer(lambda value: round(value, 3), when_used="json")]
+Days = Annotated[int, Field(ge=1, le=MAX_HORIZON, description="Sessions to forecast.")]
+
+
+class ModelChoice(Document):
+    """Which model answers, and with which intervals."""
+
+    model_id: Annotated[
+        str, Field(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
+    ] = "default"
+    levels: Levels = DEFAULT_LEVELS
+
+
+class PricesRequest(ModelChoice):
+    """Prices sent along: as many as the model looks back, 60 for the bundled one."""
+
+    symbol: Annotated[Ticker | None, Field(description="Whose prices they are; only repeated in the answer.")] = None
+    prices: Annotated[tuple[GivenPrice, ...], Field(min_length=1, description="Closes, oldest first.")]
+
+
+class LiveRequest(ModelChoice):
+    """The newest prices of a symbol."""
+
+    symbol: Ticker = DEFAULT_SYMBOL
+
+
+class SymbolForecastRequest(LiveRequest):
+    """Several sessions of a symbol."""
+
+    days: Days = 5
+
+
+class Answer(Document):
+    """What every answer says of its model."""
+
+    model_id: ModelId
+    model: str
+    target_column: str = Field(description="The price that is forecast.")
+    test: Evidence
+    inference_time_ms: Milliseconds
+    timestamp: dt.datetime = Field(description="When it was answered, UTC.")
+
+
+class Provenance(Document):
+    """What an answer says of its prices."""
+
+    currency: str | None
+    source: str = Field(description="``request`` for prices sent along.")
+    stale: bool | None = Field(description="Whether newer sessions exist; null for prices sent along.")
+    dropped: dict[str, int]
+    warnings: tuple[str, ...]
+
+
+class SymbolPrediction(Answer, Provenance):
+    """The next session's close; dates are null where only prices are known."""
+
+    symbol: str | None
+    predicted_price: Price
+    predicted_ratio: Price = Field(description="predicted_price / reference_price.")
+    reference_price: Price = Field(description="The first price of the model's window.")
+    last_known_price: Price = Field(description="The last known close.")
+    expected_change_pct: Percent = Field(description="Of predicted_price against last_known_price.")
+    intervals: tuple[Interval, ...]
+    persistence: Price = Field(description="The forecast of tomorrow = today.")
+    prediction_for_date: dt.date | None
+    last_data_date: dt.date | None
+
+
+class DayForecast(Document):
+    """One future session."""
+
+    day: int
+    date: dt.date
+    predicted_price: Price
+    expected_change_pct: Percent = Field(description="Against the last known close, whatever the day.")
+    intervals: tuple[Interval, ...]
+
+
+class DailyForecast(Provenance):
+    """The sessions to come of one symbol."""
+
+    base_price: Price = Field(description="The last known close.")
+    base_date: dt.date
+    persistence: Price = Field(description="The forecast of tomorrow = today, the same for every session.")
+    forecast: tuple[DayForecast, ...]
+
+
+class SymbolForecast(Answer, DailyForecast):
+    """The closes of the next sessions."""
+
+    symbol: str
+    forecast_days: int

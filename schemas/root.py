@@ -1,0 +1,45 @@
+"""What the service says of itself: its name with links, and its health."""
+
+from datetime import datetime
+from typing import Literal
+
+from schemas.common import Document, ModelId
+
+
+class Links(Document):
+    """Where to go from here."""
+
+    docs: str = "/docs"
+    redoc: str = "/redoc"
+    openapi: str = "/openapi.json"
+    health: str = "/health"
+    up: str = "/up"
+    models: str = "/models"
+
+
+class ServiceInfo(Document):
+    """The service by name."""
+
+    service: str
+    version: str
+    status: Literal["running"] = "running"
+    model: Literal["default"] = "default"
+    links: Links = Links()
+    timestamp: datetime
+
+
+class HealthReason(Document):
+    """Something that does not work, as a request that needs it would be told."""
+
+    code: str
+    detail: str
+
+
+class Health(Document):
+    """``degraded`` as long as stored models may still answer."""
+
+    status: Literal["ok", "degraded"]
+    model_loaded: bool
+    model_id: ModelId | None
+    reasons: tuple[HealthReason, ...]
+    timestamp: datetime

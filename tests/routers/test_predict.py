@@ -1,0 +1,264 @@
+"""Forecasts by symbol over HTTP: every way to ask, and every way to ask wrongly."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from errors import PricesRateLimited
+from schemas.batch import MAX_SYMBOLS
+from services.prices.series import PriceHistory
+from tests.fakes import FakePriceSource, random_walk, walk_history
+from tests.routers.conftest import NOW
+
+LOOKBACK = 20
+PRICES = random_walk(LOOKBACK)[:, 3].tolist()
+BODIES: dict[str, dict[str, object]] = {
+    "/predict": {"prices": PRICES},
+    "/predict/live": {"symbol": "WALK"},
+    "/predict/forecast": {"symbol": "WALK"},
+    "/predict/batch": {"symbols": ["WALK"]},
+}
+ROUTES = pytest.mark.parametrize("path", BODIES)
+
+
+@pytest.fixture(autouse=True)
+def default(app: FastAPI, model_id: str) -> None:
+    app.state.registry.move_alias("default", model_id, NOW)
+
+
+def constant_history() -> PriceHistory:
+    history = walk_history("STILL", n_sessions=50)
+    return replace(history, series=replace(history.series, bars=np.full_like(history.series.bars, 7.5)))
+
+
+def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
+    body: dict[str, Any] = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, body["status"], body["code"]) == (status, status, code)
+    return body
+
+
+@ROUTES
+def test_every_answer_names_its_model_and_its_worth(client: TestClient, model_id: str, path: str) -> None:
+    body = client.post(path, json=BODIES[path]).json()
+
+    assert (body["model_id"], body["model"], body["target_column"]) == (model_id, "return_lstm", "Close")
+    assert body["test"]["accuracy"]["persistence"]["mape"] > 0
+    assert body["timestamp"] == "2024-07-19T22:00:00Z"
+    assert body["inference_time_ms"] > 0
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/live"])
+def test_a_prediction_stands_inside_its_intervals_beside_persistence(client: TestClient, path: str) -> None:
+    body = client.post(path, json={**BODIES[path], "levels": [0.9, 0.5]}).json()
+
+    narrow, wide = body["intervals"]
+    assert (narrow["level"], wide["level"]) == (0.5, 0.9)
+    assert wide["lower"] < narrow["lower"] < body["predicted_price"] < narrow["upper"] < wide["upper"]
+    assert body["persistence"] == body["last_known_price"]
+
+
+def test_prices_sent_along_say_so_and_no_more(client: TestClient) -> None:
+    body = client.post("/predict", json={"prices": PRICES}).json()
+
+    assert (body["source"], body["symbol"], body["currency"], body["stale"]) == ("request", None, None, None)
+    assert (body["prediction_for_date"], body["last_data_date"]) == (None, None)
+    assert body["warnings"] == []
+
+
+def test_prices_of_another_symbol_than_the_models_are_warned_of(client: TestClient) -> None:
+    body = client.post("/predict", json={"symbol": "petr4.sa", "prices": PRICES}).json()
+
+    assert body["symbol"] == "PETR4.SA"
+    assert body["warnings"] == ["the model was fitted and tested on WALK, not on PETR4.SA"]
+
+
+def test_a_symbol_the_model_was_not_fitted_to_is_warned_of(client: TestClient) -> None:
+    body = client.post("/predict/live", json={"symbol": "SHORT"}).json()
+
+    assert any("not on SHORT" in warning for warning in body["warnings"])
+
+
+def test_a_live_prediction_says_where_its_prices_are_from(client: TestClient) -> None:
+    body = client.post("/predict/live", json={"symbol": "WALK"}).json()
+
+    assert (body["source"], body["currency"], body["stale"]) == ("fake", "USD", False)
+    assert body["last_data_date"] == walk_history().as_of.isoformat()
+    assert body["prediction_for_date"] > body["last_data_date"]
+
+
+@pytest.mark.parametrize("days", [1, 30])
+def test_a_forecast_has_as_many_days_as_asked(client: TestClient, days: int) -> None:
+    body = client.post("/predict/forecast", json={"symbol": "WALK", "days": days}).json()
+
+    assert body["forecast_days"] == days
+    assert [day["day"] for day in body["forecast"]] == list(range(1, days + 1))
+    assert all(len(day["intervals"]) == 2 for day in body["forecast"])
+    assert sorted(day["date"] for day in body["forecast"]) == [day["date"] for day in body["forecast"]]
+
+
+@ROUTES
+def test_a_model_may_be_named_by_its_id(client: TestClient, app: FastAPI, model_id: str, path: str) -> None:
+    assert client.post(path, json={**BODIES[path], "model_id": model_id}).json()["model_id"] == model_id
+
+
+def test_a_batch_keeps_the_order_and_each_failure_to_itself(client: TestClient) -> None:
+    symbols = ["SHORT", "NOPE", "WALK", "X.UNKNOWN"]
+
+    answer = client.post("/predict/batch", json={"symbols": symbols, "days": 2})
+
+    results = answer.json()["results"]
+    assert answer.status_code == 200
+    assert [one["symbol"] for one in results] == symbols
+    assert [one["result"] is None for one in results] == [False, True, False, True]
+    assert [one["error"]["code"] for one in results if one["error"]] == ["ticker_not_found"] * 2
+    assert all(len(one["result"]["forecast"]) == 2 for one in results if one["result"])
+
+
+def test_a_symbols_part_of_a_batch_is_its_own_forecast_but_for_the_intervals(client: TestClient) -> None:
+    alone = client.post("/predict/forecast", json={"symbol": "WALK", "days": 3}).json()
+
+    body = client.post("/predict/batch", json={"symbols": ["SHORT", "WALK"], "days": 3}).json()
+
+    part = body["results"][1]["result"]
+    for day in (*alone["forecast"], *part["forecast"]):
+        del day["intervals"]  # they follow the symbol's record only where it is asked for alone
+    assert part == {key: alone[key] for key in part}
+
+
+def test_a_symbols_part_of_a_batch_does_not_depend_on_its_neighbours(client: TestClient) -> None:
+    (first, _) = client.post("/predict/batch", json={"symbols": ["WALK", "SHORT"]}).json()["results"]
+
+    (_, second) = client.post("/predict/batch", json={"symbols": ["SHORT", "WALK"]}).json()["results"]
+    (alone,) = client.post("/predict/batch", json={"symbols": ["WALK"]}).json()["results"]
+
+    assert first == second == alone
+
+
+def test_a_batch_of_nothing_but_failures_is_still_an_answer(client: TestClient) -> None:
+    answer = client.post("/predict/batch", json={"symbols": ["NOPE", "NADA"]})
+
+    assert answer.status_code == 200
+    assert [one["error"]["status"] for one in answer.json()["results"]] == [404, 404]
+
+
+def test_a_batch_outlives_a_rate_limited_source(client: TestClient, app: FastAPI) -> None:
+    class Limited:
+        def history(self, ticker: str, now: object) -> None:
+            raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
+
+    app.state.price_source = Limited()
+
+    (one,) = client.post("/predict/batch", json={"symbols": ["WALK"]}).json()["results"]
+
+    assert one["error"] == {"code": "prices_rate_limited", "detail": "yahoo asks us to slow down", "status": 503}
+
+
+def test_the_largest_batch_fits_into_an_answer_of_lambda(client: TestClient, app: FastAPI) -> None:
+    symbols = [f"S{number:03}" for number in range(MAX_SYMBOLS)]
+    app.state.price_source = FakePriceSource(
+        *(replace(one, series=replace(one.series, ticker=symbol)) for one in [walk_history()] for symbol in symbols)
+    )
+
+    answer = client.post("/predict/batch", json={"symbols": symbols, "days": 26, "levels": [0.5, 0.8, 0.95]})
+
+    assert all(one["result"] for one in answer.json()["results"])
+    assert len(answer.content) < 4_500_000
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "field"),
+    [
+        *(
+            ("/predict", {"prices": prices}, "prices")
+            for prices in ([], PRICES[1:], [*PRICES, 1.0], None, "1,2", [[1]])
+        ),
+        *(("/predict", {"prices": [*PRICES[1:], price]}, "prices") for price in (0, -1, None, "x", 1e13, 1e-13)),
+        ("/predict", {"symbol": "NOT A TICKER"}, "symbol"),
+        ("/predict/live", {"symbol": None}, "symbol"),
+        ("/predict/live", {"symbol": "../../etc/passwd"}, "symbol"),
+        ("/predict/live", {"days": 5}, "days"),
+        ("/predict/forecast", {"days": 0}, "days"),
+        ("/predict/forecast", {"days": 31}, "days"),
+        ("/predict/forecast", {"days": 2.5}, "days"),
+        ("/predict/batch", {"symbols": []}, "symbols"),
+        ("/predict/batch", {"symbols": ["WALK", "walk"]}, "body"),
+        ("/predict/batch", {"symbols": ["WALK", "a b"]}, "symbols"),
+        ("/predict/batch", {"symbols": "WALK"}, "symbols"),
+        ("/predict/batch", {"symbols": [f"S{k}" for k in range(MAX_SYMBOLS + 1)]}, "symbols"),
+        ("/predict/batch", {"symbols": [f"S{k}" for k in range(500)], "days": 30, "levels": [0.5, 0.8, 0.9]}, "body"),
+        ("/predict/batch", {"days": 31}, "days"),
+        *((path, {"levels": levels}, "levels") for path in BODIES for levels in ([], [1], [80], [0.8, 0.8], None)),
+        *((path, {"model_id": name}, "model_id") for path in BODIES for name in ("", "../x", "A", "x" * 65, None)),
+        *((path, {"unheard_of": 1}, "unheard_of") for path in BODIES),
+    ],
+)
+def test_a_malformed_body_names_the_field(client: TestClient, path: str, wrong: dict[str, object], field: str) -> None:
+    body = problem(client.post(path, json={**BODIES[path], **wrong}), 422, "malformed_request")
+
+    assert any(field in error["field"] for error in body["errors"])
+
+
+def test_a_wrong_number_of_prices_is_told_with_the_right_one(client: TestClient) -> None:
+    body = problem(client.post("/predict", json={"prices": PRICES[1:]}), 422, "malformed_request")
+
+    assert body["errors"] == [{"field": "body.prices", "message": "expected 20 items, found 19"}]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-0.0"])
+def test_a_price_that_is_no_positive_number_is_refused(client: TestClient, number: str) -> None:
+    content = json.dumps({"prices": PRICES[1:]}).replace("]", f", {number}]")
+
+    answer = client.post("/predict", content=content, headers={"Content-Type": "application/json"})
+
+    problem(answer, 422, "malformed_request")
+
+
+@ROUTES
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_json_object_is_refused(client: TestClient, path: str, content: bytes) -> None:
+    answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code in {400, 422}
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@ROUTES
+def test_an_unknown_model_is_404(client: TestClient, path: str) -> None:
+    problem(client.post(path, json={**BODIES[path], "model_id": "no-such-model"}), 404, "model_not_found")
+
+
+@pytest.mark.parametrize("path", ["/predict/live", "/predict/forecast"])
+def test_an_unknown_symbol_is_404(client: TestClient, path: str) -> None:
+    problem(client.post(path, json={"symbol": "NOPE"}), 404, "ticker_not_found")
+
+
+@pytest.mark.parametrize("path", ["/predict/live", "/predict/forecast"])
+def test_too_short_a_history_is_409_with_needed_and_found(client: TestClient, app: FastAPI, path: str) -> None:
+    app.state.price_source = FakePriceSource(walk_history("NEW", n_sessions=5))
+
+    body = problem(client.post(path, json={"symbol": "NEW"}), 409, "insufficient_history")
+
+    assert (body["needed"], body["found"]) == (20, 5)
+
+
+def test_prices_that_never_move_are_409_by_name(client: TestClient) -> None:
+    body = problem(client.post("/predict", json={"prices": [7.5] * LOOKBACK}), 409, "constant_series")
+
+    assert "the last 20 prices are all 7.5" in body["detail"]
+
+
+def test_a_symbol_whose_prices_never_move_is_409_by_name(client: TestClient, app: FastAPI) -> None:
+    app.state.price_source = FakePriceSource(constant_history())
+
+    problem(client.post("/predict/live", json={"symbol": "STILL"}), 409, "constant_series")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_only_post_predicts(client: TestClient, method: str) -> None:
+    problem(client.request(method, "/predict"), 405, "method_not_allowed")
