@@ -3,22 +3,24 @@
 python -m benchmarks.accuracy --data DIR                 every TICKER.csv in DIR
 python -m benchmarks.accuracy --data DIR --models return_lstm --seeds 0 1 2
 
-Models are fitted, calibrated and then frozen on the first 85 %. Opponents are
-shown as they are, and once more calibrated like a model ("+ conformal").
+Models are fitted, calibrated and then frozen on the first 85 %; a return_lstm
+once from the bundled model's weights, as a training request would where the
+bundled model knows none of the test, and once from scratch. Opponents are shown
+as they are, and once more calibrated like a model ("+ conformal").
 """
 
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from config import Settings, default_model
-from models.base import Forecaster
-from models.fitting import FitBlocks, FitSettings
+from models.base import CLOSE, Forecaster
+from models.fitting import WEIGHTS, FitBlocks, FitSettings
 from models.presets import OPPONENTS, PRESETS
 from models.serving import calibrated
 from schemas.common import MAX_HORIZON
@@ -70,10 +72,20 @@ def _results(series: PriceSeries, models: Sequence[str], seeds: Sequence[int]) -
         yield name, _opponent(name, series)
     for name in OPPONENTS:
         yield f"{name} + conformal", _model(name, series, 0, "static")
-    for name in models:
-        for seed in seeds:
-            yield name if len(seeds) == 1 else f"{name}, seed {seed}", _model(name, series, seed, "adaptive")
-    yield from _bundled(series)
+    registry = _bundled_registry()
+    for seed in seeds:
+        suffix = "" if len(seeds) == 1 else f", seed {seed}"
+        for name in models:
+            if name == "return_lstm" and registry.bundled is not None:
+                weights = registry.file(registry.bundled, WEIGHTS)
+                yield f"{name}, from bundled{suffix}", _model(name, series, seed, "adaptive", start=weights)
+            yield name + suffix, _model(name, series, seed, "adaptive")
+    yield from _bundled(series, registry)
+
+
+def _bundled_registry() -> ModelRegistry:
+    settings = Settings(_env_file=None)
+    return ModelRegistry(LocalArtifactStore(settings.data_dir), default_model(settings))
 
 
 def _test_plan(series: PriceSeries) -> Plan:
@@ -94,9 +106,9 @@ def _settings(name: str, seed: int) -> FitSettings:
     )
 
 
-def _model(name: str, series: PriceSeries, seed: int, kind: CalibrationKind) -> Result:
+def _model(name: str, series: PriceSeries, seed: int, kind: CalibrationKind, start: bytes | None = None) -> Result:
     started = time.perf_counter()
-    preset, settings = PRESETS[name], _settings(name, seed)
+    preset, settings = PRESETS[name], replace(_settings(name, seed), start=start)
     known = series.bars[: round(len(series) * TRAIN_SIZE)]
     split = split_train(series.ticker, len(known), settings.lookback)
     fitted = preset.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
@@ -117,15 +129,13 @@ def _opponent(name: str, series: PriceSeries) -> Result:
     return Result(walk_forward(lambda _: forecaster, series.bars, plan), seconds)
 
 
-def _bundled(series: PriceSeries) -> Iterator[tuple[str, Result]]:
-    settings = Settings(_env_file=None)
-    if not settings.metadata_path.exists():
+def _bundled(series: PriceSeries, registry: ModelRegistry) -> Iterator[tuple[str, Result]]:
+    if registry.bundled is None:
         return
-    registry = ModelRegistry(LocalArtifactStore(settings.data_dir), default_model(settings))
-    forecaster: Forecaster = registry.load(registry.card("default"))
+    forecaster: Forecaster = registry.load(registry.bundled)
     yield "bundled, untouched", Result(walk_forward(lambda _: forecaster, series.bars, _test_plan(series)), 0.0)
     closes = np.full_like(series.bars, np.nan)
-    closes[:, 3] = series.bars[:, 3]
+    closes[:, CLOSE] = series.bars[:, CLOSE]
     yield "bundled, closes only", Result(walk_forward(lambda _: forecaster, closes, _test_plan(series)), 0.0)
 
 

@@ -1,6 +1,10 @@
 """How long a training request takes on a fresh server, and what its model is worth beside persistence.
 
 python -m benchmarks.training --data DIR     DIR holds PETR4.SA.csv
+
+The second split is that of the second ancestor: PETR4.SA from 2018-01-01 to
+2024-07-19, windows of 60 sessions, the last 15 % of them to test. Its own
+figure there is a MAPE of 1.83 %, that of the first ancestor's code 29 %.
 """
 
 import argparse
@@ -11,7 +15,6 @@ from typing import Any
 
 from benchmarks.server import post, running_server
 
-DEFAULTS = {"ticker": "PETR4.SA"}
 SECOND_ANCESTORS_SPLIT = {
     "ticker": "PETR4.SA",
     "start_date": "2018-01-01",
@@ -25,8 +28,14 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", type=Path, required=True, help="folder with PETR4.SA.csv")
     folder = arguments.parse_args().data.resolve()
+    requests: dict[str, dict[str, Any]] = {
+        "return_lstm, 2000 sessions": {"ticker": "PETR4.SA"},
+        "return_lstm, second split": SECOND_ANCESTORS_SPLIT,
+        "price_lstm, second split": {**SECOND_ANCESTORS_SPLIT, "model": "price_lstm"},
+        "ratio_lstm, second split": {**SECOND_ANCESTORS_SPLIT, "model": "ratio_lstm"},
+    }
     print(f"{'request':28} {'seconds':>8} {'test MAPE':>10} {'persistence':>12} {'ratio':>7}  coverage, one step")
-    for name, body in (("defaults, 2000 sessions", DEFAULTS), ("the second ancestor's split", SECOND_ANCESTORS_SPLIT)):
+    for name, body in requests.items():
         seconds, result = _train(folder, body)
         model, persistence = result["metrics"]["test"]["mape"], result["persistence"]["test"]["mape"]
         coverage = ", ".join(f"{reached['level']:.0%}: {reached['reached']:.1%}" for reached in result["coverage"])

@@ -7,22 +7,14 @@ from fastapi import APIRouter, Body, Path, Query, Response
 
 from errors import (
     ArtifactCorrupt,
-    ArtifactTooNew,
-    CalibrationTooSmall,
     ConstantSeries,
     HorizonTooLong,
     InsufficientHistory,
     InvalidRequest,
     ModelInUse,
     ModelNotFound,
-    PricesEmpty,
-    PricesInvalid,
-    PricesRateLimited,
-    PricesUnreachable,
     StoreUnavailable,
-    TickerNotFound,
     TooManyTrainings,
-    UnknownExchange,
 )
 from routers.dependencies import (
     NowDep,
@@ -32,7 +24,7 @@ from routers.dependencies import (
     TrainingSlotsDep,
     refuse_future,
 )
-from routers.problems import problems
+from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.alias import Alias, AliasList, AliasName, AliasRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
@@ -58,10 +50,6 @@ ModelIdPath = Annotated[
         examples=["gspc-20261121-1a2b3c4d"],
     ),
 ]
-
-PRICE_PROBLEMS = (TickerNotFound, UnknownExchange, PricesInvalid, PricesRateLimited, PricesUnreachable, PricesEmpty)
-MODEL_PROBLEMS = (ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable)
-FORECAST_PROBLEMS = (*PRICE_PROBLEMS, *MODEL_PROBLEMS, InsufficientHistory, CalibrationTooSmall)
 
 
 @router.post(

@@ -5,25 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from fastapi.exceptions import RequestValidationError
 
-from errors import (
-    ArtifactCorrupt,
-    ArtifactTooNew,
-    CalendarTooShort,
-    CalibrationTooSmall,
-    ConstantSeries,
-    HorizonTooLong,
-    InsufficientHistory,
-    ModelNotFound,
-    PricesEmpty,
-    PricesInvalid,
-    PricesRateLimited,
-    PricesUnreachable,
-    StoreUnavailable,
-    TickerNotFound,
-    UnknownExchange,
-)
+from errors import CalibrationTooSmall, ConstantSeries, HorizonTooLong, PricesInvalid
 from routers.dependencies import NowDep, PriceSourceDep, RegistryDep
-from routers.problems import problems
+from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, problems
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import (
     LiveRequest,
@@ -37,26 +21,13 @@ from services.by_symbol import forecast_symbol, predict_live, predict_prices
 
 router = APIRouter(prefix="/predict", tags=["predict"])
 
-MODEL_PROBLEMS = (ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable, CalibrationTooSmall)
-WINDOW_PROBLEMS = (ConstantSeries, PricesInvalid)
-PRICE_PROBLEMS = (
-    *WINDOW_PROBLEMS,
-    TickerNotFound,
-    UnknownExchange,
-    CalendarTooShort,
-    InsufficientHistory,
-    PricesRateLimited,
-    PricesUnreachable,
-    PricesEmpty,
-)
-
 EXAMPLE_PRICES = [round(28 + 0.05 * day + 0.2 * (day % 3), 2) for day in range(60)]
 
 
 @router.post(
     "",
     summary="The next close, from prices sent along",
-    responses=problems(*MODEL_PROBLEMS, *WINDOW_PROBLEMS),
+    responses=problems(*MODEL_PROBLEMS, CalibrationTooSmall, ConstantSeries, PricesInvalid),
 )
 def from_prices(
     request: Annotated[PricesRequest, Body(examples=[{"symbol": "PETR4.SA", "prices": EXAMPLE_PRICES}])],
@@ -72,7 +43,7 @@ def from_prices(
     return predict_prices(request, card, registry, now)
 
 
-@router.post("/live", summary="The next close of a symbol", responses=problems(*MODEL_PROBLEMS, *PRICE_PROBLEMS))
+@router.post("/live", summary="The next close of a symbol", responses=problems(*FORECAST_PROBLEMS))
 def live(
     request: Annotated[LiveRequest, Body(examples=[{"symbol": "^GSPC"}])],
     registry: RegistryDep,
@@ -86,7 +57,7 @@ def live(
 @router.post(
     "/forecast",
     summary="The next closes of a symbol",
-    responses=problems(*MODEL_PROBLEMS, *PRICE_PROBLEMS, HorizonTooLong),
+    responses=problems(*FORECAST_PROBLEMS, HorizonTooLong),
 )
 def forecast(
     request: Annotated[SymbolForecastRequest, Body(examples=[{"symbol": "^GSPC", "days": 5}])],
@@ -101,7 +72,7 @@ def forecast(
 @router.post(
     "/batch",
     summary="The next closes of many symbols",
-    responses=problems(*MODEL_PROBLEMS, HorizonTooLong),
+    responses=problems(*MODEL_PROBLEMS, CalibrationTooSmall, HorizonTooLong),
 )
 def batch(
     request: Annotated[BatchRequest, Body(examples=[{"symbols": ["^GSPC", "^IXIC"], "days": 5}])],

@@ -5,10 +5,39 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from errors import AppError
+from errors import (
+    AppError,
+    ArtifactCorrupt,
+    ArtifactTooNew,
+    CalendarTooShort,
+    CalibrationTooSmall,
+    ConstantSeries,
+    InsufficientHistory,
+    ModelNotFound,
+    PricesEmpty,
+    PricesInvalid,
+    PricesRateLimited,
+    PricesUnreachable,
+    StoreUnavailable,
+    TickerNotFound,
+    UnknownExchange,
+)
 from schemas.problem import Problem
 
 MEDIA_TYPE = "application/problem+json"
+
+PRICE_PROBLEMS = (
+    TickerNotFound,
+    UnknownExchange,
+    CalendarTooShort,
+    PricesInvalid,
+    PricesRateLimited,
+    PricesUnreachable,
+    PricesEmpty,
+    InsufficientHistory,
+)
+MODEL_PROBLEMS = (ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable)
+FORECAST_PROBLEMS = (*PRICE_PROBLEMS, *MODEL_PROBLEMS, ConstantSeries, CalibrationTooSmall)
 
 _REFERENCE = "#/components/schemas/{model}"
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__name__)}}}

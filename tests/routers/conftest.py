@@ -25,7 +25,9 @@ def store() -> InMemoryArtifactStore:
 @pytest.fixture
 def app(tmp_path: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> FastAPI:
     app = create_app(Settings(_env_file=None, data_dir=tmp_path), clock=lambda: NOW)
-    app.state.price_source = FakePriceSource(walk_history(), walk_history("SHORT", n_sessions=100))
+    app.state.price_source = FakePriceSource(
+        walk_history(), walk_history("OTHER", seed=5), walk_history("SHORT", n_sessions=100)
+    )
     app.state.registry = ModelRegistry(store)
     app.state.registry.publish(trained.card, trained.files)
     return app

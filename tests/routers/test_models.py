@@ -271,3 +271,64 @@ def test_an_unexpected_failure_is_an_opaque_500_with_an_id(
     assert "secret" not in answer.text
     assert "mine-1" in caplog.text
     assert "secret path" in caplog.text
+
+
+def test_a_backtest_answers_the_model_beside_its_opponents(client: TestClient, model_id: str) -> None:
+    answer = client.post(f"/models/{model_id}/backtest", json={"horizon": 2, "stride": 5}).json()
+
+    assert answer["model_report"]["name"] == "return_lstm"
+    assert "persistence" in {opponent["name"] for opponent in answer["opponents"]}
+    assert [step["step"] for step in answer["model_report"]["steps"]] == [1, 2]
+    assert answer["forecasts"] is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"horizon": 0},
+        {"horizon": 31},
+        {"stride": 0},
+        {"refit_every": 1},
+        {"quantile_levels": []},
+        {"quantile_levels": [0.5, 0.5]},
+        {"quantile_levels": [1.0]},
+        {"start": "2011-01-01", "end": "2010-01-01"},
+        {"end": "2999-01-01"},
+        {"levels": [1]},
+    ],
+)
+def test_a_malformed_backtest_is_refused(client: TestClient, model_id: str, wrong: dict[str, object]) -> None:
+    assert problem(client.post(f"/models/{model_id}/backtest", json=wrong))["status"] == 422
+
+
+def test_an_alias_takes_the_place_of_an_id(client: TestClient, model_id: str) -> None:
+    moved = client.put("/models/aliases/champion", json={"model_id": model_id})
+
+    assert (moved.status_code, moved.json()["model_id"]) == (200, model_id)
+    assert client.get("/models/aliases").json()["aliases"][0]["alias"] == "champion"
+    assert client.get("/models/champion").json()["model_id"] == model_id
+    assert client.post("/models/champion/predict").status_code == 200
+
+
+@pytest.mark.parametrize("alias", ["Champion", "a1", "-a", "a_b", "x" * 33])
+def test_a_name_that_could_be_an_id_is_no_alias(client: TestClient, model_id: str, alias: str) -> None:
+    assert problem(client.put(f"/models/aliases/{alias}", json={"model_id": model_id}))["status"] == 422
+
+
+def test_an_alias_cannot_be_moved_to_nothing(client: TestClient) -> None:
+    assert problem(client.put("/models/aliases/champion", json={"model_id": "no-such-1"}))["code"] == "model_not_found"
+
+
+def test_a_model_in_use_is_not_deleted(client: TestClient, model_id: str) -> None:
+    client.put("/models/aliases/champion", json={"model_id": model_id})
+
+    assert problem(client.delete(f"/models/{model_id}"))["code"] == "model_in_use"
+
+
+def test_several_tickers_train_one_model(client: TestClient) -> None:
+    body = {**ANCESTORS_TRAINING, "ticker": None, "tickers": ["WALK", "OTHER"], "model": "volatility_regression"}
+
+    result = client.post("/models/train", json=body).json()["result"]
+
+    assert result["tickers"] == ["WALK", "OTHER"]
+    assert result["id"].startswith("pooled-")

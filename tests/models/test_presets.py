@@ -1,0 +1,43 @@
+"""The kinds of model: what a request may name is what can be fitted and read back."""
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from errors import ArtifactCorrupt
+from models.presets import OPPONENTS, PRESETS
+from schemas.train import ModelName
+from services.storage.registry import ModelRegistry
+from services.storage.store import LocalArtifactStore
+from tests.fakes import random_walk
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def test_every_kind_a_request_may_name_is_there_and_no_other() -> None:
+    assert set(get_args(ModelName)) == set(PRESETS)
+
+
+def test_persistence_is_among_the_opponents() -> None:
+    assert "persistence" in OPPONENTS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_files_that_are_none_are_corrupt(name: str) -> None:
+    files = dict.fromkeys(PRESETS[name].files, b"\x00not it")
+
+    with pytest.raises(ArtifactCorrupt):
+        PRESETS[name].load(files, (0.1, 0.5, 0.9))
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in DATA.glob("format_*")))
+def test_a_model_of_every_past_format_still_forecasts(folder: str) -> None:
+    registry = ModelRegistry(LocalArtifactStore(DATA / folder))
+    (model_id,) = registry.ids()
+
+    forecaster = registry.load(registry.card(model_id))
+    forecast = forecaster.predict_intervals(random_walk(300), np.array([299]), (0.8,))
+
+    assert forecast.lower[0, 0, 0] < forecast.median[0, 0] < forecast.upper[0, 0, 0]
