@@ -2,6 +2,7 @@
 
 python -m benchmarks.accuracy --data DIR                 every TICKER.csv in DIR
 python -m benchmarks.accuracy --data DIR --models return_lstm --seeds 0 1 2
+python -m benchmarks.accuracy --data DIR --share 0.85    on earlier sessions: for choices that must not see the last
 
 Models are fitted, calibrated and then frozen on the first 85 %; a return_lstm
 once from the bundled model's weights, as a training request would where the
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from config import Settings, default_model
 from models.base import CLOSE, Forecaster
@@ -28,7 +30,7 @@ from schemas.train import CalibrationKind, TrainRequest
 from services.evaluation.backtesting import Plan, Track, walk_forward
 from services.evaluation.splits import split_train
 from services.prices.csv_files import CsvSource
-from services.prices.series import PriceSeries
+from services.prices.series import PriceSeries, to_date
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
 
@@ -51,7 +53,8 @@ def main() -> None:
     arguments = _arguments()
     source = CsvSource(arguments.data)
     tickers = sorted(path.stem for path in arguments.data.glob("*.csv"))
-    series = {ticker: source.history(ticker, datetime.now(UTC)).series for ticker in tickers}
+    histories = {ticker: source.history(ticker, datetime.now(UTC)).series for ticker in tickers}
+    series = {ticker: _first_share(one, arguments.share) for ticker, one in histories.items()}
     rows: dict[str, dict[str, Result]] = {}
     for ticker, one in series.items():
         for name, result in _results(one, arguments.models, arguments.seeds):
@@ -63,6 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of TICKER.csv files")
     parser.add_argument("--models", nargs="*", default=[n for n in PRESETS if n not in OPPONENTS], choices=PRESETS)
+    parser.add_argument("--share", type=float, default=1.0, help="use this first share of each series only")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     return parser.parse_args()
 
@@ -80,7 +84,12 @@ def _results(series: PriceSeries, models: Sequence[str], seeds: Sequence[int]) -
                 weights = registry.file(registry.bundled, WEIGHTS)
                 yield f"{name}, from bundled{suffix}", _model(name, series, seed, "adaptive", start=weights)
             yield name + suffix, _model(name, series, seed, "adaptive")
+            yield f"{name}, static{suffix}", _model(name, series, seed, "static")
     yield from _bundled(series, registry)
+
+
+def _first_share(series: PriceSeries, share: float) -> PriceSeries:
+    return series.between(None, to_date(series.sessions[round(len(series) * share) - 1]))
 
 
 def _bundled_registry() -> ModelRegistry:
@@ -154,6 +163,9 @@ def _print(rows: dict[str, dict[str, Result]], tickers: Sequence[str]) -> None:
     print(f"\nCoverage of the 80 % and 95 % intervals, all tickers together, %, at {', '.join(map(str, STEPS))} steps")
     for name, results in rows.items():
         print(f"{name:{width}} " + "   ".join(_coverage(list(results.values()), h) for h in STEPS))
+    print("\nDistance of a ticker's coverage from 80 %, mean of the tickers, points, at these steps")
+    for name, results in rows.items():
+        print(f"{name:{width}} " + " ".join(f"{_distance(list(results.values()), h):6.1f}" for h in STEPS))
 
 
 def _crps_skill(result: Result, reference: Result, step: int) -> float:
@@ -168,16 +180,22 @@ def _mape_ratio(result: Result) -> float:
     return float(own / np.nanmean(np.abs(actual - track.last) / actual))
 
 
+def _inside(result: Result, step: int, k: int) -> NDArray[np.bool_]:
+    """Whether each known close lay inside the interval of the k-th level, shape (n_known,)."""
+    track = result.track
+    actual, lower, upper = (values[:, step - 1] for values in (track.actual, track.lower[..., k], track.upper[..., k]))
+    known = ~np.isnan(actual)
+    inside: NDArray[np.bool_] = (actual[known] >= lower[known]) & (actual[known] <= upper[known])
+    return inside
+
+
 def _coverage(results: Sequence[Result], step: int) -> str:
-    shares = []
-    for k in range(len(LEVELS)):
-        inside = [
-            (r.track.actual >= r.track.lower[..., k]) & (r.track.actual <= r.track.upper[..., k]) for r in results
-        ]
-        known = [~np.isnan(r.track.actual) for r in results]
-        hits = np.concatenate([i[:, step - 1][n[:, step - 1]] for i, n in zip(inside, known, strict=True)])
-        shares.append(f"{100 * hits.mean():5.1f}")
-    return " ".join(shares)
+    shares = (np.concatenate([_inside(one, step, k) for one in results]).mean() for k in range(len(LEVELS)))
+    return " ".join(f"{100 * share:5.1f}" for share in shares)
+
+
+def _distance(results: Sequence[Result], step: int) -> float:
+    return float(100 * np.mean([abs(_inside(one, step, 0).mean() - LEVELS[0]) for one in results]))
 
 
 if __name__ == "__main__":
