@@ -41,6 +41,7 @@ from services.training import publish, train_model, train_response
 
 router = APIRouter(prefix="/models", tags=["models"])
 
+# ":path" in the routes lets an id with an encoded slash reach this pattern: it is malformed, not another address
 ModelIdPath = Annotated[
     str,
     Path(
@@ -79,7 +80,7 @@ def train(
 
 
 @router.post(
-    "/{model_id}/predict",
+    "/{model_id:path}/predict",
     summary="The next session's close",
     responses=problems(*FORECAST_PROBLEMS),
 )
@@ -97,7 +98,7 @@ def predict_next(
 
 
 @router.post(
-    "/{model_id}/forecast",
+    "/{model_id:path}/forecast",
     summary="The closes of the next sessions",
     responses=problems(*FORECAST_PROBLEMS, HorizonTooLong),
 )
@@ -115,7 +116,7 @@ def forecast_sessions(
 
 
 @router.post(
-    "/{model_id}/backtest",
+    "/{model_id:path}/backtest",
     summary="What the model would have been worth",
     responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong),
 )
@@ -177,14 +178,14 @@ def move_alias(
     return registry.move_alias(alias, request.model_id, now)
 
 
-@router.get("/{model_id}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))
+@router.get("/{model_id:path}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))
 def card(model_id: ModelIdPath, registry: RegistryDep) -> ModelCard:
     """Everything known about a model: request, data, split, accuracy, calibration, checksums."""
     return registry.card(model_id)
 
 
 @router.delete(
-    "/{model_id}",
+    "/{model_id:path}",
     summary="Delete a model",
     status_code=204,
     responses=problems(ModelNotFound, ModelInUse, StoreUnavailable),

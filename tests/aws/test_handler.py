@@ -141,7 +141,7 @@ def test_the_documentation_is_served(handle: Handler, page: str) -> None:
     [
         (function_url_event("GET", "/nowhere"), 404, "not_found"),
         (function_url_event("GET", "/models/no-such-model"), 404, "model_not_found"),
-        (function_url_event("GET", "/models/..%2F..%2Fetc%2Fpasswd"), 404, "not_found"),
+        (function_url_event("GET", "/models/..%2F..%2Fetc%2Fpasswd"), 422, "malformed_request"),
         (function_url_event("GET", "/models/%2e%2e"), 422, "malformed_request"),
         (function_url_event("POST", "/up", {}), 405, "method_not_allowed"),
         (function_url_event("GET", "/models", query="limit=many"), 422, "malformed_request"),
