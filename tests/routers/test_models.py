@@ -182,7 +182,9 @@ def test_a_malformed_request_for_prices_is_refused(client: TestClient, wrong: di
     assert problem(client.post("/models/fetch-data", json={"ticker": "WALK", **wrong}))["status"] == 422
 
 
-@pytest.mark.parametrize("bad_id", ["..%2Fx", "%2e%2e", "..%2F..%2Fetc%2Fpasswd", "A", "a_b", "a--b", "-a", "x" * 65, "a.b", "%00"])
+@pytest.mark.parametrize(
+    "bad_id", ["..%2Fx", "%2e%2e", "..%2F..%2Fetc%2Fpasswd", "A", "a_b", "a--b", "-a", "x" * 65, "a.b", "%00"]
+)
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_an_id_that_is_no_id_reaches_no_store(client: TestClient, method: str, bad_id: str) -> None:
     answer = client.request(method, f"/models/{bad_id}")
