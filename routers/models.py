@@ -1,6 +1,7 @@
 """Train, predict, list and delete models; the first ancestor's routes among them."""
 
 import secrets
+from contextlib import nullcontext
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Response
@@ -9,7 +10,6 @@ from errors import (
     ArtifactCorrupt,
     ConstantSeries,
     HorizonTooLong,
-    InsufficientHistory,
     InvalidRequest,
     ModelInUse,
     ModelNotFound,
@@ -56,9 +56,7 @@ ModelIdPath = Annotated[
 @router.post(
     "/train",
     summary="Train and store a model",
-    responses=problems(
-        *PRICE_PROBLEMS, *MODEL_PROBLEMS, InvalidRequest, InsufficientHistory, ConstantSeries, TooManyTrainings
-    ),
+    responses=problems(*PRICE_PROBLEMS, *MODEL_PROBLEMS, InvalidRequest, ConstantSeries, TooManyTrainings),
 )
 def train(
     request: Annotated[
@@ -82,7 +80,7 @@ def train(
 @router.post(
     "/{model_id:path}/predict",
     summary="The next session's close",
-    responses=problems(*FORECAST_PROBLEMS),
+    responses=problems(*FORECAST_PROBLEMS, InvalidRequest),
 )
 def predict_next(
     model_id: ModelIdPath,
@@ -100,7 +98,7 @@ def predict_next(
 @router.post(
     "/{model_id:path}/forecast",
     summary="The closes of the next sessions",
-    responses=problems(*FORECAST_PROBLEMS, HorizonTooLong),
+    responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong),
 )
 def forecast_sessions(
     model_id: ModelIdPath,
@@ -118,25 +116,27 @@ def forecast_sessions(
 @router.post(
     "/{model_id:path}/backtest",
     summary="What the model would have been worth",
-    responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong),
+    responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong, TooManyTrainings),
 )
 def backtest_model(
     model_id: ModelIdPath,
     prices: PriceSourceDep,
     registry: RegistryDep,
+    slots: TrainingSlotsDep,
     now: NowDep,
     request: Annotated[BacktestRequest | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
 ) -> BacktestResponse:
     """Forecast from successive past origins with only the past known, beside every opponent from the same origins."""
     request = request or BacktestRequest()
     refuse_future(now, start=request.start, end=request.end)
-    return backtest(model_id, request, registry, prices, now)
+    with nullcontext() if request.refit_every is None else slots.taken():
+        return backtest(model_id, request, registry, prices, now)
 
 
 @router.post(
     "/fetch-data",
     summary="Daily prices",
-    responses=problems(*PRICE_PROBLEMS, InsufficientHistory),
+    responses=problems(*PRICE_PROBLEMS),
 )
 def fetch(
     request: Annotated[FetchDataRequest, Body(examples=[{"ticker": "^GSPC", "days": 5}])],

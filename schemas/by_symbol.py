@@ -28,7 +28,12 @@ class ModelChoice(Document):
 class PricesRequest(ModelChoice):
     """Prices sent along: as many as the model looks back, 60 for the bundled one."""
 
-    symbol: Annotated[Ticker | None, Field(description="Whose prices they are; only repeated in the answer.")] = None
+    symbol: Annotated[
+        Ticker | None,
+        Field(
+            description="Whose prices they are; the answer repeats it, and warns where the model was fitted to others."
+        ),
+    ] = None
     prices: Annotated[tuple[GivenPrice, ...], Field(min_length=1, description="Closes, oldest first.")]
 
 

@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 import numpy as np
 
-from errors import HorizonTooLong, InsufficientHistory, InvalidRequest
+from errors import ConstantSeries, HorizonTooLong, InsufficientHistory, InvalidRequest
 from models.base import CLOSE, Bars, Forecaster
 from models.conformal import ServedForecaster
 from models.fitting import FitBlocks, FitSettings
@@ -21,6 +21,8 @@ from services.prices.series import PriceHistory, PriceSource, to_date
 from services.storage.registry import ModelRegistry
 
 MAX_REFITS = 20
+REFIT_SECONDS = 600.0  # of all fits together: what a function that may run 15 minutes can spare
+MIN_OUTCOMES = 30
 MAX_FIGURES = 150_000  # of forecasts told: about 3 MB of JSON, half of what Lambda can answer
 
 
@@ -134,7 +136,7 @@ def _refitted(stage: Stage, origin: int) -> ServedForecaster:
         horizon=card.horizon,
         max_epochs=int(str(card.request["epochs"])),
         patience=int(str(card.request["patience"])),
-        max_seconds=float(str(card.request["max_seconds"])),
+        max_seconds=min(float(str(card.request["max_seconds"])), REFIT_SECONDS / _n_refits(stage.plan)),
         seed=card.training.seed,
     )
     fitted = preset.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
@@ -147,7 +149,7 @@ def _opponent_tracks(stage: Stage) -> tuple[dict[str, Track], tuple[str, ...]]:
     for name, preset in OPPONENTS.items():
         try:
             tracks[name] = walk_forward(_opponent_at(stage, preset), stage.bars, stage.plan)
-        except InsufficientHistory as error:
+        except (InsufficientHistory, ConstantSeries) as error:
             missing.append(f"{name} is left out: {error.message}")
     return tracks, tuple(missing)
 
@@ -155,8 +157,10 @@ def _opponent_tracks(stage: Stage) -> tuple[dict[str, Track], tuple[str, ...]]:
 def _opponent_at(stage: Stage, preset: Preset) -> ForecasterAt:
     def at(origin: int) -> Forecaster:
         lookback = preset.lookback or stage.card.lookback
-        if origin < lookback:
-            raise InsufficientHistory(stage.history.series.ticker, needed=lookback + 1, found=origin + 1)
+        # what learns from the past needs some outcomes of its last step
+        needed = lookback + (stage.card.horizon + MIN_OUTCOMES if lookback > 1 else 1)
+        if origin + 1 < needed:
+            raise InsufficientHistory(stage.history.series.ticker, needed=needed, found=origin + 1)
         known = FitBlocks(stage.bars[: origin + 1], range(lookback - 1, origin), range(origin, origin))
         settings = FitSettings(lookback, stage.card.horizon, max_epochs=1, patience=1, max_seconds=60, seed=0)
         fitted = preset.fit([known], settings, lambda _: None)

@@ -34,7 +34,7 @@ def forecast_batch(request: BatchRequest, registry: ModelRegistry, prices: Price
     for row, (symbol, origin) in enumerate(known.items()):
         results[symbol] = _result(symbol, card, origin, inference, row)
     return BatchForecast(
-        **dict(answer_of(card, inference, request.days, now)),
+        **dict(answer_of(card, inference, request.days, now, static=True)),
         forecast_days=request.days,
         results=tuple(results[symbol] for symbol in request.symbols),
     )

@@ -55,7 +55,7 @@ def predict_prices(request: PricesRequest, card: ModelCard, registry: ModelRegis
         warnings=() if request.symbol is None else ticker_warnings(card, request.symbol),
     )
     return _prediction(
-        answer_of(card, inference, 1, now),
+        answer_of(card, inference, 1, now, static=True),  # no session precedes the prices, so nothing moves
         provenance,
         inference.outlook(0, 1),
         symbol=request.symbol,
@@ -108,13 +108,13 @@ def forecast_symbol(
     )
 
 
-def answer_of(card: ModelCard, inference: Inference, horizon: int, now: datetime) -> Answer:
+def answer_of(card: ModelCard, inference: Inference, horizon: int, now: datetime, *, static: bool = False) -> Answer:
     """What an answer says of its model."""
     return Answer(
         model_id=card.model_id,
         model=card.model,
         target_column=card.target_column,
-        test=evidence(card, inference.levels, horizon),
+        test=evidence(card, inference.levels, horizon, static=static),
         inference_time_ms=inference.elapsed_ms,
         timestamp=timestamp(now),
     )

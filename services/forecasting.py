@@ -186,11 +186,12 @@ def forecast_windows(forecaster: ServedForecaster, windows: Sequence[Bars], leve
     return Inference(forecast, levels, 1000 * (time.perf_counter() - started))
 
 
-def evidence(card: ModelCard, levels: Sequence[float], horizon: int) -> Evidence:
-    """The model's record on its test part, at the levels and steps asked for."""
+def evidence(card: ModelCard, levels: Sequence[float], horizon: int, *, static: bool = False) -> Evidence:
+    """The model's record on its test part, at the levels and steps asked for, with intervals of the same kind."""
+    found = card.static_coverage if static else card.coverage
     return Evidence(
         accuracy=card.test,
-        coverage=tuple(reached for reached in card.coverage if reached.step <= horizon and reached.level in levels),
+        coverage=tuple(reached for reached in found if reached.step <= horizon and reached.level in levels),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from errors import ConstantSeries, InvalidRequest, StoreUnavailable
 from models.base import CLOSE, Bars
@@ -123,9 +123,20 @@ def train_model(
         warnings=_warnings(base, materials),
         n_calibration=tuple(step.size for step in forecaster.calibration.scores),
         files={name: file_report(content) for name, content in files.items()},
-        libraries={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        libraries=_libraries(),
     )
     return TrainedModel(card, files)
+
+
+def _libraries() -> dict[str, str]:
+    """Versions of what can change a model; an opponent is fitted without torch."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def publish(model: TrainedModel, registry: ModelRegistry, rescue: ModelRegistry) -> None:
@@ -195,7 +206,7 @@ def _requested(history: PriceHistory, request: TrainRequest) -> PriceHistory:
 def _refuse_constant(material: Material) -> None:
     for block in (material.split.fit, material.split.calibration):
         closes = material.bars[block.start : target_stop(block), CLOSE]
-        if closes.min() == closes.max():
+        if block and closes.min() == closes.max():
             raise ConstantSeries(
                 f"the closes of {material.ticker} never move from {closes[0]:g}: there is nothing to forecast"
             )
@@ -209,8 +220,8 @@ def _base(
         base = registry.card(request.base_model_id)
         if not _continues(base, request, lookback):
             raise InvalidRequest(
-                f"cannot continue a {request.model} over {lookback} sessions from {base.model_id!r}, "
-                f"a {base.model} over {base.lookback}"
+                f"cannot continue a {request.model} of {request.target_column} over {lookback} sessions "
+                f"from {base.model_id!r}, a {base.model} of {base.target_column} over {base.lookback}"
             )
         return base
     bundled = registry.bundled
@@ -220,7 +231,8 @@ def _base(
 
 
 def _continues(base: ModelCard, request: TrainRequest, lookback: int) -> bool:
-    return (base.model, base.lookback, base.horizon) == (request.model, lookback, MAX_HORIZON) and WEIGHTS in base.files
+    shape = (base.model, base.lookback, base.horizon, base.target_column)
+    return shape == (request.model, lookback, MAX_HORIZON, request.target_column) and WEIGHTS in base.files
 
 
 def _first_unseen(materials: Sequence[Material]) -> date:

@@ -47,6 +47,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "pytorch_lightning": LSTM,
     "safetensors": LSTM,
     "onnxruntime": ("models/runtime.py",),
+    "arch": ("models/baselines/gjr_garch.py",),
     "yfinance": ("services/prices/yahoo.py",),
     "exchange_calendars": ("services/prices/calendars.py",),
     "boto3": AWS,

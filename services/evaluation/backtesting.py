@@ -15,7 +15,7 @@ from services.evaluation import accuracy
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.evaluation.significance import diebold_mariano
 
-CHUNK = 1024  # origins at once: bounds memory whatever the number of origins
+CHUNK = 512  # origins at once: bounds memory whatever the number of origins
 
 ForecasterAt = Callable[[int], Forecaster]
 """The forecaster to use from an origin on, fitted on nothing later than it."""

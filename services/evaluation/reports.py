@@ -13,6 +13,7 @@ from schemas.accuracy import AccuracyReport, Coverage, PointAccuracy, Skill
 from services.evaluation import accuracy
 
 REPORTED_LEVELS = (0.5, 0.8, 0.9, 0.95)
+CHUNK = 512  # origins at once: bounds memory whatever the length of a block
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,8 @@ class Outcomes:
 def outcomes(forecaster: ServedForecaster, bars: Bars, block: range, stop: int | None = None) -> Outcomes:
     """Forecasts from every origin of a block; nothing at row ``stop`` or beyond counts as known."""
     origins: Origins = np.array(block, dtype=np.intp)
-    forecast = forecaster.predict_intervals(bars, origins, REPORTED_LEVELS)
-    actual = future_closes(bars, origins, forecaster.horizon, stop)
-    return Outcomes(bars[origins, CLOSE], actual, forecast.median, forecast.lower, forecast.upper)
+    chunks = [origins[first : first + CHUNK] for first in range(0, max(origins.size, 1), CHUNK)]
+    return stacked([_outcomes(forecaster, bars, chunk, stop) for chunk in chunks])
 
 
 def stacked(parts: Sequence[Outcomes]) -> Outcomes:
@@ -49,6 +49,12 @@ def stacked(parts: Sequence[Outcomes]) -> Outcomes:
             for name in ("last", "actual", "median", "lower", "upper")
         )
     )
+
+
+def _outcomes(forecaster: ServedForecaster, bars: Bars, origins: Origins, stop: int | None) -> Outcomes:
+    forecast = forecaster.predict_intervals(bars, origins, REPORTED_LEVELS)
+    actual = future_closes(bars, origins, forecaster.horizon, stop)
+    return Outcomes(bars[origins, CLOSE], actual, forecast.median, forecast.lower, forecast.upper)
 
 
 def accuracy_report(found: Outcomes) -> AccuracyReport:

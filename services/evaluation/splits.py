@@ -15,6 +15,7 @@ EARLY_STOPPING_SHARE = 0.15  # of the fit part
 MIN_FIT = 120
 MIN_CALIBRATION = 75  # leaves 46 scores for step 30, enough for 95 %
 MIN_TEST = 20
+MIN_OWN_FIT = 20  # of each ticker in a pool
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,13 @@ def split_together(sessions: Mapping[str, Sessions], lookback: int, train_size: 
             raise InsufficientHistory(ticker, needed=needed, found=int(days.size))
     origins = [days[lookback - 1 : -1] for days in sessions.values()]  # the last session is only a target
     cuts = _cuts(np.sort(np.concatenate(origins)), len(origins), train_size)
-    return tuple(_split_at(days, cuts, first=lookback - 1) for days in origins)
+    splits = tuple(_split_at(days, cuts, first=lookback - 1) for days in origins)
+    for (ticker, days), split in zip(sessions.items(), splits, strict=True):
+        if len(split.fit) < MIN_OWN_FIT:  # it begins so late that the others leave it no part in the fit
+            raise InsufficientHistory(
+                ticker, needed=int(days.size) + MIN_OWN_FIT - len(split.fit), found=int(days.size)
+            )
+    return splits
 
 
 def _cuts(days: Sessions, n_tickers: int, train_size: float) -> Sessions:

@@ -91,9 +91,9 @@ class ModelRegistry:
             raise ArtifactCorrupt(f"the alias {name!r} is not readable") from error
 
     def aliases(self) -> tuple[Alias, ...]:
-        """All aliases that were ever moved, by name."""
+        """All aliases that were ever moved and can be read, by name."""
         names = (key.removeprefix(ALIASES).removesuffix(".json") for key in self._store.list_keys(ALIASES))
-        return tuple(alias for alias in map(self.alias, names) if alias is not None)
+        return tuple(alias for alias in map(self._readable_alias, names) if alias is not None)
 
     def move_alias(self, name: str, model_id: str, now: datetime) -> Alias:
         """Let an alias stand for another model.
@@ -101,7 +101,7 @@ class ModelRegistry:
         Raises:
             ModelNotFound: there is no such model.
         """
-        before = self.alias(name)
+        before = self._readable_alias(name)  # moving it is how a broken one is mended
         card = self.card(model_id)
         moved = Alias(
             alias=name,
@@ -162,6 +162,12 @@ class ModelRegistry:
         self._store.delete(model_key(model_id, CARD))
         for key in self._store.list_keys(f"models/{model_id}/"):
             self._store.delete(key)
+
+    def _readable_alias(self, name: str) -> Alias | None:
+        try:
+            return self.alias(name)
+        except ArtifactCorrupt:
+            return None
 
     def _read(self, card: ModelCard) -> ServedForecaster:
         files = {name: self._checked(card, name) for name in card.files}

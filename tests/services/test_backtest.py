@@ -199,3 +199,10 @@ def test_more_steps_than_the_model_has_are_refused(trained: TrainedModel) -> Non
 
     with pytest.raises(HorizonTooLong):
         run(registry)
+
+
+def test_an_origin_too_early_for_any_outcome_leaves_opponents_out_not_the_answer(registry: ModelRegistry) -> None:
+    answer = run(registry, start=date(2010, 2, 2), end=date(2010, 9, 1))
+
+    assert "persistence" in {opponent.name for opponent in answer.opponents}
+    assert any("volatility_regression is left out" in warning for warning in answer.warnings)

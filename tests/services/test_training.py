@@ -223,7 +223,7 @@ def test_a_base_model_over_another_lookback_is_refused(trained: TrainedModel) ->
     registry.publish(trained.card, trained.files)
     asked = TrainRequest(ticker="WALK", sequence_length=30, base_model_id=trained.card.model_id)
 
-    with pytest.raises(InvalidRequest, match=r"over 30 sessions from .* over 20"):
+    with pytest.raises(InvalidRequest, match=r"of Close over 30 sessions from .* over 20"):
         train_model(asked, FakePriceSource(walk_history()), registry, "walk-2", NOW, lambda _: None)
 
 
@@ -272,3 +272,17 @@ def test_static_intervals_are_reported_beside_adaptive_ones(trained: TrainedMode
     assert trained.card.calibration == "adaptive"
     assert len(trained.card.static_coverage) == len(trained.card.coverage)
     assert train(walk_history(), calibration="static").card.coverage == train(walk_history()).card.static_coverage
+
+
+def test_a_ticker_too_young_for_the_fit_of_a_pool_is_refused_by_name() -> None:
+    young, _ = clean("YOUNG", new_york_sessions(1000)[-300:], random_walk(300))
+    prices = FakePriceSource(walk_history(n_sessions=1000), PriceHistory(young, "fake"))
+    asked = TrainRequest.model_validate({"tickers": ["WALK", "YOUNG"], **QUICK})
+
+    with pytest.raises(InsufficientHistory, match="sessions of YOUNG, found 300"):
+        train_model(asked, prices, EMPTY_REGISTRY, "pooled-1", NOW, lambda _: None)
+
+
+def test_a_base_model_of_another_column_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="return_lstm of High over 60 sessions"):
+        warm(after_2018(), base_model_id="default", target_column="High")

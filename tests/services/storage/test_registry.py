@@ -215,3 +215,14 @@ def test_a_card_under_another_id_is_corrupt(
 
     with pytest.raises(ArtifactCorrupt, match=trained.card.model_id):
         published.card("copy-1")
+
+
+def test_an_unreadable_alias_blocks_no_other_and_is_mended_by_moving_it(
+    published: ModelRegistry, store: InMemoryArtifactStore, trained: TrainedModel
+) -> None:
+    store.put("aliases/champion.json", b"{")
+
+    assert published.aliases() == ()
+    published.move_alias("champion", trained.card.model_id, NOW)
+
+    assert published.card("champion").model_id == trained.card.model_id
