@@ -17,6 +17,7 @@ AppError                        500 internal
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
 ├── TooMany                     429 too_many
 │   └── TooManyTrainings        429 too_many_trainings     as many models are being trained as this machine bears
+├── TrainingUnavailable         501 training_unavailable   this installation has no torch
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
 │   └── ArtifactTooNew          500 artifact_too_new       written by a later version of this program
@@ -168,6 +169,14 @@ class TooManyTrainings(TooMany):
 
     code = "too_many_trainings"
     title = "Too many trainings"
+
+
+class TrainingUnavailable(AppError):
+    """This installation can serve models, not train them: it has no torch."""
+
+    status_code = 501
+    code = "training_unavailable"
+    title = "Training unavailable"
 
 
 class ArtifactInvalid(AppError):

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
+from errors import TrainingUnavailable
 from models import baselines
 from models.base import Forecaster
 from models.fitting import NETWORK, PARAMETERS, WEIGHTS, Fit, FitBlocks, FitSettings, FittedModel, OnEpoch
@@ -28,19 +30,27 @@ class Preset:
     lookback: int | None = None
 
 
+def _require_torch() -> None:
+    if find_spec("torch") is None:
+        raise TrainingUnavailable("this installation has no torch: it forecasts, and trains models without a network")
+
+
 def _fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+    _require_torch()
     from models.lstm.forecaster import fit_return_lstm
 
     return fit_return_lstm(series, settings, on_epoch)
 
 
 def _fit_price_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+    _require_torch()
     from models.lstm.point_forecaster import fit_price_lstm
 
     return fit_price_lstm(series, settings, on_epoch)
 
 
 def _fit_ratio_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+    _require_torch()
     from models.lstm.point_forecaster import fit_ratio_lstm
 
     return fit_ratio_lstm(series, settings, on_epoch)

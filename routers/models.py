@@ -15,6 +15,7 @@ from errors import (
     ModelNotFound,
     StoreUnavailable,
     TooManyTrainings,
+    TrainingUnavailable,
 )
 from routers.dependencies import (
     NowDep,
@@ -56,7 +57,9 @@ ModelIdPath = Annotated[
 @router.post(
     "/train",
     summary="Train and store a model",
-    responses=problems(*PRICE_PROBLEMS, *MODEL_PROBLEMS, InvalidRequest, ConstantSeries, TooManyTrainings),
+    responses=problems(
+        *PRICE_PROBLEMS, *MODEL_PROBLEMS, InvalidRequest, ConstantSeries, TooManyTrainings, TrainingUnavailable
+    ),
 )
 def train(
     request: Annotated[
@@ -116,7 +119,7 @@ def forecast_sessions(
 @router.post(
     "/{model_id:path}/backtest",
     summary="What the model would have been worth",
-    responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong, TooManyTrainings),
+    responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong, TooManyTrainings, TrainingUnavailable),
 )
 def backtest_model(
     model_id: ModelIdPath,

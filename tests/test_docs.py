@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 import errors
 from app import create_app
 from config import Settings
+from models.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -73,13 +74,21 @@ def anchors(page: Path) -> set[str]:
 
 
 def default_of(field: FieldInfo) -> str:
-    return "" if field.default is None else f"`{field.default}`"
+    """As a page shows it: what lies in the program's own folder is named from there."""
+    value = field.default
+    if isinstance(value, Path) and value.is_relative_to(ROOT):
+        value = name_of(value)
+    return "" if value is None else f"`{value}`"
 
 
 def commands(page: Path) -> list[Command]:
-    """What a reader can run against a server, in order; ``make`` sets up and starts, so it stays out."""
+    """What a reader can run against a server, in order; what sets up and starts stays out."""
     found = _COMMAND.findall(page.read_text(encoding="utf-8"))
-    return [Command(shell, read_shown(shown)) for shell, shown in found if not shell.startswith("make ")]
+    return [
+        Command(shell, read_shown(shown))
+        for shell, shown in found
+        if not shell.startswith(("make ", "docker-compose "))
+    ]
 
 
 def read_shown(text: str) -> JsonValue:
@@ -207,6 +216,18 @@ def test_no_setting_is_described_that_does_not_exist() -> None:
     described = re.findall(r"^### `(\w+)`$", (DOCS / "configuration.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert set(described) == set(Settings.model_fields)
+
+
+def test_example_of_an_environment_names_every_setting_that_is_a_users() -> None:
+    named = re.findall(r"^([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {name.upper() for name in Settings.model_fields} - set(named) == {"AWS_LAMBDA_FUNCTION_NAME"}
+
+
+def test_every_kind_of_model_is_described_and_none_that_does_not_exist() -> None:
+    described = re.findall(r"^\| `(\w+)` \|", sections("docs/api.md")["Kinds of model"], re.MULTILINE)
+
+    assert described == list(PRESETS)
 
 
 def test_readme_lists_every_setting_with_its_default_and_meaning() -> None:

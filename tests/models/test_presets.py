@@ -6,7 +6,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from errors import ArtifactCorrupt
+from errors import ArtifactCorrupt, TrainingUnavailable
+from models.fitting import FitSettings
 from models.presets import OPPONENTS, PRESETS
 from schemas.train import ModelName
 from services.storage.registry import ModelRegistry
@@ -41,3 +42,13 @@ def test_a_model_of_every_past_format_still_forecasts(folder: str) -> None:
     forecast = forecaster.predict_intervals(random_walk(300), np.array([299]), (0.8,))
 
     assert forecast.lower[0, 0, 0] < forecast.median[0, 0] < forecast.upper[0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["return_lstm", "price_lstm", "ratio_lstm"])
+def test_without_torch_a_network_is_not_trained_and_the_reason_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.presets.find_spec", lambda _: None)
+
+    with pytest.raises(TrainingUnavailable, match="no torch"):
+        PRESETS[name].fit([], FitSettings(20, 30, 1, 1, 1.0, 0), lambda _: None)

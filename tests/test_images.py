@@ -1,0 +1,161 @@
+"""Holds what images are made of: right files, right packages, pinned bases; building them needs a Docker engine."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.test_layers import project_files
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILES = ("Dockerfile", "Dockerfile.local")
+PRIVATE = (".git", ".venv", "var", "tests", ".env", "docs", "benchmarks")
+TRAINING_PACKAGES = {"torch", "pytorch-lightning", "onnx", "safetensors", "scikit-learn"}
+
+Instruction = tuple[str, str]
+
+
+def instructions(dockerfile: str) -> list[Instruction]:
+    """Each instruction's name and the rest of it, continued lines joined, comments left out."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / dockerfile).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n", " ", text).splitlines()
+    return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in lines) if name]
+
+
+def arguments(dockerfile: str, name: str) -> list[str]:
+    return [rest for found, rest in instructions(dockerfile) if found == name]
+
+
+def copied(dockerfile: str) -> list[str]:
+    """What the image takes from the repository."""
+    own = [rest.split() for rest in arguments(dockerfile, "COPY") if "--from=" not in rest]
+    return [source for *sources, _target in own for source in sources]
+
+
+def stage(dockerfile: str, name: str) -> list[Instruction]:
+    """The instructions of one stage, FROM first."""
+    stages: list[list[Instruction]] = []
+    for instruction in instructions(dockerfile):
+        if instruction[0] == "FROM":
+            stages.append([])
+        if stages:
+            stages[-1].append(instruction)
+    return next(found for found in stages if found[0][1].endswith(f" AS {name}"))
+
+
+def ignore_patterns() -> list[str]:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def api_service() -> dict[str, Any]:
+    service: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"][
+        "api"
+    ]
+    return service
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_every_copied_path_exists_and_reaches_the_engine(dockerfile: str) -> None:
+    sources = copied(dockerfile)
+
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+    let_in = {pattern.removeprefix("!") for pattern in ignore_patterns() if pattern.startswith("!")}
+    assert set(sources) <= let_in
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_every_module_of_the_application_is_copied(dockerfile: str) -> None:
+    tops = {path.split("/")[0] for path in project_files()}
+
+    assert tops <= set(copied(dockerfile))
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_bases_have_a_version(dockerfile: str) -> None:
+    defaults = dict(rest.split("=", 1) for rest in arguments(dockerfile, "ARG"))
+    froms = [rest.split(" AS ") for rest in arguments(dockerfile, "FROM")]
+
+    bases = {base for base, *_ in froms} - {name for _, *names in froms for name in names}
+
+    assert bases == {"${BASE_IMAGE}"}
+    assert re.search(r":\$\{PYTHON_VERSION\}(-slim)?$", defaults["BASE_IMAGE"])
+    assert re.fullmatch(r"3\.1[2-9]", defaults["PYTHON_VERSION"])
+
+
+def test_serve_stage_installs_the_requirements_without_training() -> None:
+    installs = [rest for name, rest in stage("Dockerfile", "serve-packages") if name == "RUN"]
+    pinned = re.findall(r"^([\w-]+)==", (ROOT / "requirements/serve.txt").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert len(installs) == 1
+    assert "/build/serve.txt" in installs[0]
+    assert pinned
+    assert TRAINING_PACKAGES.isdisjoint(pinned)
+    assert ("COPY", "--from=serve-packages /packages ${LAMBDA_TASK_ROOT}") in stage("Dockerfile", "serve")
+
+
+def test_the_image_built_by_default_can_train() -> None:
+    last = arguments("Dockerfile", "FROM")[-1]
+
+    assert last == "function AS train"
+    assert ("COPY", "--from=train-packages /packages ${LAMBDA_TASK_ROOT}") in stage("Dockerfile", "train")
+
+
+def test_lambda_runs_the_handler() -> None:
+    assert arguments("Dockerfile", "CMD") == ['["app.handler"]']
+
+
+def test_local_image_does_not_run_as_root() -> None:
+    found = [name for name, _ in instructions("Dockerfile.local")]
+
+    assert arguments("Dockerfile.local", "USER") == ["app"]
+    assert found.index("USER") < found.index("CMD")
+
+
+def test_local_image_asks_up_for_its_health() -> None:
+    (check,) = arguments("Dockerfile.local", "HEALTHCHECK")
+
+    assert "urllib.request" in check
+    assert "/up" in check
+
+
+def test_what_is_private_never_reaches_the_engine() -> None:
+    everything, *rest = ignore_patterns()
+
+    assert everything == "*"
+    let_in = {pattern.removeprefix("!").split("/")[0] for pattern in rest if pattern.startswith("!")}
+    assert let_in.isdisjoint(PRIVATE)
+    assert "**/__pycache__" in rest
+
+
+def test_compose_builds_the_local_image_from_files_that_exist() -> None:
+    build = api_service()["build"]
+
+    assert (ROOT / build["context"] / build["dockerfile"]).is_file()
+    assert build["dockerfile"] == "Dockerfile.local"
+
+
+def test_compose_needs_no_variable_to_be_set() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+
+    variables = re.findall(r"\$\{(\w+)(:?-)?", text)
+
+    assert variables
+    assert [name for name, default in variables if not default] == []
+    assert "env_file" not in api_service()
+
+
+def test_compose_keeps_the_data_in_a_volume() -> None:
+    service = api_service()
+
+    assert service["environment"]["DATA_DIR"] == "/data"
+    assert "data:/data" in service["volumes"]
+
+
+def test_compose_watches_over_the_service() -> None:
+    service = api_service()
+
+    assert service["restart"] == "unless-stopped"
+    assert "/up" in service["healthcheck"]["test"][-1]
