@@ -70,19 +70,23 @@ class Provenance(Document):
     warnings: tuple[str, ...]
 
 
-class SymbolPrediction(Answer, Provenance):
-    """The next session's close; dates are null where only prices are known."""
+class NextClose(Document):
+    """The next close and its interval; dates are null where only prices are known."""
 
     symbol: str | None
     predicted_price: Price
+    intervals: tuple[Interval, ...]
+    persistence: Price = Field(description="The forecast of tomorrow = today.")
     predicted_ratio: Price = Field(description="predicted_price / reference_price.")
     reference_price: Price = Field(description="The first price of the model's window.")
     last_known_price: Price = Field(description="The last known close.")
     expected_change_pct: Percent = Field(description="Of predicted_price against last_known_price.")
-    intervals: tuple[Interval, ...]
-    persistence: Price = Field(description="The forecast of tomorrow = today.")
     prediction_for_date: dt.date | None
     last_data_date: dt.date | None
+
+
+class SymbolPrediction(Provenance, Answer, NextClose):  # pydantic tells the fields of the last base first
+    """The next session's close, what it is worth, and where its prices came from."""
 
 
 class DayForecast(Document):
