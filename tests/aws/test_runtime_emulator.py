@@ -94,8 +94,9 @@ def test_the_card_is_read_from_the_bucket(function: LambdaRuntime, model_id: str
     answer = function.request("GET", f"/models/{model_id}")
 
     card = answer.json()
-    assert (card["model_id"], card["ticker"], card["data"]["source"]) == (model_id, "^GSPC", "sample")
-    assert card["data"]["last_session"] == "2018-12-31"
+    (series,) = card["series"]
+    assert (card["model_id"], series["ticker"], series["data"]["source"]) == (model_id, "^GSPC", "sample")
+    assert series["data"]["last_session"] == "2018-12-31"
     assert card == ModelRegistry(bucket).card(model_id).model_dump(mode="json")
 
 
