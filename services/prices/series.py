@@ -235,7 +235,7 @@ def _enclose(rows: NDArray[np.float64], report: dict[str, int]) -> None:
     high = rows[:, :4].max(axis=1)
     low = rows[:, :4].min(axis=1)
     # adjusted prices carry rounding of about 1e-8; only what is larger is worth telling
-    widened = (high > rows[:, 1] * (1 + 1e-6)) | (low < rows[:, 2] * (1 - 1e-6))
+    widened = (high / (1 + 1e-6) > rows[:, 1]) | (low < rows[:, 2] * (1 - 1e-6))
     _count(report, "range_widened", int(widened.sum()))
     rows[:, 1], rows[:, 2] = high, low
 

@@ -194,3 +194,12 @@ def test_real_symbols_are_tickers(ticker: str) -> None:
 def test_what_means_something_in_a_path_or_an_address_is_no_ticker(ticker: str) -> None:
     with pytest.raises(TickerNotFound):
         require_ticker(ticker)
+
+
+def test_the_largest_price_there_is_overflows_nothing() -> None:
+    largest = np.finfo(np.float64).max
+
+    series, report = clean("X", [date(2024, 1, 1)], [[1.0, largest, 1.0, 1.0, 0.0]])
+
+    assert series.bars[0, 1] == largest
+    assert report == {}
