@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config import Settings, default_model
-from models.base import CLOSE, Forecaster
+from models.base import Forecaster
 from models.fitting import WEIGHTS, FitBlocks, FitSettings
 from models.presets import OPPONENTS, PRESETS
 from models.serving import calibrated
+from models.windows import closes_only
 from schemas.common import MAX_HORIZON
 from schemas.train import CalibrationKind, TrainRequest
 from services.evaluation.backtesting import Plan, Track, walk_forward
@@ -143,8 +144,7 @@ def _bundled(series: PriceSeries, registry: ModelRegistry) -> Iterator[tuple[str
         return
     forecaster: Forecaster = registry.load(registry.bundled)
     yield "bundled, untouched", Result(walk_forward(lambda _: forecaster, series.bars, _test_plan(series)), 0.0)
-    closes = np.full_like(series.bars, np.nan)
-    closes[:, CLOSE] = series.bars[:, CLOSE]
+    closes = closes_only(series.bars)
     yield "bundled, closes only", Result(walk_forward(lambda _: forecaster, closes, _test_plan(series)), 0.0)
 
 

@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 import numpy as np
 
-from errors import ConstantSeries, HorizonTooLong, InsufficientHistory, InvalidRequest
+from errors import ConstantSeries, InsufficientHistory, InvalidRequest
 from models.base import CLOSE, Bars, Forecaster
 from models.conformal import ServedForecaster
 from models.fitting import FitBlocks, FitSettings
@@ -15,7 +15,7 @@ from schemas.backtest import BacktestForecast, BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
 from services.evaluation.backtesting import ForecasterAt, Plan, Track, report, walk_forward
 from services.evaluation.splits import split_train
-from services.forecasting import own_ticker
+from services.forecasting import own_ticker, require_horizon, ticker_warnings
 from services.prices.calendars import next_sessions
 from services.prices.series import PriceHistory, PriceSource, to_date
 from services.storage.registry import ModelRegistry
@@ -90,8 +90,7 @@ def backtest(
 
 
 def _stage(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: datetime) -> Stage:
-    if request.horizon > card.horizon:
-        raise HorizonTooLong(f"asked for {request.horizon} sessions, model {card.model_id!r} forecasts {card.horizon}")
+    require_horizon(card, request.horizon)
     ticker = request.ticker or own_ticker(card)
     history = prices.history(ticker, now).between(None, request.end)
     sessions = history.series.sessions
@@ -194,9 +193,8 @@ def _told(stage: Stage, track: Track) -> tuple[BacktestForecast, ...]:
 
 
 def _warnings(stage: Stage) -> tuple[str, ...]:
-    card, ticker, warnings = stage.card, stage.history.series.ticker, []
-    if ticker not in card.tickers:
-        warnings.append(f"the model was fitted and tested on {', '.join(card.tickers)}, not on {ticker}")
+    card = stage.card
+    warnings = list(ticker_warnings(card, stage.history.series.ticker))
     if stage.plan.refit_every is None and stage.session(stage.first_origin) < card.test_start:
         warnings.append(f"the model was fitted and calibrated on sessions before {card.test_start}: it has seen some")
     return tuple(warnings)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from socket import create_connection
 from typing import IO, Any
 
 from tests.aws.events import Answer, function_url_event, read_answer
-from tests.s3_servers import free_port
+from tests.processes import dies_with_us, free_port, listens
 
 ROOT = Path(__file__).parent.parent
 EMULATOR = ROOT / ".venv/bin/aws-lambda-rie"
@@ -96,7 +94,7 @@ def lambda_runtime(
         **environment,
     }
     command = [
-        *_dies_with_us(),
+        *dies_with_us(),
         *(str(EMULATOR), "--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
         *("--runtime-api-address", f"127.0.0.1:{api_port}"),
         *(sys.executable, "-m", "awslambdaric", handler),
@@ -143,17 +141,6 @@ def _processes_of(session: int) -> list[int]:
 
 def _wait_until_listening(runtime: LambdaRuntime) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not _listens(runtime.port):
+    while not listens(runtime.port):
         assert time.monotonic() < deadline, f"no emulator after {START_TIMEOUT_S} s\n{runtime.log_tail()}"
         time.sleep(0.02)
-
-
-def _listens(port: int) -> bool:
-    with suppress(ConnectionRefusedError), create_connection(("127.0.0.1", port)):
-        return True
-    return False
-
-
-def _dies_with_us() -> list[str]:
-    # util-linux, so on every Debian; elsewhere a killed test run may leave its emulator behind
-    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []

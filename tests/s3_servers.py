@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import AF_INET, SOCK_STREAM, socket
 
 import boto3
 from botocore.config import Config
+
+from tests.processes import dies_with_us, free_port, listens
 
 ACCESS_KEY = "testaccesskey"
 SECRET_KEY = "testsecretkey"
@@ -71,7 +72,7 @@ def moto_server(environment: Mapping[str, str] | None = None, *, with_bucket: bo
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with running(command, environment=environment):
-        _wait_until(lambda: _listens(port), "moto_server")
+        _wait_until(lambda: listens(port), "moto_server")
         if with_bucket:
             _create_bucket(url)
         yield S3Server(url, BUCKET)
@@ -94,7 +95,7 @@ def radosgw_server(folder: Path) -> Iterator[S3Server]:
         _start_object_store(daemons, conf)
         daemons.enter_context(running(["radosgw", "-c", str(conf), "-n", "client.rgw.a", "-f"]))
         _create_gateway_user(conf)
-        _wait_until(lambda: _listens(gateway_port), "radosgw")
+        _wait_until(lambda: listens(gateway_port), "radosgw")
         _create_bucket(url)
         yield S3Server(url, BUCKET)
 
@@ -103,7 +104,7 @@ def radosgw_server(folder: Path) -> Iterator[S3Server]:
 def running(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[None]:
     """A process that lives as long as the block, and no longer than we do even when we are killed."""
     process = subprocess.Popen(
-        [*_dies_with_us(), *command],
+        [*dies_with_us(), *command],
         env=None if environment is None else dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -113,19 +114,6 @@ def running(command: Sequence[str], environment: Mapping[str, str] | None = None
         yield
     finally:
         _stop(process)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at the moment."""
-    with socket(AF_INET, SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _dies_with_us() -> list[str]:
-    # util-linux, so on every Debian; elsewhere a killed test run may leave its servers behind
-    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -165,7 +153,7 @@ def _create_gateway_user(conf: Path) -> None:
 
 def _call(*command: str) -> None:
     done = subprocess.run(
-        [*_dies_with_us(), *command], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+        [*dies_with_us(), *command], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
     )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
@@ -175,11 +163,6 @@ def _wait_until(ready: Callable[[], bool], name: str) -> None:
     while not ready():
         assert time.monotonic() < deadline, f"{name} did not answer within {START_TIMEOUT_S} s"
         time.sleep(0.05)
-
-
-def _listens(port: int) -> bool:
-    with socket(AF_INET, SOCK_STREAM) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _create_bucket(url: str) -> None:

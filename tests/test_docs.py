@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -22,6 +22,7 @@ import errors
 from app import create_app
 from config import Settings
 from models.presets import PRESETS
+from tests.processes import free_port
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -127,13 +128,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if not listens(process, port):
             pytest.fail(f"the server did not start: {(folder / 'log').read_text()}")
         yield f"127.0.0.1:{port}"
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from models.lstm.lightning_module import Batch, ReturnLSTMModule, weighted_nll
 from models.lstm.loop import LoopReport, run_loop
 from models.lstm.network import MEAN_WIDTHS, NetworkConfig, ReturnLSTM, inputs
 from models.lstm.serialization import from_bytes, to_bytes, to_onnx
-from models.windows import future_closes, lookback_windows, target_stop
+from models.windows import closes_only, future_closes, lookback_windows, target_stop
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _augmented(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, reci
     """The windows to learn from, with what the recipe adds to them."""
     windows = _windows(blocks, settings)
     if recipe.closes_only_every:
-        hidden = [(_closes_only(bars), block) for bars, block in blocks]
+        hidden = [(closes_only(bars), block) for bars, block in blocks]
         windows = _joined([windows, _windows(hidden, settings, recipe.closes_only_every)])
     return _jittered(windows, recipe.jitter) if recipe.jitter else windows
 
@@ -150,12 +150,6 @@ def _jittered(windows: Batch, width: float) -> Batch:
     regressors = windows.regressors.clone()
     regressors[:, : 2 * n_means] += shift
     return Batch(regressors, windows.sessions, windows.actual * torch.exp(change))
-
-
-def _closes_only(bars: Bars) -> Bars:
-    closes = np.full_like(bars, np.nan)
-    closes[:, CLOSE] = bars[:, CLOSE]
-    return closes
 
 
 def _joined(parts: Sequence[Batch]) -> Batch:

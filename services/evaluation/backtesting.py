@@ -138,7 +138,7 @@ def _track(forecaster: Forecaster, bars: Bars, origins: Origins, plan: Plan) -> 
         upper=intervals.upper,
         quantiles=forecast.at(np.array(plan.quantile_levels)),
         crps=accuracy.crps_losses(actual, grid, CRPS_LEVELS),
-        crps_log=accuracy.crps_losses(np.log(actual / last[:, None]), np.log(grid / last[:, None, None]), CRPS_LEVELS),
+        crps_log=accuracy.log_return_crps_losses(actual, grid, CRPS_LEVELS),
     )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lambda_runtime import EMULATOR, EMULATOR_MISSING, LambdaRuntime, lambda_runtime
-from tests.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, free_port, missing_radosgw_programs
+from tests.processes import free_port
+from tests.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, missing_radosgw_programs
 
 SAMPLE_PRICES = {"PRICE_SOURCE": "sample"}
 CREDENTIALS = {

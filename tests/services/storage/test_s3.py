@@ -19,7 +19,8 @@ from botocore.exceptions import ClientError, ParamValidationError
 from errors import ArtifactNotFound, StoreUnavailable
 from services.storage.s3 import RETRY_AFTER_S, S3ArtifactStore
 from services.storage.store import ArtifactStore
-from tests.s3_servers import SECRET_KEY, S3Server, free_port, moto_server
+from tests.processes import free_port
+from tests.s3_servers import SECRET_KEY, S3Server, moto_server
 
 CALLS: dict[str, Callable[[ArtifactStore], object]] = {
     "read": lambda store: store.get("card.json"),
