@@ -7,10 +7,10 @@ TORCH_INDEX_URL ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
-CODE := app.py config.py error_handlers.py errors.py benchmarks models routers schemas services tests tools
+CODE := app.py aws_lambda.py clock.py config.py error_handlers.py errors.py worker.py benchmarks models routers schemas services telemetry tests tools
 RIE_PACKAGE := aws-sam-cli==1.170.0
 
-.PHONY: help run test check lint types format default-model requirements clean
+.PHONY: help run test check lint types format default-model sam deploy requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,8 +37,14 @@ format: .venv/.dev ## Let ruff mend what it can
 default-model: .venv/.dev ## Train the bundled model; HELD_OUT=DIR measures it on DIR's TICKER.csv files
 	$(BIN)/python -m tools.default_model $(if $(HELD_OUT),--held-out $(HELD_OUT))
 
+sam: .venv/sam/.installed ## Install the AWS SAM CLI, in an environment of its own
+
+deploy: .venv/sam/.installed ## Build, push and deploy to AWS; PARAMETERS="NAME=VALUE …", see docs/deploy.md
+	PATH="$$PATH:$(CURDIR)/.venv/sam/bin" deploy/deploy.sh $(PARAMETERS)
+
 requirements: .venv/.dev ## Compile the pinned requirements from their .in files
-	$(call compile,serve.in,requirements/serve.txt)
+	$(call compile,serve.in,requirements/serve.txt,$(NOT_SERVED:%=--unsafe-package=%))
+	sed -i 's/^# The following packages.*/# Left out, because forecasting never imports them:/' requirements/serve.txt
 	$(call compile,train.in,requirements.txt)
 	$(call compile,dev.in,requirements/dev.txt)
 
@@ -46,10 +52,15 @@ clean: ## Remove the environment and all caches, but no data
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# What forecasting never imports, though `arch` asks for it: only the sample prices inside `arch` are read. What it takes
+# to backtest a model, or to fit one, is in the full list alone.
+NOT_SERVED := formulaic interface-meta narwhals patsy scipy statsmodels wrapt
+
+# Packages that are "unsafe" to pip-compile are left out of what it writes, and named at its end.
 # A local build of torch is pinned by its public version: which build pip takes is the machine's business.
 define compile
 	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-		--no-emit-options --no-header --allow-unsafe --output-file $(2) requirements/$(1)
+		--no-emit-options --no-header $(or $(3),--allow-unsafe) --output-file $(2) requirements/$(1)
 	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' $(2)
 endef
 
@@ -73,3 +84,8 @@ endef
 	$(BIN)/python -m zipfile -e .venv/rie/*.whl .venv/rie
 	install -m 755 .venv/rie/samcli/local/rapid/aws-lambda-rie-x86_64 $@
 	rm -rf .venv/rie
+
+.venv/sam/.installed: requirements/deploy.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv/sam
+	.venv/sam/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/deploy.txt
+	touch $@

@@ -1,21 +1,24 @@
-"""The application: routes, error handlers and middleware around what the settings choose; Lambda's handler."""
+"""The application: routes, error handlers and middleware around what the settings choose."""
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.concurrency import run_in_threadpool
 from fastapi_offline import FastAPIOffline
-from mangum import Mangum
-from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
-from config import Settings, artifact_store, default_model, prepare_environment, price_source, rescue_store
+from aws_lambda import lambda_handler
+from clock import Clock, utc_now
+from config import Settings, artifact_store, default_model, executor, meter, prepare_environment, price_source
 from error_handlers import add_error_handlers
-from routers import models, predict, root, up
-from routers.dependencies import Clock, TrainingSlots, utc_now
-from routers.middleware import BodyLimitMiddleware, RequestIdMiddleware
-from routers.problems import MEDIA_TYPE, document_problems
+from routers import jobs, models, predict, root, up
+from routers.dependencies import TrainingSlots, require_api_key
+from routers.middleware import BodyLimitMiddleware, MeasureMiddleware, RequestIdMiddleware
+from routers.problems import document_problems
+from services.jobs.job import Jobs
 from services.storage.registry import ModelRegistry
+from services.training.ordering import resume_waiting
+from telemetry.logs import configure_logging
 
 VERSION = "0.1.0"
 DESCRIPTION = """
@@ -24,59 +27,44 @@ calibrated interval and with persistence ("tomorrow = today"), the forecast of d
 """
 
 
-class NotAnHttpEvent(Exception):
-    """Lambda was invoked with something that is no request."""
-
-
 def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     """The API over the store and the prices that ``settings`` choose; nothing is loaded or connected yet."""
-    app: FastAPI = FastAPIOffline(title="Stock forecast API", version=VERSION, description=DESCRIPTION)
+    app: FastAPI = FastAPIOffline(
+        title="Stock forecast API", version=VERSION, description=DESCRIPTION, lifespan=_serving
+    )
     app.state.settings = settings
     app.state.clock = clock
-    app.state.registry = ModelRegistry(artifact_store(settings), default_model(settings))
-    app.state.rescue_registry = ModelRegistry(rescue_store(settings))
+    app.state.meter = meter(settings)
+    store = artifact_store(settings)
+    app.state.registry = ModelRegistry(store, default_model(settings), app.state.meter)
+    app.state.jobs = Jobs(store)
+    app.state.executor = executor(settings, app.state.jobs, clock, app.state.meter)
     app.state.price_source = price_source(settings)
     app.state.training_slots = TrainingSlots(1)  # a fit seeds torch's generator, which the process has one of
     app.include_router(root.router)
     app.include_router(up.router)
-    app.include_router(predict.router)
-    app.include_router(models.router)
+    for guarded in (predict.router, jobs.router, models.router):
+        app.include_router(guarded, dependencies=[Security(require_api_key)])
     add_error_handlers(app)
     document_problems(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(MeasureMiddleware, meter=app.state.meter)
     app.add_middleware(RequestIdMiddleware)
     return app
 
 
-def lambda_handler(app: FastAPI) -> Callable[[Any, Any], dict[str, Any]]:
-    """What AWS Lambda calls with each event of the function URL.
-
-    Anything else fails the invocation instead of being answered: a returned
-    error would count as success, with no retry and nothing in a dead-letter queue.
-    """
-
-    @cache
-    def adapter() -> Mangum:  # built on the first event: it opens an event loop
-        return Mangum(app, lifespan="off", text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, MEDIA_TYPE])
-
-    def handle(event: Any, context: Any) -> dict[str, Any]:
-        if not _is_http(event):
-            found = ", ".join(sorted(map(str, event))) if isinstance(event, dict) else type(event).__name__
-            raise NotAnHttpEvent(f"expected a function-URL event (payload version 2.0), found {found[:200]}")
-        return adapter()(event, context)
-
-    return handle
-
-
-def _is_http(event: Any) -> bool:
-    if not isinstance(event, dict) or event.get("version") != "2.0":
-        return False
-    context = event.get("requestContext")
-    return isinstance(context, dict) and isinstance(context.get("http"), dict)
+@asynccontextmanager
+async def _serving(app: FastAPI) -> AsyncIterator[None]:
+    """A server takes up the jobs that an earlier one left waiting, and stops its own workers; Lambda does neither."""
+    await run_in_threadpool(resume_waiting, app.state.jobs, app.state.executor)
+    yield
+    await run_in_threadpool(app.state.executor.close)
 
 
 prepare_environment()
-app = create_app(Settings())
+_settings = Settings()
+configure_logging(_settings.logs_as, replace=_settings.on_lambda)
+app = create_app(_settings)
 handler = lambda_handler(app)
 
 
@@ -85,7 +73,7 @@ def main() -> None:
     import uvicorn
 
     settings: Settings = app.state.settings
-    uvicorn.run(app, host=settings.host, port=settings.port)
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
 """The settings, the only reader of the environment, and what they choose."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from clock import Clock
+from services.jobs.aws_lambda import LambdaExecutor
+from services.jobs.executor import Executor
+from services.jobs.job import Jobs
+from services.jobs.local import LocalExecutor
 from services.prices.cache import CachedSource
 from services.prices.csv_files import CsvSource
 from services.prices.fallback import FallbackSource
@@ -16,8 +22,11 @@ from services.prices.yahoo import YahooSource
 from services.storage.bundled import BundledModel
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
+from telemetry.logs import LogFormat
+from telemetry.measures import NO_METER, Meter
 
-BUNDLED = Path(__file__).parent / "models" / "bundled"
+ROOT = Path(__file__).parent
+BUNDLED = ROOT / "models" / "bundled"
 
 
 class Settings(BaseSettings):
@@ -54,6 +63,23 @@ class Settings(BaseSettings):
         int | None, Field(ge=10, le=250, description="If set, the default model must look back this many sessions.")
     ] = None
     max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body accepted.")] = 1_000_000
+    api_key: Annotated[
+        SecretStr | None,
+        Field(min_length=20, description="If set, callers must send it as X-API-Key; without, nobody is asked."),
+    ] = None
+    log_format: Annotated[
+        LogFormat | None, Field(description="json or text; when unset, json on Lambda and text elsewhere.")
+    ] = None
+    train_wait_s: Annotated[
+        float, Field(ge=0, le=3600, description="Seconds that POST /models/train waits before it answers 202.")
+    ] = 900
+    max_trainings: Annotated[int, Field(ge=1, le=64, description="Models trained at once on this machine.")] = 1
+    max_waiting_trainings: Annotated[
+        int, Field(ge=0, le=1000, description="Trainings that may wait for their turn on this machine.")
+    ] = 4
+    trainer_function_name: Annotated[
+        str | None, Field(description="Lambda function that trains; on Lambda, when unset, the serving one itself.")
+    ] = None
     aws_lambda_function_name: Annotated[
         str | None, Field(description="Set by Lambda itself: writable files then go to /tmp.")
     ] = None
@@ -62,6 +88,11 @@ class Settings(BaseSettings):
     def on_lambda(self) -> bool:
         """Whether this process serves an AWS Lambda function."""
         return self.aws_lambda_function_name is not None
+
+    @property
+    def logs_as(self) -> LogFormat:
+        """``log_format``, or what suits the place."""
+        return self.log_format or ("json" if self.on_lambda else "text")
 
     @property
     def writable_dir(self) -> Path:
@@ -88,6 +119,31 @@ def rescue_store(settings: Settings) -> ArtifactStore:
     return LocalArtifactStore(settings.writable_dir / "rescued")
 
 
+def meter(settings: Settings) -> Meter:
+    """What measures: CloudWatch's embedded metrics on Lambda."""
+    if not settings.on_lambda:
+        return NO_METER
+    from telemetry.embedded import EmbeddedMeter
+
+    return EmbeddedMeter()
+
+
+def executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
+    """On Lambda an invocation per job, elsewhere a process per job."""
+    function = settings.trainer_function_name or settings.aws_lambda_function_name
+    if function is not None:
+        return LambdaExecutor(function)
+    return LocalExecutor(
+        [sys.executable, str(ROOT / "worker.py")],
+        settings.model_dump_json(exclude={"api_key"}).encode(),  # no worker asks for it
+        jobs,
+        clock,
+        meter,
+        max_running=settings.max_trainings,
+        max_waiting=settings.max_waiting_trainings,
+    )
+
+
 def price_source(settings: Settings) -> PriceSource:
     """The source that ``PRICE_SOURCE`` names."""
     if settings.price_source == "sample":
@@ -110,10 +166,13 @@ def prepare_environment() -> None:
 
     ``.env``'s AWS entries go where boto3's own chain looks for them, and ONNX
     Runtime is kept from writing to the home directory and calling its makers.
+    CloudWatch metrics get names of ours where the deployment gives none.
     """
     from dotenv import dotenv_values
 
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("POWERTOOLS_METRICS_NAMESPACE", "StockForecast")
+    os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "stock-forecast")
     for name, value in dotenv_values(".env").items():
         if name.startswith("AWS_") and value:
             os.environ.setdefault(name, value)

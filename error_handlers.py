@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from errors import AppError
 from routers.middleware import REQUEST_ID_HEADER, request_id_of
-from routers.problems import MEDIA_TYPE
+from routers.problems import MEDIA_TYPE, problem_of
 from schemas.problem import FieldProblem, Problem
 
 # not the phrases of http.HTTPStatus: they change with Python's version
@@ -34,15 +34,7 @@ def _app_error(request: Request, error: Exception) -> Response:
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s: %s [request %s]", error.code, error.message, request_id_of(request))
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return _problem(
-        request,
-        status=error.status_code,
-        code=error.code,
-        title=error.title,
-        detail=error.message,
-        headers=headers,
-        **error.context,
-    )
+    return _answer(request, problem_of(error, request_id_of(request)), headers)
 
 
 def _malformed(request: Request, error: Exception) -> Response:
@@ -66,13 +58,8 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected failure [request %s]", request_id_of(request), exc_info=error)
-    return _problem(
-        request,
-        status=500,
-        code=AppError.code,
-        title=AppError.title,
-        detail="something failed on our side; the request id finds it in our log",
-    )
+    opaque = AppError("something failed on our side; the request id finds it in our log")
+    return _answer(request, problem_of(opaque, request_id_of(request)))
 
 
 def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
@@ -94,7 +81,7 @@ def _problem(
     title: str,
     detail: str,
     headers: dict[str, str] | None = None,
-    **facts: Any,
+    errors: list[FieldProblem] | None = None,
 ) -> JSONResponse:
     problem = Problem(
         type=f"urn:stock-forecast:{code}",
@@ -103,9 +90,13 @@ def _problem(
         detail=detail,
         code=code,
         request_id=request_id_of(request),
-        **facts,
+        errors=errors,
     )
+    return _answer(request, problem, headers)
+
+
+def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     headers = {**(headers or {}), REQUEST_ID_HEADER: request_id_of(request)}  # an unexpected 500 bypasses middleware
     return JSONResponse(
-        problem.model_dump(mode="json", exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE
+        problem.model_dump(mode="json", exclude_none=True), problem.status, headers=headers, media_type=MEDIA_TYPE
     )

@@ -2,10 +2,13 @@
 
 AppError                        500 internal
 ├── InvalidRequest              400 invalid_request        a combination the schema cannot express
-│   └── UnknownExchange         400 unknown_exchange       no trading calendar is known for the ticker
+│   ├── UnknownExchange         400 unknown_exchange       no trading calendar is known for the ticker
+│   └── AnswerTooLarge          400 answer_too_large       more than Lambda can carry; ask for less
+├── NotAuthenticated            401 not_authenticated      the API key is missing or wrong
 ├── NotFound                    404 not_found
 │   ├── TickerNotFound          404 ticker_not_found
 │   ├── ModelNotFound           404 model_not_found
+│   ├── JobNotFound             404 job_not_found
 │   └── ArtifactNotFound        404 artifact_not_found     a key the store does not hold
 ├── Conflict                    409 conflict
 │   ├── InsufficientHistory     409 insufficient_history   fewer sessions than needed
@@ -13,10 +16,15 @@ AppError                        500 internal
 │   ├── ConstantSeries          409 constant_series        prices that never move cannot be modelled
 │   ├── PricesInvalid           409 prices_invalid         too few usable rows in a history
 │   ├── ModelInUse              409 model_in_use           an alias stands for the model
+│   ├── JobFinished             409 job_already_finished   what is over cannot be cancelled
+│   ├── JobNotRetryable         409 job_not_retryable      it runs, or has succeeded
+│   ├── JobCancelled            409 job_cancelled          somebody cancelled what the caller waited for
 │   ├── HorizonTooLong          409 horizon_too_long       the model was trained for fewer steps
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
+├── IdempotencyKeyReused        422 idempotency_key_reused the key was used with another request
 ├── TooMany                     429 too_many
 │   └── TooManyTrainings        429 too_many_trainings     as many models are being trained as this machine bears
+├── JobFailed                   500 job_failed             a job that ended without telling why
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
@@ -25,13 +33,15 @@ AppError                        500 internal
     ├── PricesRateLimited       503 prices_rate_limited
     ├── PricesUnreachable       503 prices_unreachable
     ├── PricesEmpty             503 prices_empty           the source answered, without a single row
+    ├── JobLost                 503 job_lost               the worker died; retry the job
+    ├── TrainerUnavailable      503 trainer_unavailable    the function that trains could not be invoked
     └── StoreUnavailable        503 store_unavailable      denied, down or out of space
 
-Only a body, path or query that does not match its schema answers 422.
+Only a body, path or query that does not match its schema answers 422, and a key that was used with another body.
 ``ValueError`` means a mistake of ours and is never translated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 
@@ -48,6 +58,24 @@ class AppError(Exception):
         self.retry_after_s = retry_after_s
         self.context: Mapping[str, str | int | float] = context
 
+    @staticmethod
+    def restored(
+        code: str, message: str, *, retry_after_s: int | None = None, **context: str | int | float
+    ) -> "AppError | None":
+        """The error of this code as it was raised elsewhere; None for a code that is none of ours."""
+        kind = next((kind for kind in _below(AppError) if kind.code == code), None)
+        if kind is None:
+            return None
+        error = kind.__new__(kind)  # past its own constructor, which makes the message that we have
+        AppError.__init__(error, message, retry_after_s=retry_after_s, **context)
+        return error
+
+
+def _below(kind: type[AppError]) -> Iterator[type[AppError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _below(child)
+
 
 class InvalidRequest(AppError):
     """The body is well-formed but asks for something that cannot be."""
@@ -62,6 +90,21 @@ class UnknownExchange(InvalidRequest):
 
     code = "unknown_exchange"
     title = "Unknown exchange"
+
+
+class AnswerTooLarge(InvalidRequest):
+    """The answer is larger than AWS Lambda can carry: ask for a shorter range, fewer symbols or fewer levels."""
+
+    code = "answer_too_large"
+    title = "Answer too large"
+
+
+class NotAuthenticated(AppError):
+    """The API key is missing or wrong."""
+
+    status_code = 401
+    code = "not_authenticated"
+    title = "Not authenticated"
 
 
 class NotFound(AppError):
@@ -84,6 +127,13 @@ class ModelNotFound(NotFound):
 
     code = "model_not_found"
     title = "Model not found"
+
+
+class JobNotFound(NotFound):
+    """No job has the id."""
+
+    code = "job_not_found"
+    title = "Job not found"
 
 
 class ArtifactNotFound(NotFound):
@@ -142,6 +192,27 @@ class ModelInUse(Conflict):
     title = "Model in use"
 
 
+class JobFinished(Conflict):
+    """The job is over, so there is nothing to cancel."""
+
+    code = "job_already_finished"
+    title = "Job already finished"
+
+
+class JobNotRetryable(Conflict):
+    """The job runs or waits, or has succeeded."""
+
+    code = "job_not_retryable"
+    title = "Job not retryable"
+
+
+class JobCancelled(Conflict):
+    """Somebody cancelled the job that the caller waited for."""
+
+    code = "job_cancelled"
+    title = "Job cancelled"
+
+
 class HorizonTooLong(Conflict):
     """More steps were asked for than the model was trained to forecast."""
 
@@ -154,6 +225,14 @@ class CalibrationTooSmall(Conflict):
 
     code = "calibration_too_small"
     title = "Calibration too small"
+
+
+class IdempotencyKeyReused(AppError):
+    """The Idempotency-Key was used with another request."""
+
+    status_code = 422
+    code = "idempotency_key_reused"
+    title = "Idempotency-Key reused"
 
 
 class TooMany(AppError):
@@ -169,6 +248,13 @@ class TooManyTrainings(TooMany):
 
     code = "too_many_trainings"
     title = "Too many trainings"
+
+
+class JobFailed(AppError):
+    """A job that ended without telling why."""
+
+    code = "job_failed"
+    title = "Job failed"
 
 
 class TrainingUnavailable(AppError):
@@ -234,3 +320,17 @@ class StoreUnavailable(UpstreamUnavailable):
 
     code = "store_unavailable"
     title = "Store unavailable"
+
+
+class JobLost(UpstreamUnavailable):
+    """The worker of the job died; the job can be retried."""
+
+    code = "job_lost"
+    title = "Job lost"
+
+
+class TrainerUnavailable(UpstreamUnavailable):
+    """The function that trains could not be invoked."""
+
+    code = "trainer_unavailable"
+    title = "Trainer unavailable"

@@ -25,12 +25,12 @@ from errors import ModelNotFound
 from schemas.batch import MAX_SYMBOLS
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest
 from schemas.train import TrainRequest
-from services.by_symbol import forecast_symbol, predict_live, predict_prices
+from services.forecasts.by_symbol import forecast_symbol, predict_live, predict_prices
 from services.prices.cache import CachedSource
 from services.prices.series import PriceSource, RawBars
 from services.storage.registry import DEFAULT, ModelRegistry
 from services.storage.store import LocalArtifactStore
-from services.training import publish, train_model
+from services.training.train import publish, train_model
 from tests.fakes import new_york_sessions, random_walk
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)

@@ -1,33 +1,27 @@
-"""What routes are handed: the store's models, prices, settings and the clock."""
+"""What routes are handed: the store's models and jobs, prices, settings and the clock."""
 
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Protocol
+from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import APIKeyHeader
 
+from clock import Clock
 from config import Settings
-from errors import TooManyTrainings
+from errors import NotAuthenticated, TooManyTrainings
+from services.jobs.executor import Executor
+from services.jobs.job import Jobs
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
+from telemetry.measures import PREDICTION_SECONDS, PREDICTIONS, Meter
 
 TRAINING_RETRY_S = 30
-
-
-class Clock(Protocol):
-    """Tells the time; a test's tells its own."""
-
-    def __call__(self) -> datetime:
-        """Now, with a time zone."""
-        ...
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
+_API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="Only where the server has an API_KEY.")
 
 
 class TrainingSlots:
@@ -61,9 +55,14 @@ def _registry(request: Request) -> ModelRegistry:
     return registry
 
 
-def _rescue_registry(request: Request) -> ModelRegistry:
-    registry: ModelRegistry = request.app.state.rescue_registry
-    return registry
+def _jobs(request: Request) -> Jobs:
+    jobs: Jobs = request.app.state.jobs
+    return jobs
+
+
+def _executor(request: Request) -> Executor:
+    executor: Executor = request.app.state.executor
+    return executor
 
 
 def _prices(request: Request) -> PriceSource:
@@ -71,9 +70,13 @@ def _prices(request: Request) -> PriceSource:
     return source
 
 
-def _now(request: Request) -> datetime:
+def _clock(request: Request) -> Clock:
     clock: Clock = request.app.state.clock
-    return clock()
+    return clock
+
+
+def _now(request: Request) -> datetime:
+    return _clock(request)()
 
 
 def _training_slots(request: Request) -> TrainingSlots:
@@ -81,12 +84,40 @@ def _training_slots(request: Request) -> TrainingSlots:
     return slots
 
 
+def _meter(request: Request) -> Meter:
+    meter: Meter = request.app.state.meter
+    return meter
+
+
+MeterDep = Annotated[Meter, Depends(_meter)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 RegistryDep = Annotated[ModelRegistry, Depends(_registry)]
-RescueRegistryDep = Annotated[ModelRegistry, Depends(_rescue_registry)]
+JobsDep = Annotated[Jobs, Depends(_jobs)]
+ExecutorDep = Annotated[Executor, Depends(_executor)]
 PriceSourceDep = Annotated[PriceSource, Depends(_prices)]
+ClockDep = Annotated[Clock, Depends(_clock)]
 NowDep = Annotated[datetime, Depends(_now)]
 TrainingSlotsDep = Annotated[TrainingSlots, Depends(_training_slots)]
+
+
+def require_api_key(settings: SettingsDep, given: Annotated[str | None, Security(_API_KEY)]) -> None:
+    """Let a request pass that brings the API key, and any where none is set.
+
+    Raises:
+        NotAuthenticated: the key is missing or wrong.
+    """
+    if settings.api_key is None:
+        return
+    expected = settings.api_key.get_secret_value()
+    if given is None or not secrets.compare_digest(given.encode(), expected.encode()):
+        raise NotAuthenticated("the header X-API-Key is missing or wrong")
+
+
+def record_prediction(meter: Meter, kind: str, inference_ms: float | None = None) -> None:
+    """Measure a forecast that is being answered, and the time the model took where that is known."""
+    meter.record(PREDICTIONS, type=kind)
+    if inference_ms is not None:
+        meter.record(PREDICTION_SECONDS, inference_ms / 1000, type=kind)
 
 
 def refuse_future(now: datetime, **dates: date | None) -> None:

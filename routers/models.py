@@ -1,6 +1,5 @@
-"""Train, predict, list and delete models; the first ancestor's routes among them."""
+"""Forecast with, backtest, list and delete models; the first ancestor's routes among them."""
 
-import secrets
 from contextlib import nullcontext
 from typing import Annotated
 
@@ -8,7 +7,6 @@ from fastapi import APIRouter, Body, Path, Query, Response
 
 from errors import (
     ArtifactCorrupt,
-    ConstantSeries,
     HorizonTooLong,
     InvalidRequest,
     ModelInUse,
@@ -18,11 +16,12 @@ from errors import (
     TrainingUnavailable,
 )
 from routers.dependencies import (
+    MeterDep,
     NowDep,
     PriceSourceDep,
     RegistryDep,
-    RescueRegistryDep,
     TrainingSlotsDep,
+    record_prediction,
     refuse_future,
 )
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, PRICE_PROBLEMS, problems
@@ -33,12 +32,10 @@ from schemas.common import MODEL_ID_PATTERN, Ticker
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
 from schemas.models import ModelPage
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
-from schemas.train import TrainRequest, TrainResponse
 from services.backtest import backtest
-from services.catalogue import list_models, new_model_id
-from services.forecasting import forecast, predict
+from services.catalogue import list_models
+from services.forecasts.by_model import forecast, predict
 from services.market_data import fetch_data
-from services.training import publish, train_model, train_response
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -55,32 +52,6 @@ ModelIdPath = Annotated[
 
 
 @router.post(
-    "/train",
-    summary="Train and store a model",
-    responses=problems(
-        *PRICE_PROBLEMS, *MODEL_PROBLEMS, InvalidRequest, ConstantSeries, TooManyTrainings, TrainingUnavailable
-    ),
-)
-def train(
-    request: Annotated[
-        TrainRequest, Body(examples=[{"ticker": "^GSPC", "start_date": "2010-01-01", "end_date": "2018-12-31"}])
-    ],
-    prices: PriceSourceDep,
-    registry: RegistryDep,
-    rescue: RescueRegistryDep,
-    slots: TrainingSlotsDep,
-    now: NowDep,
-) -> TrainResponse:
-    """Fetch prices, fit, calibrate and test a model, store it, and say what it is worth beside persistence."""
-    refuse_future(now, start_date=request.start_date, end_date=request.end_date)
-    model_id = new_model_id(request.all_tickers, now, secrets.token_hex(4))
-    with slots.taken():
-        model = train_model(request, prices, registry, model_id, now, on_epoch=lambda _: None)
-    publish(model, registry, rescue)
-    return train_response(model.card)
-
-
-@router.post(
     "/{model_id:path}/predict",
     summary="The next session's close",
     responses=problems(*FORECAST_PROBLEMS, InvalidRequest),
@@ -90,12 +61,15 @@ def predict_next(
     prices: PriceSourceDep,
     registry: RegistryDep,
     now: NowDep,
+    meter: MeterDep,
     request: Annotated[PredictRequest | None, Body(examples=[{"levels": [0.8, 0.95]}])] = None,
 ) -> PredictResponse:
     """Forecast the next session with its intervals, persistence and the model's record on its test part."""
     request = request or PredictRequest()
     refuse_future(now, as_of=request.as_of)
-    return predict(model_id, request, registry, prices, now)
+    answer = predict(model_id, request, registry, prices, now)
+    record_prediction(meter, "live")
+    return answer
 
 
 @router.post(
@@ -108,12 +82,15 @@ def forecast_sessions(
     prices: PriceSourceDep,
     registry: RegistryDep,
     now: NowDep,
+    meter: MeterDep,
     request: Annotated[ForecastRequest | None, Body(examples=[{"horizon": 10, "levels": [0.8, 0.95]}])] = None,
 ) -> ForecastResponse:
     """Forecast up to 30 sessions; sessions are the exchange's own, holidays left out."""
     request = request or ForecastRequest()
     refuse_future(now, as_of=request.as_of)
-    return forecast(model_id, request, registry, prices, now)
+    answer = forecast(model_id, request, registry, prices, now)
+    record_prediction(meter, "forecast")
+    return answer
 
 
 @router.post(

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body
 from fastapi.exceptions import RequestValidationError
 
 from errors import CalibrationTooSmall, ConstantSeries, HorizonTooLong, PricesInvalid
-from routers.dependencies import NowDep, PriceSourceDep, RegistryDep
+from routers.dependencies import MeterDep, NowDep, PriceSourceDep, RegistryDep, record_prediction
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, problems
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import (
@@ -16,8 +16,8 @@ from schemas.by_symbol import (
     SymbolForecastRequest,
     SymbolPrediction,
 )
-from services.batch import forecast_batch
-from services.by_symbol import forecast_symbol, predict_live, predict_prices
+from services.forecasts.batch import forecast_batch
+from services.forecasts.by_symbol import forecast_symbol, predict_live, predict_prices
 
 router = APIRouter(prefix="/predict", tags=["predict"])
 
@@ -33,6 +33,7 @@ def from_prices(
     request: Annotated[PricesRequest, Body(examples=[{"symbol": "PETR4.SA", "prices": EXAMPLE_PRICES}])],
     registry: RegistryDep,
     now: NowDep,
+    meter: MeterDep,
 ) -> SymbolPrediction:
     """Forecast from as many closes as the model looks back, 60 for the bundled one, oldest first.
 
@@ -40,7 +41,9 @@ def from_prices(
     """
     card = registry.card(request.model_id)
     refuse_other_count("prices", expected=card.lookback, found=len(request.prices))
-    return predict_prices(request, card, registry, now)
+    answer = predict_prices(request, card, registry, now)
+    record_prediction(meter, "manual", answer.inference_time_ms)
+    return answer
 
 
 @router.post("/live", summary="The next close of a symbol", responses=problems(*FORECAST_PROBLEMS))
@@ -49,9 +52,12 @@ def live(
     registry: RegistryDep,
     prices: PriceSourceDep,
     now: NowDep,
+    meter: MeterDep,
 ) -> SymbolPrediction:
     """Forecast the session after the newest prices of a symbol."""
-    return predict_live(request, registry, prices, now)
+    answer = predict_live(request, registry, prices, now)
+    record_prediction(meter, "live", answer.inference_time_ms)
+    return answer
 
 
 @router.post(
@@ -64,9 +70,12 @@ def forecast(
     registry: RegistryDep,
     prices: PriceSourceDep,
     now: NowDep,
+    meter: MeterDep,
 ) -> SymbolForecast:
     """Forecast up to 30 sessions; they are the exchange's own, holidays left out."""
-    return forecast_symbol(request, registry, prices, now)
+    answer = forecast_symbol(request, registry, prices, now)
+    record_prediction(meter, "forecast", answer.inference_time_ms)
+    return answer
 
 
 @router.post(
@@ -79,9 +88,12 @@ def batch(
     registry: RegistryDep,
     prices: PriceSourceDep,
     now: NowDep,
+    meter: MeterDep,
 ) -> BatchForecast:
     """Forecast up to 500 symbols in one call; a symbol that fails has its own error and spoils no other."""
-    return forecast_batch(request, registry, prices, now)
+    answer = forecast_batch(request, registry, prices, now)
+    record_prediction(meter, "batch", answer.inference_time_ms)
+    return answer
 
 
 def refuse_other_count(field: str, *, expected: int, found: int) -> None:

@@ -1,4 +1,4 @@
-"""The error answers of routes, for the OpenAPI document."""
+"""The error answers of routes: their one shape, and their part of the OpenAPI document."""
 
 from typing import Any
 
@@ -52,6 +52,19 @@ def problems(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
         status: {"description": ", ".join(sorted(names)), "content": _CONTENT}
         for status, names in sorted(codes.items())
     }
+
+
+def problem_of(error: AppError, request_id: str) -> Problem:
+    """What a caller is told of an error."""
+    return Problem(
+        type=f"urn:stock-forecast:{error.code}",
+        title=error.title,
+        status=error.status_code,
+        detail=error.message,
+        code=error.code,
+        request_id=request_id,
+        **error.context,
+    )
 
 
 def document_problems(app: FastAPI) -> None:

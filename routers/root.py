@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request
 from routers.dependencies import NowDep, RegistryDep
 from routers.problems import problems
 from schemas.root import Health, ServiceInfo
-from services.by_symbol import timestamp
+from services.forecasts.by_symbol import timestamp
 from services.health import health
 
 router = APIRouter(tags=["health"])

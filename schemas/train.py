@@ -29,7 +29,7 @@ class TrainRequest(Document):
     ticker: Annotated[Ticker | None, Field(description="One ticker; or several in ``tickers``.")] = None
     tickers: Annotated[
         tuple[Ticker, ...],
-        Field(min_length=2, max_length=20, description="Several tickers make one pooled model."),
+        Field(max_length=20, description="Several tickers, two at least, make one pooled model."),
     ] = ()
     model: ModelName = "return_lstm"
     start_date: Annotated[
@@ -68,6 +68,8 @@ class TrainRequest(Document):
     def _one_way_to_name_tickers(self) -> "TrainRequest":
         if (self.ticker is None) == (not self.tickers):
             raise ValueError("give ticker, or tickers, not both")
+        if len(self.tickers) == 1:
+            raise ValueError("tickers are two at least; for one there is ticker")
         if len(set(self.tickers)) != len(self.tickers):
             raise ValueError("tickers must be distinct")
         return self

@@ -15,7 +15,7 @@ from schemas.backtest import BacktestForecast, BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
 from services.evaluation.backtesting import ForecasterAt, Plan, Track, report, walk_forward
 from services.evaluation.splits import split_train
-from services.forecasting import own_ticker, require_horizon, ticker_warnings
+from services.forecasts.by_model import own_ticker, require_horizon, ticker_warnings
 from services.prices.calendars import next_sessions
 from services.prices.series import PriceHistory, PriceSource, to_date
 from services.storage.registry import ModelRegistry

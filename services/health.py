@@ -4,7 +4,7 @@ from datetime import datetime
 
 from errors import AppError
 from schemas.root import Health, HealthReason
-from services.by_symbol import timestamp
+from services.forecasts.by_symbol import timestamp
 from services.storage.registry import DEFAULT, ModelRegistry
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from schemas.train import TrainRequest
-from services.training import TrainedModel, train_model
+from services.training.train import TrainedModel, train_model
 from tests.fakes import EMPTY_REGISTRY, FakePriceSource, walk_history
 from tests.s3_servers import (
     ACCESS_KEY,

@@ -1,18 +1,24 @@
 """Stand-ins for what is slow or far away; the contract suites hold them to what the real ones do."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import PurePosixPath
 from statistics import NormalDist
 
 import numpy as np
+from fastapi import FastAPI
 
+from config import rescue_store
 from errors import ArtifactNotFound, StoreUnavailable, TickerNotFound
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
+from services.jobs.executor import Submit
 from services.prices.calendars import next_sessions
 from services.prices.series import PriceHistory, Sessions, clean
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
+from services.training.work import Workplace, run_training
 
 
 class InMemoryArtifactStore:
@@ -74,10 +80,29 @@ class FakePriceSource:
 
 
 class FailingStore(InMemoryArtifactStore):
-    """A store that denies every write, as S3 without permission does."""
+    """A store that denies every write of a model, as S3 without permission does."""
 
     def put(self, key: str, data: bytes) -> None:
         raise StoreUnavailable("put of an artifact in bucket 'models' was denied (AccessDenied)")
+
+
+class InlineExecutor:
+    """Trains at once, in the thread that asks, with what the application holds by then."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        yield self._run
+
+    def close(self) -> None:
+        pass
+
+    def _run(self, job_id: str) -> None:
+        state = self._app.state
+        rescue = ModelRegistry(rescue_store(state.settings))
+        run_training(job_id, "inline", Workplace(state.jobs, state.price_source, state.registry, rescue, state.clock))
 
 
 class FixedForecaster:

@@ -55,9 +55,18 @@ class LambdaRuntime:
         finally:
             connection.close()
 
-    def request(self, method: str, path: str, body: Any = None, *, status: int = 200, query: str = "") -> Answer:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        status: int = 200,
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """The answer to a function-URL event; anything but ``status`` fails the test and shows the log."""
-        result = self.invoke(function_url_event(method, path, body, query=query))
+        result = self.invoke(function_url_event(method, path, body, query=query, headers=headers))
         assert "statusCode" in result, f"{result}\n{self.log_tail()}"
         answer = read_answer(result)
         assert answer.status == status, f"{answer.content.decode()}\n{self.log_tail()}"

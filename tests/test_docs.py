@@ -159,32 +159,46 @@ def listens(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def run_session(page: Path, server: str) -> list[tuple[Command, JsonValue]]:
-    """Every command of the page, run in order, with what it answered; MODEL is the model trained first."""
+    """Every command of the page, run in order, with what it answered; MODEL and JOB are the newest of their kind."""
     if shutil.which("curl") is None:
         pytest.skip("curl not found")
     session: list[tuple[Command, JsonValue]] = []
-    model = "none"
+    names = {"MODEL": "none", "JOB": "none"}
     for command in commands(page):
-        answer = run(command.shell, server, model)
-        model = trained(answer) or model
+        if "/retry" in command.shell:
+            wait_for_the_end(names["JOB"], server)
+        answer = run(command.shell, server, names)
+        names |= named(answer)
         session.append((command, answer))
     return session
 
 
-def trained(answer: JsonValue) -> str | None:
-    """The id of a model, where this is the answer to its training."""
+def wait_for_the_end(job: str, server: str) -> None:
+    """A reader takes longer than a worker that is asked to stop; a test does not."""
+    deadline = time.monotonic() + START_S
+    while run(f"curl localhost:8000/jobs/{job}", server, {})["ended_at"] is None:  # type: ignore[call-overload, index]
+        assert time.monotonic() < deadline, f"{job} never ended"
+        time.sleep(0.2)
+
+
+def named(answer: JsonValue) -> dict[str, str]:
+    """The model or the job that an answer is about."""
     match answer:
-        case {"result": {"id": str(model)}}:
-            return model
+        case {"result": {"id": str(model)}, "message": _}:
+            return {"MODEL": model}
+        case {"id": str(job), "state": _}:
+            return {"JOB": job}
         case _:
-            return None
+            return {}
 
 
-def run(shell: str, server: str, model: str) -> JsonValue:
+def run(shell: str, server: str, names: Mapping[str, str]) -> JsonValue:
     """The JSON that the command printed; fails on any status of 400 or above."""
-    script = re.sub(r"^MODEL=\S+", f"MODEL={model}", shell, flags=re.MULTILINE).replace("localhost:8000", server)
+    script = shell.replace("localhost:8000", server)
+    for name, value in names.items():
+        script = re.sub(rf"^{name}=\S+", f"{name}={value}", script, flags=re.MULTILINE)
     quiet = 'curl() { command curl --silent --show-error --fail-with-body "$@"; }'
-    environment = {"PATH": os.environ["PATH"], "MODEL": model, "NO_PROXY": "*"}
+    environment = {"PATH": os.environ["PATH"], "NO_PROXY": "*", **names}
     command = ["bash", "-euc", f"{quiet}\n{script}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
@@ -285,4 +299,4 @@ def test_readme_commands_run_and_answer_what_is_shown(server: str) -> None:
 def test_commands_of_the_api_page_run(server: str) -> None:
     session = run_session(DOCS / "api.md", server)
 
-    assert len(session) == len(routes())
+    assert len(session) == len(routes()) + 1  # a training is asked for in two ways

@@ -10,7 +10,7 @@ import pytest
 
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.aws.events import function_url_event, read_answer
 
 ROOT = Path(__file__).parent.parent

@@ -30,7 +30,7 @@ from services.prices.series import PriceSeries, to_date
 from services.storage.registry import CALIBRATION, CARD, ModelRegistry, calibration_from_json
 from services.storage.sealing import seal
 from services.storage.store import LocalArtifactStore
-from services.training import TrainedModel, train_model
+from services.training.train import TrainedModel, train_model
 
 MODEL_ID = "bundled-20181231-00000001"
 CREATED_AT = datetime(2018, 12, 31, tzinfo=UTC)  # of its newest price: the same run gives the same bytes

@@ -17,8 +17,10 @@ from models.serving import served
 from schemas.alias import Alias
 from schemas.card import FileReport, ModelCard
 from services.storage.bundled import BundledModel
+from services.storage.recent import Recent
 from services.storage.sealing import seal, unseal
 from services.storage.store import ArtifactStore
+from telemetry.measures import MODEL_CACHE, NO_METER, Meter
 
 CARD = "metadata.json"
 CALIBRATION = "calibration.json"
@@ -42,9 +44,12 @@ class ModelRegistry:
     replaced model is never confused with its predecessor.
     """
 
-    def __init__(self, store: ArtifactStore, bundled: BundledModel | None = None) -> None:
+    def __init__(self, store: ArtifactStore, bundled: BundledModel | None = None, meter: Meter = NO_METER) -> None:
         self._store = store
         self._bundled = bundled
+        self._meter = meter
+        self._aliases = Recent[Alias | None]()
+        self._cards = Recent[ModelCard]()
         self._loaded: LRUCache[str, ServedForecaster] = LRUCache(MAX_LOADED)
         self._lock = threading.Lock()
 
@@ -57,6 +62,7 @@ class ModelRegistry:
         for name, content in files.items():
             self._store.put(model_key(card.model_id, name), content)
         self._store.put(model_key(card.model_id, CARD), seal(card))
+        self._cards.forget(card.model_id)
 
     def card(self, name: str) -> ModelCard:
         """The card of a model, by its id or by an alias; ``default`` is the bundled one until it is moved.
@@ -70,25 +76,13 @@ class ModelRegistry:
         model_id = name if alias is None else alias.model_id
         if self._bundled is not None and (model_id == DEFAULT or model_id == self._bundled_id()):
             return self._bundled.card
-        try:
-            content = self._store.get(model_key(model_id, CARD))
-        except ArtifactNotFound:
-            raise ModelNotFound(f"no model {model_id!r}", model_id=model_id) from None
-        card = unseal(content, model_id)
-        if card.model_id != model_id:
-            raise ArtifactCorrupt(f"the card under {model_id!r} is that of {card.model_id!r}")
-        return card
+        return self._cards.recall(model_id, self._read_card)
 
     def alias(self, name: str) -> Alias | None:
         """What an alias stands for; None where it was never moved, or is no alias."""
         if not _ALIAS.fullmatch(name):
             return None
-        try:
-            return Alias.model_validate_json(self._store.get(_alias_key(name)))
-        except ArtifactNotFound:
-            return None
-        except ValidationError as error:
-            raise ArtifactCorrupt(f"the alias {name!r} is not readable") from error
+        return self._aliases.recall(name, self._read_alias)
 
     def aliases(self) -> tuple[Alias, ...]:
         """All aliases that were ever moved and can be read, by name."""
@@ -110,6 +104,7 @@ class ModelRegistry:
             moved_at=now,
         )
         self._store.put(_alias_key(name), moved.model_dump_json().encode())
+        self._aliases.forget(name)
         return moved
 
     def load(self, card: ModelCard) -> ServedForecaster:
@@ -122,6 +117,7 @@ class ModelRegistry:
         key = "".join(card.files[name].sha256 for name in sorted(card.files))
         with self._lock:
             forecaster = self._loaded.get(key)
+        self._meter.record(MODEL_CACHE, outcome="miss" if forecaster is None else "hit")
         if forecaster is None:
             forecaster = self._read(card)
             with self._lock:
@@ -160,12 +156,31 @@ class ModelRegistry:
         if not self._store.exists(model_key(model_id, CARD)):
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
         self._store.delete(model_key(model_id, CARD))
+        self._cards.forget(model_id)
         for key in self._store.list_keys(f"models/{model_id}/"):
             self._store.delete(key)
 
+    def _read_card(self, model_id: str) -> ModelCard:
+        try:
+            content = self._store.get(model_key(model_id, CARD))
+        except ArtifactNotFound:
+            raise ModelNotFound(f"no model {model_id!r}", model_id=model_id) from None
+        card = unseal(content, model_id)
+        if card.model_id != model_id:
+            raise ArtifactCorrupt(f"the card under {model_id!r} is that of {card.model_id!r}")
+        return card
+
+    def _read_alias(self, name: str) -> Alias | None:
+        try:
+            return Alias.model_validate_json(self._store.get(_alias_key(name)))
+        except ArtifactNotFound:
+            return None
+        except ValidationError as error:
+            raise ArtifactCorrupt(f"the alias {name!r} is not readable") from error
+
     def _readable_alias(self, name: str) -> Alias | None:
         try:
-            return self.alias(name)
+            return self._read_alias(name)
         except ArtifactCorrupt:
             return None
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.aws.lambda_service import lambda_service
 from tests.lambda_runtime import EMULATOR, EMULATOR_MISSING, LambdaRuntime, lambda_runtime
 from tests.processes import free_port
 from tests.s3_servers import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, missing_radosgw_programs
@@ -31,13 +32,32 @@ def s3_server(request: pytest.FixtureRequest) -> S3Server:
     return server
 
 
+@pytest.fixture(scope="session")
+def working_bucket(s3_server: S3Server) -> dict[str, str]:
+    """What a function is told whose bucket works."""
+    bucket = {"S3_BUCKET_NAME": s3_server.bucket, "S3_ENDPOINT_URL": s3_server.endpoint_url}
+    return SAMPLE_PRICES | CREDENTIALS | bucket
+
+
 # A function that has trained holds half a gigabyte: each lives as long as the module that uses it.
 @pytest.fixture(scope="module")
-def function(emulator: None, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LambdaRuntime]:
-    """The function with a bucket that works."""
-    bucket = {"S3_BUCKET_NAME": s3_server.bucket, "S3_ENDPOINT_URL": s3_server.endpoint_url}
-    with lambda_runtime(tmp_path_factory.mktemp("function"), SAMPLE_PRICES | CREDENTIALS | bucket) as runtime:
+def trainer(
+    emulator: None, working_bucket: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LambdaRuntime]:
+    """The function that trains."""
+    with lambda_runtime(tmp_path_factory.mktemp("trainer"), working_bucket) as runtime:
         yield runtime
+
+
+@pytest.fixture(scope="module")
+def function(
+    trainer: LambdaRuntime, working_bucket: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LambdaRuntime]:
+    """The function that answers, and has another train."""
+    with lambda_service(trainer.port) as service:
+        environment = {"TRAINER_FUNCTION_NAME": "trainer", "AWS_ENDPOINT_URL_LAMBDA": service}
+        with lambda_runtime(tmp_path_factory.mktemp("function"), working_bucket | environment) as runtime:
+            yield runtime
 
 
 @pytest.fixture(scope="module")

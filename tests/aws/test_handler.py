@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app import NotAnHttpEvent, create_app, lambda_handler
+from app import create_app
+from aws_lambda import NotAnHttpEvent, lambda_handler
 from config import Settings
 from services.prices.series import PriceHistory
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.aws.events import Answer, Event, function_url_event, read_answer
 from tests.fakes import FakePriceSource, walk_history
 
@@ -23,7 +24,7 @@ MAX_BODY_BYTES = 2048
 PROBLEM = "application/problem+json"
 
 Handler = Callable[[Event], Answer]
-Adapter = Callable[[Any, Any], dict[str, Any]]
+Adapter = Callable[[Any, Any], Any]
 
 
 @pytest.fixture
@@ -306,3 +307,34 @@ def _no_context() -> Any:
 
 def _oversized() -> str:
     return json.dumps({"ticker": "^GSPC", "days": 3}) + " " * MAX_BODY_BYTES
+
+
+def test_an_answer_that_lambda_cannot_carry_is_refused_in_words(handle: Handler, api: FastAPI) -> None:
+    @api.get("/large")
+    def large() -> list[str]:
+        return ['"' * 100] * 20_000  # 4 MB of JSON, 8 MB inside another JSON document
+
+    answer = handle(function_url_event("GET", "/large"))
+
+    assert (answer.status, answer.json()["code"]) == (400, "answer_too_large")
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] != ""
+
+
+def test_an_answer_that_lambda_just_carries_is_answered(handle: Handler, api: FastAPI) -> None:
+    @api.get("/large")
+    def large() -> str:
+        return "x" * 6_000_000
+
+    assert handle(function_url_event("GET", "/large")).status == 200
+
+
+def test_each_event_writes_its_measurements_and_the_first_is_a_cold_start(
+    handle: Handler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handle(function_url_event("GET", "/up"))
+    handle(function_url_event("GET", "/no-such-path"))
+
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["Requests"], first["ColdStarts"]) == ([1.0], [1.0])
+    assert second["Requests"] == [1.0]
+    assert "ColdStarts" not in second

@@ -1,5 +1,6 @@
 """The whole path on Lambda's own runtime: train, store in S3, predict, forecast, read, delete."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date
@@ -12,7 +13,6 @@ import pytest
 from models.fitting import NETWORK, WEIGHTS
 from services.storage.registry import CALIBRATION, CARD, ModelRegistry
 from services.storage.s3 import S3ArtifactStore
-from services.storage.store import LocalArtifactStore
 from tests.lambda_runtime import LambdaRuntime
 from tests.s3_servers import S3Server
 
@@ -100,6 +100,31 @@ def test_the_card_is_read_from_the_bucket(function: LambdaRuntime, model_id: str
     assert card == ModelRegistry(bucket).card(model_id).model_dump(mode="json")
 
 
+def test_training_that_is_asked_for_asynchronously_is_a_job_that_shows_its_progress(function: LambdaRuntime) -> None:
+    headers = {"prefer": "respond-async"}
+    accepted = function.request("POST", "/models/train", SMALL_TRAINING | {"epochs": 20}, status=202, headers=headers)
+    location = accepted.headers["location"]
+
+    states = []
+    while True:
+        job = function.request("GET", location).json()
+        states.append((job["state"], job["progress"] and job["progress"]["epoch"]))
+        if job["ended_at"] is not None:
+            break
+        time.sleep(0.3)
+
+    assert job["state"] == "succeeded", job
+    assert job["result"]["id"] == job["model_id"]
+    assert ("running", 0) in states
+    assert len(job["progress"]["validation_losses"]) == job["progress"]["epoch"] > 0
+
+
+def test_a_training_event_of_a_job_that_is_none_fails_the_invocation(trainer: LambdaRuntime) -> None:
+    result = trainer.invoke({"task": "train", "job_id": "20240719t220000-00000000"})
+
+    assert result["errorType"] == "JobNotFound"
+
+
 def test_the_model_is_listed(function: LambdaRuntime, model_id: str) -> None:
     page = function.request("GET", "/models", query="ticker=%5EGSPC&limit=100").json()
 
@@ -171,22 +196,9 @@ def test_the_home_directory_stays_as_it_was(function: LambdaRuntime, model_id: s
     assert _files_below(function.home) == []
 
 
-def test_a_lost_bucket_is_named_in_the_answer(lost_bucket_answer: dict[str, Any]) -> None:
+def test_a_training_without_its_bucket_is_refused_before_it_begins(lost_bucket_answer: dict[str, Any]) -> None:
     assert lost_bucket_answer["code"] == "store_unavailable"
-    assert lost_bucket_answer["kept_at"] == f"rescued/models/{lost_bucket_answer['model_id']}"
-    assert lost_bucket_answer["model_id"] in lost_bucket_answer["detail"]
-
-
-def test_a_model_without_its_bucket_is_kept_whole(
-    function_without_bucket: LambdaRuntime, lost_bucket_answer: dict[str, Any]
-) -> None:
-    kept_at = function_without_bucket.data / lost_bucket_answer["kept_at"]
-    rescued = ModelRegistry(LocalArtifactStore(kept_at.parent.parent))
-
-    forecaster = rescued.load(rescued.card(lost_bucket_answer["model_id"]))
-
-    assert _files_below(kept_at) == sorted(FILES)
-    assert forecaster.horizon == 30
+    assert lost_bucket_answer["operation"] == "create"
 
 
 def test_reading_without_the_bucket_says_when_to_try_again(function_without_bucket: LambdaRuntime) -> None:

@@ -14,7 +14,7 @@ from models.fitting import NETWORK, FitBlocks, FitSettings
 from models.presets import PRESETS
 from models.runtime import OnnxForecaster
 from services.storage.registry import CALIBRATION, calibration_from_json
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.fakes import FixedForecaster, random_walk
 
 

@@ -10,9 +10,10 @@ from fastapi.testclient import TestClient
 
 from app import create_app
 from config import Settings
+from services.jobs.job import Jobs
 from services.storage.registry import ModelRegistry
-from services.training import TrainedModel
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
+from services.training.train import TrainedModel
+from tests.fakes import FakePriceSource, InlineExecutor, InMemoryArtifactStore, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 
@@ -29,6 +30,8 @@ def app(tmp_path: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> 
         walk_history(), walk_history("OTHER", seed=5), walk_history("SHORT", n_sessions=100)
     )
     app.state.registry = ModelRegistry(store)
+    app.state.jobs = Jobs(store)
+    app.state.executor = InlineExecutor(app)
     app.state.registry.publish(trained.card, trained.files)
     return app
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from schemas.train import TrainRequest
 from services.prices.calendars import next_sessions
 from services.prices.series import PriceHistory, clean
-from services.training import TrainedModel, train_model
+from services.training.train import TrainedModel, train_model
 from tests.fakes import EMPTY_REGISTRY, FakePriceSource, random_walk, walk_history
 
 NOW = datetime(2024, 7, 19, 20, 30, 15, 987_654, tzinfo=UTC)

@@ -10,10 +10,10 @@ from models.presets import OPPONENTS
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.predict import ForecastRequest
 from services.backtest import backtest
-from services.forecasting import forecast
+from services.forecasts.by_model import forecast
 from services.prices.series import PriceHistory, clean
 from services.storage.registry import ModelRegistry
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)

@@ -4,7 +4,7 @@ import pytest
 
 from services.catalogue import list_models, slug
 from services.storage.registry import CARD, ModelRegistry, model_key
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.fakes import InMemoryArtifactStore
 
 

@@ -10,7 +10,7 @@ from models.fitting import NETWORK, WEIGHTS
 from models.lstm.serialization import from_bytes, to_bytes, to_onnx
 from models.runtime import OnnxForecaster
 from models.windows import lookback_windows
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.fakes import random_walk
 
 

@@ -11,7 +11,7 @@ from models.fitting import NETWORK, WEIGHTS
 from schemas.card import FORMAT_VERSION, ModelCard
 from services.storage.registry import CALIBRATION, CARD, ModelRegistry, model_key
 from services.storage.sealing import seal, unseal
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.fakes import FailingStore, InMemoryArtifactStore, random_walk
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)

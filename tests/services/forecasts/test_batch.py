@@ -8,10 +8,10 @@ import pytest
 from errors import HorizonTooLong, ModelNotFound
 from models.conformal import CalibratedForecaster
 from schemas.batch import BatchRequest
-from services.batch import FETCHERS, forecast_batch
+from services.forecasts.batch import FETCHERS, forecast_batch
 from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)

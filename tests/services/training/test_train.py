@@ -16,7 +16,8 @@ from services.prices.series import PriceHistory, clean
 from services.storage.bundled import BundledModel
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
-from services.training import DEFAULT_SESSIONS, TrainedModel, publish, train_model, train_response
+from services.training.train import DEFAULT_SESSIONS, TrainedModel, publish, train_model, train_result
+from services.training.train import trained as trained_answer
 from tests.fakes import (
     EMPTY_REGISTRY,
     FailingStore,
@@ -158,7 +159,7 @@ def test_when_even_the_rescue_fails_the_error_is_still_the_stores(trained: Train
 
 
 def test_the_first_ancestors_clients_find_their_fields(trained: TrainedModel) -> None:
-    answer = train_response(trained.card).model_dump(mode="json")
+    answer = trained_answer(train_result(trained.card)).model_dump(mode="json")
 
     assert set(answer) == {"message", "result"}
     assert set(answer["result"]["metrics"]) == {"train", "test"}
@@ -171,7 +172,7 @@ def test_the_paths_told_are_keys_of_the_store(trained: TrainedModel) -> None:
     store = InMemoryArtifactStore()
     publish(trained, ModelRegistry(store), ModelRegistry(FailingStore()))
 
-    paths = train_response(trained.card).result.paths
+    paths = train_result(trained.card).paths
 
     assert store.exists(paths.model_s3_path)
     assert store.exists(paths.metadata_s3_path)

@@ -13,11 +13,11 @@ from models.base import CLOSE
 from models.conformal import CalibratedForecaster, Calibration, IntervalForecast
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest, SymbolPrediction
 from schemas.predict import ForecastRequest
-from services.by_symbol import closes_only, forecast_symbol, predict_live, predict_prices, timestamp
-from services.forecasting import Inference, forecast, forecast_windows
+from services.forecasts.by_model import Inference, forecast, forecast_windows
+from services.forecasts.by_symbol import closes_only, forecast_symbol, predict_live, predict_prices, timestamp
 from services.prices.calendars import next_sessions
 from services.storage.registry import CALIBRATION, ModelRegistry, file_report
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.fakes import FakePriceSource, FixedForecaster, InMemoryArtifactStore, random_walk, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)

@@ -13,10 +13,10 @@ from errors import (
     TickerNotFound,
 )
 from schemas.predict import ForecastRequest, PredictRequest
-from services.forecasting import forecast, predict
+from services.forecasts.by_model import forecast, predict
 from services.prices.calendars import next_sessions
 from services.storage.registry import CALIBRATION, ModelRegistry, file_report
-from services.training import TrainedModel
+from services.training.train import TrainedModel
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)

@@ -18,7 +18,7 @@ from schemas.by_symbol import (
     SymbolPrediction,
 )
 from schemas.card import ModelCard
-from services.forecasting import (
+from services.forecasts.by_model import (
     Inference,
     Origin,
     Outlook,

@@ -8,8 +8,8 @@ from errors import AppError
 from models.conformal import ServedForecaster
 from schemas.batch import BatchForecast, BatchRequest, SymbolError, SymbolResult
 from schemas.card import ModelCard
-from services.by_symbol import answer_of, daily_forecast
-from services.forecasting import Inference, Origin, forecast_windows, origin_of, require_horizon
+from services.forecasts.by_model import Inference, Origin, forecast_windows, origin_of, require_horizon
+from services.forecasts.by_symbol import answer_of, daily_forecast
 from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import ModelRegistry
 

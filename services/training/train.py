@@ -1,5 +1,6 @@
 """From a request to a stored model: fetch, split, fit, calibrate, measure, publish."""
 
+import math
 import platform
 import time
 from collections.abc import Sequence
@@ -70,8 +71,11 @@ def train_model(
     model_id: str,
     now: datetime,
     on_epoch: OnEpoch,
+    fit_until: float = math.inf,
 ) -> TrainedModel:
     """Fit, calibrate and measure a model on the prices the request names; nothing is stored yet.
+
+    The fit ends at ``request.max_seconds`` or when ``time.monotonic()`` reaches ``fit_until``, with the best so far.
 
     Raises:
         InsufficientHistory, ConstantSeries: the prices cannot carry a model.
@@ -83,7 +87,8 @@ def train_model(
     lookback = preset.lookback or request.sequence_length
     materials = _materials(request, lookback, prices, now)
     base = _base(request, lookback, materials, registry)
-    settings = _settings(request, lookback, None if base is None else registry.file(base, WEIGHTS))
+    start = None if base is None else registry.file(base, WEIGHTS)
+    settings = _settings(request, lookback, start, fit_until - time.monotonic())
 
     fitted = preset.fit([FitBlocks(m.bars, m.split.fit, m.split.early_stopping) for m in materials], settings, on_epoch)
     # calibrated and measured as it will be served, from the very files that are stored
@@ -157,30 +162,32 @@ def publish(model: TrainedModel, registry: ModelRegistry, rescue: ModelRegistry)
         ) from error
 
 
-def train_response(card: ModelCard) -> TrainResponse:
+def trained(result: TrainResult) -> TrainResponse:
+    """What the first ancestor's clients are answered."""
+    return TrainResponse(message="Model trained successfully", result=result)
+
+
+def train_result(card: ModelCard) -> TrainResult:
     """What the first ancestor's clients read, and what they were never told."""
     data = [series.data for series in card.series]
-    return TrainResponse(
-        message="Model trained successfully",
-        result=TrainResult(
-            id=card.model_id,
-            metrics=TrainTestAccuracy(train=card.train.model, test=card.test.model),
-            paths=Paths(
-                model_s3_path=model_key(card.model_id, NETWORK if NETWORK in card.files else min(card.files)),
-                metadata_s3_path=model_key(card.model_id, CARD),
-            ),
-            persistence=TrainTestAccuracy(train=card.train.persistence, test=card.test.persistence),
-            skill=card.test.skill,
-            coverage=tuple(reached for reached in card.coverage if reached.step == 1),
-            tickers=card.tickers,
-            source=", ".join(sorted({one.source for one in data})),
-            as_of=max(one.last_session for one in data),
-            stale=any(one.stale for one in data),
-            dropped={series.ticker: series.data.dropped for series in card.series if series.data.dropped},
-            base_model_id=card.base_model_id,
-            warnings=card.warnings,
-            seconds=card.training.seconds,
+    return TrainResult(
+        id=card.model_id,
+        metrics=TrainTestAccuracy(train=card.train.model, test=card.test.model),
+        paths=Paths(
+            model_s3_path=model_key(card.model_id, NETWORK if NETWORK in card.files else min(card.files)),
+            metadata_s3_path=model_key(card.model_id, CARD),
         ),
+        persistence=TrainTestAccuracy(train=card.train.persistence, test=card.test.persistence),
+        skill=card.test.skill,
+        coverage=tuple(reached for reached in card.coverage if reached.step == 1),
+        tickers=card.tickers,
+        source=", ".join(sorted({one.source for one in data})),
+        as_of=max(one.last_session for one in data),
+        stale=any(one.stale for one in data),
+        dropped={series.ticker: series.data.dropped for series in card.series if series.data.dropped},
+        base_model_id=card.base_model_id,
+        warnings=card.warnings,
+        seconds=card.training.seconds,
     )
 
 
@@ -241,13 +248,13 @@ def _first_unseen(materials: Sequence[Material]) -> date:
     return to_date(min(starts))
 
 
-def _settings(request: TrainRequest, lookback: int, start: bytes | None) -> FitSettings:
+def _settings(request: TrainRequest, lookback: int, start: bytes | None, seconds_left: float) -> FitSettings:
     return FitSettings(
         lookback=lookback,
         horizon=MAX_HORIZON,
         max_epochs=request.epochs,
         patience=request.patience,
-        max_seconds=request.max_seconds,
+        max_seconds=max(0.0, min(request.max_seconds, seconds_left)),
         seed=request.seed,
         start=start,
     )

@@ -1,0 +1,74 @@
+"""AWS Lambda's entry: events of the function URL go to the application, jobs to the worker."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from mangum import Mangum
+from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
+
+import worker
+from errors import AnswerTooLarge
+from routers.problems import MEDIA_TYPE, problem_of
+from telemetry.measures import COLD_STARTS
+
+MAX_ANSWER_BYTES = 6 * 1024 * 1024  # of the whole JSON document that carries the answer
+CERTAINLY_SMALL = MAX_ANSWER_BYTES // 6  # even if every character were escaped
+
+
+class NotAnHttpEvent(Exception):
+    """Lambda was invoked with something that is neither a request nor a job."""
+
+
+def lambda_handler(app: FastAPI) -> Callable[[Any, Any], dict[str, Any] | None]:
+    """What AWS Lambda calls with each event.
+
+    What is neither a request nor a job fails the invocation instead of being answered: a
+    returned error would count as success, with no retry and nothing in a dead-letter queue.
+    """
+
+    @cache
+    def adapter() -> Mangum:  # built on the first event: it opens an event loop
+        app.state.meter.record(COLD_STARTS)
+        return Mangum(app, lifespan="off", text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, MEDIA_TYPE])
+
+    def handle(event: Any, context: Any) -> dict[str, Any] | None:
+        try:
+            if worker.is_task(event):
+                worker.on_event(app.state.settings, event, context, app.state.meter)
+                return None
+            if not _is_http(event):
+                found = ", ".join(sorted(map(str, event))) if isinstance(event, dict) else type(event).__name__
+                raise NotAnHttpEvent(f"expected a function-URL event (payload version 2.0), found {found[:200]}")
+            return _bounded(adapter()(event, context))
+        finally:
+            app.state.meter.flush()
+
+    return handle
+
+
+def _is_http(event: Any) -> bool:
+    if not isinstance(event, dict) or event.get("version") != "2.0":
+        return False
+    context = event.get("requestContext")
+    return isinstance(context, dict) and isinstance(context.get("http"), dict)
+
+
+def _bounded(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer, or the refusal of one that Lambda would not carry: its caller would see a bare 502."""
+    if len(answer["body"]) <= CERTAINLY_SMALL or len(json.dumps(answer)) <= MAX_ANSWER_BYTES:
+        return answer
+    error = AnswerTooLarge(
+        f"the answer is larger than the {MAX_ANSWER_BYTES} bytes that can be carried: ask for a shorter range, or less"
+    )
+    headers = {name: value for name, value in answer["headers"].items() if name == "x-request-id"}
+    problem = problem_of(error, headers.get("x-request-id", ""))
+    return {
+        "statusCode": error.status_code,
+        "headers": headers | {"content-type": MEDIA_TYPE},
+        "cookies": [],
+        "body": problem.model_dump_json(exclude_none=True),
+        "isBase64Encoded": False,
+    }

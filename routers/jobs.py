@@ -1,0 +1,201 @@
+"""Training as a job: ask for one, wait for it or come back, watch it, cancel it, retry it."""
+
+import asyncio
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from clock import Clock
+from errors import (
+    ArtifactCorrupt,
+    ConstantSeries,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    JobLost,
+    JobNotFound,
+    JobNotRetryable,
+    StoreUnavailable,
+    TooManyTrainings,
+    TrainerUnavailable,
+    TrainingUnavailable,
+)
+from routers.dependencies import ClockDep, ExecutorDep, JobsDep, NowDep, SettingsDep, refuse_future
+from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
+from schemas.job import JOB_ID_PATTERN, Job, JobPage
+from schemas.train import TrainRequest, TrainResponse
+from services.jobs.job import Jobs
+from services.training.ordering import failure_of, order_training, retry_training
+from services.training.train import trained
+
+router = APIRouter(tags=["jobs"])
+
+POLL_AFTER_S = 2  # what a caller who comes back is told
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
+LAMBDA_RESERVE_S = 3.0  # of the function's time, to answer 202 before it ends
+
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "model": Job,
+        "description": "The job goes on; Location tells where to look.",
+        "headers": {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}},
+    }
+}
+
+JobIdPath = Annotated[
+    str, Path(pattern=JOB_ID_PATTERN, description="Id of a job.", examples=["20261121t093000-1a2b3c4d"])
+]
+
+
+@router.post(
+    "/models/train",
+    tags=["models"],
+    summary="Train and store a model",
+    response_model=TrainResponse,
+    responses=ACCEPTED
+    | problems(
+        *PRICE_PROBLEMS,
+        *MODEL_PROBLEMS,
+        InvalidRequest,
+        ConstantSeries,
+        JobCancelled,
+        JobFailed,
+        JobLost,
+        IdempotencyKeyReused,
+        TooManyTrainings,
+        TrainingUnavailable,
+        TrainerUnavailable,
+    ),
+)
+async def train(
+    http: Request,
+    request: Annotated[
+        TrainRequest, Body(examples=[{"ticker": "^GSPC", "start_date": "2010-01-01", "end_date": "2018-12-31"}])
+    ],
+    jobs: JobsDep,
+    executor: ExecutorDep,
+    settings: SettingsDep,
+    clock: ClockDep,
+    prefer: Annotated[str, Header(max_length=200, description="`respond-async`, `wait=SECONDS`, or both.")] = "",
+    respond_async: Annotated[bool, Query(alias="async", description="The same as `Prefer: respond-async`.")] = False,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$", description="A repeated request is one job."),
+    ] = None,
+) -> Response | TrainResponse:
+    """Fetch prices, fit, calibrate and test a model, store it, and say what it is worth beside persistence.
+
+    The training is a job. Without a preference the answer comes when it is over, or 202 with the job when
+    that takes longer than the server or the caller waits.
+    """
+    now = clock()
+    refuse_future(now, start_date=request.start_date, end_date=request.end_date)
+    token = secrets.token_hex(4)
+    job = await run_in_threadpool(order_training, request, jobs, executor, now, token, idempotency_key)
+    preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
+    job = await _ended(job, jobs, clock, preferred.patience_s(min(settings.train_wait_s, _seconds_left(http))))
+    if job.ended_at is None:
+        return _accepted(job, applied="respond-async" if preferred.respond_async else None)
+    if job.result is None:
+        raise failure_of(job)
+    return trained(job.result)
+
+
+@router.get("/jobs", summary="Jobs", responses=problems(ArtifactCorrupt, StoreUnavailable))
+def page(
+    jobs: JobsDep,
+    now: NowDep,
+    limit: Annotated[int, Query(ge=1, le=100, description="Jobs per page.")] = 20,
+    after: Annotated[str | None, Query(pattern=JOB_ID_PATTERN, description="Last id of the previous page.")] = None,
+) -> JobPage:
+    """Jobs, newest first, a page at a time."""
+    return jobs.page(limit, after, now)
+
+
+@router.get("/jobs/{job_id}", summary="A job", responses=problems(JobNotFound, ArtifactCorrupt, StoreUnavailable))
+def status(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) -> Job:
+    """State, progress with the losses so far, and the result or the error."""
+    job = jobs.status(job_id, now)
+    if job.ended_at is None:
+        response.headers["Retry-After"] = str(POLL_AFTER_S)
+    return job
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    summary="Cancel a job",
+    responses=ACCEPTED | problems(JobNotFound, JobFinished, ArtifactCorrupt, StoreUnavailable),
+)
+def cancel(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) -> Job:
+    """Cancel a job: 200 when it is cancelled, 202 when its worker will be, within seconds."""
+    job = jobs.cancel(job_id, now)
+    response.status_code = 202 if job.ended_at is None else 200
+    return job
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    summary="Do it again",
+    status_code=202,
+    responses=ACCEPTED
+    | problems(JobNotFound, JobNotRetryable, TooManyTrainings, TrainerUnavailable, ArtifactCorrupt, StoreUnavailable),
+)
+def retry(job_id: JobIdPath, jobs: JobsDep, executor: ExecutorDep, now: NowDep) -> Response:
+    """A new job with the same request, where one has failed, was cancelled or lost."""
+    return _accepted(retry_training(job_id, jobs, executor, now, secrets.token_hex(4)))
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What a ``Prefer`` header asks of the waiting (RFC 7240)."""
+
+    respond_async: bool
+    wait_s: float | None
+
+    def patience_s(self, longest_s: float) -> float:
+        """How long to wait for the job before answering with it."""
+        if self.wait_s is not None:
+            return min(self.wait_s, longest_s)
+        return 0.0 if self.respond_async else longest_s
+
+
+def read_preference(header: str) -> Preference:
+    """The preferences of a header, of which those that are not ours are ignored, as the RFC wants it.
+
+    >>> read_preference('respond-async, wait=10; foo="bar", handling=lenient').patience_s(60)
+    10.0
+    """
+    wanted = {part.split(";")[0].strip().lower() for part in header.split(",")}
+    waits = [float(found[1]) for part in wanted if (found := re.fullmatch(r'wait\s*=\s*"?([0-9]{1,6})"?', part))]
+    return Preference("respond-async" in wanted, min(waits, default=None))
+
+
+async def _ended(job: Job, jobs: Jobs, clock: Clock, patience_s: float) -> Job:
+    """The job once it is over, or as it stands when patience ends."""
+    until, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+    while job.ended_at is None and (left_s := until - time.monotonic()) > 0:
+        await asyncio.sleep(min(pause_s, left_s))
+        pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
+        job = await run_in_threadpool(jobs.status, job.id, clock())
+    return job
+
+
+def _seconds_left(http: Request) -> float:
+    """What Lambda leaves this invocation for waiting; no bound elsewhere."""
+    context = http.scope.get("aws.context")
+    return float("inf") if context is None else context.get_remaining_time_in_millis() / 1000 - LAMBDA_RESERVE_S
+
+
+def _accepted(job: Job, applied: str | None = None) -> Response:
+    headers = {"Location": f"/jobs/{job.id}", "Retry-After": str(POLL_AFTER_S)}
+    if applied is not None:
+        headers["Preference-Applied"] = applied
+    return JSONResponse(job.model_dump(mode="json"), 202, headers=headers)

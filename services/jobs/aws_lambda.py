@@ -1,0 +1,71 @@
+"""Jobs in another Lambda function, invoked asynchronously: this wing's only import of boto3."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from errors import TooManyTrainings, TrainerUnavailable
+from services.jobs.executor import Submit
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+RETRY_AFTER_S = 30
+TRAIN = "train"
+
+
+def training_event(job_id: str) -> dict[str, str]:
+    """What the trainer function is invoked with."""
+    return {"task": TRAIN, "job_id": job_id}
+
+
+class LambdaExecutor:
+    """Invokes the trainer function once per job; Lambda keeps the event until the function can take it.
+
+    Args:
+        function_name: name or ARN of the trainer function, whose handler is the same as ours.
+    """
+
+    def __init__(self, function_name: str) -> None:
+        self._function_name = function_name
+        self._client: LambdaClient | None = None
+        self._building = threading.Lock()
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        """Lambda bounds the trainer by its reserved concurrency and keeps the rest waiting."""
+        yield self._invoke
+
+    def close(self) -> None:
+        """Nothing runs here."""
+
+    def _invoke(self, job_id: str) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        payload = json.dumps(training_event(job_id)).encode()
+        try:
+            self._lambda().invoke(FunctionName=self._function_name, InvocationType="Event", Payload=payload)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "TooManyRequestsException":
+                raise TooManyTrainings("the trainer is busy; try again later", retry_after_s=RETRY_AFTER_S) from error
+            raise self._unavailable(code) from error
+        except BotoCoreError as error:
+            raise self._unavailable(type(error).__name__) from error
+
+    def _unavailable(self, reason: str) -> TrainerUnavailable:
+        return TrainerUnavailable(f"the trainer {self._function_name!r} could not be invoked: {reason}", reason=reason)
+
+    def _lambda(self) -> "LambdaClient":
+        import boto3
+        from botocore.config import Config
+
+        with self._building:
+            if self._client is None:
+                config = Config(
+                    connect_timeout=2, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3}
+                )
+                self._client = boto3.session.Session().client("lambda", config=config)
+            return self._client

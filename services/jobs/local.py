@@ -1,0 +1,109 @@
+"""Jobs in processes of this machine: a bounded number at once, a bounded number waiting."""
+
+import logging
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+
+from errors import TooManyTrainings
+from services.jobs.executor import Submit
+from services.jobs.job import Jobs, lost, record_end
+from telemetry.measures import NO_METER, Meter
+
+RETRY_AFTER_S = 30
+
+log = logging.getLogger(__name__)
+
+
+class LocalExecutor:
+    """Runs one command per job, as many at once as ``max_running``.
+
+    Args:
+        command: the worker; the job's id is added as its last argument.
+        settings: what the worker reads from its standard input.
+        jobs: where the end of a worker that died is told.
+        clock: tells the time.
+        meter: told of every job that ends.
+        max_running: workers at once.
+        max_waiting: jobs that may wait for one.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        settings: bytes,
+        jobs: Jobs,
+        clock: Callable[[], datetime],
+        meter: Meter = NO_METER,
+        *,
+        max_running: int,
+        max_waiting: int,
+    ) -> None:
+        self._command = [*command]
+        self._settings = settings
+        self._jobs = jobs
+        self._clock = clock
+        self._meter = meter
+        self._room = threading.BoundedSemaphore(max_running + max_waiting)
+        self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="job")
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        """Room for one more job; see ``Executor``."""
+        if not self._room.acquire(blocking=False):
+            raise TooManyTrainings("too many trainings run or wait; try again later", retry_after_s=RETRY_AFTER_S)
+        submitted = False
+
+        def submit(job_id: str) -> None:
+            nonlocal submitted
+            self._threads.submit(self._run, job_id).add_done_callback(self._leave)
+            submitted = True
+
+        try:
+            yield submit
+        finally:
+            if not submitted:
+                self._room.release()
+
+    def close(self) -> None:
+        """Stop every worker; what waits stays in the store."""
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                process.terminate()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, job_id: str) -> None:
+        with self._started(job_id) as process:
+            if process is None:
+                return
+            process.communicate(self._settings)
+        if process.returncode != 0:  # a worker that lives tells its job's end itself, failures included
+            self._jobs.end(job_id, lost(self._clock(), f"the worker ended with exit code {process.returncode}"))
+
+        record_end(self._meter, self._jobs.status(job_id, self._clock()))
+
+    def _leave(self, future: "Future[None]") -> None:
+        self._room.release()
+        if not future.cancelled() and (error := future.exception()) is not None:
+            log.error("a job could not be watched to its end", exc_info=error)  # its silence will tell that it is lost
+
+    @contextmanager
+    def _started(self, job_id: str) -> Iterator["subprocess.Popen[bytes] | None"]:
+        with self._lock:
+            if self._closed:
+                yield None
+                return
+            process = subprocess.Popen([*self._command, job_id], stdin=subprocess.PIPE)  # noqa: S603 - our own worker
+            self._running.add(process)
+        try:
+            yield process
+        finally:
+            with self._lock:
+                self._running.discard(process)

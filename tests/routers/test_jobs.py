@@ -1,0 +1,227 @@
+import time
+from datetime import datetime
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from errors import TooManyTrainings
+from routers.jobs import read_preference
+from services.jobs.job import Jobs
+from tests.fakes import FailingStore, InlineExecutor
+
+TRAINING = {"ticker": "WALK", "epochs": 1, "sequence_length": 20, "model": "volatility_regression"}
+ASYNC = {"Prefer": "respond-async"}
+
+
+class IdleExecutor(InlineExecutor):
+    """Takes every job and does none."""
+
+    def _run(self, job_id: str) -> None:
+        pass
+
+
+@pytest.fixture
+def idle(app: FastAPI) -> None:
+    app.state.executor = IdleExecutor(app)
+
+
+def train(client: TestClient, headers: dict[str, str] | None = None, **changes: Any) -> httpx2.Response:
+    return client.post("/models/train", json={**TRAINING, **changes}, headers=headers)
+
+
+@pytest.mark.parametrize("how", ["header", "query"])
+@pytest.mark.usefixtures("idle")
+def test_a_training_asked_for_asynchronously_is_answered_with_its_job(client: TestClient, how: str) -> None:
+    asked: dict[str, Any] = {"headers": ASYNC} if how == "header" else {"params": {"async": "true"}}
+
+    answer = client.post("/models/train", json=TRAINING, **asked)
+
+    job = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    assert answer.headers["preference-applied"] == "respond-async"
+    assert int(answer.headers["retry-after"]) > 0
+    assert job["state"] == "queued"
+
+
+def test_a_finished_job_tells_its_result(client: TestClient) -> None:
+    location = train(client, ASYNC).headers.get("location") or f"/jobs/{client.get('/jobs').json()['jobs'][0]['id']}"
+
+    job = client.get(location).json()
+
+    assert job["state"] == "succeeded"
+    assert client.get(f"/models/{job['result']['id']}").status_code == 200
+
+
+@pytest.mark.usefixtures("idle")
+def test_who_waits_longer_than_asked_is_handed_the_job(client: TestClient) -> None:
+    started = time.monotonic()
+
+    answer = train(client, {"Prefer": "wait=1"})
+
+    assert answer.status_code == 202
+    assert time.monotonic() - started < 10
+    assert "preference-applied" not in answer.headers
+
+
+def test_a_server_may_wait_less_than_the_caller(app: FastAPI, client: TestClient) -> None:
+    app.state.executor = IdleExecutor(app)
+    app.state.settings = app.state.settings.model_copy(update={"train_wait_s": 0})
+
+    assert train(client, {"Prefer": "wait=600"}).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("header", "patience_s"),
+    [
+        ("", 60),
+        ("respond-async", 0),
+        ("wait=5", 5),
+        ('respond-async, wait="7"', 7),
+        ("Respond-Async;foo=1", 0),
+        ("wait=9999", 60),
+        ("handling=lenient, return=minimal", 60),
+        ("wait=soon", 60),
+        (",,;=", 60),
+    ],
+)
+def test_preferences_are_read_and_unknown_ones_ignored(header: str, patience_s: float) -> None:
+    assert read_preference(header).patience_s(60) == patience_s
+
+
+def test_the_same_key_is_the_same_job(client: TestClient) -> None:
+    first = train(client, {"Idempotency-Key": "k-1"}).json()
+    again = train(client, {"Idempotency-Key": "k-1"}).json()
+
+    assert first == again
+    assert len(client.get("/jobs").json()["jobs"]) == 1
+
+
+def test_the_same_key_with_another_body_is_422(client: TestClient) -> None:
+    train(client, {"Idempotency-Key": "k-1"})
+
+    answer = train(client, {"Idempotency-Key": "k-1"}, epochs=2)
+
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize("key", ["", "with space", "x" * 201, "tab\there"])
+def test_a_malformed_key_is_422(client: TestClient, key: str) -> None:
+    answer = train(client, {"Idempotency-Key": key})
+
+    assert answer.status_code == 422
+    assert "idempotency-key" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("job_id", ["nope", "20240719T220000-1a2b3c4d", "..%2f..%2fetc", "20240719t220000-1a2b3c4d%00"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_malformed_job_id_is_refused(client: TestClient, method: str, job_id: str) -> None:
+    assert client.request(method, f"/jobs/{job_id}").status_code in (404, 422)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("DELETE", ""), ("POST", "/retry")])
+def test_a_job_that_is_none_is_404(client: TestClient, method: str, path: str) -> None:
+    answer = client.request(method, f"/jobs/20240719t220000-00000000{path}")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_waiting_job_is_cancelled(client: TestClient) -> None:
+    location = train(client, ASYNC).headers["location"]
+
+    answer = client.delete(location)
+
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_running_job_will_be_cancelled(client: TestClient, app: FastAPI) -> None:
+    job_id = train(client, ASYNC).json()["id"]
+    jobs: Jobs = app.state.jobs
+    now: datetime = app.state.clock()
+    jobs.claim(job_id, "w1", now)
+
+    answer = client.delete(f"/jobs/{job_id}")
+
+    assert answer.status_code == 202
+    assert (answer.json()["state"], answer.json()["cancel_requested"]) == ("running", True)
+
+
+def test_a_finished_job_is_not_cancelled(client: TestClient) -> None:
+    train(client)
+    job_id = client.get("/jobs").json()["jobs"][0]["id"]
+
+    answer = client.delete(f"/jobs/{job_id}")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "job_already_finished")
+
+
+def test_a_failed_job_is_answered_as_its_error_and_can_be_retried(client: TestClient) -> None:
+    failed = train(client, ticker="NOPE")
+
+    retried = client.post(f"/jobs/{failed.json()['job_id']}/retry")
+
+    assert (failed.status_code, failed.json()["code"]) == (404, "ticker_not_found")
+    assert retried.status_code == 202
+    assert retried.json()["retry_of"] == failed.json()["job_id"]
+
+
+def test_who_waits_for_a_job_that_somebody_cancels_is_told(client: TestClient, app: FastAPI) -> None:
+    class Cancelling(InlineExecutor):
+        def _run(self, job_id: str) -> None:
+            app.state.jobs.cancel(job_id, app.state.clock())
+
+    app.state.executor = Cancelling(app)
+
+    answer = train(client)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "job_cancelled")
+
+
+def test_a_full_queue_is_429_with_a_time_to_come_back(client: TestClient, app: FastAPI) -> None:
+    class Full(InlineExecutor):
+        def slot(self) -> Any:
+            raise TooManyTrainings("full", retry_after_s=30)
+
+    app.state.executor = Full(app)
+
+    answer = train(client)
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")
+    assert client.get("/jobs").json()["jobs"] == []
+
+
+@pytest.mark.usefixtures("idle")
+def test_jobs_are_paged_newest_first(client: TestClient) -> None:
+    ids = {train(client, ASYNC).json()["id"] for _ in range(3)}
+
+    first = client.get("/jobs", params={"limit": 2}).json()
+    second = client.get("/jobs", params={"limit": 2, "after": first["next_after"]}).json()
+
+    assert [job["id"] for job in (*first["jobs"], *second["jobs"])] == sorted(ids, reverse=True)
+    assert second["next_after"] is None
+
+
+def test_a_job_shows_the_request_in_a_form_that_can_be_sent_again(client: TestClient) -> None:
+    train(client)
+    request = client.get("/jobs").json()["jobs"][0]["request"]
+
+    assert client.post("/models/train", json=request).status_code == 200
+
+
+def test_a_store_that_refuses_the_job_trains_nothing(client: TestClient, app: FastAPI) -> None:
+    class Closed(FailingStore):
+        def create(self, key: str, data: bytes) -> bool:
+            self.put(key, data)
+            return True
+
+    app.state.jobs = Jobs(Closed())
+
+    answer = train(client)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")

@@ -1,0 +1,200 @@
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from errors import ArtifactCorrupt, IdempotencyKeyReused, JobFinished, JobNotFound
+from schemas.job import JobEnd, JobOrder, KeyUse, Progress
+from schemas.train import TrainRequest
+from services.jobs.job import LOST_AFTER_S, Jobs, lost
+from tests.fakes import InMemoryArtifactStore
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+JOB = "20240719t220000-1a2b3c4d"
+
+
+@pytest.fixture
+def jobs() -> Jobs:
+    return Jobs(InMemoryArtifactStore())
+
+
+def order(job_id: str = JOB) -> JobOrder:
+    return JobOrder(
+        id=job_id,
+        created_at=NOW,
+        start_by=NOW + timedelta(hours=1),
+        model_id="walk-20240719-1a2b3c4d",
+        request=TrainRequest(ticker="WALK"),
+    )
+
+
+def progress(at: datetime) -> Progress:
+    return Progress(at=at, epoch=0, max_epochs=5, validation_losses=(), share=0.0, estimated_end=None)
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def test_a_new_job_waits(jobs: Jobs) -> None:
+    jobs.add(order())
+
+    job = jobs.status(JOB, NOW)
+
+    assert (job.state, job.started_at, job.ended_at, job.progress) == ("queued", None, None, None)
+    assert job.request == TrainRequest(ticker="WALK")
+
+
+def test_a_claimed_job_runs(jobs: Jobs) -> None:
+    jobs.add(order())
+
+    jobs.claim(JOB, "w1", after(1))
+
+    job = jobs.status(JOB, after(2))
+    assert (job.state, job.started_at) == ("running", after(1))
+
+
+def test_of_many_workers_one_gets_the_job(jobs: Jobs) -> None:
+    jobs.add(order())
+
+    with ThreadPoolExecutor(16) as workers:
+        claims = list(workers.map(lambda n: jobs.claim(JOB, f"w{n}", NOW), range(64)))
+
+    assert claims.count(True) == 1
+
+
+def test_the_first_end_stands(jobs: Jobs) -> None:
+    jobs.add(order())
+
+    first = jobs.end(JOB, JobEnd(state="succeeded", at=after(1)))
+    second = jobs.end(JOB, JobEnd(state="failed", at=after(2)))
+
+    assert (first, second) == (True, False)
+    assert jobs.status(JOB, after(3)).state == "succeeded"
+
+
+def test_a_job_whose_worker_falls_silent_is_lost_for_good(jobs: Jobs) -> None:
+    jobs.add(order())
+    jobs.claim(JOB, "w1", NOW)
+    jobs.report(JOB, progress(after(30)))
+
+    still = jobs.status(JOB, after(30 + LOST_AFTER_S))
+    gone = jobs.status(JOB, after(31 + LOST_AFTER_S))
+    jobs.report(JOB, progress(after(60)))
+
+    assert still.state == "running"
+    assert gone.state == "lost"
+    assert gone.error is not None
+    assert gone.error.code == "job_lost"
+    assert jobs.status(JOB, after(60)).state == "lost"
+
+
+def test_a_worker_that_was_given_up_cannot_end_its_job(jobs: Jobs) -> None:
+    jobs.add(order())
+    jobs.claim(JOB, "w1", NOW)
+    jobs.status(JOB, after(60))
+
+    stands = jobs.end(JOB, JobEnd(state="succeeded", at=after(61)))
+
+    assert not stands
+    assert jobs.is_stopped(JOB)
+
+
+def test_a_job_that_nobody_takes_is_lost_after_its_time(jobs: Jobs) -> None:
+    jobs.add(order())
+
+    late = NOW + timedelta(hours=1, seconds=1)
+
+    assert jobs.claim(JOB, "w1", late) is False
+    assert jobs.status(JOB, late).state == "lost"
+
+
+def test_a_waiting_job_is_cancelled_at_once(jobs: Jobs) -> None:
+    jobs.add(order())
+
+    job = jobs.cancel(JOB, after(1))
+
+    assert (job.state, job.ended_at) == ("cancelled", after(1))
+    assert jobs.claim(JOB, "w1", after(2)) is False
+
+
+def test_a_running_job_is_asked_to_stop(jobs: Jobs) -> None:
+    jobs.add(order())
+    jobs.claim(JOB, "w1", NOW)
+
+    job = jobs.cancel(JOB, after(1))
+
+    assert (job.state, job.cancel_requested) == ("running", True)
+    assert jobs.is_stopped(JOB)
+
+
+def test_cancelling_twice_is_cancelling_once(jobs: Jobs) -> None:
+    jobs.add(order())
+    jobs.claim(JOB, "w1", NOW)
+    jobs.cancel(JOB, after(1))
+
+    assert jobs.cancel(JOB, after(2)).cancel_requested
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled", "lost"])
+def test_what_is_over_cannot_be_cancelled(jobs: Jobs, state: str) -> None:
+    jobs.add(order())
+    jobs.end(JOB, JobEnd.model_validate({"state": state, "at": NOW}))
+
+    with pytest.raises(JobFinished, match=state):
+        jobs.cancel(JOB, after(1))
+
+
+@pytest.mark.parametrize("ask", [Jobs.status, Jobs.cancel])
+def test_an_unknown_job_is_not_found(jobs: Jobs, ask: Callable[[Jobs, str, datetime], object]) -> None:
+    with pytest.raises(JobNotFound):
+        ask(jobs, JOB, NOW)
+
+
+def test_an_unreadable_document_is_no_answer() -> None:
+    store = InMemoryArtifactStore()
+    jobs = Jobs(store)
+    jobs.add(order())
+    store.put(f"jobs/{JOB}/end.json", b"{")
+
+    with pytest.raises(ArtifactCorrupt, match=r"end\.json"):
+        jobs.status(JOB, NOW)
+
+
+def test_jobs_are_listed_newest_first_a_page_at_a_time(jobs: Jobs) -> None:
+    ids = [f"2024071{day}t220000-1a2b3c4d" for day in range(5)]
+    for job_id in ids:
+        jobs.add(order(job_id))
+
+    first = jobs.page(2, None, NOW)
+    second = jobs.page(2, first.next_after, NOW)
+    third = jobs.page(2, second.next_after, NOW)
+
+    assert [[job.id for job in page.jobs] for page in (first, second, third)] == [
+        [ids[4], ids[3]],
+        [ids[2], ids[1]],
+        [ids[0]],
+    ]
+    assert third.next_after is None
+
+
+def test_waiting_jobs_are_those_that_nobody_took_oldest_first(jobs: Jobs) -> None:
+    ids = [f"2024071{day}t220000-1a2b3c4d" for day in range(4)]
+    for job_id in ids:
+        jobs.add(order(job_id))
+    jobs.claim(ids[1], "w1", NOW)
+    jobs.end(ids[2], lost(NOW, "nobody came"))
+
+    assert jobs.waiting() == [ids[0], ids[3]]
+
+
+def test_a_key_belongs_to_its_first_request(jobs: Jobs) -> None:
+    first = KeyUse(job_id=JOB, created_at=NOW, model_id="walk-1", request_sha256="aa")
+    again = first.model_copy(update={"job_id": "20240719t220001-1a2b3c4d"})
+    other = again.model_copy(update={"request_sha256": "bb"})
+
+    assert jobs.use_key("k", first) == first
+    assert jobs.use_key("k", again) == first
+    with pytest.raises(IdempotencyKeyReused):
+        jobs.use_key("k", other)

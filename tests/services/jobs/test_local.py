@@ -1,0 +1,134 @@
+"""The executor with small commands for workers; ``tests/test_worker.py`` has the real one."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from errors import TooManyTrainings
+from schemas.job import JobOrder
+from schemas.train import TrainRequest
+from services.jobs.job import Jobs
+from services.jobs.local import LocalExecutor
+from tests.fakes import InMemoryArtifactStore
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+FIRST, SECOND, THIRD = (f"2024071{day}t220000-1a2b3c4d" for day in range(3))
+PATIENCE_S = 20.0
+
+Start = Callable[..., LocalExecutor]
+
+
+@pytest.fixture
+def jobs() -> Jobs:
+    jobs = Jobs(InMemoryArtifactStore())
+    for job_id in (FIRST, SECOND, THIRD):
+        jobs.add(
+            JobOrder(
+                id=job_id,
+                created_at=NOW,
+                start_by=NOW + timedelta(hours=1),
+                model_id="walk-1",
+                request=TrainRequest(ticker="WALK"),
+            )
+        )
+    return jobs
+
+
+@pytest.fixture
+def start(jobs: Jobs) -> Iterator[Start]:
+    """Starts executors of one worker and ``max_waiting`` places, and closes them."""
+    started: list[LocalExecutor] = []
+
+    def start(source: str, max_waiting: int = 2) -> LocalExecutor:
+        command = [sys.executable, "-c", source]
+        executor = LocalExecutor(command, b"settings", jobs, lambda: NOW, max_running=1, max_waiting=max_waiting)
+        started.append(executor)
+        return executor
+
+    yield start
+    for executor in started:
+        executor.close()
+
+
+def submit(executor: LocalExecutor, job_id: str) -> None:
+    with executor.slot() as submit:
+        submit(job_id)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+def test_a_worker_is_told_its_job_and_the_settings(start: Start, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    executor = start(f"import sys; open({str(told)!r}, 'w').write(sys.argv[1] + ' ' + sys.stdin.read())")
+
+    submit(executor, FIRST)
+
+    eventually(lambda: told.exists() and told.read_text() == f"{FIRST} settings")
+
+
+def test_a_worker_that_dies_leaves_a_lost_job(start: Start, jobs: Jobs) -> None:
+    executor = start("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+    submit(executor, FIRST)
+
+    eventually(lambda: jobs.status(FIRST, NOW).state == "lost")
+    error = jobs.status(FIRST, NOW).error
+    assert error is not None
+    assert "-9" in error.detail
+
+
+def test_more_than_may_run_and_wait_is_refused_with_a_time_to_come_back(start: Start) -> None:
+    executor = start("import time; time.sleep(60)", max_waiting=1)
+    submit(executor, FIRST)
+    submit(executor, SECOND)
+
+    with pytest.raises(TooManyTrainings) as refused, executor.slot():
+        pass
+
+    assert refused.value.retry_after_s is not None
+
+
+def test_room_that_was_not_used_is_given_back(start: Start) -> None:
+    executor = start("", max_waiting=0)
+
+    for _ in range(3):
+        with executor.slot():
+            pass
+
+    submit(executor, FIRST)
+
+
+def test_a_job_that_is_done_makes_room_for_the_next(start: Start) -> None:
+    executor = start("", max_waiting=0)
+    submit(executor, FIRST)
+
+    def room() -> bool:
+        try:
+            submit(executor, SECOND)
+        except TooManyTrainings:
+            return False
+        return True
+
+    eventually(room)
+
+
+def test_closing_stops_the_worker_and_leaves_what_waits_waiting(start: Start, jobs: Jobs, tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    executor = start(f"import time; open({str(began)!r}, 'w'); time.sleep(60)")
+    submit(executor, FIRST)
+    submit(executor, SECOND)
+    eventually(began.exists)
+
+    executor.close()
+
+    assert jobs.status(FIRST, NOW).state == "lost"
+    assert jobs.waiting() == [SECOND, THIRD]

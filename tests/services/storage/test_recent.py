@@ -1,0 +1,82 @@
+from collections.abc import Callable
+
+import pytest
+
+from errors import ArtifactCorrupt, StoreUnavailable
+from services.storage import recent
+from services.storage.recent import Recent
+
+
+class Source:
+    """Answers how often it was asked, or fails."""
+
+    def __init__(self) -> None:
+        self.n_asked = 0
+        self.broken: Exception | None = None
+
+    def __call__(self, name: str) -> int:
+        if self.broken is not None:
+            raise self.broken
+        self.n_asked += 1
+        return self.n_asked
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    now = [0.0]
+    monkeypatch.setattr("services.storage.recent.time.monotonic", lambda: now[0])
+
+    def pass_time(seconds: float) -> None:
+        now[0] += seconds
+
+    return pass_time
+
+
+def test_what_was_said_holds_for_a_while(pass_time: Callable[[float], None]) -> None:
+    memory, source = Recent[int](), Source()
+
+    said = [memory.recall("a", source)]
+    pass_time(recent.TTL_S - 0.1)
+    said.append(memory.recall("a", source))
+    pass_time(0.2)
+    said.append(memory.recall("a", source))
+
+    assert said == [1, 1, 2]
+
+
+def test_what_was_forgotten_is_asked_again() -> None:
+    memory, source = Recent[int](), Source()
+    memory.recall("a", source)
+
+    memory.forget("a")
+
+    assert memory.recall("a", source) == 2
+
+
+def test_while_the_store_is_down_the_last_known_holds(pass_time: Callable[[float], None]) -> None:
+    memory, source = Recent[int](), Source()
+    memory.recall("a", source)
+    source.broken = StoreUnavailable("down")
+
+    pass_time(100 * recent.TTL_S)
+
+    assert memory.recall("a", source) == 1
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("down"), ArtifactCorrupt("broken")])
+def test_a_failure_is_told_where_nothing_is_known(error: Exception) -> None:
+    memory, source = Recent[int](), Source()
+    source.broken = error
+
+    with pytest.raises(type(error)):
+        memory.recall("a", source)
+
+
+def test_only_an_outage_is_bridged(pass_time: Callable[[float], None]) -> None:
+    memory, source = Recent[int](), Source()
+    memory.recall("a", source)
+    source.broken = ArtifactCorrupt("broken")
+    pass_time(2 * recent.TTL_S)
+
+    with pytest.raises(ArtifactCorrupt):
+        memory.recall("a", source)

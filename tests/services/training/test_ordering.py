@@ -1,0 +1,161 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from errors import (
+    AppError,
+    IdempotencyKeyReused,
+    InsufficientHistory,
+    JobFailed,
+    JobNotRetryable,
+    TooManyTrainings,
+    TrainerUnavailable,
+)
+from schemas.job import JobEnd
+from schemas.train import TrainRequest
+from services.jobs.executor import Submit
+from services.jobs.job import Jobs, failure
+from services.training.ordering import failure_of, order_training, resume_waiting, retry_training
+from tests.fakes import InMemoryArtifactStore
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+REQUEST = TrainRequest(ticker="WALK")
+OTHER = TrainRequest(ticker="OTHER")
+
+
+class ListingExecutor:
+    """Notes what it is handed, and refuses what it has no room for or cannot reach."""
+
+    def __init__(self, room: int = 10, broken: AppError | None = None) -> None:
+        self.submitted: list[str] = []
+        self._room = room
+        self._broken = broken
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        if len(self.submitted) == self._room:
+            raise TooManyTrainings("full")
+        yield self._submit
+
+    def close(self) -> None: ...
+
+    def _submit(self, job_id: str) -> None:
+        if self._broken is not None:
+            raise self._broken
+        self.submitted.append(job_id)
+
+
+@pytest.fixture
+def store() -> InMemoryArtifactStore:
+    return InMemoryArtifactStore()
+
+
+@pytest.fixture
+def jobs(store: InMemoryArtifactStore) -> Jobs:
+    return Jobs(store)
+
+
+@pytest.fixture
+def executor() -> ListingExecutor:
+    return ListingExecutor()
+
+
+def test_a_request_becomes_a_job_that_is_handed_over(jobs: Jobs, executor: ListingExecutor) -> None:
+    job = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+
+    assert (job.id, job.state) == ("20240719t220000-1a2b3c4d", "queued")
+    assert job.model_id == "walk-20240719-1a2b3c4d"
+    assert executor.submitted == [job.id]
+
+
+def test_a_repeated_key_is_one_job(jobs: Jobs, executor: ListingExecutor) -> None:
+    first = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
+    again = order_training(REQUEST, jobs, executor, NOW, "99999999", "order-66")
+
+    assert again == first
+    assert executor.submitted == [first.id]
+
+
+def test_a_repeated_key_with_another_request_is_refused(jobs: Jobs, executor: ListingExecutor) -> None:
+    order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
+
+    with pytest.raises(IdempotencyKeyReused):
+        order_training(OTHER, jobs, executor, NOW, "99999999", "order-66")
+
+
+def test_without_a_key_each_request_is_a_job(jobs: Jobs, executor: ListingExecutor) -> None:
+    order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    order_training(REQUEST, jobs, executor, NOW, "5e6f7a8b")
+
+    assert len(executor.submitted) == 2
+
+
+@pytest.mark.parametrize(
+    "executor", [ListingExecutor(room=0), ListingExecutor(broken=TrainerUnavailable("not there"))], ids=["full", "down"]
+)
+def test_what_nobody_can_run_leaves_no_job_and_the_key_can_be_used_again(
+    jobs: Jobs, store: InMemoryArtifactStore, executor: ListingExecutor
+) -> None:
+    with pytest.raises((TooManyTrainings, TrainerUnavailable)):
+        order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
+
+    assert store.list_keys("jobs/") == []
+    later = ListingExecutor()
+    job = order_training(REQUEST, jobs, later, NOW, "99999999", "order-66")
+    assert later.submitted == [job.id] == ["20240719t220000-1a2b3c4d"]
+
+
+def test_a_lost_job_is_retried_as_a_new_one(jobs: Jobs, executor: ListingExecutor) -> None:
+    first = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    jobs.end(first.id, JobEnd(state="lost", at=NOW))
+
+    second = retry_training(first.id, jobs, executor, NOW, "5e6f7a8b")
+
+    assert second.retry_of == first.id
+    assert second.request == first.request
+    assert second.model_id != first.model_id
+    assert executor.submitted == [first.id, second.id]
+
+
+@pytest.mark.parametrize("state", [None, "succeeded"])
+def test_what_runs_or_has_succeeded_is_not_retried(jobs: Jobs, executor: ListingExecutor, state: str | None) -> None:
+    job = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    if state is not None:
+        jobs.end(job.id, JobEnd.model_validate({"state": state, "at": NOW}))
+
+    with pytest.raises(JobNotRetryable):
+        retry_training(job.id, jobs, executor, NOW, "5e6f7a8b")
+
+
+def test_a_server_that_starts_takes_up_what_waits_as_far_as_there_is_room(jobs: Jobs) -> None:
+    waiting = [order_training(REQUEST, jobs, ListingExecutor(), NOW, f"1a2b3c4{n}").id for n in range(3)]
+    executor = ListingExecutor(room=2)
+
+    resume_waiting(jobs, executor)
+
+    assert executor.submitted == waiting[:2]
+
+
+def test_a_failed_job_raises_what_the_caller_would_have_met(jobs: Jobs, executor: ListingExecutor) -> None:
+    job = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    met = InsufficientHistory("WALK", needed=300, found=100)
+    jobs.end(job.id, JobEnd(state="failed", at=NOW, error=failure(met)))
+
+    error = failure_of(jobs.status(job.id, NOW))
+
+    assert type(error) is InsufficientHistory
+    assert error.message == met.message
+    assert error.context == {"needed": 300, "found": 100, "job_id": job.id}
+
+
+def test_a_failure_of_a_later_version_is_told_all_the_same(jobs: Jobs, executor: ListingExecutor) -> None:
+    job = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    unknown = failure(AppError("too new")).model_copy(update={"code": "not_known_yet"})
+    jobs.end(job.id, JobEnd(state="failed", at=NOW, error=unknown))
+
+    error = failure_of(jobs.status(job.id, NOW))
+
+    assert type(error) is JobFailed
+    assert error.message == "too new"

@@ -1,0 +1,90 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from telemetry.embedded import EmbeddedMeter
+from telemetry.measures import (
+    ACTIVE_REQUESTS,
+    COLD_STARTS,
+    MODEL_CACHE,
+    REQUEST_SECONDS,
+    REQUESTS,
+    TRAINING_SECONDS,
+    TRAININGS,
+)
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch) -> EmbeddedMeter:
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Somewhere")
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "something")
+    return EmbeddedMeter()
+
+
+def flushed(meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    meter.flush()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 1
+    document: dict[str, Any] = json.loads(lines[0]) if lines else {}
+    return document
+
+
+def values(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    for metric in directive["Metrics"]:
+        yield metric["Name"], sum(document[metric["Name"]])
+
+
+def test_what_an_event_measured_is_one_line_of_the_embedded_format(
+    meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meter.record(COLD_STARTS)
+    meter.record(REQUESTS, method="GET", endpoint="/up", status="200")
+    meter.record(REQUEST_SECONDS, 0.25, method="GET", endpoint="/up")
+    meter.record(MODEL_CACHE, outcome="hit")
+    meter.record(MODEL_CACHE, outcome="hit")
+    meter.record(MODEL_CACHE, outcome="miss")
+
+    document = flushed(meter, capsys)
+
+    assert dict(values(document)) == {
+        "ColdStarts": 1,
+        "Requests": 1,
+        "RequestLatency": 250,
+        "ModelCacheHits": 2,
+        "ModelCacheMisses": 1,
+    }
+    assert document["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "Somewhere"
+    assert document["service"] == "something"
+
+
+@pytest.mark.parametrize(("status", "errors"), [("200", None), ("404", None), ("500", 1), ("503", 1)])
+def test_our_failures_are_errors(
+    meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str], status: str, errors: int | None
+) -> None:
+    meter.record(REQUESTS, method="GET", endpoint="/up", status=status)
+
+    assert dict(values(flushed(meter, capsys))).get("RequestErrors") == errors
+
+
+def test_trainings_are_timed_and_failures_counted(meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]) -> None:
+    meter.record(TRAININGS, state="succeeded")
+    meter.record(TRAININGS, state="failed")
+    meter.record(TRAINING_SECONDS, 42)
+
+    assert dict(values(flushed(meter, capsys))) == {"TrainingsFailed": 1, "TrainingSeconds": 42}
+
+
+def test_nothing_measured_is_nothing_written(meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]) -> None:
+    meter.record(ACTIVE_REQUESTS, 3)
+
+    assert flushed(meter, capsys) == {}
+
+
+def test_what_was_written_is_not_written_again(meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]) -> None:
+    meter.record(COLD_STARTS)
+    flushed(meter, capsys)
+
+    assert flushed(meter, capsys) == {}

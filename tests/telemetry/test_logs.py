@@ -1,0 +1,80 @@
+"""What the logs of a real server look like."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCE = """
+import logging
+from fastapi.testclient import TestClient
+from app import app
+
+client = TestClient(app, raise_server_exceptions=False)
+client.get("/up", headers={"X-Request-Id": "request-1"})
+client.post("/predict", json={"prices": [31.37] * 60}, headers={"X-API-Key": "hunter2-hunter2-hunter2"})
+client.get("/models/nobody-knows-1", headers={"X-API-Key": "correct-horse-battery-staple"})
+app.state.registry = None
+client.get("/models", headers={"X-API-Key": "correct-horse-battery-staple", "X-Request-Id": "request-2"})
+"""
+
+
+def logged(tmp_path: Path, log_format: str) -> list[str]:
+    environment = os.environ | {
+        "DATA_DIR": str(tmp_path),
+        "PRICE_SOURCE": "sample",
+        "LOG_FORMAT": log_format,
+        "API_KEY": "correct-horse-battery-staple",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SOURCE],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr.splitlines()
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    return [json.loads(line) for line in logged(tmp_path_factory.mktemp("logs"), "json")]
+
+
+def test_every_request_is_logged_with_route_status_duration_and_id(records: list[dict[str, object]]) -> None:
+    first = next(record for record in records if record.get("request_id") == "request-1")
+
+    assert (first["method"], first["endpoint"], first["status"]) == ("GET", "/up", 200)
+    assert isinstance(first["duration_ms"], float)
+
+
+def test_routes_are_named_by_their_templates(records: list[dict[str, object]]) -> None:
+    assert "/models/{model_id}" in [record.get("endpoint") for record in records]
+    assert not any("nobody-knows-1" in str(record.get("endpoint")) for record in records)
+
+
+def test_an_unexpected_failure_is_logged_with_its_traceback_and_its_request(records: list[dict[str, object]]) -> None:
+    (failure,) = [record for record in records if record["level"] == "ERROR"]
+
+    assert failure["request_id"] == "request-2"
+    assert "AttributeError" in str(failure["exception"])
+
+
+def test_neither_secrets_nor_prices_are_logged(records: list[dict[str, object]]) -> None:
+    text = json.dumps(records)
+
+    assert "hunter2" not in text
+    assert "correct-horse" not in text
+    assert "31.37" not in text
+
+
+def test_plain_text_is_for_people(tmp_path: Path) -> None:
+    lines = logged(tmp_path, "text")
+
+    assert any("GET /up 200" in line for line in lines)

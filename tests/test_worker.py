@@ -1,0 +1,128 @@
+"""The real worker in a process of its own, started by the real server, on the sample prices."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from benchmarks.server import running_server
+from config import Settings
+from tests.processes import dies_with_us
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+TRAINING = {"ticker": "^GSPC", "start_date": "2016-01-01", "sequence_length": 20, "epochs": 2}
+LONG_TRAINING = TRAINING | {"start_date": "2000-01-01", "epochs": 1000, "patience": 100, "warm_start": False}
+LOST_WITHIN_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def server(data: Path) -> Iterator[str]:
+    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(data)}) as url:
+        yield url
+
+
+def order(server: str, training: dict[str, object]) -> dict[str, Any]:
+    answer = requests.post(f"{server}/models/train", json=training, headers={"Prefer": "respond-async"}, timeout=30)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+def read(server: str, job_id: str) -> dict[str, Any]:
+    job: dict[str, Any] = requests.get(f"{server}/jobs/{job_id}", timeout=30).json()
+    return job
+
+
+def wait_until(server: str, job_id: str, *states: str, epochs: int = 0, within_s: float = 120.0) -> dict[str, Any]:
+    deadline = time.monotonic() + within_s
+    while True:
+        job = read(server, job_id)
+        if job["state"] in states and (job["progress"] or {"epoch": 0})["epoch"] >= epochs:
+            return job
+        assert time.monotonic() < deadline, f"not {states} after {within_s} s: {job}"
+        time.sleep(0.1)
+
+
+def worker_of(data: Path, job_id: str) -> int:
+    claim = json.loads((data / "jobs" / job_id / "claim.json").read_text())
+    return int(claim["worker"].rpartition(":")[2])
+
+
+def test_a_training_that_is_waited_for_answers_with_a_model_that_forecasts(server: str) -> None:
+    answer = requests.post(f"{server}/models/train", json=TRAINING, timeout=120)
+
+    model_id = answer.json()["result"]["id"]
+    forecast = requests.post(f"{server}/models/{model_id}/forecast", timeout=30)
+    assert forecast.status_code == 200
+
+
+def test_a_killed_worker_leaves_a_lost_job_no_model_and_a_server_that_answers(server: str, data: Path) -> None:
+    job = order(server, LONG_TRAINING)
+    wait_until(server, job["id"], "running", epochs=1)
+
+    os.kill(worker_of(data, job["id"]), signal.SIGKILL)
+    lost = wait_until(server, job["id"], "lost", within_s=LOST_WITHIN_S)
+
+    assert lost["error"]["code"] == "job_lost"
+    assert job["model_id"] not in [
+        model["id"] for model in requests.get(f"{server}/models", timeout=30).json()["models"]
+    ]
+    assert not (data / "models" / job["model_id"]).exists()
+    assert requests.get(f"{server}/up", timeout=5).status_code == 200
+
+
+def test_a_running_training_is_cancelled_within_seconds(server: str, data: Path) -> None:
+    job = order(server, LONG_TRAINING)
+    wait_until(server, job["id"], "running", epochs=1)
+
+    answer = requests.delete(f"{server}/jobs/{job['id']}", timeout=30)
+
+    assert answer.status_code == 202
+    wait_until(server, job["id"], "cancelled", within_s=30)
+    assert not (data / "models" / job["model_id"]).exists()
+
+
+def test_a_server_that_stops_ends_its_worker_and_the_next_takes_up_what_waits(tmp_path: Path) -> None:
+    settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path)}
+    with running_server(settings) as server:
+        running = order(server, LONG_TRAINING)
+        waiting = order(server, TRAINING)
+        wait_until(server, running["id"], "running")
+        worker = worker_of(tmp_path, running["id"])
+
+    assert not Path(f"/proc/{worker}").exists()
+    with running_server(settings) as server:
+        assert read(server, running["id"])["state"] == "lost"
+        wait_until(server, waiting["id"], "succeeded")
+
+
+def test_two_workers_of_one_job_train_once(tmp_path: Path) -> None:
+    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path)}) as server:
+        job = order(server, TRAINING)
+        settings = Settings(_env_file=None, price_source="sample", data_dir=tmp_path).model_dump_json()
+        second = subprocess.run(
+            [*dies_with_us(), sys.executable, str(ROOT / "worker.py"), job["id"]],
+            input=settings.encode(),
+            check=False,
+            timeout=120,
+        )
+        ended = wait_until(server, job["id"], "succeeded")
+
+    assert second.returncode == 0
+    assert ended["result"]["id"] == job["model_id"]
+    assert [folder.name for folder in (tmp_path / "models").iterdir()] == [job["model_id"]]

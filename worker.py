@@ -1,0 +1,77 @@
+"""Trains the model of one job: in a process of its own, ``python worker.py JOB_ID``, or in a Lambda invocation."""
+
+import math
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+from clock import Clock, utc_now
+from config import Settings, artifact_store, default_model, prepare_environment, price_source, rescue_store
+from errors import InvalidRequest
+from services.jobs.aws_lambda import TRAIN
+from services.jobs.job import Jobs, record_end
+from services.storage.registry import ModelRegistry
+from services.training.work import Workplace, run_training
+from telemetry.logs import configure_logging
+from telemetry.measures import NO_METER, Meter
+
+NICENESS = 10  # whoever answers requests on the same cores comes first
+
+# Of Lambda's time, what is kept for calibrating, measuring and storing after the fit.
+RESERVED_S = 60.0
+RESERVED_PER_TICKER_S = 5.0
+
+
+def work(
+    settings: Settings, job_id: str, *, clock: Clock = utc_now, seconds_left: float = math.inf, meter: Meter = NO_METER
+) -> None:
+    """Take the job, unless another worker has; what goes wrong with it is told in the job.
+
+    Args:
+        settings: which store, which prices.
+        job_id: the job.
+        clock: tells the time.
+        seconds_left: after which this process is ended by others.
+        meter: told how the job ended.
+    """
+    store = artifact_store(settings)
+    jobs = Jobs(store)
+    place = Workplace(
+        jobs=jobs,
+        prices=price_source(settings),
+        registry=ModelRegistry(store, default_model(settings)),
+        rescue=ModelRegistry(rescue_store(settings)),
+        clock=clock,
+    )
+    n_tickers = len(jobs.order(job_id).request.all_tickers)
+    fit_until = time.monotonic() + seconds_left - RESERVED_S - RESERVED_PER_TICKER_S * n_tickers
+    if run_training(job_id, f"{socket.gethostname()}:{os.getpid()}", place, fit_until) is not None:
+        record_end(meter, jobs.status(job_id, clock()))
+
+
+def is_task(event: Any) -> bool:
+    """Whether a Lambda event is a job rather than a request."""
+    return isinstance(event, dict) and event.get("task") == TRAIN
+
+
+def on_event(settings: Settings, event: dict[str, Any], context: Any, meter: Meter) -> None:
+    """What the trainer function does with an event of ``services.jobs.aws_lambda``."""
+    job_id = event.get("job_id")
+    if not isinstance(job_id, str):
+        raise InvalidRequest("a training event names its job_id")
+    work(settings, job_id, seconds_left=context.get_remaining_time_in_millis() / 1000, meter=meter)
+
+
+def main() -> None:
+    """Train as the settings say that are written, as JSON, to standard input."""
+    os.nice(NICENESS)
+    prepare_environment()
+    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    configure_logging(settings.logs_as)
+    work(settings, sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
