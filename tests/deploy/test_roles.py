@@ -1,0 +1,161 @@
+"""What each function does with the bucket, done with the rights of its role, on a server that enforces them."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+import requests
+
+from errors import StoreUnavailable
+from schemas.train import TrainRequest
+from services.jobs.executor import Submit
+from services.jobs.job import Jobs
+from services.prices.sample import SampleSource
+from services.storage.registry import ModelRegistry
+from services.storage.s3 import S3ArtifactStore
+from services.training.ordering import order_training, retry_training
+from services.training.work import Workplace, run_training
+from tests.deploy.template import read_template
+from tests.fakes import InMemoryArtifactStore
+from tests.s3_servers import ACCESS_KEY, SECRET_KEY, moto_server
+
+BUCKET = "bucket-of-the-stack"
+ACCOUNT = "123456789012"
+NOW = datetime(2018, 12, 31, 23, tzinfo=UTC)
+REQUEST = TrainRequest(ticker="^GSPC", model="persistence")
+SERVE, TRAIN = "ServeRole", "TrainRole"
+
+StoreOf = Callable[[str], S3ArtifactStore]
+
+
+class SomebodyElse:
+    """An executor that leaves the job to whoever takes it."""
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        yield lambda job_id: None
+
+    def close(self) -> None:
+        pass
+
+
+def resolved(value: Any) -> Any:
+    """A policy as CloudFormation hands it to IAM; what is not the bucket has any name."""
+    match value:
+        case {"Fn::GetAtt": [str(name), "Arn"]}:
+            return f"arn:aws:s3:::{BUCKET}" if name == "Bucket" else f"arn:aws:other:us-east-1:{ACCOUNT}:{name}"
+        case {"Fn::Sub": str(text)}:
+            return text.replace("${Bucket.Arn}", f"arn:aws:s3:::{BUCKET}")
+        case "s3:ListBucket":
+            return ["s3:ListBucket", "s3:HeadBucket"]  # one right on AWS, two on this server
+        case dict():
+            return {key: resolved(one) for key, one in value.items()}
+        case list():
+            return [resolved(one) for one in value]
+        case _:
+            return value
+
+
+def environment_of(role: str, url: str) -> dict[str, str]:
+    """Makes the role, and answers what a function that has it finds in its environment."""
+    owner = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1")
+    iam, sts = owner.client("iam", endpoint_url=url), owner.client("sts", endpoint_url=url)
+    properties = resolved(read_template()["Resources"][role]["Properties"])
+    iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(properties["AssumeRolePolicyDocument"]))
+    for policy in properties["Policies"]:
+        document = json.dumps(policy["PolicyDocument"])
+        iam.put_role_policy(RoleName=role, PolicyName=policy["PolicyName"], PolicyDocument=document)
+    arn = f"arn:aws:iam::{ACCOUNT}:role/{role}"
+    given = sts.assume_role(RoleArn=arn, RoleSessionName="function")["Credentials"]
+    return {
+        "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": given["SessionToken"],
+    }
+
+
+@pytest.fixture(scope="module")
+def credentials() -> Iterator[tuple[str, dict[str, dict[str, str]]]]:
+    """Address of the server, and for each role the environment of a function that has it."""
+    with moto_server(with_bucket=False) as server:
+        owner = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1")
+        owner.client("s3", endpoint_url=server.endpoint_url).create_bucket(Bucket=BUCKET)
+        environments = {role: environment_of(role, server.endpoint_url) for role in (SERVE, TRAIN)}
+        # from here on the server asks for rights
+        requests.post(f"{server.endpoint_url}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
+        yield server.endpoint_url, environments
+
+
+@pytest.fixture
+def store_of(credentials: tuple[str, dict[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch) -> StoreOf:
+    """The store as the function with a role sees it."""
+    url, environments = credentials
+
+    def store(role: str) -> S3ArtifactStore:
+        for name, value in environments[role].items():
+            monkeypatch.setenv(name, value)
+        made = S3ArtifactStore(BUCKET, endpoint_url=url)
+        made.list_keys("jobs/none/")  # the client keeps the credentials it was built with
+        return made
+
+    return store
+
+
+def test_a_job_is_ordered_by_one_role_and_done_by_the_other(store_of: StoreOf) -> None:
+    serving, training = store_of(SERVE), store_of(TRAIN)
+    registry = ModelRegistry(training)
+    rescue = ModelRegistry(InMemoryArtifactStore())
+    job = order_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000a", key="once")
+
+    end = run_training(job.id, "w1", Workplace(Jobs(training), SampleSource(), registry, rescue, lambda: NOW))
+
+    assert end is not None
+    assert end.state == "succeeded", end.error
+    assert Jobs(serving).status(job.id, NOW).state == "succeeded"
+    answering = ModelRegistry(serving)
+    card = answering.card(job.model_id)
+    assert answering.load(card) is not None
+    answering.move_alias("mine", job.model_id, NOW)
+    assert ModelRegistry(training).card("mine").model_id == job.model_id
+
+
+def test_a_job_is_cancelled_and_retried_by_the_role_that_serves(store_of: StoreOf) -> None:
+    jobs = Jobs(store_of(SERVE))
+    job = order_training(REQUEST, jobs, SomebodyElse(), NOW, "0000000b")
+
+    cancelled = jobs.cancel(job.id, NOW)
+
+    again = retry_training(job.id, jobs, SomebodyElse(), NOW, "0000000c")
+    assert (cancelled.state, again.state, again.retry_of) == ("cancelled", "queued", job.id)
+    jobs.withdraw(again.id)
+
+
+def test_a_model_is_deleted_by_either_role(store_of: StoreOf) -> None:
+    serving, training = store_of(SERVE), store_of(TRAIN)
+
+    for role in (serving, training):
+        training.put("models/m-1/metadata.json", b"{}")
+        role.delete("models/m-1/metadata.json")
+
+    assert training.list_keys("models/m-1/") == []
+
+
+@pytest.mark.parametrize(
+    ("role", "key"),
+    [
+        (SERVE, "models/m-1/metadata.json"),
+        (SERVE, "elsewhere/file"),
+        (TRAIN, "aliases/default.json"),
+        (TRAIN, "idempotency/key.json"),
+        (TRAIN, "elsewhere/file"),
+    ],
+)
+def test_no_role_writes_where_its_function_does_not(store_of: StoreOf, role: str, key: str) -> None:
+    store = store_of(role)
+
+    with pytest.raises(StoreUnavailable, match="AccessDenied"):
+        store.put(key, b"{}")
