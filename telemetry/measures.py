@@ -21,6 +21,7 @@ class Measure:
         help: what it is.
         labels: what tells its series apart; every label has few values, known in advance.
         buckets: upper bounds of a histogram.
+        begin: labels of the series that are 0 from the start, so that whoever watches sees their first step.
         across: of a gauge that several processes of one server set, what the server's is: their sum or the newest.
     """
 
@@ -29,6 +30,7 @@ class Measure:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    begin: tuple[tuple[str, ...], ...] = ()
     across: Literal["sum", "newest"] = "newest"
 
 
@@ -46,14 +48,30 @@ REQUEST_SECONDS = Measure(
     REQUEST_BUCKETS_S,
 )
 ACTIVE_REQUESTS = Measure("http_active_requests", "gauge", "Requests being answered at the moment.", across="sum")
-PREDICTIONS = Measure("predictions_total", "counter", "Forecasts answered: manual, live, forecast or batch.", ("type",))
+PREDICTIONS = Measure(
+    "predictions_total",
+    "counter",
+    "Forecasts answered: manual, live, forecast or batch.",
+    ("type",),
+    begin=(("manual",), ("live",), ("forecast",), ("batch",)),
+)
 PREDICTION_SECONDS = Measure(
     "prediction_duration_seconds", "histogram", "Seconds the model took.", ("type",), INFERENCE_BUCKETS_S
 )
 MODEL_CACHE = Measure(
-    "model_cache_requests_total", "counter", "Models asked of the process's cache: hit or miss.", ("outcome",)
+    "model_cache_requests_total",
+    "counter",
+    "Models asked of the process's cache: hit or miss.",
+    ("outcome",),
+    begin=(("hit",), ("miss",)),
 )
-TRAININGS = Measure("training_jobs_total", "counter", "Trainings that ended, by how.", ("state",))
+TRAININGS = Measure(
+    "training_jobs_total",
+    "counter",
+    "Trainings that ended: succeeded, failed, cancelled or lost.",
+    ("state",),
+    begin=(("succeeded",), ("failed",), ("cancelled",), ("lost",)),
+)
 TRAINING_SECONDS = Measure(
     "training_duration_seconds", "histogram", "Seconds from claim to end of a training.", (), TRAINING_BUCKETS_S
 )
@@ -80,12 +98,14 @@ PRICE_CACHE = Measure(
     "counter",
     "Histories asked of the price cache: hit, miss (fetched, or nothing to be had) or stale (served though too old).",
     ("outcome",),
+    begin=(("hit",), ("miss",), ("stale",)),
 )
 PRICES_SERVED = Measure(
     "price_histories_served_total",
     "counter",
     "Price histories that forecasts were made from: fresh, or stale where a newer session should exist.",
     ("freshness",),
+    begin=(("fresh",), ("stale",)),
 )
 PRICE_AGE = Measure(
     "price_age_seconds",
@@ -97,6 +117,11 @@ STORE_OPERATIONS = Measure(
     "counter",
     "Operations of the artifact store: ok, absent (nothing is stored there) or the code of the error.",
     ("operation", "outcome"),
+    begin=tuple(
+        (operation, outcome)
+        for operation in ("get", "put", "create", "exists", "list", "delete")
+        for outcome in ("ok", "store_unavailable")
+    ),
 )
 STORE_SECONDS = Measure(
     "store_operation_duration_seconds",
@@ -106,7 +131,11 @@ STORE_SECONDS = Measure(
     STORE_BUCKETS_S,
 )
 FORECASTS_LOGGED = Measure(
-    "forecasts_logged_total", "counter", "Forecasts noted to be scored later: written, dropped or failed.", ("outcome",)
+    "forecasts_logged_total",
+    "counter",
+    "Forecasts noted to be scored later: written, dropped or failed.",
+    ("outcome",),
+    begin=(("written",), ("dropped",), ("failed",)),
 )
 FORECASTS_SCORED = Measure(
     "forecasts_scored_total", "counter", "Forecasts compared with the close that came.", ("kind",)

@@ -36,6 +36,9 @@ class PrometheusMeter:
         self._exposed = CollectorRegistry()
         own = self._exposed if folder is None else None  # what is shared is read from the folder instead
         self._metrics = {measure.name: _metric(measure, own) for measure in CATALOGUE}
+        for measure in CATALOGUE:
+            for labels in measure.begin:
+                self._metrics[measure.name].labels(*labels)
         if folder is None:
             prometheus_client.ProcessCollector(registry=self._exposed)
             prometheus_client.GCCollector(registry=self._exposed)
