@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import prometheus_client
@@ -81,14 +80,14 @@ class PrometheusMeter:
     def _forget_the_dead(self) -> None:
         """Let the gauges of processes that are gone count no more; what they counted stays."""
         if self._folder is not None:
-            for pid in {*self._known_processes()} - {*self.process_ids}:
+            for pid in self._known_processes() - {*self.process_ids}:
                 mark_process_dead(pid, str(self._folder))  # type: ignore[no-untyped-call]
 
-    def _known_processes(self) -> Iterator[int]:
+    def _known_processes(self) -> set[int]:
+        """Every process that ever counted in the folder."""
         assert self._folder is not None  # noqa: S101 - asked only then
-        for path in self._folder.glob("*.db"):
-            if found := _FILE_OF_PROCESS.fullmatch(path.name):
-                yield int(found[1])
+        found = (_FILE_OF_PROCESS.fullmatch(path.name) for path in self._folder.glob("*.db"))
+        return {int(process[1]) for process in found if process}
 
 
 def _metric(measure: Measure, registry: CollectorRegistry | None) -> MetricWrapperBase:
