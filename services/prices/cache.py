@@ -116,17 +116,17 @@ class CachedSource:
             if entry is not None and now - entry.fetched_at < self._ttl:
                 self._meter.record(PRICE_CACHE, outcome="hit")
                 return self._answer(entry, now)
+            outcome = "miss"
             try:
-                fresh = self._refreshed(ticker, entry, now)
+                return self._answer(self._refreshed(ticker, entry, now), now)
             except UpstreamUnavailable as error:
                 if entry is None:
-                    self._meter.record(PRICE_CACHE, outcome="miss")
                     raise
-                self._meter.record(PRICE_CACHE, outcome="stale")
+                outcome = "stale"
                 _log.warning("serving %s as of %s: %s", ticker, entry.series.last_session, error.message)
                 return self._answer(entry, now, stale=True)
-            self._meter.record(PRICE_CACHE, outcome="miss")
-            return self._answer(fresh, now)
+            finally:
+                self._meter.record(PRICE_CACHE, outcome=outcome)
 
     def _answer(self, entry: _Entry, now: datetime, *, stale: bool = False) -> PriceHistory:
         return history_at(entry.series, now, source=self._fetcher.name, dropped=entry.dropped, stale=stale)
