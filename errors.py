@@ -25,6 +25,7 @@ AppError                        500 internal
 ├── TooMany                     429 too_many
 │   └── TooManyTrainings        429 too_many_trainings     as many models are being trained as this machine bears
 ├── JobFailed                   500 job_failed             a job that ended without telling why
+├── MeasuredElsewhere           501 measured_elsewhere     nothing is kept here that could be scraped
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
@@ -263,6 +264,14 @@ class TrainingUnavailable(AppError):
     status_code = 501
     code = "training_unavailable"
     title = "Training unavailable"
+
+
+class MeasuredElsewhere(AppError):
+    """Nothing is kept here that a scraper could read; the message says where measurements go."""
+
+    status_code = 501
+    code = "measured_elsewhere"
+    title = "Measured elsewhere"
 
 
 class ArtifactInvalid(AppError):
