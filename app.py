@@ -11,7 +11,7 @@ from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
 from config import Settings, artifact_store, default_model, prepare_environment, price_source, rescue_store
 from error_handlers import add_error_handlers
-from routers import models, predict, root, up
+from routers import analysis, models, predict, root, up
 from routers.dependencies import Clock, TrainingSlots, utc_now
 from routers.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from routers.problems import MEDIA_TYPE, document_problems
@@ -41,6 +41,7 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.include_router(up.router)
     app.include_router(predict.router)
     app.include_router(models.router)
+    app.include_router(analysis.router)
     add_error_handlers(app)
     document_problems(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)

@@ -18,6 +18,7 @@ AppError                        500 internal
 ├── TooMany                     429 too_many
 │   └── TooManyTrainings        429 too_many_trainings     as many models are being trained as this machine bears
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch
+├── AnalysisUnavailable         501 analysis_unavailable   this installation has no library for it
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
 │   └── ArtifactTooNew          500 artifact_too_new       written by a later version of this program
@@ -177,6 +178,14 @@ class TrainingUnavailable(AppError):
     status_code = 501
     code = "training_unavailable"
     title = "Training unavailable"
+
+
+class AnalysisUnavailable(AppError):
+    """This installation lacks a library that the analysis needs."""
+
+    status_code = 501
+    code = "analysis_unavailable"
+    title = "Analysis unavailable"
 
 
 class ArtifactInvalid(AppError):

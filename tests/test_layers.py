@@ -30,6 +30,7 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "prices": (),
     "storage": (),
     "evaluation": ("prices", "storage"),
+    "analysis": ("prices",),
     "jobs": ("storage",),
 }
 
@@ -50,6 +51,9 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "arch": ("models/baselines/gjr_garch.py",),
     "yfinance": ("services/prices/yahoo.py",),
     "exchange_calendars": ("services/prices/calendars.py",),
+    "statsmodels": ("services/analysis/dependence.py", "services/analysis/seasonality.py"),
+    "matplotlib": ("services/analysis/page/charts.py",),
+    "jinja2": ("services/analysis/page/html.py",),
     "boto3": AWS,
     "botocore": AWS,
     "mypy_boto3_s3": AWS,
