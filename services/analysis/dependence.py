@@ -1,7 +1,7 @@
 """Whether returns depend on past ones: autocorrelation of returns and of their squares, unit-root tests."""
 
+import warnings
 from typing import Any, Literal
-from warnings import filters, simplefilter
 
 import numpy as np
 
@@ -74,12 +74,18 @@ def robust_bound(values: Values) -> Values:
 
 
 def adf(values: Values, of: Literal["log_closes", "log_returns"], regression: Literal["c", "ct"]) -> UnitRootTest:
-    """Augmented Dickey–Fuller, lags chosen by AIC. Hypothesis: a unit root, as a random walk has."""
+    """Augmented Dickey–Fuller, lags chosen by AIC. Hypothesis: a unit root, as a random walk has.
+
+    Null where the past moves are collinear, as those of a price that alternates between two values.
+    """
     from statsmodels.tsa.stattools import adfuller
 
+    _ignore_what_the_answer_tells()
     with np.errstate(all="ignore"):
-        found = adfuller(values, regression=regression, result_object=True)
-    return _test("adf", of, regression, found, note=None)
+        found = adfuller(values, regression=regression, store=True, result_object=True)
+    fit = found.resstore.resols
+    defined = fit.model.rank == fit.model.exog.shape[1]
+    return _test("adf", of, regression, found, note=None, defined=defined)
 
 
 def kpss(values: Values, of: Literal["log_closes", "log_returns"], regression: Literal["c", "ct"]) -> UnitRootTest:
@@ -89,23 +95,25 @@ def kpss(values: Values, of: Literal["log_closes", "log_returns"], regression: L
     """
     from statsmodels.tsa import stattools
 
-    _ignore_the_tables_edge()
+    _ignore_what_the_answer_tells()
     with np.errstate(all="ignore"):
         found = stattools.kpss(values, regression=regression, nlags="auto", result_object=True)
     notes = dict(zip(KPSS_TABLE, ("at most 0.01", "at least 0.1"), strict=True))
     return _test("kpss", of, regression, found, note=notes.get(float(found.pvalue)))
 
 
-def _ignore_the_tables_edge() -> None:
-    """Silence statsmodels' warning about what ``p_value_note`` tells.
+def _ignore_what_the_answer_tells() -> None:
+    """Silence statsmodels on the end of KPSS's table, which ``p_value_note`` tells, and on collinear moves.
 
-    For good and by category: ``warnings.catch_warnings`` is not safe with threads.
+    For good and by category: ``warnings.catch_warnings`` restores the filters of
+    the whole process and is not safe with threads.
     """
-    from statsmodels.tools.sm_exceptions import InterpolationWarning
+    from statsmodels.tools.sm_exceptions import InterpolationWarning, SingularMatrixWarning
 
-    ignored = ("ignore", None, InterpolationWarning, None, 0)
-    if ignored not in filters[:2]:  # the calendars' own filter wants to be first too
-        simplefilter("ignore", category=InterpolationWarning)
+    for category in (InterpolationWarning, SingularMatrixWarning):
+        ignored = ("ignore", None, category, None, 0)
+        if ignored not in warnings.filters[:5]:  # inserting it again would take it out for an instant
+            warnings.simplefilter("ignore", category=category)
 
 
 def _test(
@@ -113,9 +121,11 @@ def _test(
     of: Literal["log_closes", "log_returns"],
     regression: Literal["c", "ct"],
     found: Any,
+    *,
     note: str | None,
+    defined: bool = True,
 ) -> UnitRootTest:
-    statistic = finite(found.statistic)
+    statistic = finite(found.statistic) if defined else None
     return UnitRootTest(
         test=test,
         of=of,
@@ -199,5 +209,7 @@ def _verdict(adf_p: float | None, kpss_p: float | None) -> str:
     if adf_p < ALPHA and kpss_p >= ALPHA:
         return "are stationary by both tests: ADF rejects a unit root, KPSS does not reject stationarity"
     if adf_p < ALPHA:
-        return "are neither: both tests reject their hypothesis, as with changing volatility or a break"
+        return (
+            "are neither: both tests reject their hypothesis, by chance or as breaks and changing volatility make them"
+        )
     return "are left undecided: neither test rejects its hypothesis"

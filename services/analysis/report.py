@@ -104,9 +104,8 @@ def _warnings(history: PriceHistory, n_without_range: int) -> tuple[str, ...]:
     if history.stale:
         found.append(f"the newest session known is {history.as_of}: later ones could not be had")
     if n_without_range > MANY_WITHOUT_RANGE * len(series):
-        found.append(
-            f"{n_without_range} of {len(series)} sessions have no daily range: volatility read off ranges is too low"
-        )
+        share = f"{n_without_range} of {len(series)} sessions have no daily range"
+        found.append(f"{share}: volatility read off ranges is too low or not known")
     return tuple(found)
 
 

@@ -5,6 +5,7 @@ pages; text stays text. matplotlib's settings belong to the process: they are se
 once, when this module is imported, and nothing else here uses matplotlib.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
@@ -76,9 +77,9 @@ def price(analysis: Analysis) -> str:
     figure, (above, below) = _figure(rows=2, ratios=(3, 1.4))
     closes = np.array(analysis.closes.values)
     above.plot(_days(analysis.closes.sessions), np.log10(closes), color=BLUE)
-    ticks = price_ticks(closes.min(), closes.max())
+    ticks = price_ticks(float(closes.min()), float(closes.max()))
     above.yaxis.set_major_locator(FixedLocator(np.log10(ticks).tolist()))
-    above.yaxis.set_major_formatter(FuncFormatter(lambda _, row: f"{ticks[row]:,.6g}" if row is not None else ""))
+    above.yaxis.set_major_formatter(FuncFormatter(lambda _, row: f"{ticks[row]:,.10g}" if row is not None else ""))
     above.tick_params(labelbottom=False, bottom=False)
     above.margins(x=0.01)
     above.set_ylabel(analysis.currency or "price")
@@ -202,11 +203,15 @@ def price_ticks(low: float, high: float) -> list[float]:
     >>> price_ticks(1, 60)
     [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
     """
-    with np.errstate(all="ignore"):
-        even = MaxNLocator(6).tick_values(low, high)
-        found = even if high / 10 < low else LogLocator(subs=(1.0, 2.0, 5.0), numticks=7).tick_values(low, high)
-    inside = [float(tick) for tick in found if 0 < low <= tick <= high and np.isfinite(tick)]
-    return inside if len(inside) > 1 else [float(low), float(high)]
+    # in units of a power of ten: counted in ones, steps near the largest float overflow
+    even = high / 10 < low
+    unit = 10.0 ** max(-300, math.floor(math.log10(high))) if even else 1.0
+    locator = MaxNLocator(6) if even else LogLocator(subs=(1.0, 2.0, 5.0), numticks=7)
+    with np.errstate(over="ignore"):
+        ticks = np.asarray(locator.tick_values(low / unit, high / unit)) * unit
+    within = (ticks >= low * (1 - 1e-12)) & (ticks <= high * (1 + 1e-12)) & np.isfinite(ticks)
+    inside = [float(f"{tick:.12g}") for tick in ticks[within]]
+    return inside if len(inside) > 1 else [low, high]
 
 
 def _seasonality(found: Seasonality, name: str, label: str) -> str:
