@@ -15,7 +15,7 @@ from services.analysis.report import analyse, analysis_page
 router = APIRouter(prefix="/analysis", tags=["analysis"])
 
 # the page states the same of itself, for when it is opened from a disk
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
 
 # ":path" lets a ticker with an encoded slash reach the pattern: it is malformed, not another address

@@ -240,6 +240,8 @@ def test_every_wing_has_its_rule() -> None:
         ("models/base.py", "__import__('torch')", "torch"),
         ("models/lstm/forecaster.py", "import onnxruntime", "onnxruntime"),
         ("services/prices/cache.py", "import yfinance as yf", "yfinance"),
+        ("services/analysis/report.py", "def late():\n    from statsmodels.api import OLS", "statsmodels.api.OLS"),
+        ("services/analysis/report.py", "from services.storage import store", "services.storage.store"),
         ("services/storage/store.py", "from botocore.exceptions import ClientError", "botocore.exceptions"),
         ("services/training.py", "from fastapi import HTTPException", "fastapi.HTTPException"),
         ("cli.py", "from starlette.requests import Request", "starlette.requests"),

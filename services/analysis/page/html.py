@@ -1,5 +1,6 @@
 """An analysis as one HTML document: Jinja2, with everything escaped that is not a figure of ours."""
 
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from services.analysis.values import p_text
 
 UNKNOWN = "–"
 
+_one_at_a_time = threading.Lock()  # matplotlib promises nothing to several threads
+
 
 def render(analysis: Analysis) -> str:
     """The page: no script, nothing fetched, readable from a disk."""
-    figures = {name: Markup(draw(analysis)) for name, draw in FIGURES.items()}  # noqa: S704  texts inside are escaped
+    with _one_at_a_time:
+        figures = {name: Markup(draw(analysis)) for name, draw in FIGURES.items()}  # noqa: S704  texts are escaped
     return _environment().get_template("page.html.j2").render(a=analysis, figures=figures, zip=zip)
 
 

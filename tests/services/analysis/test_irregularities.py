@@ -115,7 +115,7 @@ def test_every_whole_ratio_names_itself() -> None:
     assert nearest_split(0.0) is None
 
 
-def test_the_real_index_lacks_no_session(real: PriceSeries) -> None:
+def test_real_series_lack_next_to_no_session_and_have_no_unadjusted_split(real: PriceSeries) -> None:
     found = irregularities(real)
 
     assert found.n_missing_sessions <= 2

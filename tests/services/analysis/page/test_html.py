@@ -1,6 +1,7 @@
 """The page: opens from a disk, fetches nothing, hides nothing, and cannot be talked into running anything."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
@@ -53,6 +54,13 @@ def test_page_fetches_nothing_and_runs_nothing(page: str, document: Any) -> None
     assert document.xpath("//script | //link | //iframe | //object | //embed | //img | //form | //base") == []
     assert document.xpath("//@src | //@*[starts-with(name(), 'on')]") == []
     assert all(link.startswith("#") for link in document.xpath("//@href"))
+
+
+def test_threads_that_ask_at_once_get_the_same_page(page: str, of_sample: Analysis) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        pages = list(threads.map(render, [of_sample] * 4))
+
+    assert pages == [page] * 4
 
 
 def test_ids_are_unique_across_the_page(document: Any) -> None:
