@@ -112,4 +112,4 @@ def _warnings(history: PriceHistory, n_without_range: int) -> tuple[str, ...]:
 def _require(libraries: tuple[str, ...], what: str) -> None:
     missing = [name for name in libraries if find_spec(name) is None]
     if missing:
-        raise AnalysisUnavailable(f"this installation has no {' and no '.join(missing)}, which {what} need")
+        raise AnalysisUnavailable(f"this installation has no {' and no '.join(missing)}, needed for {what}")

@@ -90,7 +90,8 @@ def test_halving_is_no_news_where_prices_halve_every_other_day() -> None:
 
 def test_an_overnight_gap_is_measured_against_whole_sessions() -> None:
     bars = random_walk(N)
-    bars[1:, 0] = bars[:-1, 3] * (1 + 1e-6 * np.arange(N - 1))  # opens where it closed, or nearly
+    bars[1:, 0] = bars[:-1, 3] * (1 + 1e-6 * (np.arange(N - 1) % 7))  # opens where it closed, or nearly
+    bars[200, 0] *= 1.005  # thousands of usual gaps, half a usual session
 
     assert overnight_gaps(_series(bars)) == []
 

@@ -99,10 +99,11 @@ def test_normal_returns_could_be_normal() -> None:
     assert "could be normal" in found.reading
 
 
-def test_one_unadjusted_split_does_not_flatten_the_histogram() -> None:
-    returns = np.append(np.random.default_rng(0).normal(0, 0.01, 999), -math.log(10))
+@pytest.mark.parametrize(("split", "below", "above"), [(-math.log(10), 1, 0), (math.log(10), 0, 1)])
+def test_one_unadjusted_split_does_not_flatten_the_histogram(split: float, below: int, above: int) -> None:
+    returns = np.append(np.random.default_rng(0).normal(0, 0.01, 999), split)
 
     found = distribution(returns)
 
-    assert found.n_below == 1
+    assert (found.n_below, found.n_above) == (below, above)
     assert max(found.counts) < 200
