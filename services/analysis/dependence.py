@@ -209,5 +209,6 @@ def _verdict(adf_p: float | None, kpss_p: float | None) -> str:
     if adf_p < ALPHA and kpss_p >= ALPHA:
         return "are stationary by both tests: ADF rejects a unit root, KPSS does not reject stationarity"
     if adf_p < ALPHA:
-        return "fit neither a random walk nor a stationary series: both tests reject their hypothesis, by chance or as breaks and changing volatility make them"
+        found = "both tests reject their hypothesis, by chance or as breaks and changing volatility make them"
+        return f"fit neither a random walk nor a stationary series: {found}"
     return "are left undecided: neither test rejects its hypothesis"
