@@ -27,6 +27,7 @@ AppError                        500 internal
 ├── JobFailed                   500 job_failed             a job that ended without telling why
 ├── MeasuredElsewhere           501 measured_elsewhere     nothing is kept here that could be scraped
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
+├── AnalysisUnavailable         501 analysis_unavailable   this installation has no library for it
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
 │   └── ArtifactTooNew          500 artifact_too_new       written by a later version of this program
@@ -272,6 +273,14 @@ class MeasuredElsewhere(AppError):
     status_code = 501
     code = "measured_elsewhere"
     title = "Measured elsewhere"
+
+
+class AnalysisUnavailable(AppError):
+    """This installation lacks a library that the analysis needs."""
+
+    status_code = 501
+    code = "analysis_unavailable"
+    title = "Analysis unavailable"
 
 
 class ArtifactInvalid(AppError):

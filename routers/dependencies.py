@@ -134,15 +134,15 @@ def record_prediction(meter: Meter, kind: str, inference_ms: float | None = None
         meter.record(PREDICTION_SECONDS, inference_ms / 1000, type=kind)
 
 
-def refuse_future(now: datetime, **dates: date | None) -> None:
-    """Answer 422 for a date that is not yet today anywhere on earth.
+def refuse_future(now: datetime, where: str = "body", /, **dates: date | None) -> None:
+    """Answer 422 for a date that is not yet today anywhere on earth; ``where`` it was given is named.
 
     Raises:
         RequestValidationError: names each such field.
     """
     today = (now.astimezone(UTC) + timedelta(hours=14)).date()
     errors = [
-        {"type": "date_in_future", "loc": ("body", name), "msg": f"{day} is in the future"}
+        {"type": "date_in_future", "loc": (where, name), "msg": f"{day} is in the future"}
         for name, day in dates.items()
         if day is not None and day > today
     ]
