@@ -43,7 +43,7 @@ def demo(context: typer.Context, plot: Plot = None) -> None:
         tell("\n4. draw the forecast")
         bars = plot_forecast(client, answer, plot or _drawing(Settings().writable_dir))
         console().print(line_of(answer, [bar.Close for bar in bars]))
-        tell(f"go on with: python -m cli forecast --model {job.model_id} --as-of 2018-11-20")
+        tell(f"go on with: PRICE_SOURCE=sample python -m cli forecast --model {job.model_id} --as-of 2018-11-20")
 
 
 def line_of(answer: ForecastResponse, closes: Sequence[float]) -> str:

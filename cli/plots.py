@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,30 +24,23 @@ def draw_forecast(answer: ForecastResponse, bars: Sequence[Bar], path: Path) -> 
     figure, (axes,) = _figure(1)
     _candles(axes, bars)
     n_known = len(bars)
-    steps = np.arange(n_known, n_known + len(answer.forecast))
+    now = answer.forecast[0].persistence  # the last close, unless the model forecasts another column
+    steps = np.arange(n_known - 1, n_known + len(answer.forecast))
     for level in [one.level for one in reversed(answer.forecast[0].intervals)]:  # the widest lies lowest
         bounds = [next(i for i in step.intervals if i.level == level) for step in answer.forecast]
         axes.fill_between(
             steps,
-            [one.lower for one in bounds],
-            [one.upper for one in bounds],
-            color=BLUE,
-            alpha=0.18,
-            linewidth=0,
-            label=f"{level:.0%} interval",
+            [now, *[one.lower for one in bounds]],
+            [now, *[one.upper for one in bounds]],
+            **_band(level),
         )
-    axes.plot(steps, [step.price for step in answer.forecast], color=BLUE, label="median")
-    axes.plot(
-        np.concatenate([[n_known - 1], steps]),
-        [answer.last_close, *[step.persistence for step in answer.forecast]],
-        color=RED,
-        linestyle="--",
-        label="persistence",
-    )
+    axes.plot(steps, [now, *[step.price for step in answer.forecast]], color=BLUE, label="median")
+    persistence = [now, *[step.persistence for step in answer.forecast]]
+    axes.plot(steps, persistence, color=RED, linestyle="--", label="persistence")
     _dates(axes, [bar.Date for bar in bars] + [step.session for step in answer.forecast])
     axes.set_title(f"{answer.ticker}: {answer.model} {answer.model_id} on {answer.last_session}")
     axes.set_ylabel(answer.currency or "price")
-    axes.legend(loc="upper left", fontsize="small")
+    axes.legend(loc="best", fontsize="small")
     _save(figure, path)
 
 
@@ -99,6 +93,11 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def _band(level: float) -> dict[str, Any]:
+    """How an interval looks: the more it holds, the paler."""
+    return {"color": BLUE, "alpha": 0.15 + 0.5 * (1 - level), "linewidth": 0, "label": f"{level:.0%} interval"}
+
+
 def _candles(axes: Axes, bars: Sequence[Bar]) -> None:
     places = np.arange(len(bars))
     colours = [GREEN if bar.Close >= bar.Open else GREY for bar in bars]
@@ -118,17 +117,14 @@ def _one_step_fan(
             places,
             quantiles[:, lower],
             quantiles[:, upper],
-            color=BLUE,
-            alpha=0.18,
-            linewidth=0,
-            label=f"{levels[upper] - levels[lower]:.0%} interval",
+            **_band(levels[upper] - levels[lower]),
         )
     persistence = [closes.get(one.origin, np.nan) for one in forecasts]
     axes.plot(places, persistence, color=RED, linestyle="--", linewidth=0.8, label="persistence")
     actuals = [np.nan if one.actuals[0] is None else one.actuals[0] for one in forecasts]
     axes.plot(places, actuals, ".", color="black", markersize=3, label="what happened")
     _dates(axes, [one.sessions[0] for one in forecasts])
-    axes.legend(loc="upper left", fontsize="small")
+    axes.legend(loc="best", fontsize="small")
 
 
 def _series(axes: Axes, series: SeriesView, label: str = "") -> None:

@@ -3,13 +3,14 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 from urllib.parse import quote
 
 import httpx2
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from client.errors import (
     AnswerNotUnderstood,
@@ -19,7 +20,7 @@ from client.errors import (
     failure_of,
     retry_after_of,
 )
-from errors import InvalidRequest, TooMany, UpstreamUnavailable
+from errors import InvalidRequest, JobNotFound, TooMany, UpstreamUnavailable
 from schemas.alias import Alias, AliasList, AliasRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.batch import BatchForecast, BatchRequest
@@ -30,7 +31,7 @@ from schemas.job import Job, JobPage
 from schemas.models import ModelPage, ModelSummary
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
 from schemas.root import Health, ServiceInfo
-from schemas.train import TrainRequest, TrainResult
+from schemas.train import TrainRequest, TrainResponse, TrainResult
 from schemas.up import Up
 
 CONNECT_TIMEOUT_S = 10.0
@@ -44,7 +45,7 @@ JsonObject = dict[str, JsonValue]
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 _JSON_OBJECT: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
-_BACKOFF = wait_exponential_jitter(initial=0.2, max=LONGEST_PAUSE_S)
+_BACKOFF = wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_S)
 
 
 class Client:
@@ -160,6 +161,9 @@ class Client:
             headers={"Prefer": "respond-async", "Idempotency-Key": idempotency_key or uuid.uuid4().hex},
             again=True,
         )
+        if response.status_code == HTTPStatus.OK:  # over already, as with a key that was used before
+            result = _read_answer(response, TrainResponse).result
+            return result if wait else self._job_of(result)
         job = _read_answer(response, Job)
         if not wait:
             return job
@@ -269,6 +273,12 @@ class Client:
         """Let a name stand for a model."""
         request = AliasRequest(model_id=model_id)
         return _read_answer(self._send("PUT", f"/models/aliases/{_part(alias)}", request), Alias)
+
+    def _job_of(self, result: TrainResult) -> Job:
+        job = next((job for job in self.every_job() if job.model_id == result.id), None)
+        if job is None:
+            raise JobNotFound(f"no job has made {result.id!r}", model_id=result.id)
+        return job
 
     def _get(self, path: str, kind: type[AnswerT], query: dict[str, str | int | None] | None = None) -> AnswerT:
         return _read_answer(self._send("GET", path, query=query), kind)
