@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cli.views import AnalysisView, SeriesView
-from schemas.backtest import BacktestForecast, BacktestResponse
+from schemas.backtest import BacktestForecast, BacktestResponse, ForecasterReport
 from schemas.fetch_data import Bar
 from schemas.predict import ForecastResponse
 
 N_ORIGINS_DRAWN = 120
 N_DATES_NAMED = 6
+LEAST_RANGE_PCT = 5.0  # so that a bar of chance's making does not fill the drawing
 BLUE, GREY, RED, GREEN = "#1f5fa8", "#6b7280", "#b3382c", "#2f7d4f"
 
 
@@ -57,13 +58,8 @@ def draw_backtest(answer: BacktestResponse, closes: Mapping[date, float], path: 
     _one_step_fan(fan, answer.quantile_levels, known, closes)
     fan.set_title(f"{answer.ticker}: {answer.model} {answer.model_id}, one step ahead")
     fan.set_ylabel(answer.currency or "price")
-    reports = [answer.model_report, *answer.opponents]
-    saved = [100 * (one.overall.skill.mae or 0.0) for one in reports]
-    errors.barh([one.name for one in reports], saved, color=[GREEN if value > 0 else GREY for value in saved])
-    errors.axvline(0, color=RED, linestyle="--", label="persistence")
-    errors.invert_yaxis()
+    _errors_saved(errors, [answer.model_report, *answer.opponents])
     errors.set_xlabel(f"% of persistence's MAE saved, {answer.n_origins} origins, {answer.horizon} steps")
-    errors.legend(fontsize="small")
     _save(figure, path)
 
 
@@ -119,12 +115,27 @@ def _one_step_fan(
             quantiles[:, upper],
             **_band(levels[upper] - levels[lower]),
         )
+    if len(levels) % 2:
+        axes.plot(places, quantiles[:, len(levels) // 2], color=BLUE, linewidth=0.8, label="median")
     persistence = [closes.get(one.origin, np.nan) for one in forecasts]
     axes.plot(places, persistence, color=RED, linestyle="--", linewidth=0.8, label="persistence")
     actuals = [np.nan if one.actuals[0] is None else one.actuals[0] for one in forecasts]
     axes.plot(places, actuals, ".", color="black", markersize=3, label="what happened")
     _dates(axes, [one.sessions[0] for one in forecasts])
     axes.legend(loc="best", fontsize="small")
+
+
+def _errors_saved(axes: Axes, reports: Sequence[ForecasterReport]) -> None:
+    saved = [100 * (one.overall.skill.mae or 0.0) for one in reports]
+    named = [
+        one.name if one.overall.p_value is None else f"{one.name}, p = {one.overall.p_value:.2f}" for one in reports
+    ]
+    axes.barh(named, saved, color=[GREEN if value > 0 else GREY for value in saved])
+    axes.axvline(0, color=RED, linestyle="--", label="persistence")
+    furthest = max(LEAST_RANGE_PCT, 1.1 * max(map(abs, saved)))
+    axes.set_xlim(-furthest, furthest)
+    axes.invert_yaxis()
+    axes.legend(fontsize="small")
 
 
 def _series(axes: Axes, series: SeriesView, label: str = "") -> None:
