@@ -56,10 +56,12 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def commands_of_the_program() -> Iterator[str]:
+def commands_of_the_program() -> list[str]:
     root = get_command(app)
+    names: list[str] = []
     for name, command in root.commands.items():  # type: ignore[attr-defined]
-        yield from [f"{name} {inner}" for inner in getattr(command, "commands", {})] or [name]
+        names += [f"{name} {inner}" for inner in getattr(command, "commands", {})] or [name]
+    return names
 
 
 @pytest.mark.parametrize("command", commands_of_the_program())
