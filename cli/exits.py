@@ -4,6 +4,7 @@ from enum import IntEnum
 
 from pydantic import ValidationError
 
+from client import RefusedByService
 from errors import AppError, ArtifactInvalid
 
 
@@ -77,7 +78,8 @@ def exit_code(error: AppError) -> Exit:
     """
     if isinstance(error, ArtifactInvalid):
         return Exit.ARTIFACT_INVALID
-    return _BY_STATUS.get(error.status_code, Exit.FAILED)
+    status = error.context.get("status") if isinstance(error, RefusedByService) else error.status_code
+    return _BY_STATUS.get(int(status or 0), Exit.FAILED)
 
 
 def hint(error: AppError) -> str:

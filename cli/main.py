@@ -34,18 +34,6 @@ class Commands(TyperGroup):
             raise typer.Exit(Exit.USAGE) from error
 
 
-app = typer.Typer(
-    cls=Commands,
-    help="Forecasts of daily stock prices that say what they are worth. Works in this process, on the store and the "
-    "prices that the settings choose, unless --url names a running service.",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-
-@app.callback()
 def choose_target(
     context: typer.Context,
     url: Annotated[
@@ -60,16 +48,33 @@ def choose_target(
     context.obj = Target(url, api_key, verbose)
 
 
-for command in (
-    forecasting.fetch,
-    training.train,
-    forecasting.predict,
-    forecasting.forecast,
-    forecasting.backtest,
-    forecasting.analyze,
-    serving.serve,
-    demo.demo,
-):
-    app.command()(command)
-app.add_typer(models_app, name="models")
-app.add_typer(jobs_app, name="jobs")
+def command_line(*, completion: bool) -> typer.Typer:
+    """All commands; ``completion`` adds the options that install it, which needs a program with a name of its own."""
+    commands = typer.Typer(
+        cls=Commands,
+        callback=choose_target,
+        help="Forecasts of daily stock prices that say what they are worth. Works in this process, on the store and "
+        "the prices that the settings choose, unless --url names a running service.",
+        epilog=EPILOG,
+        add_completion=completion,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    for command in (
+        forecasting.fetch,
+        training.train,
+        forecasting.predict,
+        forecasting.forecast,
+        forecasting.backtest,
+        forecasting.analyze,
+        serving.serve,
+        demo.demo,
+    ):
+        commands.command()(command)
+    commands.add_typer(models_app, name="models")
+    commands.add_typer(jobs_app, name="jobs")
+    return commands
+
+
+app = command_line(completion=False)

@@ -91,6 +91,7 @@ def test_every_error_ends_as_its_family_does_and_has_a_hint(kind: type[AppError]
         ("training_unavailable", 501, 9),
         ("internal", 500, 1),
         ("teapot", 418, 1),
+        ("not_built_here", 501, 9),
         ("artifact_too_new", 500, 7),
         ("too_many_trainings", 429, 5),
     ],

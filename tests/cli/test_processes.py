@@ -1,7 +1,6 @@
 """``python -m cli`` as a user starts it: in a process of its own, on an empty folder, without a network."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -134,11 +133,16 @@ def test_interrupting_a_training_elsewhere_leaves_it_alone(
     assert state == "running"
 
 
-def test_a_shell_is_told_how_to_complete(tmp_path: Path, environment: dict[str, str]) -> None:
-    asked = {**environment, "_PYTHON _M_CLI_COMPLETE": "complete_bash", "COMP_WORDS": "", "COMP_CWORD": "1"}
+def test_a_shell_completes_the_program_of_its_own_name(tmp_path: Path, environment: dict[str, str]) -> None:
+    program = str(Path(__file__).parents[2] / "bin" / "stock-forecast")
+    asked = {"_STOCK_FORECAST_COMPLETE": "complete_bash", "COMP_WORDS": "stock-forecast mo", "COMP_CWORD": "1"}
 
-    done = run(tmp_path, asked, "--show-completion", "bash")
+    script, completed = (
+        subprocess.run(
+            command, cwd=tmp_path, env=environment | added, capture_output=True, text=True, timeout=60, check=False
+        )
+        for command, added in (([program, "--show-completion", "bash"], {}), ([program], asked))
+    )
 
-    assert done.returncode == 0, done.stderr
-    assert "complete" in done.stdout
-    assert os.linesep in done.stdout
+    assert "_STOCK_FORECAST_COMPLETE=complete_bash" in script.stdout
+    assert completed.stdout.split() == ["models"]
