@@ -1,23 +1,27 @@
 # The AWS Lambda function, in two sizes.
 #
 #   docker build -t lstm-api .                         trains and forecasts
-#   docker build -t lstm-api:serve --target serve .    only forecasts: no torch, a fraction of the size
+#   docker build -t lstm-api:serve --target serve .    only forecasts: no torch, no scipy, a fraction of the size
 #
 # Python 3.12 or later: the base image of 3.11 has a glibc older than the wheels of torch and numpy ask for.
+# The base is named by tag, not by digest: AWS mends its system packages under the same tag, and a digest written down
+# here would keep their holes. For builds that repeat exactly, pass BASE_IMAGE with the digest you have tried.
 ARG PYTHON_VERSION=3.12
 ARG BASE_IMAGE=public.ecr.aws/lambda/python:${PYTHON_VERSION}
 
 FROM ${BASE_IMAGE} AS serve-packages
-COPY deploy/install_packages.sh requirements/serve.txt /build/
-RUN sh /build/install_packages.sh /build/serve.txt /packages
+COPY deploy/install_packages.sh deploy/trim_for_serving.sh requirements/serve.txt /build/
+RUN sh /build/install_packages.sh /build/serve.txt /packages --no-deps \
+ && sh /build/trim_for_serving.sh /packages
 
 FROM ${BASE_IMAGE} AS function
 ENV ORT_DISABLE_TELEMETRY=1
-COPY app.py config.py error_handlers.py errors.py ${LAMBDA_TASK_ROOT}/
+COPY *.py ${LAMBDA_TASK_ROOT}/
 COPY models ${LAMBDA_TASK_ROOT}/models
 COPY routers ${LAMBDA_TASK_ROOT}/routers
 COPY schemas ${LAMBDA_TASK_ROOT}/schemas
 COPY services ${LAMBDA_TASK_ROOT}/services
+COPY telemetry ${LAMBDA_TASK_ROOT}/telemetry
 # Lambda runs the function as a user of its own, who must be able to read everything.
 RUN chmod -R a+rX "${LAMBDA_TASK_ROOT}" \
  && python3 -m compileall -q --invalidation-mode unchecked-hash "${LAMBDA_TASK_ROOT}"

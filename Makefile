@@ -53,7 +53,7 @@ clean: ## Remove the environment and all caches, but no data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What forecasting never imports, though `arch` asks for it: only the sample prices inside `arch` are read. What it takes
-# to backtest a model, or to fit one, is in the full list alone.
+# to backtest a model, or to fit most kinds, is in the full list alone.
 NOT_SERVED := formulaic interface-meta narwhals patsy scipy statsmodels wrapt
 
 # Packages that are "unsafe" to pip-compile are left out of what it writes, and named at its end.

@@ -25,7 +25,7 @@ AppError                        500 internal
 ├── TooMany                     429 too_many
 │   └── TooManyTrainings        429 too_many_trainings     as many models are being trained as this machine bears
 ├── JobFailed                   500 job_failed             a job that ended without telling why
-├── TrainingUnavailable         501 training_unavailable   this installation has no torch
+├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
 │   └── ArtifactTooNew          500 artifact_too_new       written by a later version of this program
@@ -258,7 +258,7 @@ class JobFailed(AppError):
 
 
 class TrainingUnavailable(AppError):
-    """This installation can serve models, not train them: it has no torch."""
+    """This installation can serve models, not train them: it has no torch, or no scipy."""
 
     status_code = 501
     code = "training_unavailable"

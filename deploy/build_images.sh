@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Build the images, print their sizes and try each: the two Lambda images behind their built-in emulator, the local one
-# as a server. Needs Docker and curl. Everything the containers answer comes from the sample prices.
+# Build the images, print their sizes and try each: the two Lambda images behind their built-in emulator, alone and then
+# together, one answering and the other training, with a bucket of a real S3 server; the local one as a server. Needs
+# Docker and curl. Everything the containers answer comes from the sample prices.
 #
 #   deploy/build_images.sh [PYTHON_VERSION] [TORCH_INDEX_URL] [NETWORK]
 #
@@ -22,11 +23,26 @@ build() { # TAG, then docker build's options
   docker build --quiet --network "$network" --build-arg "PYTHON_VERSION=$python_version" --tag "$name:$1" "${@:2}" . >/dev/null
 }
 
+build_cloud() { # what stands in for AWS: Ceph's S3 gateway, and Lambda's front door (tests/aws/cloud.py)
+  echo "building $name:cloud"
+  docker build --quiet --network "$network" --tag "$name:cloud" - >/dev/null <<DOCKER
+FROM python:$python_version-slim
+RUN apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends radosgw ceph-mon ceph-osd ceph-mgr
+RUN python3 -m pip install --quiet --root-user-action=ignore --no-cache-dir $(grep ^boto3== requirements/serve.txt)
+WORKDIR /project
+DOCKER
+}
+
 size() { docker image inspect --format '{{.Size}}' "$1"; }
 
 # A published port on loopback that Docker chose. Every container started here is removed when the script ends.
 containers=()
-trap '[ ${#containers[@]} -eq 0 ] || docker rm --force --volumes "${containers[@]}" >/dev/null' EXIT
+cloud_network=
+clean_up() {
+  [ ${#containers[@]} -eq 0 ] || docker rm --force --volumes "${containers[@]}" >/dev/null
+  [ -z "$cloud_network" ] || docker network rm "$cloud_network" >/dev/null
+}
+trap clean_up EXIT
 start() { # TAG PORT, then docker run's options: sets container and url
   container=$(docker run --detach --publish "127.0.0.1::$2" --env PRICE_SOURCE=sample "${@:3}" "$name:$1")
   containers+=("$container")
@@ -39,11 +55,11 @@ fail() {
   exit 1
 }
 
-invoke() { # METHOD PATH [BODY]: the function's answer to a function-URL event
+invoke() { # METHOD PATH [BODY] [QUERY]: the function's answer to a function-URL event
   local body=${3:-}
   curl --silent --show-error --max-time "$patience_s" --retry 20 --retry-delay 1 --retry-all-errors --noproxy '*' \
     "$url/2015-03-31/functions/function/invocations" --data-binary @- <<JSON
-{"version": "2.0", "rawPath": "$2", "rawQueryString": "", "isBase64Encoded": false,
+{"version": "2.0", "rawPath": "$2", "rawQueryString": "${4:-}", "isBase64Encoded": false,
  "headers": {"host": "localhost", "content-type": "application/json", "content-length": "${#body}"},
  "requestContext": {"http": {"method": "$1", "path": "$2", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1"}},
  "body": "${body//\"/\\\"}"}
@@ -62,12 +78,55 @@ try_lambda() { # TAG
   echo "trying $name:$1"
   start "$1" 8080 --user 993:990 --read-only --tmpfs /tmp # as Lambda does it
   expect_answer GET /up '' ok
+  expect_answer POST /predict "{\"prices\":[$(printf '%s,' $(seq 30 88))89]}" predicted_price
   expect_answer POST /predict/live '{"symbol":"^GSPC"}' predicted_price
+  expect_answer POST /predict/forecast '{"symbol":"^GSPC","days":5}' forecast_days
+  expect_answer POST /models/default/backtest '{"ticker":"^GSPC","start":"2018-06-01"}' opponents
   local from_source
   from_source=$(docker run --rm --entrypoint python3 "$name:$1" -v -c 'import app' 2>&1 \
     | grep -c '^# code object from /var/task/.*\.py$' || true) # bytecode would be told with quotes and .pyc
   [ "$from_source" -eq 0 ] || fail "import app compiles $from_source modules"
   echo "  import app: bytecode only"
+}
+
+field() { # NAME ANSWER: the value of that name in the JSON that is the body of an answer
+  local plain=${2//\\\"/\"}
+  sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p" <<<"${plain%%\"headers\":*}"
+}
+
+try_training() { # the small function has the large one train, and forecasts with the model that comes of it
+  echo "trying $name:serve with $name:train behind it, and a bucket"
+  local ready=0 answer job model state last='' seen
+  cloud_network=$(docker network create "$name-$$")
+  local in_cloud=(--network "$cloud_network" --env S3_BUCKET_NAME=artifacts --env S3_ENDPOINT_URL=http://cloud:7480
+    --env AWS_ENDPOINT_URL_LAMBDA=http://cloud:9001 --env TRAINER_FUNCTION_NAME=trainer --env AWS_DEFAULT_REGION=us-east-1
+    --env AWS_ACCESS_KEY_ID=testaccesskey --env AWS_SECRET_ACCESS_KEY=testsecretkey
+    --env AWS_LAMBDA_FUNCTION_TIMEOUT=900 --user 993:990 --read-only --tmpfs /tmp)
+  container=$(docker run --detach --network "$cloud_network" --network-alias cloud --volume "$PWD/tests:/project/tests:ro" \
+    "$name:cloud" python3 -m tests.aws.cloud trainer)
+  containers+=("$container")
+  until docker logs "$container" 2>&1 | grep -q ready; do
+    [ $((ready += 1)) -le "$patience_s" ] || fail "no S3 server after $patience_s s"
+    sleep 1
+  done
+  start train 8080 "${in_cloud[@]}" --network-alias trainer
+  start serve 8080 "${in_cloud[@]}"
+
+  answer=$(invoke POST /models/train '{"ticker":"^GSPC"}' async=true)
+  job=$(field id "$answer") model=$(field model_id "$answer")
+  [[ $job == 20* ]] || fail "POST /models/train: $answer"
+  echo "  POST /models/train: job $job"
+  while state=$(field state "$answer"); [ "$state" = queued ] || [ "$state" = running ]; do
+    seen="$state, epoch $(field epoch "$answer")"
+    [ "$seen" = "$last" ] || echo "  GET /jobs/$job: $seen"
+    last=$seen
+    sleep 0.5
+    answer=$(invoke GET "/jobs/$job")
+  done
+  echo "  GET /jobs/$job: $state, epoch $(field epoch "$answer")"
+  [ "$state" = succeeded ] || fail "the job: $answer"
+  expect_answer POST "/models/$model/predict" '{"levels":[0.8,0.95]}' persistence
+  expect_answer GET /models '' "$model"
 }
 
 has_torch() { # TAG: prints True or False
@@ -95,20 +154,22 @@ try_local() {
 build serve --target serve
 build train --target train --build-arg "TORCH_INDEX_URL=$torch_index_url"
 build local --file Dockerfile.local --build-arg "TORCH_INDEX_URL=$torch_index_url"
+build_cloud
 
 base=$(size "public.ecr.aws/lambda/python:$python_version")
 serve=$(size "$name:serve") train=$(size "$name:train")
 printf '%-16s %7s\n' image MB
 printf '%-16s %7d\n' 'Lambda base' $((base / 1000000)) serve $((serve / 1000000)) train $((train / 1000000)) \
   local $(($(size "$name:local") / 1000000))
-share=$((100 * serve / train))
-echo "serve is $share % of train; above the base $((100 * (serve - base) / (train - base))) %"
+share=$((1000 * serve / train)) # per mille
+echo "serve is ${share%?}.${share: -1} % of train; above the base $((100 * (serve - base) / (train - base))) %"
 
 try_lambda serve
 try_lambda train
+try_training
 try_local
 container=
 [ "$(has_torch train)" = True ] || fail "the train image has no torch"
 [ "$(has_torch serve)" = False ] || fail "the serve image has torch"
-[ "$share" -le "$largest_share" ] || fail "the serve image is $share % of the train image, more than $largest_share %"
+[ $((100 * serve)) -le $((largest_share * train)) ] || fail "serve is more than $largest_share % of train"
 echo "all as expected"

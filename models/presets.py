@@ -35,6 +35,21 @@ def _require_torch() -> None:
         raise TrainingUnavailable("this installation has no torch: it forecasts, and trains models without a network")
 
 
+def _require_scipy() -> None:
+    if find_spec("scipy") is None:  # not "arch": what serves has that for its data
+        raise TrainingUnavailable("this installation has no scipy: it forecasts, and fits the simplest kinds only")
+
+
+def _fit_gjr_garch(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+    _require_scipy()
+    return baselines.fit_gjr_garch(series, settings, on_epoch)
+
+
+def _fit_volatility_regression(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+    _require_scipy()
+    return baselines.fit_volatility_regression(series, settings, on_epoch)
+
+
 def _fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
     _require_torch()
     from models.lstm.forecaster import fit_return_lstm
@@ -76,9 +91,9 @@ PRESETS: Mapping[str, Preset] = {
         baselines.fit_rolling_empirical, baselines.load_rolling_empirical, baselines.RollingEmpirical.lookback
     ),
     "ewma": _closed_form(baselines.fit_ewma, baselines.load_ewma, baselines.Ewma.lookback),
-    "gjr_garch": _closed_form(baselines.fit_gjr_garch, baselines.load_gjr_garch, baselines.GjrGarch.lookback),
+    "gjr_garch": _closed_form(_fit_gjr_garch, baselines.load_gjr_garch, baselines.GjrGarch.lookback),
     "volatility_regression": _closed_form(
-        baselines.fit_volatility_regression,
+        _fit_volatility_regression,
         baselines.load_volatility_regression,
         baselines.VolatilityRegression.lookback,
     ),

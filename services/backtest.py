@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 import numpy as np
 
-from errors import ConstantSeries, InsufficientHistory, InvalidRequest
+from errors import ConstantSeries, InsufficientHistory, InvalidRequest, TrainingUnavailable
 from models.base import CLOSE, Bars, Forecaster
 from models.conformal import ServedForecaster
 from models.fitting import FitBlocks, FitSettings
@@ -14,6 +14,7 @@ from models.serving import calibrated
 from schemas.backtest import BacktestForecast, BacktestRequest, BacktestResponse, ForecasterReport
 from schemas.card import ModelCard
 from services.evaluation.backtesting import ForecasterAt, Plan, Track, report, walk_forward
+from services.evaluation.significance import can_test
 from services.evaluation.splits import split_train
 from services.forecasts.by_model import own_ticker, require_horizon, ticker_warnings
 from services.prices.calendars import next_sessions
@@ -143,12 +144,12 @@ def _refitted(stage: Stage, origin: int) -> ServedForecaster:
 
 
 def _opponent_tracks(stage: Stage) -> tuple[dict[str, Track], tuple[str, ...]]:
-    """Tracks by name, and a sentence for each opponent that this history cannot carry."""
+    """Tracks by name, and a sentence for each opponent that this history or installation cannot carry."""
     tracks, missing = {}, []
     for name, preset in OPPONENTS.items():
         try:
             tracks[name] = walk_forward(_opponent_at(stage, preset), stage.bars, stage.plan)
-        except (InsufficientHistory, ConstantSeries) as error:
+        except (InsufficientHistory, ConstantSeries, TrainingUnavailable) as error:
             missing.append(f"{name} is left out: {error.message}")
     return tracks, tuple(missing)
 
@@ -197,4 +198,6 @@ def _warnings(stage: Stage) -> tuple[str, ...]:
     warnings = list(ticker_warnings(card, stage.history.series.ticker))
     if stage.plan.refit_every is None and stage.session(stage.first_origin) < card.test_start:
         warnings.append(f"the model was fitted and calibrated on sessions before {card.test_start}: it has seen some")
+    if not can_test():
+        warnings.append("p-values are left out: this installation has no scipy")
     return tuple(warnings)

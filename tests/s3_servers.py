@@ -48,7 +48,7 @@ mon allow pool size one = true
 mon data avail crit = 1
 paxos propose interval = 0.05
 paxos min wait = 0.02
-rgw frontends = beast endpoint=127.0.0.1:{gateway_port}
+rgw frontends = beast endpoint={host}:{gateway_port}
 rgw data = {folder}/rgw
 rgw enable gc threads = false
 rgw enable lc threads = false
@@ -84,11 +84,13 @@ def missing_radosgw_programs() -> list[str]:
 
 
 @contextmanager
-def radosgw_server(folder: Path) -> Iterator[S3Server]:
+def radosgw_server(folder: Path, host: str = "127.0.0.1", port: int | None = None) -> Iterator[S3Server]:
     """A Ceph cluster of one, with its S3 gateway and an empty bucket; ``folder`` is empty and ours."""
-    fsid, monitor_port, gateway_port = str(uuid.uuid4()), free_port(), free_port()
+    fsid, monitor_port, gateway_port = str(uuid.uuid4()), free_port(), port or free_port()
     conf = folder / "ceph.conf"
-    conf.write_text(CEPH_CONF.format(fsid=fsid, folder=folder, monitor_port=monitor_port, gateway_port=gateway_port))
+    conf.write_text(
+        CEPH_CONF.format(fsid=fsid, folder=folder, monitor_port=monitor_port, host=host, gateway_port=gateway_port)
+    )
     url = f"http://127.0.0.1:{gateway_port}"
     with ExitStack() as daemons:
         _start_monitor(daemons, conf, fsid, monitor_port)

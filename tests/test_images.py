@@ -1,18 +1,25 @@
 """Holds what images are made of: right files, right packages, pinned bases; building them needs a Docker engine."""
 
 import re
+from collections.abc import Iterable, Iterator
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from config import Settings
 from tests.test_layers import project_files
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILES = ("Dockerfile", "Dockerfile.local")
 PRIVATE = (".git", ".venv", "var", "tests", ".env", "docs", "benchmarks")
 TRAINING_PACKAGES = {"torch", "pytorch-lightning", "onnx", "safetensors", "scikit-learn"}
+FILE_SETTINGS = {"MODEL_PATH", "METADATA_PATH", "PRICE_DIR"}  # the container does not see the machine's files
+PYTHONS = ("3.11", "3.12", "3.13")
 
 Instruction = tuple[str, str]
 
@@ -29,9 +36,14 @@ def arguments(dockerfile: str, name: str) -> list[str]:
 
 
 def copied(dockerfile: str) -> list[str]:
-    """What the image takes from the repository."""
+    """What the image takes from the repository; a name may be a pattern."""
     own = [rest.split() for rest in arguments(dockerfile, "COPY") if "--from=" not in rest]
     return [source for *sources, _target in own for source in sources]
+
+
+def matches(patterns: Iterable[str]) -> set[str]:
+    """The files and folders of the repository that the patterns stand for."""
+    return {path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)}
 
 
 def stage(dockerfile: str, name: str) -> list[Instruction]:
@@ -50,6 +62,44 @@ def ignore_patterns() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def pinned(requirements: str) -> set[str]:
+    """The packages that a compiled list installs."""
+    text = (ROOT / requirements).read_text(encoding="utf-8")
+    return {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+
+
+def left_out() -> set[str]:
+    """The packages that serve.txt names at its end as not installed, though some of its packages ask for them."""
+    text = (ROOT / "requirements/serve.txt").read_text(encoding="utf-8")
+    return set(re.findall(r"^# ([\w.-]+)$", text, re.MULTILINE))
+
+
+def asked_to_serve(python: str) -> set[str]:
+    """Every package that serve.in asks for, at first or second hand, but not through one that is left out."""
+    lines = (ROOT / "requirements/serve.in").read_text(encoding="utf-8").splitlines()
+    waiting = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
+    done: set[tuple[str, ...]] = set()
+    while waiting:
+        asked = waiting.pop()
+        key = (canonicalize_name(asked.name), *sorted(asked.extras))
+        if key not in done and key[0] not in left_out():
+            waiting.extend(asked_by(asked, python))
+        done.add(key)
+    return {name for name, *_extras in done}
+
+
+def asked_by(package: Requirement, python: str) -> Iterator[Requirement]:
+    """What the installed package asks for on Linux with that Python."""
+    for text in requires(package.name) or []:
+        asked = Requirement(text)
+        places = [
+            {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux", "extra": extra}
+            for extra in ("", *package.extras)
+        ]
+        if asked.marker is None or any(asked.marker.evaluate(place) for place in places):
+            yield asked
+
+
 def api_service() -> dict[str, Any]:
     service: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"][
         "api"
@@ -61,16 +111,16 @@ def api_service() -> dict[str, Any]:
 def test_every_copied_path_exists_and_reaches_the_engine(dockerfile: str) -> None:
     sources = copied(dockerfile)
 
-    assert [source for source in sources if not (ROOT / source).exists()] == []
+    assert [source for source in sources if not matches([source])] == []
     let_in = {pattern.removeprefix("!") for pattern in ignore_patterns() if pattern.startswith("!")}
-    assert set(sources) <= let_in
+    assert matches(sources) <= matches(let_in)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_every_module_of_the_application_is_copied(dockerfile: str) -> None:
     tops = {path.split("/")[0] for path in project_files()}
 
-    assert tops <= set(copied(dockerfile))
+    assert tops <= matches(copied(dockerfile))
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
@@ -85,15 +135,38 @@ def test_bases_have_a_version(dockerfile: str) -> None:
     assert re.fullmatch(r"3\.1[2-9]", defaults["PYTHON_VERSION"])
 
 
-def test_serve_stage_installs_the_requirements_without_training() -> None:
-    installs = [rest for name, rest in stage("Dockerfile", "serve-packages") if name == "RUN"]
-    pinned = re.findall(r"^([\w-]+)==", (ROOT / "requirements/serve.txt").read_text(encoding="utf-8"), re.MULTILINE)
+def test_serve_stage_installs_its_list_and_nothing_besides() -> None:
+    (install,) = [rest for name, rest in stage("Dockerfile", "serve-packages") if name == "RUN"]
 
-    assert len(installs) == 1
-    assert "/build/serve.txt" in installs[0]
-    assert pinned
-    assert TRAINING_PACKAGES.isdisjoint(pinned)
+    assert "install_packages.sh /build/serve.txt /packages --no-deps" in install
     assert ("COPY", "--from=serve-packages /packages ${LAMBDA_TASK_ROOT}") in stage("Dockerfile", "serve")
+
+
+def test_nothing_that_trains_is_installed_to_serve() -> None:
+    serving = pinned("requirements/serve.txt")
+
+    assert serving
+    assert (TRAINING_PACKAGES | left_out()).isdisjoint(serving)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_list_to_serve_lacks_only_what_is_left_out_on_purpose(python: str) -> None:
+    asked = asked_to_serve(python)
+
+    assert asked - pinned("requirements/serve.txt") <= left_out()
+
+
+def test_the_list_to_serve_holds_nothing_that_nobody_asks_for() -> None:
+    asked = set[str]().union(*map(asked_to_serve, PYTHONS))
+
+    assert pinned("requirements/serve.txt") - asked == set()
+
+
+@pytest.mark.parametrize("requirements", ["requirements.txt", "requirements/dev.txt"])
+def test_only_the_list_to_serve_leaves_something_out(requirements: str) -> None:
+    everything = pinned("requirements/serve.txt") | left_out()
+
+    assert everything <= pinned(requirements)
 
 
 def test_the_image_built_by_default_can_train() -> None:
@@ -145,6 +218,13 @@ def test_compose_needs_no_variable_to_be_set() -> None:
     assert variables
     assert [name for name, default in variables if not default] == []
     assert "env_file" not in api_service()
+
+
+def test_compose_passes_every_setting_that_names_no_file() -> None:
+    passed = api_service()["environment"]
+
+    settings = {name.upper() for name in Settings.model_fields} - FILE_SETTINGS - {"AWS_LAMBDA_FUNCTION_NAME"}
+    assert settings - passed.keys() == set()
 
 
 def test_compose_keeps_the_data_in_a_volume() -> None:

@@ -54,7 +54,7 @@ def function(
     trainer: LambdaRuntime, working_bucket: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LambdaRuntime]:
     """The function that answers, and has another train."""
-    with lambda_service(trainer.port) as service:
+    with lambda_service(("127.0.0.1", trainer.port)) as service:
         environment = {"TRAINER_FUNCTION_NAME": "trainer", "AWS_ENDPOINT_URL_LAMBDA": service}
         with lambda_runtime(tmp_path_factory.mktemp("function"), working_bucket | environment) as runtime:
             yield runtime

@@ -37,16 +37,16 @@ def _invoke(emulator: tuple[str, int], event: bytes) -> None:
 
 
 @contextmanager
-def lambda_service(emulator_port: int, port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
+def lambda_service(emulator: tuple[str, int], port: int = 0, host: str = "127.0.0.1") -> Iterator[str]:
     """Its URL, for ``AWS_ENDPOINT_URL_LAMBDA``; events are handed over one at a time, as to a function of one instance.
 
     Args:
-        emulator_port: where the emulator of the function listens, on loopback.
+        emulator: host and port where the emulator of the function listens.
         port: where to listen; by default a free one.
         host: on which interface.
     """
     with ThreadPoolExecutor(1) as workers:
-        door = type("Door", (_Door,), {"emulator": ("127.0.0.1", emulator_port), "workers": workers})
+        door = type("Door", (_Door,), {"emulator": emulator, "workers": workers})
         with ThreadingHTTPServer((host, port), door) as server:
             thread = threading.Thread(target=server.serve_forever, daemon=True)
             thread.start()

@@ -13,7 +13,7 @@ import pytest
 from models.fitting import NETWORK, WEIGHTS
 from services.storage.registry import CALIBRATION, CARD, ModelRegistry
 from services.storage.s3 import S3ArtifactStore
-from tests.lambda_runtime import LambdaRuntime
+from tests.lambda_runtime import LambdaRuntime, lambda_runtime
 from tests.s3_servers import S3Server
 
 pytestmark = pytest.mark.slow
@@ -119,8 +119,10 @@ def test_training_that_is_asked_for_asynchronously_is_a_job_that_shows_its_progr
     assert len(job["progress"]["validation_losses"]) == job["progress"]["epoch"] > 0
 
 
-def test_a_training_event_of_a_job_that_is_none_fails_the_invocation(trainer: LambdaRuntime) -> None:
-    result = trainer.invoke({"task": "train", "job_id": "20240719t220000-00000000"})
+@pytest.mark.usefixtures("emulator")
+def test_a_training_event_of_a_job_that_is_none_fails_the_invocation(tmp_path: Path) -> None:
+    with lambda_runtime(tmp_path / "alone", {}) as runtime:  # the shared trainer may still be busy
+        result = runtime.invoke({"task": "train", "job_id": "20240719t220000-00000000"})
 
     assert result["errorType"] == "JobNotFound"
 

@@ -64,11 +64,12 @@ def test_health_is_degraded_without_a_default_model(client: TestClient) -> None:
 @pytest.mark.usefixtures("default")
 @pytest.mark.parametrize("name", [CARD, NETWORK])
 def test_health_is_degraded_by_one_flipped_byte(
-    client: TestClient, store: InMemoryArtifactStore, model_id: str, name: str
+    client: TestClient, app: FastAPI, store: InMemoryArtifactStore, model_id: str, name: str
 ) -> None:
     content = bytearray(store.get(model_key(model_id, name)))
     content[len(content) // 2] ^= 1
     store.put(model_key(model_id, name), bytes(content))
+    app.state.registry = ModelRegistry(store)  # one that has read nothing yet
 
     body = health(client)
 

@@ -206,3 +206,16 @@ def test_an_origin_too_early_for_any_outcome_leaves_opponents_out_not_the_answer
 
     assert "persistence" in {opponent.name for opponent in answer.opponents}
     assert any("volatility_regression is left out" in warning for warning in answer.warnings)
+
+
+def test_without_scipy_what_needs_it_is_left_out_and_named(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("models.presets", "services.evaluation.significance"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda name: None if name == "scipy" else object())
+
+    answer = run(registry)
+
+    assert {opponent.name for opponent in answer.opponents} == set(OPPONENTS) - {"gjr_garch", "volatility_regression"}
+    assert answer.model_report.steps[0].p_value is None
+    assert ["scipy" in warning for warning in answer.warnings] == [True, True, True]
