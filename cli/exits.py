@@ -88,10 +88,10 @@ def hint(error: AppError) -> str:
     return wait + (_HINTS.get(error.code) or _FAMILY_HINTS[exit_code(error)])
 
 
-def told(error: AppError) -> str:
-    """One line: the code, what happened, and where the service logged it."""
+def told(error: AppError, *, elsewhere: bool) -> str:
+    """One line: the code, what happened, and, where a service has logged it elsewhere, under which id."""
     request_id = error.context.get("request_id")
-    where = "" if request_id is None else f" [request {request_id}]"
+    where = "" if request_id is None or not elsewhere else f" [request {request_id}]"
     return printable(f"{error.code}: {error.message}{where}")
 
 

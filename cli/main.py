@@ -27,7 +27,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except AppError as error:
-            typer.echo(f"error: {told(error)}\nhint: {hint(error)}", err=True)
+            target = ctx.find_object(Target)
+            line = told(error, elsewhere=target is not None and not target.is_local)
+            typer.echo(f"error: {line}\nhint: {hint(error)}", err=True)
             raise typer.Exit(exit_code(error)) from error
         except ValidationError as error:
             typer.echo(f"error: {fields_at_fault(error)}\nhint: see --help, and docs/configuration.md", err=True)

@@ -213,8 +213,11 @@ def test_a_missing_key_and_a_full_house_have_codes_of_their_own(run: Run, busy_s
     assert "wait 30 s" in by_environment.stderr
 
 
-def test_an_error_tells_its_request() -> None:
-    assert told(ModelNotFound("no model", request_id="r1")) == "model_not_found: no model [request r1]"
+def test_an_error_of_a_service_tells_its_request_and_one_of_ours_has_none_to_tell() -> None:
+    error = ModelNotFound("no model", request_id="r1")
+
+    assert told(error, elsewhere=True) == "model_not_found: no model [request r1]"
+    assert told(error, elsewhere=False) == "model_not_found: no model"
 
 
 def test_faults_of_settings_do_not_tell_values() -> None:

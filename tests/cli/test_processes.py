@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ pytestmark = pytest.mark.slow
 
 CLI = [sys.executable, "-m", "cli"]
 ENDLESS = ["train", "^GSPC", "--start", "2000-01-01", "--epochs", "1000", "--patience", "100", "--no-warm-start"]
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Who runs us in the background of a shell has us, and whom we start, ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def run(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,19 +108,21 @@ def test_help_loads_neither_the_application_nor_what_draws(tmp_path: Path, envir
     assert set(json.loads(done.stdout)) & {"app", "fastapi", "matplotlib", "torch", "onnxruntime", "pandas"} == set()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupting_a_training_here_cancels_it(tmp_path: Path, environment: dict[str, str]) -> None:
     with started(tmp_path, environment, *ENDLESS) as training:
         job_id = wait_for_an_epoch(tmp_path)
         training.send_signal(signal.SIGINT)
         _, told = training.communicate(timeout=60)
 
-    assert training.returncode == 130
+    assert training.returncode == 130, told
     assert "cancelling job" in told
     assert "Traceback" not in told
     assert end_of(tmp_path, job_id)["state"] == "cancelled"
     assert not (tmp_path / "var" / "models").exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupting_a_training_elsewhere_leaves_it_alone(
     tmp_path: Path, environment: dict[str, str], server: str, folder: Path
 ) -> None:
@@ -128,7 +139,7 @@ def test_interrupting_a_training_elsewhere_leaves_it_alone(
 
     state = requests.get(f"{server}/jobs/{job[0]['id']}", timeout=30).json()["state"]
     requests.delete(f"{server}/jobs/{job[0]['id']}", timeout=30)
-    assert training.returncode == 130
+    assert training.returncode == 130, told
     assert "goes on" in told
     assert state == "running"
 
