@@ -13,12 +13,33 @@ from schemas.train import TrainRequest
 from tests.processes import free_port
 
 UP = httpx2.Response(200, json={"status": "ok"})
+JOB_ID = "20261121t093000-1a2b3c4d"
 Answer = httpx2.Response | Exception
 
 
 def problem(code: str, status: int, **headers: str) -> httpx2.Response:
     body = {"type": f"urn:stock-forecast:{code}", "title": code, "status": status, "detail": "why", "code": code}
     return httpx2.Response(status, json=body | {"request_id": "r1"}, headers=headers)
+
+
+def job(state: str, **headers: str) -> httpx2.Response:
+    """A job as it stands in a state; of one that is over, the end."""
+    moment = "2026-11-21T09:30:00Z"
+    body = {
+        "id": JOB_ID,
+        "state": state,
+        "cancel_requested": False,
+        "created_at": moment,
+        "started_at": moment,
+        "ended_at": moment if state == "succeeded" else None,
+        "model_id": "gspc-20261121-1a2b3c4d",
+        "request": {"ticker": "^GSPC"},
+        "retry_of": None,
+        "progress": None,
+        "result": None,
+        "error": None,
+    }
+    return httpx2.Response(200, json=body, headers=headers)
 
 
 class Script:
@@ -128,6 +149,26 @@ def test_a_mistake_of_the_caller_is_not_repeated() -> None:
         script.client().up()
 
     assert len(script.asked) == 1
+
+
+def test_a_job_is_looked_at_when_the_service_says() -> None:
+    script = Script(job("running", **{"Retry-After": "1"}), job("succeeded"))
+
+    started = time.monotonic()
+    ended = script.client().follow(JOB_ID)
+
+    assert time.monotonic() - started >= 1.0
+    assert ended.state == "succeeded"
+
+
+def test_a_job_is_looked_at_more_often_where_the_caller_says_so() -> None:
+    script = Script(job("running", **{"Retry-After": "3600"}), job("succeeded"))
+    seen: list[str] = []
+
+    with Client("http://service", poll_s=0.01, transport=httpx2.MockTransport(script)) as client:
+        client.follow(JOB_ID, lambda one: seen.append(one.state))
+
+    assert seen == ["running", "succeeded"]
 
 
 def test_a_port_where_nobody_listens_is_unreachable() -> None:

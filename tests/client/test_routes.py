@@ -1,8 +1,12 @@
 """Holds the client to the API's own document: every route has a method, which asks for it as documented."""
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -15,7 +19,10 @@ from schemas.batch import BatchRequest
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest
 from schemas.fetch_data import FetchDataRequest
 from schemas.train import TrainRequest
+from tests.test_layers import project_files
 
+ROOT = Path(__file__).parents[2]
+OURS = {path.removesuffix(".py").split("/")[0] for path in project_files()}
 CALLS: dict[str, Callable[[Client], object]] = {
     "GET /": lambda client: client.info(),
     "GET /up": lambda client: client.up(),
@@ -74,3 +81,13 @@ def test_a_method_asks_for_its_route(route: str) -> None:
     template = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path))
     assert [request.method for request in asked] == [method]
     assert re.fullmatch(template, asked[0].url.path)
+
+
+def test_the_client_needs_nothing_of_the_server() -> None:
+    probe = "import client, json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    loaded = set(json.loads(done.stdout))
+    assert loaded & OURS == {"client", "errors", "schemas"}
+    assert loaded & {"fastapi", "starlette", "numpy", "boto3", "uvicorn", "pydantic_settings"} == set()
