@@ -40,7 +40,7 @@ _HINTS = {
     "unknown_exchange": "use a ticker of a known exchange, such as PETR4.SA or ^GSPC",
     "model_not_found": "see `models list` and `models aliases`",
     "job_not_found": "see `jobs list`",
-    "not_found": "the service is of another version and has no such route",
+    "not_found": "this version of the service has no such route",
     "insufficient_history": "widen the dates, or shorten --sequence-length",
     "model_in_use": "move the alias to another model first, see `models alias`",
     "job_already_finished": "see `jobs show`",

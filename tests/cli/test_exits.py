@@ -196,7 +196,7 @@ def test_an_analysis_that_the_program_lacks_is_told_calmly(run: Run) -> None:
         done = run("--url", url, "analyze", "^GSPC")
 
     assert done.exit_code == Exit.NOT_FOUND
-    assert "the service is of another version and has no such route" in done.stderr
+    assert "this version of the service has no such route" in done.stderr
 
 
 @pytest.mark.slow
