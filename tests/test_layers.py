@@ -18,6 +18,7 @@ NOT_LAYERED = {"tests", "benchmarks", "tools"}  # they may reach anything
 # An import points to an earlier row or stays in its own.
 LAYERS = (
     ("errors", "schemas", "telemetry"),
+    ("client",),
     ("models",),
     ("services",),
     ("clock", "config"),
@@ -35,6 +36,7 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "jobs": ("storage",),
     "forecasts": EVERY_WING,
     "training": (*EVERY_WING, "catalogue"),
+    "monitoring": (*EVERY_WING, "forecasts"),
 }
 
 LSTM = ("models/lstm/*",)
@@ -55,8 +57,12 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "yfinance": ("services/prices/yahoo.py",),
     "exchange_calendars": ("services/prices/calendars.py",),
     "statsmodels": ("services/analysis/dependence.py", "services/analysis/seasonality.py"),
-    "matplotlib": ("services/analysis/page/charts.py",),
     "jinja2": ("services/analysis/page/html.py",),
+    "httpx2": ("client/*", "cli/inline.py"),
+    "client": ("client/*", "cli/*"),
+    "typer": ("cli/*",),
+    "rich": ("cli/*",),
+    "matplotlib": ("cli/plots.py", "services/analysis/page/charts.py"),
     "boto3": AWS,
     "botocore": AWS,
     "mypy_boto3_s3": AWS,
@@ -254,6 +260,9 @@ def test_every_wing_has_its_rule() -> None:
         ("services/storage/store.py", "from botocore.exceptions import ClientError", "botocore.exceptions"),
         ("services/training.py", "from fastapi import HTTPException", "fastapi.HTTPException"),
         ("cli.py", "from starlette.requests import Request", "starlette.requests"),
+        ("client/client.py", "from models.presets import PRESETS", "models.presets.PRESETS"),
+        ("routers/models.py", "from client import Client", "client.Client"),
+        ("cli/tables.py", "def late():\n    from matplotlib.figure import Figure", "matplotlib.figure.Figure"),
         ("app.py", "import pickle", "pickle"),
         ("models/lstm/forecaster.py", "from joblib import dump", "joblib.dump"),
         ("services/training.py", "import os\nos.environ['HOME']", "os.environ"),

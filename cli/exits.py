@@ -1,0 +1,119 @@
+"""What an error becomes in a terminal: one line, a hint and an exit code."""
+
+from enum import IntEnum
+
+from pydantic import ValidationError
+
+from client import RefusedByService
+from errors import AppError, ArtifactInvalid
+
+
+class Exit(IntEnum):
+    """The exit codes, each for a family of errors; 130 is Ctrl-C, as in any shell."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    CONFLICT = 4
+    TOO_MANY = 5
+    UNAVAILABLE = 6
+    ARTIFACT_INVALID = 7
+    NOT_AUTHENTICATED = 8
+    NOT_INSTALLED = 9
+
+
+_BY_STATUS = {
+    400: Exit.USAGE,
+    401: Exit.NOT_AUTHENTICATED,
+    404: Exit.NOT_FOUND,
+    409: Exit.CONFLICT,
+    413: Exit.USAGE,
+    422: Exit.USAGE,
+    429: Exit.TOO_MANY,
+    501: Exit.NOT_INSTALLED,
+    503: Exit.UNAVAILABLE,
+}
+
+_HINTS = {
+    "ticker_not_found": "check the symbol on Yahoo Finance; PRICE_SOURCE=sample has ^GSPC and ^IXIC",
+    "unknown_exchange": "use a ticker of a known exchange, such as PETR4.SA or ^GSPC",
+    "model_not_found": "see `models list` and `models aliases`",
+    "job_not_found": "see `jobs list`",
+    "not_found": "this version of the service has no such route",
+    "insufficient_history": "widen the dates, or shorten --sequence-length",
+    "model_in_use": "move the alias to another model first, see `models alias`",
+    "job_already_finished": "see `jobs show`",
+    "job_not_retryable": "see `jobs show`; only what failed, was cancelled or lost can be done again",
+    "job_cancelled": "do it again with `jobs retry`",
+    "job_lost": "do it again with `jobs retry`",
+    "artifact_corrupt": "restore the file, or delete the model and train again",
+    "artifact_too_new": "upgrade this program",
+    "prices_rate_limited": "wait, or try PRICE_SOURCE=sample",
+    "prices_unreachable": "check the network, or try PRICE_SOURCE=sample",
+    "store_unavailable": "check DATA_DIR or the bucket: permission and space",
+    "service_unreachable": "check --url, and that `serve` runs there",
+    "service_timed_out": "it may be busy; try again later",
+    "internal": "run again with --verbose, or look into the service's log",
+}
+_FAMILY_HINTS = {
+    Exit.FAILED: "run again with --verbose, or look into the service's log",
+    Exit.USAGE: "see --help",
+    Exit.NOT_FOUND: "check the name",
+    Exit.CONFLICT: "choose other dates, another ticker or another model",
+    Exit.TOO_MANY: "try again later",
+    Exit.UNAVAILABLE: "try again later",
+    Exit.ARTIFACT_INVALID: "restore the model's files, or train again",
+    Exit.NOT_AUTHENTICATED: "give --api-key, or set STOCK_FORECAST_API_KEY",
+    Exit.NOT_INSTALLED: "install all of requirements.txt",
+}
+
+
+def exit_code(error: AppError) -> Exit:
+    """The exit code of an error's family.
+
+    >>> from errors import ModelInUse
+    >>> exit_code(ModelInUse("it has an alias")).value
+    4
+    """
+    if isinstance(error, ArtifactInvalid):
+        return Exit.ARTIFACT_INVALID
+    status = error.context.get("status") if isinstance(error, RefusedByService) else error.status_code
+    return _BY_STATUS.get(int(status or 0), Exit.FAILED)
+
+
+def hint(error: AppError) -> str:
+    """What to do about it."""
+    wait = "" if error.retry_after_s is None else f"wait {error.retry_after_s} s; "
+    return wait + (_HINTS.get(error.code) or _FAMILY_HINTS[exit_code(error)])
+
+
+def told(error: AppError, *, elsewhere: bool) -> str:
+    """One line: the code, what happened, and, where a service has logged it elsewhere, under which id."""
+    request_id = error.context.get("request_id")
+    where = "" if request_id is None or not elsewhere else f" [request {request_id}]"
+    return printable(f"{error.code}: {error.message}{where}")
+
+
+def fields_at_fault(error: ValidationError) -> str:
+    """Which arguments or settings are wrong, without their values: one may be a key.
+
+    >>> from schemas.predict import ForecastRequest
+    >>> try: ForecastRequest(horizon=99)
+    ... except ValidationError as error: print(fields_at_fault(error))
+    horizon: Input should be less than or equal to 30
+    """
+    faults = []
+    for fault in error.errors(include_url=False, include_input=False):
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(": ".join([*([".".join(map(str, fault["loc"]))] if fault["loc"] else []), message]))
+    return printable("; ".join(faults))
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what could steer a terminal.
+
+    >>> printable("two" + chr(10) + "lines" + chr(27) + "[31m")
+    'two lines [31m'
+    """
+    return "".join(sign if sign.isprintable() else " " for sign in text)

@@ -1,0 +1,89 @@
+"""The API in this process: requests without a network, trainings in a thread of ours."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from client import Client
+from config import Settings, rescue_store
+from errors import AppError, TooManyTrainings
+from services.jobs.executor import Submit
+from services.storage.registry import ModelRegistry
+from services.training.work import Workplace, run_training
+
+POLL_S = 0.2  # nobody else is bothered
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def local_client(settings: Settings) -> Iterator[Client]:
+    """A client of the application that these settings make, in this process; what it trains ends with the block."""
+    from app import create_app  # importing the routes takes a second: not for --help
+
+    app = create_app(settings.model_copy(update={"api_key": None}))
+    rescue = ModelRegistry(rescue_store(settings))
+    state = app.state
+    trainer = state.executor = InThisProcess(
+        Workplace(state.jobs, state.price_source, state.registry, rescue, state.clock)
+    )
+    asgi = httpx2.ASGITransport(app, raise_app_exceptions=False)  # the log has them, and the answer says 500
+    with (
+        start_blocking_portal() as portal,
+        Client("http://local", attempts=1, poll_s=POLL_S, transport=InProcess(portal, asgi)) as client,
+    ):
+        yield client
+        trainer.close()
+
+
+class InProcess(httpx2.BaseTransport):
+    """Hands requests to an asynchronous transport on an event loop in another thread."""
+
+    def __init__(self, portal: BlockingPortal, transport: httpx2.AsyncBaseTransport) -> None:
+        self._portal = portal
+        self._transport = transport
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The other transport's answer, read to its end."""
+        return self._portal.call(self._answer, request)
+
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        response = await self._transport.handle_async_request(request)
+        return httpx2.Response(response.status_code, headers=response.headers, content=await response.aread())
+
+
+class InThisProcess:
+    """Trains one model at a time, in a thread that ends with the process."""
+
+    def __init__(self, place: Workplace) -> None:
+        self._place = place
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        """Room for a training; see ``services.jobs.executor.Executor``."""
+        if self._thread is not None and self._thread.is_alive():
+            raise TooManyTrainings("a model is being trained in this process already")
+        yield self._start
+
+    def close(self) -> None:
+        """Wait for the training, if there is one."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _start(self, job_id: str) -> None:
+        self._thread = threading.Thread(target=self._run, args=(job_id,), name="training", daemon=True)
+        self._thread.start()
+
+    def _run(self, job_id: str) -> None:
+        try:
+            run_training(job_id, self._worker, self._place)
+        except AppError as error:  # the store is down; its silence will tell that the job is lost
+            log.error("the job %s could not be ended: %s", job_id, error.message)  # noqa: TRY400 - no traceback

@@ -1,0 +1,82 @@
+"""The command line: what it consists of, and how every error leaves it."""
+
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
+
+from cli import demo, forecasting, serving, training
+from cli.exits import Exit, exit_code, fields_at_fault, hint, told
+from cli.models import models_app
+from cli.target import Target
+from cli.training import jobs_app
+from errors import AppError
+
+EPILOG = (
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 5 too many, 6 unavailable, 7 stored model unusable, "
+    "8 not authenticated, 9 not installed, 130 interrupted."
+)
+
+
+class Commands(TyperGroup):
+    """Tells every error in one line and a hint, and ends with the code of its family."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except AppError as error:
+            target = ctx.find_object(Target)
+            line = told(error, elsewhere=target is not None and not target.is_local)
+            typer.echo(f"error: {line}\nhint: {hint(error)}", err=True)
+            raise typer.Exit(exit_code(error)) from error
+        except ValidationError as error:
+            typer.echo(f"error: {fields_at_fault(error)}\nhint: see --help, and docs/configuration.md", err=True)
+            raise typer.Exit(Exit.USAGE) from error
+
+
+def choose_target(
+    context: typer.Context,
+    url: Annotated[
+        str | None, typer.Option(envvar="STOCK_FORECAST_URL", help="A running service; this process without.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="STOCK_FORECAST_API_KEY", help="The key of that service.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the log.")] = False,
+) -> None:
+    """Remember whom the command talks to."""
+    context.obj = Target(url, api_key, verbose)
+
+
+def command_line(*, completion: bool) -> typer.Typer:
+    """All commands; ``completion`` adds the options that install it, which needs a program with a name of its own."""
+    commands = typer.Typer(
+        cls=Commands,
+        callback=choose_target,
+        help="Forecasts of daily stock prices that say what they are worth. Works in this process, on the store and "
+        "the prices that the settings choose, unless --url names a running service.",
+        epilog=EPILOG,
+        add_completion=completion,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    for command in (
+        forecasting.fetch,
+        training.train,
+        forecasting.predict,
+        forecasting.forecast,
+        forecasting.backtest,
+        forecasting.analyze,
+        serving.serve,
+        demo.demo,
+    ):
+        commands.command()(command)
+    commands.add_typer(models_app, name="models")
+    commands.add_typer(jobs_app, name="jobs")
+    return commands
+
+
+app = command_line(completion=False)

@@ -1,0 +1,149 @@
+"""Drawings of forecasts, backtests and analyses; the only door of matplotlib here, imported when something is drawn."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cli.views import AnalysisView, SeriesView
+from schemas.backtest import BacktestForecast, BacktestResponse, ForecasterReport
+from schemas.fetch_data import Bar
+from schemas.predict import ForecastResponse
+
+N_ORIGINS_DRAWN = 120
+N_DATES_NAMED = 6
+LEAST_RANGE_PCT = 5.0  # so that a bar of chance's making does not fill the drawing
+BLUE, GREY, RED, GREEN = "#1f5fa8", "#6b7280", "#b3382c", "#2f7d4f"
+
+
+def draw_forecast(answer: ForecastResponse, bars: Sequence[Bar], path: Path) -> None:
+    """Candles up to the origin, the fan of intervals and the line of persistence after it."""
+    figure, (axes,) = _figure(1)
+    _candles(axes, bars)
+    n_known = len(bars)
+    now = answer.forecast[0].persistence  # the last close, unless the model forecasts another column
+    steps = np.arange(n_known - 1, n_known + len(answer.forecast))
+    for level in [one.level for one in reversed(answer.forecast[0].intervals)]:  # the widest lies lowest
+        bounds = [next(i for i in step.intervals if i.level == level) for step in answer.forecast]
+        axes.fill_between(
+            steps,
+            [now, *[one.lower for one in bounds]],
+            [now, *[one.upper for one in bounds]],
+            **_band(level),
+        )
+    axes.plot(steps, [now, *[step.price for step in answer.forecast]], color=BLUE, label="median")
+    persistence = [now, *[step.persistence for step in answer.forecast]]
+    axes.plot(steps, persistence, color=RED, linestyle="--", label="persistence")
+    _dates(axes, [bar.Date for bar in bars] + [step.session for step in answer.forecast])
+    axes.set_title(f"{answer.ticker}: {answer.model} {answer.model_id} on {answer.last_session}")
+    axes.set_ylabel(answer.currency or "price")
+    axes.legend(loc="best", fontsize="small")
+    _save(figure, path)
+
+
+def draw_backtest(answer: BacktestResponse, closes: Mapping[date, float], path: Path) -> None:
+    """The newest forecasts of one step with what happened, and every forecaster's error beside persistence's.
+
+    Args:
+        answer: with its forecasts told.
+        closes: of the origins, which is what persistence forecasts.
+        path: the file.
+    """
+    figure, (fan, errors) = _figure(2)
+    known = [one for one in answer.forecasts or () if one.actuals[0] is not None][-N_ORIGINS_DRAWN:]
+    _one_step_fan(fan, answer.quantile_levels, known, closes)
+    fan.set_title(f"{answer.ticker}: {answer.model} {answer.model_id}, one step ahead")
+    fan.set_ylabel(answer.currency or "price")
+    _errors_saved(errors, [answer.model_report, *answer.opponents])
+    errors.set_xlabel(f"% of persistence's MAE saved, {answer.n_origins} origins, {answer.horizon} steps")
+    _save(figure, path)
+
+
+def draw_analysis(answer: AnalysisView, path: Path) -> None:
+    """Closes, volatility and drawdowns."""
+    figure, (closes, volatility, drawdowns) = _figure(3)
+    _series(closes, answer.closes)
+    closes.set_title(f"{answer.ticker}, {answer.first_session} to {answer.last_session}")
+    closes.set_ylabel(answer.currency or "close")
+    for one in answer.volatility.rolling[:3]:
+        _series(volatility, one.series, f"{one.estimator.replace('_', ' ')}, {one.window} sessions")
+    volatility.set_ylabel("volatility a year")
+    volatility.legend(fontsize="small")
+    _series(drawdowns, answer.drawdowns.series)
+    drawdowns.set_ylabel("below its peak")
+    _save(figure, path)
+
+
+def _figure(rows: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(10, 2.2 + 3.3 * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, 1, row + 1) for row in range(rows)]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for axes in figure.axes:
+        axes.grid(visible=True, alpha=0.2)
+    figure.savefig(path, dpi=110)
+
+
+def _band(level: float) -> dict[str, Any]:
+    """How an interval looks: the more it holds, the paler."""
+    return {"color": BLUE, "alpha": 0.15 + 0.5 * (1 - level), "linewidth": 0, "label": f"{level:.0%} interval"}
+
+
+def _candles(axes: Axes, bars: Sequence[Bar]) -> None:
+    places = np.arange(len(bars))
+    colours = [GREEN if bar.Close >= bar.Open else GREY for bar in bars]
+    axes.vlines(places, [bar.Low for bar in bars], [bar.High for bar in bars], color=colours, linewidth=0.8)
+    bodies = [(min(bar.Open, bar.Close), abs(bar.Close - bar.Open)) for bar in bars]
+    axes.bar(places, [height for _, height in bodies], 0.6, [low for low, _ in bodies], color=colours)
+
+
+def _one_step_fan(
+    axes: Axes, levels: Sequence[float], forecasts: Sequence[BacktestForecast], closes: Mapping[date, float]
+) -> None:
+    places = np.arange(len(forecasts))
+    quantiles = np.array([one.quantiles[0] for one in forecasts]).reshape(len(forecasts), len(levels))
+    for lower in range(len(levels) // 2):
+        upper = len(levels) - 1 - lower
+        axes.fill_between(
+            places,
+            quantiles[:, lower],
+            quantiles[:, upper],
+            **_band(levels[upper] - levels[lower]),
+        )
+    if len(levels) % 2:
+        axes.plot(places, quantiles[:, len(levels) // 2], color=BLUE, linewidth=0.8, label="median")
+    persistence = [closes.get(one.origin, np.nan) for one in forecasts]
+    axes.plot(places, persistence, color=RED, linestyle="--", linewidth=0.8, label="persistence")
+    actuals = [np.nan if one.actuals[0] is None else one.actuals[0] for one in forecasts]
+    axes.plot(places, actuals, ".", color="black", markersize=3, label="what happened")
+    _dates(axes, [one.sessions[0] for one in forecasts])
+    axes.legend(loc="best", fontsize="small")
+
+
+def _errors_saved(axes: Axes, reports: Sequence[ForecasterReport]) -> None:
+    saved = [100 * (one.overall.skill.mae or 0.0) for one in reports]
+    named = [
+        one.name if one.overall.p_value is None else f"{one.name}, p = {one.overall.p_value:.2f}" for one in reports
+    ]
+    axes.barh(named, saved, color=[GREEN if value > 0 else GREY for value in saved])
+    axes.axvline(0, color=RED, linestyle="--", label="persistence")
+    furthest = max(LEAST_RANGE_PCT, 1.1 * max(map(abs, saved)))
+    axes.set_xlim(-furthest, furthest)
+    axes.invert_yaxis()
+    axes.legend(fontsize="small")
+
+
+def _series(axes: Axes, series: SeriesView, label: str = "") -> None:
+    values = np.array([np.nan if value is None else value for value in series.values])
+    axes.plot(np.array(series.sessions, dtype="datetime64[D]"), values, linewidth=0.9, label=label)
+
+
+def _dates(axes: Axes, sessions: Sequence[date]) -> None:
+    """Name a handful of places: sessions follow each other without gaps for weekends."""
+    places = range(0, len(sessions), max(1, len(sessions) // N_DATES_NAMED))
+    axes.set_xticks(places, [str(sessions[place]) for place in places])

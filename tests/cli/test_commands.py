@@ -1,0 +1,192 @@
+"""Every command, in this process and through a running service: both say the same."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from typer.testing import Result
+
+from schemas.job import Job
+from tests.cli.conftest import Run
+
+pytestmark = pytest.mark.slow
+
+TABLED = {
+    "fetch": ["fetch", "^GSPC", "--days", "3"],
+    "predict": ["predict", "^GSPC"],
+    "forecast": ["forecast", "^GSPC", "--horizon", "3", "--level", "0.5"],
+    "backtest": ["backtest", "^GSPC", "--start", "2018-06-01", "--stride", "10", "--horizon", "2"],
+    "models list": ["models", "list"],
+    "models show": ["models", "show", "default"],
+    "models aliases": ["models", "aliases"],
+    "jobs list": ["jobs", "list"],
+}
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(params=["local", "url"])
+def target(request: pytest.FixtureRequest, server: str) -> list[str]:
+    """The options before a command: none for this process."""
+    return [] if request.param == "local" else ["--url", server]
+
+
+def answered(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("command", "method", "path", "body"),
+    [
+        (TABLED["fetch"], "POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}),
+        (TABLED["predict"], "POST", "/models/default/predict", {"ticker": "^GSPC"}),
+        (
+            TABLED["forecast"],
+            "POST",
+            "/models/default/forecast",
+            {"ticker": "^GSPC", "horizon": 3, "levels": [0.5]},
+        ),
+        (
+            TABLED["backtest"],
+            "POST",
+            "/models/default/backtest",
+            {"ticker": "^GSPC", "start": "2018-06-01", "stride": 10, "horizon": 2},
+        ),
+        (TABLED["models list"], "GET", "/models", None),
+        (TABLED["models show"], "GET", "/models/default", None),
+        (TABLED["models aliases"], "GET", "/models/aliases", None),
+        (TABLED["jobs list"], "GET", "/jobs", None),
+    ],
+    ids=list(TABLED),
+)
+@pytest.mark.usefixtures("model_id")
+def test_json_is_the_apis_answer(
+    run: Run, target: list[str], server: str, command: list[str], method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    printed = answered(run(*target, *command, "--json"))
+
+    assert printed == requests.request(method, server + path, json=body, timeout=60).json()
+
+
+@pytest.mark.parametrize("command", TABLED.values(), ids=list(TABLED))
+@pytest.mark.usefixtures("model_id")
+def test_a_table_is_no_json_and_the_same_here_and_there(run: Run, server: str, command: list[str]) -> None:
+    here, there = run(*command), run("--url", server, *command)
+
+    assert here.exit_code == 0, here.output
+    assert here.stdout == there.stdout
+    assert not here.stdout.startswith("{")
+
+
+@pytest.mark.parametrize("command", ["predict", "forecast"])
+def test_a_price_stands_beside_its_interval_and_persistence(run: Run, command: str) -> None:
+    answer = answered(run(command, "^GSPC", "--json"))
+    first = answer["forecast"][0] if command == "forecast" else answer
+
+    shown = run(command, "^GSPC").stdout
+
+    assert f"{first['persistence']:,.2f}" in shown
+    for interval in first["intervals"]:
+        assert f"{interval['level']:.0%} interval" in shown
+        assert f"{interval['lower']:,.2f} – {interval['upper']:,.2f}" in shown
+
+
+def test_a_backtest_ends_with_a_verdict_beside_persistence(run: Run) -> None:
+    shown = " ".join(run(*TABLED["backtest"]).stdout.split())
+
+    assert re.search(r"The model errs [0-9.]+% (less|more) than persistence \(p = [01]\.[0-9]{2}: ", shown)
+    assert re.search(r"It had [0-9.]+% of the closes in its 80% intervals", shown)
+
+
+def test_train_shows_a_network_beside_persistence(run: Run) -> None:
+    done = run("train", "^GSPC", "--start", "2016-01-01", "--epochs", "1", "--sequence-length", "20")
+
+    assert done.exit_code == 0, done.output
+    assert "persistence" in done.stdout
+
+
+def test_train_shows_what_it_is_worth_here_and_there(run: Run, target: list[str]) -> None:
+    done = run(*target, "train", "^GSPC", "--start", "2012-01-01", "--model", "ewma")
+
+    assert done.exit_code == 0, done.output
+    assert "ewma" in run(*target, "models", "list").stdout
+    assert "persistence" in done.stdout
+
+
+def test_train_as_json_prints_the_job_that_did(run: Run, target: list[str], server: str) -> None:
+    printed = answered(run(*target, "train", "^GSPC", "--model", "ewma", "--json"))
+
+    assert Job.model_validate(printed).state == "succeeded"
+    assert printed == requests.get(f"{server}/jobs/{printed['id']}", timeout=30).json()
+
+
+def test_a_failed_training_ends_with_its_error_and_can_be_done_again(run: Run, target: list[str]) -> None:
+    done = run(*target, "train", "^GSPC", "--model", "ewma", "--start", "2018-12-01", "--json")
+    newest = answered(run("jobs", "list", "--limit", "1", "--json"))["jobs"][0]
+
+    again = run(*target, "jobs", "retry", newest["id"], "--json")
+    watched = run(*target, "jobs", "watch", newest["id"])
+
+    assert [done.exit_code, again.exit_code, watched.exit_code] == [4, 4, 4]
+    assert "error: insufficient_history" in done.stderr
+    assert newest["state"] == "failed"
+
+
+def test_a_training_elsewhere_need_not_be_followed(run: Run, server: str) -> None:
+    job = answered(
+        run("--url", server, "train", "^GSPC", "--epochs", "1000", "--start", "2000-01-01", "--no-wait", "--json")
+    )
+
+    cancelled = run("--url", server, "jobs", "cancel", job["id"])
+    watched = run("--url", server, "jobs", "watch", job["id"])
+
+    assert job["state"] == "queued"
+    assert cancelled.exit_code == 0
+    assert watched.exit_code == 4
+    assert "job_cancelled" in watched.stderr
+
+
+def test_a_job_is_shown(run: Run, target: list[str], model_id: str, server: str) -> None:
+    jobs = requests.get(f"{server}/jobs", timeout=30).json()["jobs"]
+    job = next(job for job in jobs if job["model_id"] == model_id)
+
+    shown = run(*target, "jobs", "show", job["id"])
+
+    assert "succeeded" in shown.stdout
+    assert model_id in shown.stdout
+
+
+def test_a_name_is_moved_and_shown(run: Run, target: list[str], model_id: str) -> None:
+    moved = run(*target, "models", "alias", "best", model_id)
+
+    assert moved.exit_code == 0, moved.output
+    assert model_id in run(*target, "models", "aliases").stdout
+
+
+def test_a_model_is_deleted_when_asked_for_or_agreed_to(run: Run, target: list[str]) -> None:
+    model_id = answered(run("train", "^GSPC", "--model", "drift", "--json"))["model_id"]
+
+    refused = run(*target, "models", "delete", model_id)
+    agreed = run(*target, "models", "delete", model_id, "--yes")
+
+    assert refused.exit_code == 1
+    assert agreed.exit_code == 0, agreed.output
+    assert run(*target, "models", "show", model_id).exit_code == 3
+
+
+@pytest.mark.parametrize("command", ["forecast", "backtest"])
+def test_a_drawing_is_made_beside_the_answer(run: Run, target: list[str], tmp_path: Path, command: str) -> None:
+    done = run(*target, *TABLED[command], "--plot", tmp_path / "drawn.png")
+
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "drawn.png").read_bytes().startswith(PNG)
+    assert done.stdout == run(*target, *TABLED[command]).stdout
+
+
+def test_a_key_of_the_settings_is_not_asked_of_this_process(run: Run) -> None:
+    done = run("models", "list", API_KEY="a-key-of-more-than-twenty-characters")
+
+    assert done.exit_code == 0, done.output

@@ -1,0 +1,123 @@
+"""Tables and drawings of what few tests can have from a service: an analysis, odd levels, a bar that moves."""
+
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cli.demo import sparkline
+from cli.plots import draw_analysis, draw_backtest
+from cli.progress import TrainingBar, described
+from cli.tables import analysis_table, console, price
+from cli.views import AnalysisView
+from schemas.backtest import BacktestRequest
+from schemas.job import Job, Progress
+from schemas.train import TrainRequest
+from services.backtest import backtest
+from services.storage.registry import ModelRegistry
+from services.training.train import TrainedModel
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
+
+
+@pytest.fixture(scope="module")
+def analysis() -> AnalysisView:
+    return AnalysisView.model_validate_json(ANALYSIS.read_bytes())
+
+
+def running(epoch: int, max_epochs: int) -> Job:
+    """A job of which so many epochs are done, one a minute."""
+    progress = Progress(
+        at=NOW,
+        epoch=epoch,
+        max_epochs=max_epochs,
+        validation_losses=(0.5,) * epoch,
+        share=epoch / max_epochs,
+        estimated_end=NOW + timedelta(minutes=max_epochs - epoch) if epoch else None,
+    )
+    return Job(
+        id="20261121t093000-1a2b3c4d",
+        state="running",
+        cancel_requested=False,
+        created_at=NOW,
+        started_at=NOW,
+        ended_at=None,
+        model_id="walk-20240719-1a2b3c4d",
+        request=TrainRequest(ticker="WALK"),
+        retry_of=None,
+        progress=progress,
+        result=None,
+        error=None,
+    )
+
+
+def test_an_analysis_is_told_in_figures_and_words(analysis: AnalysisView) -> None:
+    page = console()
+    with page.capture() as shown:
+        page.print(analysis_table(analysis))
+
+    assert "persistence (tomorrow = today) is hard to beat" in " ".join(shown.get().split())
+    assert f"{analysis.summary.annualised_volatility:.1%} a year" in shown.get()
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+def test_an_analysis_is_drawn_into_each_kind_of_file(
+    analysis: AnalysisView, tmp_path: Path, suffix: str, start: bytes
+) -> None:
+    path = tmp_path / f"drawn{suffix}"
+
+    draw_analysis(analysis, path)
+
+    assert path.read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize("quantile_levels", [(0.5,), (0.1, 0.9), (0.05, 0.5, 0.95)])
+def test_a_backtest_of_any_levels_is_drawn(
+    trained: TrainedModel, tmp_path: Path, quantile_levels: tuple[float, ...]
+) -> None:
+    registry = ModelRegistry(InMemoryArtifactStore())
+    registry.publish(trained.card, trained.files)
+    request = BacktestRequest(horizon=1, stride=5, quantile_levels=quantile_levels, include_forecasts=True)
+    answer = backtest(trained.card.model_id, request, registry, FakePriceSource(walk_history()), NOW)
+
+    draw_backtest(answer, {}, tmp_path / "drawn.png")
+
+    assert (tmp_path / "drawn.png").stat().st_size > 10_000
+
+
+def test_a_bar_shows_epoch_loss_and_the_time_left() -> None:
+    assert described(running(2, 8)) == "epoch 2 of 8 at most, loss 0.5, 360 s left at most"
+
+
+def test_a_bar_before_the_first_epoch_promises_nothing() -> None:
+    assert described(running(0, 8)) == "preparing"
+
+
+def test_a_bar_is_drawn_in_a_terminal_and_nowhere_else() -> None:
+    terminal, file = (Console(file=io.StringIO(), force_terminal=forced, width=100) for forced in (True, False))
+
+    for place in (terminal, file):
+        with TrainingBar(place) as bar:
+            bar(running(0, 8))
+            bar(running(4, 8))
+
+    assert isinstance(terminal.file, io.StringIO)
+    assert isinstance(file.file, io.StringIO)
+    assert "epoch 4 of 8" in terminal.file.getvalue()
+    assert "50%" in terminal.file.getvalue()
+    assert file.file.getvalue() == ""
+
+
+def test_a_line_of_blocks_rises_and_falls_with_its_values() -> None:
+    assert sparkline([3.0, 1.0, 2.0, 3.0]) == "█▁▅█"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1234567.891, "1,234,567.89"), (0.000123456, "0.000123456"), (-2.5, "-2.50")]
+)
+def test_a_price_is_shown_with_the_digits_that_matter(value: float, shown: str) -> None:
+    assert price(value) == shown

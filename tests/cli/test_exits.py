@@ -1,0 +1,227 @@
+"""Each family of errors has its exit code, one line and a hint, and never a traceback."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import errors
+from benchmarks.server import running_server
+from cli.exits import Exit, exit_code, fields_at_fault, hint, told
+from config import Settings
+from errors import AppError, ModelNotFound
+from tests.cli.conftest import Run
+from tests.processes import free_port
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AppError)]
+FAMILIES = {
+    "internal": Exit.FAILED,
+    "invalid_request": Exit.USAGE,
+    "not_authenticated": Exit.NOT_AUTHENTICATED,
+    "not_found": Exit.NOT_FOUND,
+    "conflict": Exit.CONFLICT,
+    "idempotency_key_reused": Exit.USAGE,
+    "too_many": Exit.TOO_MANY,
+    "job_failed": Exit.FAILED,
+    "training_unavailable": Exit.NOT_INSTALLED,
+    "artifact_invalid": Exit.ARTIFACT_INVALID,
+    "upstream_unavailable": Exit.UNAVAILABLE,
+}
+KEY = "a-key-of-more-than-twenty-characters"
+
+
+@contextmanager
+def service_that_answers(code: str, status: int, detail: str = "what happened") -> Iterator[str]:
+    """The address of a service that has one problem for everything."""
+    problem = {"type": "x", "title": "x", "status": status, "detail": detail, "code": code, "request_id": "r1"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(problem).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/problem+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def busy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with a key, where one training runs and none may wait."""
+    data = tmp_path_factory.mktemp("busy")
+    settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(data), "API_KEY": KEY, "MAX_WAITING_TRAININGS": "0"}
+    with running_server(settings) as url:
+        yield url
+
+
+def family(kind: type[AppError]) -> Exit:
+    codes = [str(vars(base).get("code")) for base in kind.__mro__]
+    return next(FAMILIES[code] for code in codes if code in FAMILIES)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)
+def test_every_error_ends_as_its_family_does_and_has_a_hint(kind: type[AppError]) -> None:
+    error = AppError.restored(kind.code, "what happened")
+
+    assert error is not None
+    assert exit_code(error) is family(kind)
+    assert hint(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("training_unavailable", 501, 9),
+        ("internal", 500, 1),
+        ("teapot", 418, 1),
+        ("not_built_here", 501, 9),
+        ("artifact_too_new", 500, 7),
+        ("too_many_trainings", 429, 5),
+    ],
+)
+def test_a_service_that_cannot_ends_the_command_with_its_familys_code(
+    run: Run, code: str, status: int, expected: int
+) -> None:
+    with service_that_answers(code, status) as url:
+        done = run("--url", url, "models", "list")
+
+    assert done.exit_code == expected
+    assert "what happened [request r1]" in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_what_a_service_says_cannot_steer_the_terminal(run: Run) -> None:
+    with service_that_answers("not_found", 404, "two\nlines \x1b[2J") as url:
+        done = run("--url", url, "models", "list")
+
+    assert "\x1b" not in done.output
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "expected", "code"),
+    [
+        (["fetch", "NOPE"], 3, "ticker_not_found"),
+        (["models", "show", "nope-1"], 3, "model_not_found"),
+        (["jobs", "show", "20261121t093000-1a2b3c4d"], 3, "job_not_found"),
+        (["jobs", "watch", "20261121t093000-1a2b3c4d"], 3, "job_not_found"),
+        (["predict"], 2, "invalid_request"),
+        (["fetch", "^GSPC", "--start", "2199-01-01", "--end", "2199-01-02"], 2, "malformed_request"),
+        (["fetch", "^GSPC", "--start", "1990-01-01", "--end", "1990-02-01"], 4, "insufficient_history"),
+    ],
+)
+def test_an_error_is_one_line_and_a_hint_on_standard_error(
+    run: Run, command: list[str], expected: int, code: str
+) -> None:
+    done = run(*command)
+
+    error, what_to_do = done.stderr.splitlines()
+    assert done.exit_code == expected
+    assert done.stdout == ""
+    assert error.startswith(f"error: {code}: ")
+    assert what_to_do.startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["nonsense"],
+        ["fetch"],
+        ["fetch", "not a ticker"],
+        ["fetch", "^GSPC", "--days", "0"],
+        ["predict", "^GSPC", "--as-of", "yesterday"],
+        ["forecast", "^GSPC", "--horizon", "99"],
+        ["forecast", "^GSPC", "--plot", "picture.exe"],
+        ["forecast", "^GSPC", "--plot", "no/such/folder/picture.png"],
+        ["train", "^GSPC", "--no-wait"],
+        ["--url", "nowhere", "models", "list"],
+        ["--url", "http://127.0.0.1:1", "demo"],
+        ["--url", "http://127.0.0.1:1", "serve"],
+    ],
+)
+def test_a_command_that_makes_no_sense_is_a_usage_error(run: Run, command: list[str]) -> None:
+    done = run(*command)
+
+    assert done.exit_code == Exit.USAGE, done.output
+    assert done.stdout == ""
+    assert "rror: " in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_a_wrong_setting_is_named_without_its_value(run: Run) -> None:
+    done = run("models", "list", API_KEY="short-secret")
+
+    assert done.exit_code == Exit.USAGE
+    assert "api_key" in done.stderr
+    assert "short-secret" not in done.output
+
+
+def test_a_port_where_nobody_listens_is_unavailable(run: Run) -> None:
+    done = run("--url", f"http://127.0.0.1:{free_port()}", "models", "list")
+
+    assert done.exit_code == Exit.UNAVAILABLE
+    assert "service_unreachable" in done.stderr
+
+
+def test_a_model_whose_card_is_damaged_is_unusable(run: Run, tmp_path: Path) -> None:
+    card = tmp_path / "var" / "models" / "a-1" / "metadata.json"
+    card.parent.mkdir(parents=True)
+    card.write_text("{}")
+
+    done = run("models", "show", "a-1", DATA_DIR=str(tmp_path / "var"))
+
+    assert done.exit_code == Exit.ARTIFACT_INVALID
+    assert "artifact_corrupt" in done.stderr
+
+
+def test_an_analysis_that_the_program_lacks_is_told_calmly(run: Run) -> None:
+    with service_that_answers("not_found", 404, "Not Found") as url:
+        done = run("--url", url, "analyze", "^GSPC")
+
+    assert done.exit_code == Exit.NOT_FOUND
+    assert "this version of the service has no such route" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_missing_key_and_a_full_house_have_codes_of_their_own(run: Run, busy_server: str) -> None:
+    training = ["train", "^GSPC", "--epochs", "1000", "--start", "2000-01-01", "--no-wait"]
+
+    stranger = run("--url", busy_server, "models", "list")
+    known = run("--url", busy_server, "--api-key", KEY, *training)
+    by_environment = run(*training, STOCK_FORECAST_URL=busy_server, STOCK_FORECAST_API_KEY=KEY)
+
+    assert stranger.exit_code == Exit.NOT_AUTHENTICATED
+    assert known.exit_code == 0, known.output
+    assert by_environment.exit_code == Exit.TOO_MANY
+    assert "wait 30 s" in by_environment.stderr
+
+
+def test_an_error_of_a_service_tells_its_request_and_one_of_ours_has_none_to_tell() -> None:
+    error = ModelNotFound("no model", request_id="r1")
+
+    assert told(error, elsewhere=True) == "model_not_found: no model [request r1]"
+    assert told(error, elsewhere=False) == "model_not_found: no model"
+
+
+def test_faults_of_settings_do_not_tell_values() -> None:
+    with pytest.raises(ValidationError) as failure:
+        Settings(_env_file=None, api_key="short")
+
+    assert "short" not in fields_at_fault(failure.value)

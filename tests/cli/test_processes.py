@@ -1,0 +1,159 @@
+"""``python -m cli`` as a user starts it: in a process of its own, on an empty folder, without a network."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.processes import dies_with_us, free_port, listens
+
+pytestmark = pytest.mark.slow
+
+CLI = [sys.executable, "-m", "cli"]
+ENDLESS = ["train", "^GSPC", "--start", "2000-01-01", "--epochs", "1000", "--patience", "100", "--no-warm-start"]
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Who runs us in the background of a shell has us, and whom we start, ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def run(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*CLI, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def started(folder: Path, environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [*dies_with_us(), *CLI, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_an_epoch(folder: Path, within_s: float = 90.0) -> str:
+    """The id of the one job, once its first epoch is done."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        for found in (folder / "var" / "jobs").glob("*/progress.json"):
+            if json.loads(found.read_text() or "{}").get("epoch", 0):
+                return found.parent.name
+        time.sleep(0.2)
+    raise AssertionError("no epoch was finished in time")
+
+
+def end_of(folder: Path, job_id: str) -> Any:
+    return json.loads((folder / "var" / "jobs" / job_id / "end.json").read_text())
+
+
+def test_demo_trains_forecasts_backtests_and_draws_on_an_empty_folder(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    del environment["PRICE_SOURCE"]  # it takes the sample by itself
+
+    done = run(tmp_path, environment, "demo")
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "var" / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "than persistence" in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stderr
+    assert "WARNING" not in done.stderr
+
+
+def test_serve_answers_and_the_command_line_finds_it(tmp_path: Path, environment: dict[str, str]) -> None:
+    port = free_port()
+    with started(tmp_path, environment, "serve", "--port", str(port)) as server:
+        deadline = time.monotonic() + 60
+        while not listens(port) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+        done = run(tmp_path, environment, "--url", f"http://127.0.0.1:{port}", "forecast", "^GSPC", "--json")
+        answer = requests.post(f"http://127.0.0.1:{port}/models/default/forecast", json={"ticker": "^GSPC"}, timeout=30)
+        server.terminate()
+        server.communicate(timeout=30)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == answer.json()
+
+
+def test_an_error_in_a_process_of_its_own_is_its_exit_code(tmp_path: Path, environment: dict[str, str]) -> None:
+    done = run(tmp_path, environment, "fetch", "NOPE")
+
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ticker_not_found: ")
+
+
+def test_help_loads_neither_the_application_nor_what_draws(tmp_path: Path, environment: dict[str, str]) -> None:
+    probe = "import cli.main, json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert set(json.loads(done.stdout)) & {"app", "fastapi", "matplotlib", "torch", "onnxruntime", "pandas"} == set()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_interrupting_a_training_here_cancels_it(tmp_path: Path, environment: dict[str, str]) -> None:
+    with started(tmp_path, environment, *ENDLESS) as training:
+        job_id = wait_for_an_epoch(tmp_path)
+        training.send_signal(signal.SIGINT)
+        _, told = training.communicate(timeout=60)
+
+    assert training.returncode == 130, told
+    assert "cancelling job" in told
+    assert "Traceback" not in told
+    assert end_of(tmp_path, job_id)["state"] == "cancelled"
+    assert not (tmp_path / "var" / "models").exists()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_interrupting_a_training_elsewhere_leaves_it_alone(
+    tmp_path: Path, environment: dict[str, str], server: str, folder: Path
+) -> None:
+    with started(tmp_path, environment, "--url", server, *ENDLESS) as training:
+        deadline = time.monotonic() + 90
+        while True:
+            job = requests.get(f"{server}/jobs", params={"limit": "1"}, timeout=30).json()["jobs"]
+            if job and job[0]["state"] == "running":
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        training.send_signal(signal.SIGINT)
+        _, told = training.communicate(timeout=60)
+
+    state = requests.get(f"{server}/jobs/{job[0]['id']}", timeout=30).json()["state"]
+    requests.delete(f"{server}/jobs/{job[0]['id']}", timeout=30)
+    assert training.returncode == 130, told
+    assert "goes on" in told
+    assert state == "running"
+
+
+def test_a_shell_completes_the_program_of_its_own_name(tmp_path: Path, environment: dict[str, str]) -> None:
+    program = str(Path(__file__).parents[2] / "bin" / "stock-forecast")
+    asked = {"_STOCK_FORECAST_COMPLETE": "complete_bash", "COMP_WORDS": "stock-forecast mo", "COMP_CWORD": "1"}
+
+    script, completed = (
+        subprocess.run(
+            command, cwd=tmp_path, env=environment | added, capture_output=True, text=True, timeout=60, check=False
+        )
+        for command, added in (([program, "--show-completion", "bash"], {}), ([program], asked))
+    )
+
+    assert "_STOCK_FORECAST_COMPLETE=complete_bash" in script.stdout
+    assert completed.stdout.split() == ["models"]

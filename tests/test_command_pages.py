@@ -1,0 +1,117 @@
+"""Holds the pages of the command line and the client to the program: what they show runs, what exists is shown."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from benchmarks.server import running_server
+from cli.exits import Exit
+from cli.main import app
+from client import Client
+from schemas.train import TrainRequest
+
+ROOT = Path(__file__).parent.parent
+CLI_PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+CLIENT_PAGE = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+NOT_YET_SERVED = ("analyze",)  # 404 of a program without the route
+
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", CLIENT_PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^```sh\n(.*?)^```", CLI_PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[str]:
+    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(folder / "var")}) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def names(server: str) -> dict[str, str]:
+    """What stands for the ids of a reader."""
+    with Client(server, poll_s=0.2) as client:
+        job = client.follow(client.train(TrainRequest(ticker="^GSPC", model="ewma"), wait=False).id)
+    return {"MODEL": job.model_id, "JOB": job.id}
+
+
+@pytest.fixture
+def environment(folder: Path) -> dict[str, str]:
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "PRICE_SOURCE": "sample",
+        "DATA_DIR": str(folder / "var"),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def commands_of_the_program() -> list[str]:
+    root = get_command(app)
+    names: list[str] = []
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        names += [f"{name} {inner}" for inner in getattr(command, "commands", {})] or [name]
+    return names
+
+
+@pytest.mark.parametrize("command", commands_of_the_program())
+def test_every_command_is_on_the_page(command: str) -> None:
+    assert re.search(rf"(python -m cli |`){command}\b", CLI_PAGE)
+
+
+def test_every_exit_code_is_on_the_page_and_none_besides() -> None:
+    rows = [int(code) for code in re.findall(r"^\| (\d+) \|", CLI_PAGE, re.MULTILINE)]
+
+    assert rows == [*(code.value for code in Exit), 130]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_page_runs(
+    command: str, folder: Path, environment: dict[str, str], names: dict[str, str], server: str
+) -> None:
+    done = subprocess.run(
+        ["bash", "-euc", command.replace("http://localhost:8000", server)],
+        cwd=folder,
+        env=environment | names,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    if any(name in command for name in NOT_YET_SERVED) and "not_found" in done.stderr:
+        pytest.skip("the program has no analysis route")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or "is gone" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_of_the_client_runs(
+    example: str, folder: Path, environment: dict[str, str], server: str, names: dict[str, str]
+) -> None:
+    assert names  # there is a model to list
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example.replace("http://localhost:8000", server)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
