@@ -12,12 +12,13 @@ from aws_lambda import lambda_handler
 from clock import Clock, utc_now
 from config import Settings, artifact_store, default_model, executor, meter, prepare_environment, price_source
 from error_handlers import add_error_handlers
-from routers import analysis, jobs, models, monitoring, predict, root, telemetry, up
+from routers import analysis, jobs, models, monitoring, predict, realised, root, telemetry, up
 from routers.dependencies import TrainingSlots, require_api_key
 from routers.middleware import BodyLimitMiddleware, MeasureMiddleware, RequestIdMiddleware
 from routers.problems import document_problems
 from services.health import Checkup
 from services.jobs.job import Jobs
+from services.monitoring.forecast_log import ForecastLog
 from services.prices.measured import PriceWatch, WatchedSource
 from services.storage.measured import MeasuredStore
 from services.storage.registry import ModelRegistry
@@ -44,6 +45,8 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.meter.record(BUILD_INFO, version=VERSION, python=platform.python_version())
     app.state.system_usage = SystemUsage()
     store = MeasuredStore(artifact_store(settings), app.state.meter)
+    app.state.store = store
+    app.state.forecast_log = ForecastLog(store, app.state.meter)
     app.state.registry = ModelRegistry(store, default_model(settings), app.state.meter)
     app.state.jobs = Jobs(store)
     app.state.executor = executor(settings, app.state.jobs, clock, app.state.meter)
@@ -54,7 +57,7 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.include_router(root.router)
     app.include_router(up.router)
     app.include_router(telemetry.router)
-    for guarded in (predict.router, jobs.router, models.router, analysis.router, monitoring.router):
+    for guarded in (predict.router, jobs.router, models.router, analysis.router, monitoring.router, realised.router):
         app.include_router(guarded, dependencies=[Security(require_api_key)])
     add_error_handlers(app)
     document_problems(app)
@@ -66,10 +69,12 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
 
 @asynccontextmanager
 async def _serving(app: FastAPI) -> AsyncIterator[None]:
-    """A server takes up the jobs that an earlier one left waiting, and stops its own workers; Lambda does neither."""
+    """What only a server does, not Lambda: log forecasts beside the answers, take up waiting jobs, stop its workers."""
+    app.state.forecast_log.start()
     await run_in_threadpool(resume_waiting, app.state.jobs, app.state.executor)
     yield
     await run_in_threadpool(app.state.executor.close)
+    await run_in_threadpool(app.state.forecast_log.flush)
 
 
 prepare_environment()

@@ -44,6 +44,7 @@ def lambda_handler(app: FastAPI) -> Callable[[Any, Any], dict[str, Any] | None]:
                 raise NotAnHttpEvent(f"expected a function-URL event (payload version 2.0), found {found[:200]}")
             return _bounded(adapter()(event, context))
         finally:
+            app.state.forecast_log.flush()  # after the answer an instance stands still
             app.state.meter.flush()
 
     return handle

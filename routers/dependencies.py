@@ -17,8 +17,10 @@ from errors import NotAuthenticated, TooManyTrainings
 from services.health import Checkup
 from services.jobs.executor import Executor
 from services.jobs.job import Jobs
+from services.monitoring.forecast_log import ForecastLog
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
+from services.storage.store import ArtifactStore
 from telemetry.measures import PREDICTION_SECONDS, PREDICTIONS, Meter
 from telemetry.system import SystemUsage
 
@@ -86,6 +88,16 @@ def _training_slots(request: Request) -> TrainingSlots:
     return slots
 
 
+def _store(request: Request) -> ArtifactStore:
+    store: ArtifactStore = request.app.state.store
+    return store
+
+
+def _forecast_log(request: Request) -> ForecastLog:
+    log: ForecastLog = request.app.state.forecast_log
+    return log
+
+
 def _meter(request: Request) -> Meter:
     meter: Meter = request.app.state.meter
     return meter
@@ -103,6 +115,8 @@ def _system_usage(request: Request) -> SystemUsage:
 
 CheckupDep = Annotated[Checkup, Depends(_checkup)]
 SystemUsageDep = Annotated[SystemUsage, Depends(_system_usage)]
+StoreDep = Annotated[ArtifactStore, Depends(_store)]
+ForecastLogDep = Annotated[ForecastLog, Depends(_forecast_log)]
 MeterDep = Annotated[Meter, Depends(_meter)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 RegistryDep = Annotated[ModelRegistry, Depends(_registry)]

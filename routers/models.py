@@ -16,6 +16,7 @@ from errors import (
     TrainingUnavailable,
 )
 from routers.dependencies import (
+    ForecastLogDep,
     MeterDep,
     NowDep,
     PriceSourceDep,
@@ -62,12 +63,13 @@ def predict_next(
     registry: RegistryDep,
     now: NowDep,
     meter: MeterDep,
+    log: ForecastLogDep,
     request: Annotated[PredictRequest | None, Body(examples=[{"levels": [0.8, 0.95]}])] = None,
 ) -> PredictResponse:
     """Forecast the next session with its intervals, persistence and the model's record on its test part."""
     request = request or PredictRequest()
     refuse_future(now, as_of=request.as_of)
-    answer = predict(model_id, request, registry, prices, now)
+    answer = predict(model_id, request, registry, prices, now, log.note)
     record_prediction(meter, "live")
     return answer
 
@@ -83,12 +85,13 @@ def forecast_sessions(
     registry: RegistryDep,
     now: NowDep,
     meter: MeterDep,
+    log: ForecastLogDep,
     request: Annotated[ForecastRequest | None, Body(examples=[{"horizon": 10, "levels": [0.8, 0.95]}])] = None,
 ) -> ForecastResponse:
     """Forecast up to 30 sessions; sessions are the exchange's own, holidays left out."""
     request = request or ForecastRequest()
     refuse_future(now, as_of=request.as_of)
-    answer = forecast(model_id, request, registry, prices, now)
+    answer = forecast(model_id, request, registry, prices, now, log.note)
     record_prediction(meter, "forecast")
     return answer
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body
 from fastapi.exceptions import RequestValidationError
 
 from errors import CalibrationTooSmall, ConstantSeries, HorizonTooLong, PricesInvalid
-from routers.dependencies import MeterDep, NowDep, PriceSourceDep, RegistryDep, record_prediction
+from routers.dependencies import ForecastLogDep, MeterDep, NowDep, PriceSourceDep, RegistryDep, record_prediction
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, problems
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import (
@@ -53,9 +53,10 @@ def live(
     prices: PriceSourceDep,
     now: NowDep,
     meter: MeterDep,
+    log: ForecastLogDep,
 ) -> SymbolPrediction:
     """Forecast the session after the newest prices of a symbol."""
-    answer = predict_live(request, registry, prices, now)
+    answer = predict_live(request, registry, prices, now, log.note)
     record_prediction(meter, "live", answer.inference_time_ms)
     return answer
 
@@ -71,9 +72,10 @@ def forecast(
     prices: PriceSourceDep,
     now: NowDep,
     meter: MeterDep,
+    log: ForecastLogDep,
 ) -> SymbolForecast:
     """Forecast up to 30 sessions; they are the exchange's own, holidays left out."""
-    answer = forecast_symbol(request, registry, prices, now)
+    answer = forecast_symbol(request, registry, prices, now, log.note)
     record_prediction(meter, "forecast", answer.inference_time_ms)
     return answer
 
@@ -89,9 +91,10 @@ def batch(
     prices: PriceSourceDep,
     now: NowDep,
     meter: MeterDep,
+    log: ForecastLogDep,
 ) -> BatchForecast:
     """Forecast up to 500 symbols in one call; a symbol that fails has its own error and spoils no other."""
-    answer = forecast_batch(request, registry, prices, now)
+    answer = forecast_batch(request, registry, prices, now, log.note)
     record_prediction(meter, "batch", answer.inference_time_ms)
     return answer
 

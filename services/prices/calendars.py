@@ -48,6 +48,9 @@ _BY_INDEX = {
 _CRYPTO = re.compile(r".+-(USD|USDT|USDC|EUR|GBP|JPY|BRL|CAD|AUD|CHF|CNY|INR|KRW|MXN|BTC|ETH)")
 
 
+KINDS = {"24/5": "currency", "24/7": "crypto", "CMES": "other"}  # every other calendar is a stock exchange's
+
+
 @dataclass(frozen=True, eq=False)
 class _Timetable:
     """Every session an exchange's calendar knows, and when each closes in UTC; both ascending, shape (n,)."""
@@ -77,6 +80,20 @@ def exchange_of(ticker: str) -> str:
     if dot:
         return _exchange_of_suffix(ticker, suffix)
     return "24/7" if _CRYPTO.fullmatch(symbol) else "XNYS"
+
+
+def kind_of(ticker: str) -> str:
+    """One of few words for a ticker, fit for a label.
+
+    Raises:
+        UnknownExchange: its suffix is in no table here.
+
+    >>> [kind_of(ticker) for ticker in ("^GSPC", "PETR4.SA", "EURUSD=X", "BTC-USD", "CL=F")]
+    ['index', 'share', 'currency', 'crypto', 'other']
+    """
+    if ticker.startswith("^"):
+        return "index"
+    return KINDS.get(exchange_of(ticker), "share")
 
 
 def next_sessions(ticker: str, after: date, count: int) -> tuple[date, ...]:

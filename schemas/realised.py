@@ -1,0 +1,180 @@
+"""Forecasts as they were served, what came true of them, and the figures formed from both."""
+
+from datetime import date, datetime
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.common import Document, ModelId, Ticker
+
+
+class RecordedStep(Document):
+    """What was told of one session; prices unrounded."""
+
+    step: int
+    session: date
+    median: float
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    quantiles: tuple[float, ...] = Field(description="At 0.01, 0.02 … 0.99.")
+
+
+class ForecastRecord(Document):
+    """A forecast as it was served; written once, before any of its sessions has closed."""
+
+    ticker: Ticker
+    model_id: ModelId
+    model: str
+    target_column: str
+    origin: date
+    made_at: datetime
+    last: float = Field(description="The price at the origin as it was known then; persistence repeats it.")
+    levels: tuple[float, ...]
+    steps: tuple[RecordedStep, ...]
+
+
+class Pair(Document):
+    """One step of a forecast and its outcome, in the prices of the forecast's own day."""
+
+    model_id: ModelId
+    model: str
+    origin: date
+    step: int
+    made_at: datetime
+    last: float
+    actual: float
+    median: float
+    levels: tuple[float, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    crps: float
+    persistence_crps: float
+    pit: float = Field(description="Share of the distribution below the outcome; even where forecasts are right.")
+
+
+class SessionScores(Document):
+    """Everything that was forecast of one session of one ticker, once it has closed; written once."""
+
+    ticker: Ticker
+    session: date
+    scored_at: datetime
+    pairs: tuple[Pair, ...]
+
+
+class Unscored(Document):
+    """A ticker whose outcomes could not be had."""
+
+    ticker: Ticker
+    code: str
+    detail: str
+
+
+class ScoreReport(Document):
+    """What a scoring did; one after it finds nothing left."""
+
+    n_sessions: int = Field(description="Sessions of a ticker that have closed since.")
+    n_pairs: int
+    unscored: tuple[Unscored, ...]
+
+
+class RealisedErrors(Document):
+    """Errors in price units; ``mape`` is a fraction."""
+
+    mae: float
+    mape: float
+    rmse: float
+    crps: float
+
+
+class RealisedSkill(Document):
+    """Share of persistence's error that was saved; negative is worse than doing nothing."""
+
+    mae: float | None
+    mape: float | None
+    rmse: float | None
+    crps: float | None
+
+
+class RealisedInterval(Document):
+    """How often the intervals of one level held."""
+
+    level: float
+    coverage: float
+    width: float
+    n: int
+
+
+class RealisedAccuracy(Document):
+    """What one model's forecasts of one ticker, so many steps ahead, were worth."""
+
+    ticker: Ticker
+    model_id: ModelId
+    model: str
+    step: int
+    n: int
+    first_session: date
+    last_session: date
+    errors: RealisedErrors
+    persistence: RealisedErrors
+    skill: RealisedSkill
+    intervals: tuple[RealisedInterval, ...]
+
+
+class AccuracyOverTime(Document):
+    """Realised accuracy by ticker, model and step, of the sessions since a day."""
+
+    since: date
+    until: date
+    accuracy: tuple[RealisedAccuracy, ...]
+
+
+Verdict = Literal["fine", "watch", "retrain"]
+
+
+class InputDrift(Document):
+    """How far the latest sessions' ranges are from those before them."""
+
+    recent_sessions: int
+    earlier_sessions: int
+    ratio: float = Field(description="Mean log range of the recent sessions over that of the earlier ones.")
+    share_beyond: float = Field(description="Of the ticker's own past windows, those with a larger ratio.")
+
+
+class ErrorDrift(Document):
+    """Whether outcomes still fall where the forecasts say, one step ahead."""
+
+    n: int
+    level: float
+    coverage: float
+    cusum_high: float = Field(description="Misses above what is promised, cumulated; zero where there are fewer.")
+    cusum_low: float = Field(description="Misses below what is promised, cumulated.")
+    ks_p_value: float | None = Field(
+        description="Kolmogorov–Smirnov, of the PITs being even; null with too few, or without scipy."
+    )
+
+
+class DriftReport(Document):
+    """Whether a model still fits a ticker."""
+
+    ticker: Ticker
+    model_id: ModelId
+    as_of: date
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    inputs: InputDrift
+    errors: ErrorDrift | None = Field(description="Null where no forecast has come true yet.")
+
+
+class Unjudged(Document):
+    """A ticker whose model could not be judged."""
+
+    ticker: Ticker
+    code: str
+    detail: str
+
+
+class DriftOverview(Document):
+    """The verdict on a model for each ticker asked, or for each of which a forecast has come true."""
+
+    reports: tuple[DriftReport, ...]
+    unjudged: tuple[Unjudged, ...]

@@ -1,0 +1,182 @@
+"""Whether a model still fits a ticker: its inputs against their own past, its errors against its promise.
+
+Inputs: the mean log range of the last five sessions over that of the sixty before. How unusual the ratio
+is, its own past says: volatility comes in clusters, so no table of any distribution would do.
+Errors, one step ahead: a CUSUM of the misses of one level, and a Kolmogorov–Smirnov test of the PITs.
+
+Source: Page (1954), Biometrika, for the CUSUM; Parkinson (1980), J. Business, for ranges.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from importlib.util import find_spec
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import AppError, InsufficientHistory, StoreUnavailable
+from models.base import CLOSE, HIGH, LOW, Bars
+from schemas.card import ModelCard
+from schemas.realised import DriftOverview, DriftReport, ErrorDrift, InputDrift, Pair, Unjudged, Verdict
+from services.monitoring.realised import scores_since
+from services.prices.series import PriceHistory, PriceSource
+from services.storage.store import ArtifactStore
+from telemetry.measures import DRIFT, Meter
+
+RECENT, EARLIER = 5, 60
+MIN_WINDOWS = 500  # of the past, to say what is unusual
+WATCH_SHARE, RETRAIN_SHARE = 0.04, 0.005  # of past windows beyond
+
+WINDOW = timedelta(days=365)
+LEVEL = 0.8
+ALLOWANCE = 0.1  # misses above or below the promise that are no concern
+RETRAIN_CUSUM = 6.0
+MIN_PITS = 30
+RETRAIN_P = 0.001
+
+Values = NDArray[np.float64]
+
+
+def drift_overview(
+    card: ModelCard, tickers: Sequence[str], prices: PriceSource, store: ArtifactStore, now: datetime
+) -> DriftOverview:
+    """The verdict for each ticker; one that cannot be judged is named and spoils no other.
+
+    Raises:
+        StoreUnavailable: from the store.
+    """
+    reports, unjudged = [], []
+    for ticker in tickers:
+        try:
+            reports.append(drift(card, prices.history(ticker, now), store, now))
+        except StoreUnavailable:
+            raise
+        except AppError as error:
+            unjudged.append(Unjudged(ticker=ticker, code=error.code, detail=error.message))
+    return DriftOverview(reports=tuple(reports), unjudged=tuple(unjudged))
+
+
+def measure_drift(overview: DriftOverview, meter: Meter) -> None:
+    """Tell the meter how many tickers have which verdict."""
+    verdicts = Counter(report.verdict for report in overview.reports)
+    for verdict in get_args(Verdict):
+        meter.record(DRIFT, verdicts[verdict], verdict=verdict)
+
+
+def drift(card: ModelCard, history: PriceHistory, store: ArtifactStore, now: datetime) -> DriftReport:
+    """The verdict on a model for the ticker of a history, with what it rests on.
+
+    Raises:
+        InsufficientHistory: too few sessions to say what is unusual.
+        StoreUnavailable: from the store.
+    """
+    ticker = history.series.ticker
+    inputs = input_drift(ticker, history.series.bars)
+    errors = error_drift(_one_step(store, ticker, card.model_id, now.date() - WINDOW))
+    verdict, reasons = judge(inputs, errors)
+    return DriftReport(
+        ticker=ticker,
+        model_id=card.model_id,
+        as_of=history.as_of,
+        verdict=verdict,
+        reasons=reasons,
+        inputs=inputs,
+        errors=errors,
+    )
+
+
+def input_drift(ticker: str, bars: Bars) -> InputDrift:
+    """Where the newest ratio of ranges stands among all earlier ones.
+
+    Raises:
+        InsufficientHistory: fewer than ``MIN_WINDOWS`` earlier windows.
+    """
+    needed = RECENT + EARLIER + MIN_WINDOWS
+    if len(bars) < needed:
+        raise InsufficientHistory(ticker, needed=needed, found=len(bars))
+    ratios = range_ratios(bars)
+    newest, past = ratios[-1], ratios[:-1]
+    return InputDrift(
+        recent_sessions=RECENT,
+        earlier_sessions=EARLIER,
+        ratio=float(newest),
+        share_beyond=float((past >= newest).mean()),
+    )
+
+
+def range_ratios(bars: Bars) -> Values:
+    """Mean log range of ``RECENT`` sessions over that of the ``EARLIER`` before, for every window that is full.
+
+    The range takes in the close before, so that a gap counts. Where high and low are not known
+    it is the move of the close.
+    """
+    before = bars[:-1, CLOSE]
+    high = np.fmax(np.fmax(bars[1:, HIGH], bars[1:, CLOSE]), before)
+    low = np.fmin(np.fmin(bars[1:, LOW], bars[1:, CLOSE]), before)
+    summed = np.concatenate([[0.0], np.cumsum(np.log(high / low))])
+    recent = (summed[RECENT + EARLIER :] - summed[EARLIER:-RECENT]) / RECENT
+    earlier = (summed[EARLIER:-RECENT] - summed[: -RECENT - EARLIER]) / EARLIER
+    ratios: Values = recent / np.maximum(earlier, np.finfo(np.float64).tiny)
+    return ratios
+
+
+def error_drift(pairs: Sequence[Pair]) -> ErrorDrift | None:
+    """What one-step forecasts, in the order of their sessions, say of their promise."""
+    if not pairs:
+        return None
+    pits = np.array([pair.pit for pair in pairs])
+    misses = (np.abs(2 * pits - 1) > LEVEL).astype(np.float64)
+    excess = misses - (1 - LEVEL)
+    return ErrorDrift(
+        n=len(pairs),
+        level=LEVEL,
+        coverage=float(1 - misses.mean()),
+        cusum_high=_cusum(excess - ALLOWANCE),
+        cusum_low=_cusum(-excess - ALLOWANCE),
+        ks_p_value=_evenness(pits),
+    )
+
+
+def judge(inputs: InputDrift, errors: ErrorDrift | None) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict in a word, and why."""
+    retrain, watch = [], []
+    unusual = (
+        f"ranges of the last {inputs.recent_sessions} sessions are {inputs.ratio:.2f} times those of the "
+        f"{inputs.earlier_sessions} before; {inputs.share_beyond:.1%} of the past was beyond that"
+    )
+    if inputs.share_beyond < RETRAIN_SHARE:
+        retrain.append(unusual)
+    elif inputs.share_beyond < WATCH_SHARE:
+        watch.append(unusual)
+    if errors is not None:
+        if max(errors.cusum_high, errors.cusum_low) > RETRAIN_CUSUM:
+            often = "more" if errors.cusum_high > errors.cusum_low else "less"
+            retrain.append(f"intervals of {errors.level:.0%} have been missed {often} often than promised")
+        if errors.ks_p_value is not None and errors.ks_p_value < RETRAIN_P:
+            retrain.append("outcomes do not fall evenly over the forecast distributions")
+    if retrain:
+        return "retrain", (*retrain, *watch)
+    return ("watch", tuple(watch)) if watch else ("fine", ())
+
+
+def _one_step(store: ArtifactStore, ticker: str, model_id: str, since: date) -> list[Pair]:
+    scores = sorted(scores_since(store, since, ticker), key=lambda one: one.session)
+    return [pair for one in scores for pair in one.pairs if (pair.model_id, pair.step) == (model_id, 1)]
+
+
+def _cusum(drifts: Values) -> float:
+    """The last value of S = max(0, S + drift)."""
+    total = 0.0
+    for drift_ in drifts.tolist():
+        total = max(0.0, total + drift_)
+    return total
+
+
+def _evenness(pits: Values) -> float | None:
+    if pits.size < MIN_PITS or find_spec("scipy") is None:
+        return None
+    from scipy import stats
+
+    return float(stats.kstest(pits, "uniform").pvalue)

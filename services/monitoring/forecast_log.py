@@ -1,0 +1,159 @@
+"""The log of served forecasts: bounded, written beside the answers, never slowing or failing one."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from datetime import date
+from queue import Empty, Full, Queue
+
+from cachetools import LRUCache
+
+from errors import AppError
+from schemas.realised import ForecastRecord, RecordedStep
+from services.evaluation.accuracy import CRPS_LEVELS
+from services.forecasts.served import Served
+from services.prices.calendars import is_completed
+from services.storage.store import ArtifactStore
+from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
+
+FORECASTS = "forecasts/"
+MAX_WAITING = 1000
+MAX_KNOWN = 10_000  # forecasts that need not be logged again
+
+log = logging.getLogger(__name__)
+
+
+class ForecastLog:
+    """Takes note of served forecasts and stores each once, from a thread of its own.
+
+    A forecast is known by ticker, model and origin; one that was logged with as many steps is
+    not logged again, so a million requests are one record a day. Steps whose session had
+    closed when they were served are left out: they were no forecast.
+    """
+
+    def __init__(self, store: ArtifactStore, meter: Meter = NO_METER) -> None:
+        self._store = store
+        self._meter = meter
+        self._waiting: Queue[Served] = Queue(MAX_WAITING)
+        self._known: LRUCache[tuple[str, str, date], int] = LRUCache(MAX_KNOWN)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def note(self, served: Served) -> None:
+        """Remember the forecast; it is dropped, and counted, where too many wait."""
+        key = (served.ticker, served.card.model_id, served.last_session)
+        with self._lock:
+            if self._known.get(key, 0) >= served.horizon:
+                return
+            self._known[key] = served.horizon
+        try:
+            self._waiting.put_nowait(served)
+        except Full:
+            self._forget(served)
+            self._meter.record(FORECASTS_LOGGED, outcome="dropped")
+
+    def start(self) -> None:
+        """Write from now on; a server does, Lambda flushes after each event instead."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="forecast-log", daemon=True)
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Write what waits, up to the first that fails: where the store is down, nobody waits for it again."""
+        written = True
+        while written:
+            try:
+                served = self._waiting.get_nowait()
+            except Empty:
+                return
+            written = self._write(served)
+
+    def _run(self) -> None:
+        while True:
+            self._write(self._waiting.get())
+
+    def _write(self, served: Served) -> bool:
+        try:
+            record = record_of(served)
+            if record.steps:
+                self._store.create(record_key(record), record.model_dump_json().encode())
+        except AppError as error:
+            self._forget(served)
+            self._meter.record(FORECASTS_LOGGED, outcome="failed")
+            log.warning("a forecast of %s was not logged: %s", served.ticker, error.message)
+        except Exception:  # the thread must outlive a mistake of ours, which the log then shows
+            self._forget(served)
+            self._meter.record(FORECASTS_LOGGED, outcome="failed")
+            log.exception("a forecast of %s was not logged", served.ticker)
+        else:
+            self._meter.record(FORECASTS_LOGGED, outcome="written")
+            return True
+        return False
+
+    def _forget(self, served: Served) -> None:
+        with self._lock:
+            self._known.pop((served.ticker, served.card.model_id, served.last_session), None)
+
+
+def record_of(served: Served) -> ForecastRecord:
+    """What is kept of a forecast: the steps that were still open, unrounded."""
+    forecast, quantiles = served.inference.forecast, served.quantiles_at(CRPS_LEVELS)
+    steps = [
+        RecordedStep(
+            step=h + 1,
+            session=session,
+            median=float(forecast.median[served.row, h]),
+            lower=tuple(forecast.lower[served.row, h].tolist()),
+            upper=tuple(forecast.upper[served.row, h].tolist()),
+            quantiles=tuple(quantiles[h].tolist()),
+        )
+        for h, session in enumerate(served.origin.sessions)
+        if not is_completed(served.ticker, session, served.made_at)
+    ]
+    return ForecastRecord(
+        ticker=served.ticker,
+        model_id=served.card.model_id,
+        model=served.card.model,
+        target_column=served.card.target_column,
+        origin=served.last_session,
+        made_at=served.made_at,
+        last=served.origin.last_value,
+        levels=served.inference.levels,
+        steps=tuple(steps),
+    )
+
+
+def record_key(record: ForecastRecord) -> str:
+    """Where a record is stored.
+
+    The name tells which sessions it speaks of, so that scoring need read no record in vain.
+    """
+    return f"{FORECASTS}{folder_of(record.ticker)}/{record.model_id}/{record.origin}_{record.steps[-1].step:02d}.json"
+
+
+def folder_of(ticker: str) -> str:
+    """The ticker in the alphabet of keys; no ticker has an underscore.
+
+    >>> folder_of("M&M.NS"), folder_of("^GSPC")
+    ('M_M.NS', '^GSPC')
+    """
+    return ticker.replace("&", "_")
+
+
+def ticker_of(folder: str) -> str:
+    """The inverse of ``folder_of``."""
+    return folder.replace("_", "&")
+
+
+def recorded(store: ArtifactStore) -> Iterator[tuple[str, str, date, int]]:
+    """Every record as ticker, key, origin and last step, without reading any."""
+    for key in store.list_keys(FORECASTS):
+        _, folder, _, name = key.split("/")
+        origin, _, last_step = name.removesuffix(".json").partition("_")
+        yield ticker_of(folder), key, date.fromisoformat(origin), int(last_step)
+
+
+def read_record(store: ArtifactStore, key: str) -> ForecastRecord:
+    """A record, as it was written."""
+    return ForecastRecord.model_validate_json(store.get(key))

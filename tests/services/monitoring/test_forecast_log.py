@@ -1,0 +1,130 @@
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from errors import StoreUnavailable
+from schemas.by_symbol import SymbolForecastRequest
+from services.forecasts.by_symbol import forecast_symbol
+from services.forecasts.served import Served
+from services.monitoring import forecast_log
+from services.monitoring.forecast_log import ForecastLog, read_record, recorded
+from services.prices.series import PriceHistory
+from services.storage.registry import ModelRegistry
+from services.training.train import TrainedModel
+from telemetry.measures import FORECASTS_LOGGED
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, walk_history
+
+HISTORY = walk_history("M&M")
+EVENING = datetime.combine(HISTORY.as_of, datetime.min.time(), UTC) + timedelta(hours=23)
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve(trained: TrainedModel) -> Serve:
+    registry = ModelRegistry(InMemoryArtifactStore())
+    registry.publish(trained.card, trained.files)
+
+    def serve(days: int = 3, now: datetime = EVENING, history: PriceHistory = HISTORY) -> Served:
+        request = SymbolForecastRequest(symbol="M&M", days=days, model_id=trained.card.model_id)
+        served: list[Served] = []
+        forecast_symbol(request, registry, FakePriceSource(history), now, served.append)
+        return served[0]
+
+    return serve
+
+
+@pytest.fixture
+def store() -> InMemoryArtifactStore:
+    return InMemoryArtifactStore()
+
+
+def test_a_forecast_is_kept_as_it_was_told(serve: Serve, store: InMemoryArtifactStore) -> None:
+    served = serve()
+    log = ForecastLog(store)
+
+    log.note(served)
+    log.flush()
+
+    ((ticker, key, origin, last_step),) = recorded(store)
+    record = read_record(store, key)
+    assert (ticker, origin, last_step) == ("M&M", HISTORY.as_of, 3)
+    assert record.last == HISTORY.series.close[-1]
+    assert [step.median for step in record.steps] == served.inference.forecast.median[0, :3].tolist()
+    assert [step.session for step in record.steps] == list(served.origin.sessions)
+
+
+def test_the_same_forecast_is_logged_once_and_a_longer_one_again(serve: Serve, store: InMemoryArtifactStore) -> None:
+    log = ForecastLog(store)
+
+    for days in (3, 3, 1, 5):
+        log.note(serve(days))
+        log.flush()
+
+    assert sorted(last_step for *_, last_step in recorded(store)) == [3, 5]
+
+
+def test_what_had_happened_already_was_no_forecast(serve: Serve, store: InMemoryArtifactStore) -> None:
+    log = ForecastLog(store)
+
+    log.note(serve(now=EVENING + timedelta(days=60)))
+    log.flush()
+
+    assert store.list_keys("") == []
+
+
+def test_too_many_at_once_are_dropped_and_counted(
+    serve: Serve, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast_log, "MAX_WAITING", 1)
+    meter = RecordingMeter()
+    log = ForecastLog(store, meter)
+    first, second = serve(), serve(history=HISTORY.tail(400).between(None, HISTORY.series.sessions[-2].item()))
+
+    log.note(first)
+    log.note(second)
+    log.flush()
+    log.note(second)
+    log.flush()
+
+    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["dropped", "written", "written"]
+
+
+def test_a_store_that_is_down_fails_no_answer_and_is_asked_again(serve: Serve) -> None:
+    class Down(InMemoryArtifactStore):
+        up = False
+
+        def create(self, key: str, data: bytes) -> bool:
+            if not self.up:
+                raise StoreUnavailable("down")
+            return super().create(key, data)
+
+    store, meter = Down(), RecordingMeter()
+    log = ForecastLog(store, meter)
+    log.note(serve())
+    log.flush()
+
+    store.up = True
+    log.note(serve())
+    log.flush()
+
+    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", "written"]
+    assert len(list(recorded(store))) == 1
+
+
+def test_a_server_writes_beside_its_answers(serve: Serve) -> None:
+    written = threading.Event()
+
+    class Telling(InMemoryArtifactStore):
+        def create(self, key: str, data: bytes) -> bool:
+            written.set()
+            return super().create(key, data)
+
+    log = ForecastLog(Telling())
+    log.start()
+
+    log.note(serve())
+
+    assert written.wait(10)

@@ -1,0 +1,147 @@
+"""250 real sessions lived through again: forecast each evening, scored each next evening, through the API."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app import create_app
+from config import Settings
+from models.base import CLOSE, HIGH, LOW, OPEN, Bars
+from schemas.realised import Pair
+from services.monitoring.drift import error_drift, input_drift, judge
+from services.prices.csv_files import CsvSource
+from services.prices.series import PriceHistory
+
+pytestmark = pytest.mark.slow
+
+TICKER = "PETR4.SA"
+FOLDER = Path(__file__).parents[4] / "shared" / "data"
+N_SESSIONS = 250
+LAST = date(2024, 7, 19)
+
+
+class KeptSource:
+    """The CSV file's history, read once, as it was known at any time."""
+
+    def __init__(self, history: PriceHistory) -> None:
+        self._history = history
+
+    def history(self, ticker: str, now: datetime) -> PriceHistory:
+        known = now.date() if now.hour >= 23 else now.date() - timedelta(days=1)
+        return self._history.between(None, known)
+
+
+@pytest.fixture(scope="module")
+def history() -> PriceHistory:
+    if not (FOLDER / f"{TICKER}.csv").exists():
+        pytest.skip(f"no reference prices of {TICKER} in a folder shared/data beside the repository")
+    whole = CsvSource(FOLDER).history(TICKER, evening(date(2025, 6, 30)))
+    return whole.between(None, LAST)
+
+
+def evening(session: date) -> datetime:
+    return datetime.combine(session, time(23), UTC)
+
+
+@pytest.fixture(scope="module")
+def lived(history: PriceHistory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """The API after the replay; nothing was asked in between but what an operator's schedule asks."""
+    sessions = [session.item() for session in history.series.sessions[-N_SESSIONS - 1 :]]
+    now = [evening(sessions[0])]
+    app: FastAPI = create_app(
+        Settings.model_validate({"data_dir": tmp_path_factory.mktemp("lived")}), clock=lambda: now[0]
+    )
+    app.state.price_source = KeptSource(history)
+    with TestClient(app) as client:
+        for session in sessions:
+            now[0] = evening(session)
+            scored = client.post("/monitoring/score").json()
+            assert scored["unscored"] == []
+            assert client.post("/predict/live", json={"symbol": TICKER}).status_code == 200
+        yield client
+
+
+def test_realised_accuracy_is_that_of_a_backtest_from_the_same_origins(
+    lived: TestClient, history: PriceHistory
+) -> None:
+    first = history.series.sessions[-N_SESSIONS - 1].item()
+    request = {"ticker": TICKER, "start": first.isoformat(), "horizon": 1}
+    report = lived.post("/models/default/backtest", json=request).json()["model_report"]["steps"][0]
+
+    (realised,) = lived.get("/monitoring/accuracy", params={"ticker": TICKER, "days": 3650}).json()["accuracy"]
+
+    assert realised["n"] == report["scores"]["n"] == N_SESSIONS
+    for name in ("mae", "mape", "rmse", "crps"):
+        assert realised["errors"][name] == pytest.approx(report["scores"][name], rel=1e-9)
+        assert realised["skill"][name] == pytest.approx(report["skill"][name], rel=1e-9, abs=1e-12)
+    for found, expected in zip(realised["intervals"], report["scores"]["intervals"], strict=True):
+        assert found["level"] == expected["level"]
+        assert found["coverage"] == pytest.approx(expected["coverage"], rel=1e-9)
+        assert found["width"] == pytest.approx(expected["width"], rel=1e-9)
+
+
+def test_scoring_again_changes_nothing(lived: TestClient) -> None:
+    before = lived.get("/monitoring/accuracy", params={"days": 3650}).json()
+
+    again = lived.post("/monitoring/score").json()
+
+    assert (again["n_sessions"], again["n_pairs"]) == (0, 0)
+    assert lived.get("/monitoring/accuracy", params={"days": 3650}).json() == before
+
+
+def test_a_window_leaves_out_what_lies_before_it(lived: TestClient) -> None:
+    (short,) = lived.get("/monitoring/accuracy", params={"days": 30}).json()["accuracy"]
+
+    assert short["n"] < 25
+    assert short["first_session"] >= (LAST - timedelta(days=30)).isoformat()
+
+
+def test_the_errors_of_an_undisturbed_year_are_no_drift(lived: TestClient) -> None:
+    (report,) = lived.get("/monitoring/drift", params={"ticker": TICKER}).json()["reports"]
+
+    assert report["errors"]["n"] == N_SESSIONS
+    assert report["verdict"] != "retrain", report
+
+
+def test_undisturbed_windows_are_fine_nineteen_times_of_twenty(history: PriceHistory) -> None:
+    verdicts = [
+        verdict_at(history.series.bars, end) for end in range(len(history.series) - N_SESSIONS, len(history.series))
+    ]
+
+    assert np.mean([verdict == "fine" for verdict in verdicts]) >= 0.95
+
+
+def test_doubled_volatility_is_noticed_within_sixty_sessions(history: PriceHistory) -> None:
+    bars = history.series.bars
+    breaks = range(len(bars) - N_SESSIONS, len(bars) - 60, 10)
+
+    noticed = [
+        any(verdict_at(disturbed, end) != "fine" for end in range(start + 1, start + 61))
+        for start in breaks
+        for disturbed in [doubled(bars, start)]
+    ]
+
+    assert all(noticed), [start for start, found in zip(breaks, noticed, strict=True) if not found]
+
+
+def verdict_at(bars: Bars, end: int, pairs: Sequence[Pair] = ()) -> str:
+    """What is said with the sessions before ``end`` known, and these outcomes of earlier forecasts."""
+    return judge(input_drift(TICKER, bars[:end]), error_drift(pairs))[0]
+
+
+def doubled(bars: Bars, start: int) -> Bars:
+    """The same history with every move from ``start`` on twice as large."""
+    stretched = bars.copy()
+    before = np.log(bars[:-1, CLOSE])
+    moves = np.log(bars[1:, CLOSE]) - before
+    factor = np.where(np.arange(1, len(bars)) >= start, 2.0, 1.0)
+    closes = np.log(bars[0, CLOSE]) + np.concatenate([[0.0], np.cumsum(factor * moves)])
+    stretched[:, CLOSE] = np.exp(closes)
+    for column in (OPEN, HIGH, LOW):
+        stretched[1:, column] = np.exp(closes[:-1] + factor * (np.log(bars[1:, column]) - before))
+    return stretched
