@@ -1,5 +1,6 @@
 """The application: routes, error handlers and middleware around what the settings choose."""
 
+import platform
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,14 +12,19 @@ from aws_lambda import lambda_handler
 from clock import Clock, utc_now
 from config import Settings, artifact_store, default_model, executor, meter, prepare_environment, price_source
 from error_handlers import add_error_handlers
-from routers import jobs, models, predict, root, up
+from routers import analysis, jobs, models, monitoring, predict, root, telemetry, up
 from routers.dependencies import TrainingSlots, require_api_key
 from routers.middleware import BodyLimitMiddleware, MeasureMiddleware, RequestIdMiddleware
 from routers.problems import document_problems
+from services.health import Checkup
 from services.jobs.job import Jobs
+from services.prices.measured import PriceWatch, WatchedSource
+from services.storage.measured import MeasuredStore
 from services.storage.registry import ModelRegistry
 from services.training.ordering import resume_waiting
 from telemetry.logs import configure_logging
+from telemetry.measures import BUILD_INFO
+from telemetry.system import SystemUsage
 
 VERSION = "0.1.0"
 DESCRIPTION = """
@@ -35,15 +41,20 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.settings = settings
     app.state.clock = clock
     app.state.meter = meter(settings)
-    store = artifact_store(settings)
+    app.state.meter.record(BUILD_INFO, version=VERSION, python=platform.python_version())
+    app.state.system_usage = SystemUsage()
+    store = MeasuredStore(artifact_store(settings), app.state.meter)
     app.state.registry = ModelRegistry(store, default_model(settings), app.state.meter)
     app.state.jobs = Jobs(store)
     app.state.executor = executor(settings, app.state.jobs, clock, app.state.meter)
-    app.state.price_source = price_source(settings)
+    watch = PriceWatch()
+    app.state.price_source = WatchedSource(price_source(settings, app.state.meter), watch, app.state.meter)
+    app.state.checkup = Checkup(store, watch, app.state.meter)
     app.state.training_slots = TrainingSlots(1)  # a fit seeds torch's generator, which the process has one of
     app.include_router(root.router)
     app.include_router(up.router)
-    for guarded in (predict.router, jobs.router, models.router):
+    app.include_router(telemetry.router)
+    for guarded in (predict.router, jobs.router, models.router, analysis.router, monitoring.router):
         app.include_router(guarded, dependencies=[Security(require_api_key)])
     add_error_handlers(app)
     document_problems(app)

@@ -16,6 +16,7 @@ from services.jobs.local import LocalExecutor
 from services.prices.cache import CachedSource
 from services.prices.csv_files import CsvSource
 from services.prices.fallback import FallbackSource
+from services.prices.measured import MeasuredFetcher
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from services.prices.yahoo import YahooSource
@@ -27,6 +28,7 @@ from telemetry.measures import NO_METER, Meter
 
 ROOT = Path(__file__).parent
 BUNDLED = ROOT / "models" / "bundled"
+_SHARED_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Settings(BaseSettings):
@@ -80,6 +82,9 @@ class Settings(BaseSettings):
     trainer_function_name: Annotated[
         str | None, Field(description="Lambda function that trains; on Lambda, when unset, the serving one itself.")
     ] = None
+    prometheus_multiproc_dir: Annotated[
+        Path | None, Field(description="Folder in which several processes of one server count together.")
+    ] = None
     aws_lambda_function_name: Annotated[
         str | None, Field(description="Set by Lambda itself: writable files then go to /tmp.")
     ] = None
@@ -120,12 +125,14 @@ def rescue_store(settings: Settings) -> ArtifactStore:
 
 
 def meter(settings: Settings) -> Meter:
-    """What measures: CloudWatch's embedded metrics on Lambda."""
-    if not settings.on_lambda:
-        return NO_METER
-    from telemetry.embedded import EmbeddedMeter
+    """What measures: CloudWatch's embedded metrics on Lambda, Prometheus elsewhere."""
+    if settings.on_lambda:
+        from telemetry.embedded import EmbeddedMeter
 
-    return EmbeddedMeter()
+        return EmbeddedMeter()
+    from telemetry.prometheus import PrometheusMeter
+
+    return PrometheusMeter(settings.prometheus_multiproc_dir)
 
 
 def executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
@@ -144,19 +151,19 @@ def executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Exec
     )
 
 
-def price_source(settings: Settings) -> PriceSource:
+def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
     """The source that ``PRICE_SOURCE`` names."""
     if settings.price_source == "sample":
         return SampleSource()
     if settings.price_source == "csv":
         return CsvSource(settings.price_dir or settings.writable_dir / "prices")
-    return _yahoo(settings)
+    return _yahoo(settings, meter)
 
 
-def _yahoo(settings: Settings) -> PriceSource:
+def _yahoo(settings: Settings, meter: Meter) -> PriceSource:
     cache = settings.writable_dir / "cache"
     fetcher = YahooSource(cache / "yfinance", settings.yahoo_timeout_s, settings.yahoo_attempts)
-    cached = CachedSource(fetcher, folder=cache / "prices", ttl_s=settings.price_ttl_s)
+    cached = CachedSource(MeasuredFetcher(fetcher, meter), cache / "prices", settings.price_ttl_s, meter)
     # a laptop without a network can still try everything on the sample; a deployed service should rather fail
     return cached if settings.on_lambda else FallbackSource(cached, SampleSource())
 
@@ -166,7 +173,8 @@ def prepare_environment() -> None:
 
     ``.env``'s AWS entries go where boto3's own chain looks for them, and ONNX
     Runtime is kept from writing to the home directory and calling its makers.
-    CloudWatch metrics get names of ours where the deployment gives none.
+    CloudWatch metrics get names of ours where the deployment gives none. An empty
+    PROMETHEUS_MULTIPROC_DIR means the same as none; the folder is made where it is missing.
     """
     from dotenv import dotenv_values
 
@@ -174,5 +182,9 @@ def prepare_environment() -> None:
     os.environ.setdefault("POWERTOOLS_METRICS_NAMESPACE", "StockForecast")
     os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "stock-forecast")
     for name, value in dotenv_values(".env").items():
-        if name.startswith("AWS_") and value:
+        if name.startswith(("AWS_", _SHARED_COUNTS)) and value:
             os.environ.setdefault(name, value)
+    if os.environ.get(_SHARED_COUNTS):
+        Path(os.environ[_SHARED_COUNTS]).mkdir(parents=True, exist_ok=True)
+    else:
+        os.environ.pop(_SHARED_COUNTS, None)

@@ -25,7 +25,9 @@ AppError                        500 internal
 ├── TooMany                     429 too_many
 │   └── TooManyTrainings        429 too_many_trainings     as many models are being trained as this machine bears
 ├── JobFailed                   500 job_failed             a job that ended without telling why
+├── MeasuredElsewhere           501 measured_elsewhere     nothing is kept here that could be scraped
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
+├── AnalysisUnavailable         501 analysis_unavailable   this installation has no library for it
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
 │   └── ArtifactTooNew          500 artifact_too_new       written by a later version of this program
@@ -263,6 +265,22 @@ class TrainingUnavailable(AppError):
     status_code = 501
     code = "training_unavailable"
     title = "Training unavailable"
+
+
+class MeasuredElsewhere(AppError):
+    """Nothing is kept here that a scraper could read; the message says where measurements go."""
+
+    status_code = 501
+    code = "measured_elsewhere"
+    title = "Measured elsewhere"
+
+
+class AnalysisUnavailable(AppError):
+    """This installation lacks a library that the analysis needs."""
+
+    status_code = 501
+    code = "analysis_unavailable"
+    title = "Analysis unavailable"
 
 
 class ArtifactInvalid(AppError):

@@ -12,7 +12,7 @@ Source: Lei et al. (2018), JASA, split conformal with locally weighted scores.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -121,6 +121,7 @@ class Calibration:
             median=np.exp(centre.log_median),
             lower=np.exp(log_median - margins * centre.below[..., None]),
             upper=np.exp(log_median + margins * centre.above[..., None]),
+            distribution=lambda: self.quantiles(forecast),
         )
 
 
@@ -151,11 +152,13 @@ class IntervalForecast:
     Attributes:
         median: the point forecast, shape (n_origins, horizon).
         lower, upper: interval bounds, shape (n_origins, horizon, n_levels).
+        distribution: gives the whole calibrated distribution; formed when asked for, as few ask.
     """
 
     median: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+    distribution: "Callable[[], QuantileForecast] | None" = None
 
 
 class ServedForecaster(Forecaster, Protocol):

@@ -76,7 +76,12 @@ class TrackedForecaster:
         self.calibration.margins(levels)
         forecast = self.predict_quantiles(bars, origins)
         half = np.array(levels) / 2
-        return IntervalForecast(forecast.median, lower=forecast.at(0.5 - half), upper=forecast.at(0.5 + half))
+        return IntervalForecast(
+            forecast.median,
+            lower=forecast.at(0.5 - half),
+            upper=forecast.at(0.5 + half),
+            distribution=lambda: forecast,
+        )
 
     def _factors(self, bars: Bars, origins: Origins) -> LogFactors:
         if origins.size != 1:

@@ -14,11 +14,13 @@ from fastapi.security import APIKeyHeader
 from clock import Clock
 from config import Settings
 from errors import NotAuthenticated, TooManyTrainings
+from services.health import Checkup
 from services.jobs.executor import Executor
 from services.jobs.job import Jobs
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 from telemetry.measures import PREDICTION_SECONDS, PREDICTIONS, Meter
+from telemetry.system import SystemUsage
 
 TRAINING_RETRY_S = 30
 _API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="Only where the server has an API_KEY.")
@@ -89,6 +91,18 @@ def _meter(request: Request) -> Meter:
     return meter
 
 
+def _checkup(request: Request) -> Checkup:
+    checkup: Checkup = request.app.state.checkup
+    return checkup
+
+
+def _system_usage(request: Request) -> SystemUsage:
+    usage: SystemUsage = request.app.state.system_usage
+    return usage
+
+
+CheckupDep = Annotated[Checkup, Depends(_checkup)]
+SystemUsageDep = Annotated[SystemUsage, Depends(_system_usage)]
 MeterDep = Annotated[Meter, Depends(_meter)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 RegistryDep = Annotated[ModelRegistry, Depends(_registry)]
@@ -120,15 +134,15 @@ def record_prediction(meter: Meter, kind: str, inference_ms: float | None = None
         meter.record(PREDICTION_SECONDS, inference_ms / 1000, type=kind)
 
 
-def refuse_future(now: datetime, **dates: date | None) -> None:
-    """Answer 422 for a date that is not yet today anywhere on earth.
+def refuse_future(now: datetime, where: str = "body", /, **dates: date | None) -> None:
+    """Answer 422 for a date that is not yet today anywhere on earth; ``where`` it was given is named.
 
     Raises:
         RequestValidationError: names each such field.
     """
     today = (now.astimezone(UTC) + timedelta(hours=14)).date()
     errors = [
-        {"type": "date_in_future", "loc": ("body", name), "msg": f"{day} is in the future"}
+        {"type": "date_in_future", "loc": (where, name), "msg": f"{day} is in the future"}
         for name, day in dates.items()
         if day is not None and day > today
     ]

@@ -1,12 +1,11 @@
 """The service itself: its name with links, and its health."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
-from routers.dependencies import NowDep, RegistryDep
+from routers.dependencies import CheckupDep, NowDep, RegistryDep
 from routers.problems import problems
 from schemas.root import Health, ServiceInfo
 from services.forecasts.by_symbol import timestamp
-from services.health import health
 
 router = APIRouter(tags=["health"])
 
@@ -18,7 +17,13 @@ def root(request: Request, now: NowDep) -> ServiceInfo:
 
 
 @router.head("/health", include_in_schema=False)
-@router.get("/health", summary="Can it forecast?", responses=problems())
-def healthy(registry: RegistryDep, now: NowDep) -> Health:
-    """Answer 200 also when degraded: models other than the default may still answer. The reasons say what is wrong."""
-    return health(registry, now)
+@router.get(
+    "/health",
+    summary="Can it forecast?",
+    responses=problems() | {503: {"model": Health, "description": "Neither the default model nor a stored one."}},
+)
+def healthy(checkup: CheckupDep, registry: RegistryDep, now: NowDep, response: Response) -> Health:
+    """Answer 200 also when degraded: something can still be forecast. The reasons say what is wrong."""
+    health = checkup.health(registry, now)
+    response.status_code = 503 if health.status == "unavailable" else 200
+    return health

@@ -14,6 +14,7 @@ class Links(Document):
     openapi: str = "/openapi.json"
     health: str = "/health"
     up: str = "/up"
+    stats: str = "/monitoring/stats"
     models: str = "/models"
 
 
@@ -36,9 +37,9 @@ class HealthReason(Document):
 
 
 class Health(Document):
-    """``degraded`` as long as stored models may still answer."""
+    """``degraded`` when something ails and something can still be answered, ``unavailable`` when nothing can."""
 
-    status: Literal["ok", "degraded"]
+    status: Literal["ok", "degraded", "unavailable"]
     model_loaded: bool
     model_id: ModelId | None
     reasons: tuple[HealthReason, ...]

@@ -1,12 +1,14 @@
 """Everything that is measured, by name, and the protocol of who takes the measurements."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 # Milliseconds of a cached answer to minutes of a training that is waited for.
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 INFERENCE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 TRAINING_BUCKETS_S = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900)
+FETCH_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
+STORE_BUCKETS_S = (0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1, 2.5, 10, 30)
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Measure:
         help: what it is.
         labels: what tells its series apart; every label has few values, known in advance.
         buckets: upper bounds of a histogram.
+        begin: labels of the series that are 0 from the start, so that whoever watches sees their first step.
+        across: of a gauge that several processes of one server set, what the server's is: their sum or the newest.
     """
 
     name: str
@@ -26,6 +30,8 @@ class Measure:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    begin: tuple[tuple[str, ...], ...] = ()
+    across: Literal["sum", "newest"] = "newest"
 
 
 REQUESTS = Measure(
@@ -41,19 +47,123 @@ REQUEST_SECONDS = Measure(
     ("method", "endpoint"),
     REQUEST_BUCKETS_S,
 )
-ACTIVE_REQUESTS = Measure("http_active_requests", "gauge", "Requests being answered at the moment.")
-PREDICTIONS = Measure("predictions_total", "counter", "Forecasts answered: manual, live, forecast or batch.", ("type",))
+ACTIVE_REQUESTS = Measure("http_active_requests", "gauge", "Requests being answered at the moment.", across="sum")
+PREDICTIONS = Measure(
+    "predictions_total",
+    "counter",
+    "Forecasts answered: manual, live, forecast or batch.",
+    ("type",),
+    begin=(("manual",), ("live",), ("forecast",), ("batch",)),
+)
 PREDICTION_SECONDS = Measure(
     "prediction_duration_seconds", "histogram", "Seconds the model took.", ("type",), INFERENCE_BUCKETS_S
 )
 MODEL_CACHE = Measure(
-    "model_cache_requests_total", "counter", "Models asked of the process's cache: hit or miss.", ("outcome",)
+    "model_cache_requests_total",
+    "counter",
+    "Models asked of the process's cache: hit or miss.",
+    ("outcome",),
+    begin=(("hit",), ("miss",)),
 )
-TRAININGS = Measure("training_jobs_total", "counter", "Trainings that ended, by how.", ("state",))
+TRAININGS = Measure(
+    "training_jobs_total",
+    "counter",
+    "Trainings that ended: succeeded, failed, cancelled or lost.",
+    ("state",),
+    begin=(("succeeded",), ("failed",), ("cancelled",), ("lost",)),
+)
 TRAINING_SECONDS = Measure(
     "training_duration_seconds", "histogram", "Seconds from claim to end of a training.", (), TRAINING_BUCKETS_S
 )
+JOBS_RUNNING = Measure("training_jobs_running", "gauge", "Trainings that this server runs at the moment.", across="sum")
+JOBS_WAITING = Measure(
+    "training_jobs_waiting", "gauge", "Trainings that wait for their turn on this server.", across="sum"
+)
+MODEL_LOADED = Measure("model_loaded", "gauge", "1 where the default model can answer, 0 where it cannot.")
+PRICE_FETCHES = Measure(
+    "price_fetches_total",
+    "counter",
+    "Prices asked of a source over the network: ok, or the code of the error.",
+    ("source", "outcome"),
+)
+PRICE_FETCH_SECONDS = Measure(
+    "price_fetch_duration_seconds",
+    "histogram",
+    "Seconds a source took to answer or to fail, its retries included.",
+    ("source",),
+    FETCH_BUCKETS_S,
+)
+PRICE_CACHE = Measure(
+    "price_cache_requests_total",
+    "counter",
+    "Histories asked of the price cache: hit, miss (fetched, or nothing to be had) or stale (served though too old).",
+    ("outcome",),
+    begin=(("hit",), ("miss",), ("stale",)),
+)
+PRICES_SERVED = Measure(
+    "price_histories_served_total",
+    "counter",
+    "Price histories that forecasts were made from: fresh, or stale where a newer session should exist.",
+    ("freshness",),
+    begin=(("fresh",), ("stale",)),
+)
+PRICE_AGE = Measure(
+    "price_age_seconds",
+    "gauge",
+    "Seconds since the day (UTC) of the newest session was over, in the history that was served last.",
+)
+STORE_OPERATIONS = Measure(
+    "store_operations_total",
+    "counter",
+    "Operations of the artifact store: ok, absent (nothing is stored there) or the code of the error.",
+    ("operation", "outcome"),
+    begin=tuple(
+        (operation, outcome)
+        for operation in ("get", "put", "create", "exists", "list", "delete")
+        for outcome in ("ok", "store_unavailable")
+    ),
+)
+STORE_SECONDS = Measure(
+    "store_operation_duration_seconds",
+    "histogram",
+    "Seconds an operation of the artifact store took.",
+    ("operation",),
+    STORE_BUCKETS_S,
+)
+FORECASTS_LOGGED = Measure(
+    "forecasts_logged_total",
+    "counter",
+    "Forecasts noted to be scored later: written, dropped or failed.",
+    ("outcome",),
+    begin=(("written",), ("dropped",), ("failed",)),
+)
+FORECASTS_SCORED = Measure(
+    "forecasts_scored_total", "counter", "Forecasts compared with the close that came.", ("kind",)
+)
+REALISED_MAPE = Measure(
+    "forecast_realised_mape",
+    "gauge",
+    "Mean absolute percentage error of served forecasts, as a fraction: of the model, and of persistence.",
+    ("kind", "forecast"),
+)
+REALISED_COVERAGE = Measure(
+    "forecast_realised_coverage",
+    "gauge",
+    "Share of closes that lay inside the intervals that were served, by level.",
+    ("kind", "level"),
+)
+DRIFT = Measure(
+    "forecast_drift", "gauge", "Tickers by what their record advises: fine, watch or retrain.", ("verdict",)
+)
+CPU_PERCENT = Measure(
+    "process_cpu_usage_percent", "gauge", "Processor time used since it was last asked, 100 is one core."
+)
+MEMORY_BYTES = Measure("process_memory_usage_bytes", "gauge", "Resident memory.")
+BUILD_INFO = Measure("build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python"))
 COLD_STARTS = Measure("cold_starts_total", "counter", "Lambda instances that answered their first event.")
+
+CATALOGUE = tuple(measure for measure in vars().values() if isinstance(measure, Measure))
+"""Every measure there is, in the order above."""
 
 
 class Meter(Protocol):
@@ -65,6 +175,31 @@ class Meter(Protocol):
 
     def flush(self) -> None:
         """Hand over what was collected, where that does not happen by itself."""
+        ...
+
+
+class Exposition(NamedTuple):
+    """All that was measured, as a scraper reads it."""
+
+    content: bytes
+    media_type: str
+
+
+@runtime_checkable
+class ScrapedMeter(Meter, Protocol):
+    """A meter that keeps what it takes, for whoever asks."""
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The processes whose measurements these are."""
+        ...
+
+    def exposition(self, accept: str) -> Exposition:
+        """Everything measured so far, in a format that the ``Accept`` header names or the plain text."""
+        ...
+
+    def total(self, measure: Measure) -> float:
+        """The sum over all series of a counter or a gauge."""
         ...
 
 

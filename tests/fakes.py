@@ -19,6 +19,7 @@ from services.prices.series import PriceHistory, Sessions, clean
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
 from services.training.work import Workplace, run_training
+from telemetry.measures import Measure
 
 
 class InMemoryArtifactStore:
@@ -77,6 +78,25 @@ class FakePriceSource:
         if ticker not in self._histories:
             raise TickerNotFound(f"fake does not know {ticker!r}")
         return self._histories[ticker]
+
+
+class RecordingMeter:
+    """Remembers every measurement."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Measure, float, dict[str, str]]] = []
+
+    def record(self, measure: Measure, value: float = 1.0, **labels: str) -> None:
+        self.taken.append((measure, value, labels))
+
+    def flush(self) -> None:
+        pass
+
+    def labels(self, measure: Measure) -> list[dict[str, str]]:
+        return [labels for taken, _, labels in self.taken if taken is measure]
+
+    def values(self, measure: Measure) -> list[float]:
+        return [value for taken, value, _ in self.taken if taken is measure]
 
 
 class FailingStore(InMemoryArtifactStore):

@@ -20,6 +20,7 @@ PRICES = {"yfinance", "curl_cffi", "pandas", "exchange_calendars", "arch"}
 NUMERICS = {"sklearn", "scipy", "statsmodels", "matplotlib"}
 AWS = {"boto3", "botocore"}
 SERVING = {"onnxruntime"}
+SCRAPED = {"prometheus_client", "psutil"}
 
 # Runs in a fresh interpreter: imports the application, answers events, reports what came of it.
 PROBE = """
@@ -47,6 +48,12 @@ def test_naming_a_bucket_loads_nothing_heavy(tmp_path: Path) -> None:
     loaded = _loaded_by(tmp_path, function_url_event("GET", "/up"), S3_BUCKET_NAME="models", PRICE_SOURCE="yahoo")
 
     assert loaded & (TRAINING | PRICES | NUMERICS | AWS | SERVING) == set()
+
+
+def test_lambda_loads_nothing_that_is_there_to_be_scraped(tmp_path: Path) -> None:
+    loaded = _loaded_by(tmp_path, function_url_event("GET", "/health"), AWS_LAMBDA_FUNCTION_NAME="serve")
+
+    assert loaded & SCRAPED == set()
 
 
 @pytest.mark.parametrize("route", ["predict", "forecast"])
@@ -81,6 +88,6 @@ def _loaded_by(folder: Path, *events: dict[str, Any], **settings: str) -> set[st
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = json.loads(done.stdout.splitlines()[-1])  # on Lambda, what was measured comes before
     assert [read_answer(answer).status for answer in report["answers"]] == [200] * len(events)
     return set(report["loaded"])

@@ -8,15 +8,23 @@ from errors import AppError
 from models.conformal import ServedForecaster
 from schemas.batch import BatchForecast, BatchRequest, SymbolError, SymbolResult
 from schemas.card import ModelCard
-from services.forecasts.by_model import Inference, Origin, forecast_windows, origin_of, require_horizon
+from services.forecasts.by_model import require_horizon
 from services.forecasts.by_symbol import answer_of, daily_forecast
+from services.forecasts.inference import Inference, Origin, forecast_windows, origin_of
+from services.forecasts.served import OnServed, Served, unwatched
 from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import ModelRegistry
 
 FETCHERS = 8  # at once: enough to hide the waiting, too few to look like an attack on the source
 
 
-def forecast_batch(request: BatchRequest, registry: ModelRegistry, prices: PriceSource, now: datetime) -> BatchForecast:
+def forecast_batch(
+    request: BatchRequest,
+    registry: ModelRegistry,
+    prices: PriceSource,
+    now: datetime,
+    on_served: OnServed = unwatched,
+) -> BatchForecast:
     """Every symbol's next sessions, or its own error, in the order asked.
 
     Raises:
@@ -33,6 +41,8 @@ def forecast_batch(request: BatchRequest, registry: ModelRegistry, prices: Price
     results = {symbol: _failed(symbol, error) for symbol, error in found.items() if isinstance(error, AppError)}
     for row, (symbol, origin) in enumerate(known.items()):
         results[symbol] = _result(symbol, card, origin, inference, row)
+        if results[symbol].error is None:
+            on_served(Served(card, origin, inference, row, made_at=now))
     return BatchForecast(
         **dict(answer_of(card, inference, request.days, now, static=True)),
         forecast_days=request.days,

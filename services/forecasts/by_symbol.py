@@ -18,18 +18,9 @@ from schemas.by_symbol import (
     SymbolPrediction,
 )
 from schemas.card import ModelCard
-from services.forecasts.by_model import (
-    Inference,
-    Origin,
-    Outlook,
-    evidence,
-    forecast_windows,
-    origin_of,
-    require_horizon,
-    require_movement,
-    ticker_warnings,
-    warnings_of,
-)
+from services.forecasts.by_model import evidence, require_horizon, ticker_warnings, warnings_of
+from services.forecasts.inference import Inference, Origin, Outlook, forecast_windows, origin_of, require_movement
+from services.forecasts.served import OnServed, Served, unwatched
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 
@@ -64,12 +55,19 @@ def predict_prices(request: PricesRequest, card: ModelCard, registry: ModelRegis
     )
 
 
-def predict_live(request: LiveRequest, registry: ModelRegistry, prices: PriceSource, now: datetime) -> SymbolPrediction:
+def predict_live(
+    request: LiveRequest,
+    registry: ModelRegistry,
+    prices: PriceSource,
+    now: datetime,
+    on_served: OnServed = unwatched,
+) -> SymbolPrediction:
     """The close after the newest prices of a symbol, see ``forecast_symbol`` for the errors."""
     card = registry.card(request.model_id)
     forecaster = registry.load(card)
     origin = origin_of(card, forecaster, prices.history(request.symbol, now), 1)
     inference = forecast_windows(forecaster, [origin.window], request.levels)
+    on_served(Served(card, origin, inference, row=0, made_at=now))
     return _prediction(
         answer_of(card, inference, 1, now),
         provenance_of(card, origin),
@@ -83,7 +81,11 @@ def predict_live(request: LiveRequest, registry: ModelRegistry, prices: PriceSou
 
 
 def forecast_symbol(
-    request: SymbolForecastRequest, registry: ModelRegistry, prices: PriceSource, now: datetime
+    request: SymbolForecastRequest,
+    registry: ModelRegistry,
+    prices: PriceSource,
+    now: datetime,
+    on_served: OnServed = unwatched,
 ) -> SymbolForecast:
     """The closes of the next ``request.days`` sessions of a symbol.
 
@@ -100,6 +102,7 @@ def forecast_symbol(
     origin = origin_of(card, forecaster, prices.history(request.symbol, now), request.days)
     inference = forecast_windows(forecaster, [origin.window], request.levels)
     daily = daily_forecast(card, origin, inference.outlook(0, request.days))
+    on_served(Served(card, origin, inference, row=0, made_at=now))
     return SymbolForecast(
         **dict(answer_of(card, inference, request.days, now)),
         **dict(daily),

@@ -11,7 +11,7 @@ from datetime import datetime
 from errors import TooManyTrainings
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs, lost, record_end
-from telemetry.measures import NO_METER, Meter
+from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
 
 RETRY_AFTER_S = 30
 
@@ -26,7 +26,7 @@ class LocalExecutor:
         settings: what the worker reads from its standard input.
         jobs: where the end of a worker that died is told.
         clock: tells the time.
-        meter: told of every job that ends.
+        meter: told of every job that ends, and how many run and wait.
         max_running: workers at once.
         max_waiting: jobs that may wait for one.
     """
@@ -52,6 +52,9 @@ class LocalExecutor:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._n_waiting, self._n_running = 0, 0
+        self._counting = threading.Lock()
+        self._count()
 
     @contextmanager
     def slot(self) -> Iterator[Submit]:
@@ -62,6 +65,7 @@ class LocalExecutor:
 
         def submit(job_id: str) -> None:
             nonlocal submitted
+            self._count(waiting=+1)
             self._threads.submit(self._run, job_id).add_done_callback(self._leave)
             submitted = True
 
@@ -80,6 +84,7 @@ class LocalExecutor:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, job_id: str) -> None:
+        self._count(waiting=-1, running=+1)
         with self._started(job_id) as process:
             if process is None:
                 return
@@ -90,9 +95,20 @@ class LocalExecutor:
         record_end(self._meter, self._jobs.status(job_id, self._clock()))
 
     def _leave(self, future: "Future[None]") -> None:
+        if future.cancelled():
+            self._count(waiting=-1)
+        else:
+            self._count(running=-1)
         self._room.release()
         if not future.cancelled() and (error := future.exception()) is not None:
             log.error("a job could not be watched to its end", exc_info=error)  # its silence will tell that it is lost
+
+    def _count(self, *, waiting: int = 0, running: int = 0) -> None:
+        with self._counting:
+            self._n_waiting += waiting
+            self._n_running += running
+            self._meter.record(JOBS_WAITING, self._n_waiting)
+            self._meter.record(JOBS_RUNNING, self._n_running)
 
     @contextmanager
     def _started(self, job_id: str) -> Iterator["subprocess.Popen[bytes] | None"]:

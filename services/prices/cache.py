@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, mode
 from errors import AppError, PricesEmpty, PricesInvalid, PricesRateLimited, TickerNotFound, UpstreamUnavailable
 from services.prices.calendars import exchange_of, history_at, last_completed_session
 from services.prices.series import PriceHistory, PriceSeries, RawBars, clean, require_ticker, to_date
+from telemetry.measures import NO_METER, PRICE_CACHE, Meter
 
 OVERLAP = 5  # sessions fetched again with every tail, to see whether their adjusted closes still stand
 REMEMBERED_FAILURES = 1024
@@ -69,6 +70,7 @@ class CachedSource:
         fetcher: where prices come from.
         folder: one JSON document per ticker; created when missing, done without when not writable.
         ttl_s: seconds within which a history is served without asking again.
+        meter: told of hits, misses and stale answers.
         whole_ttl_s: seconds after which all of a history is fetched again, to pick up late corrections.
         pause_s: seconds an unavailable fetcher is left alone, where it does not say itself.
         unknown_ttl_s: seconds a ticker stays unknown.
@@ -80,6 +82,7 @@ class CachedSource:
         fetcher: Fetcher,
         folder: Path,
         ttl_s: float,
+        meter: Meter = NO_METER,
         *,
         whole_ttl_s: float = 7 * 86_400.0,
         pause_s: float = 45.0,
@@ -89,6 +92,7 @@ class CachedSource:
         self._fetcher = fetcher
         self._disk = _Disk(folder)
         self._ttl = timedelta(seconds=ttl_s)
+        self._meter = meter
         self._whole_ttl = timedelta(seconds=whole_ttl_s)
         self._pause_s = pause_s
         self._unknown_ttl_s = unknown_ttl_s
@@ -110,14 +114,19 @@ class CachedSource:
         with self._locks.hold(ticker):
             entry = self._cached(ticker)
             if entry is not None and now - entry.fetched_at < self._ttl:
+                self._meter.record(PRICE_CACHE, outcome="hit")
                 return self._answer(entry, now)
+            outcome = "miss"
             try:
                 return self._answer(self._refreshed(ticker, entry, now), now)
             except UpstreamUnavailable as error:
                 if entry is None:
                     raise
+                outcome = "stale"
                 _log.warning("serving %s as of %s: %s", ticker, entry.series.last_session, error.message)
                 return self._answer(entry, now, stale=True)
+            finally:
+                self._meter.record(PRICE_CACHE, outcome=outcome)
 
     def _answer(self, entry: _Entry, now: datetime, *, stale: bool = False) -> PriceHistory:
         return history_at(entry.series, now, source=self._fetcher.name, dropped=entry.dropped, stale=stale)

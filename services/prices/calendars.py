@@ -93,6 +93,35 @@ def next_sessions(ticker: str, after: date, count: int) -> tuple[date, ...]:
     return tuple(to_date(session) for session in timetable.sessions[first : first + count])
 
 
+def sessions_between(ticker: str, first: date, last: date) -> Sessions:
+    """The sessions of the ticker's exchange with first <= session <= last, as far as its calendar reaches.
+
+    Raises:
+        UnknownExchange: no calendar is known for the ticker.
+    """
+    sessions = _timetable(exchange_of(ticker)).sessions
+    start = np.searchsorted(sessions, np.datetime64(first), side="left")
+    stop = np.searchsorted(sessions, np.datetime64(last), side="right")
+    return sessions[start:stop]
+
+
+def sessions_per_year(ticker: str, first: date, last: date) -> float:
+    """Mean number of sessions a year of the ticker's exchange, over the calendar years from first's to last's.
+
+    Where the calendar knows less than 300 days of them, over all that it knows.
+
+    Raises:
+        UnknownExchange: no calendar is known for the ticker.
+    """
+    timetable = _timetable(exchange_of(ticker))
+    bounds = to_date(timetable.sessions[0]), to_date(timetable.sessions[-1])
+    start, stop = max(date(first.year, 1, 1), bounds[0]), min(date(last.year, 12, 31), bounds[1])
+    if (stop - start).days < 300:
+        start, stop = bounds
+    days = (stop - start).days + 1
+    return sessions_between(ticker, start, stop).size / days * 365.2425
+
+
 def last_completed_session(ticker: str, now: datetime) -> date:
     """The newest session whose close, and a settling delay after it, had passed at ``now`` (time zone aware).
 

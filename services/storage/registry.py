@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
@@ -51,6 +52,7 @@ class ModelRegistry:
         self._aliases = Recent[Alias | None]()
         self._cards = Recent[ModelCard]()
         self._loaded: LRUCache[str, ServedForecaster] = LRUCache(MAX_LOADED)
+        self._load_seconds: LRUCache[str, float] = LRUCache(MAX_LOADED)
         self._lock = threading.Lock()
 
     def publish(self, card: ModelCard, files: Mapping[str, bytes]) -> None:
@@ -114,15 +116,23 @@ class ModelRegistry:
             ModelNotFound: a file is missing.
             ArtifactCorrupt: a file is not the one the card vouches for.
         """
-        key = "".join(card.files[name].sha256 for name in sorted(card.files))
+        key = _fingerprint(card)
         with self._lock:
             forecaster = self._loaded.get(key)
         self._meter.record(MODEL_CACHE, outcome="miss" if forecaster is None else "hit")
         if forecaster is None:
+            started = time.perf_counter()
             forecaster = self._read(card)
             with self._lock:
                 self._loaded[key] = forecaster
+                self._load_seconds[key] = time.perf_counter() - started
         return forecaster
+
+    def load_seconds(self, card: ModelCard) -> float | None:
+        """What reading and checking the model of a card took; None where it is not loaded."""
+        with self._lock:
+            key = _fingerprint(card)
+            return self._load_seconds.get(key) if key in self._loaded else None
 
     @property
     def bundled(self) -> ModelCard | None:
@@ -216,6 +226,10 @@ class ModelRegistry:
             return self._bundled.card.model_id
         except (ModelNotFound, ArtifactInvalid):
             return None  # stored models must serve without it; whoever asks for it by name is told
+
+
+def _fingerprint(card: ModelCard) -> str:
+    return "".join(card.files[name].sha256 for name in sorted(card.files))
 
 
 def _alias_key(name: str) -> str:

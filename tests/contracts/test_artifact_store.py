@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from errors import ArtifactNotFound
+from services.storage.measured import MeasuredStore
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import MAX_KEY_LENGTH, MAX_SEGMENT_LENGTH, ArtifactStore, LocalArtifactStore
+from telemetry.prometheus import PrometheusMeter
 from tests.fakes import InMemoryArtifactStore
 from tests.s3_servers import S3Server
 
@@ -59,12 +61,14 @@ def radosgw_store(radosgw: S3Server) -> Iterator[S3ArtifactStore]:
         yield store
 
 
-@pytest.fixture(params=["memory", "local", "moto", "radosgw"])
+@pytest.fixture(params=["memory", "local", "measured", "moto", "radosgw"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ArtifactStore]:
     if request.param == "memory":
         yield InMemoryArtifactStore()
     elif request.param == "local":
         yield LocalArtifactStore(tmp_path / "artifacts")
+    elif request.param == "measured":
+        yield MeasuredStore(LocalArtifactStore(tmp_path / "artifacts"), PrometheusMeter())
     else:
         s3 = request.getfixturevalue(f"{request.param}_store")
         yield s3

@@ -13,8 +13,9 @@ from models.base import CLOSE
 from models.conformal import CalibratedForecaster, Calibration, IntervalForecast
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest, SymbolPrediction
 from schemas.predict import ForecastRequest
-from services.forecasts.by_model import Inference, forecast, forecast_windows
+from services.forecasts.by_model import forecast
 from services.forecasts.by_symbol import closes_only, forecast_symbol, predict_live, predict_prices, timestamp
+from services.forecasts.inference import Inference, forecast_windows
 from services.prices.calendars import next_sessions
 from services.storage.registry import CALIBRATION, ModelRegistry, file_report
 from services.training.train import TrainedModel

@@ -13,7 +13,8 @@ from schemas.job import JobOrder
 from schemas.train import TrainRequest
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
-from tests.fakes import InMemoryArtifactStore
+from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
+from tests.fakes import InMemoryArtifactStore, RecordingMeter
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 FIRST, SECOND, THIRD = (f"2024071{day}t220000-1a2b3c4d" for day in range(3))
@@ -43,9 +44,9 @@ def start(jobs: Jobs) -> Iterator[Start]:
     """Starts executors of one worker and ``max_waiting`` places, and closes them."""
     started: list[LocalExecutor] = []
 
-    def start(source: str, max_waiting: int = 2) -> LocalExecutor:
+    def start(source: str, max_waiting: int = 2, meter: Meter = NO_METER) -> LocalExecutor:
         command = [sys.executable, "-c", source]
-        executor = LocalExecutor(command, b"settings", jobs, lambda: NOW, max_running=1, max_waiting=max_waiting)
+        executor = LocalExecutor(command, b"settings", jobs, lambda: NOW, meter, max_running=1, max_waiting=max_waiting)
         started.append(executor)
         return executor
 
@@ -132,3 +133,30 @@ def test_closing_stops_the_worker_and_leaves_what_waits_waiting(start: Start, jo
 
     assert jobs.status(FIRST, NOW).state == "lost"
     assert jobs.waiting() == [SECOND, THIRD]
+
+
+def test_what_runs_and_what_waits_is_measured(start: Start, tmp_path: Path) -> None:
+    meter, go = RecordingMeter(), tmp_path / "go"
+    executor = start(
+        f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)", meter=meter
+    )
+
+    submit(executor, FIRST)
+    submit(executor, SECOND)
+
+    eventually(lambda: (meter.values(JOBS_RUNNING)[-1], meter.values(JOBS_WAITING)[-1]) == (1, 1))
+    go.touch()
+    eventually(lambda: (meter.values(JOBS_RUNNING)[-1], meter.values(JOBS_WAITING)[-1]) == (0, 0))
+    assert min(meter.values(JOBS_WAITING)) == 0
+    assert max(meter.values(JOBS_RUNNING)) == 1
+
+
+def test_what_waits_when_the_server_stops_waits_there_no_more(start: Start) -> None:
+    meter = RecordingMeter()
+    executor = start("import time; time.sleep(60)", meter=meter)
+    submit(executor, FIRST)
+    submit(executor, SECOND)
+
+    executor.close()
+
+    eventually(lambda: (meter.values(JOBS_RUNNING)[-1], meter.values(JOBS_WAITING)[-1]) == (0, 0))

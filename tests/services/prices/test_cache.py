@@ -21,6 +21,8 @@ from errors import (
 from services.prices.cache import LONGEST_PAUSE_S, OVERLAP, CachedSource, _KeyedLocks
 from services.prices.calendars import next_sessions
 from services.prices.series import RawBars
+from telemetry.measures import PRICE_CACHE
+from tests.fakes import RecordingMeter
 
 SESSIONS = next_sessions("AAPL", date(2024, 1, 1), 60)  # the last one is 2024-03-27
 NOW = datetime(2024, 3, 15, 14, tzinfo=UTC)  # a Friday, the session is open
@@ -218,6 +220,20 @@ def test_stale_history_is_served_while_the_fetcher_is_unavailable(tmp_path: Path
     history = source.history("AAPL", NEXT_EVENING)
 
     assert (history.as_of, history.stale) == (date(2024, 3, 14), True)
+
+
+def test_the_meter_hears_of_hits_misses_and_stale_answers(tmp_path: Path) -> None:
+    fetcher, meter = FakeFetcher(), RecordingMeter()
+    source = CachedSource(fetcher, tmp_path, TTL_S, meter)
+
+    source.history("AAPL", NOW)
+    source.history("AAPL", NOW)
+    fetcher.error = PricesUnreachable("down")
+    source.history("AAPL", NEXT_EVENING)
+    with pytest.raises(PricesUnreachable):
+        source.history("MSFT", NEXT_EVENING)
+
+    assert [labels["outcome"] for labels in meter.labels(PRICE_CACHE)] == ["miss", "hit", "stale", "miss"]
 
 
 def test_unavailable_fetcher_is_left_alone_for_a_while_then_asked_again(tmp_path: Path) -> None:

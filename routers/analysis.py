@@ -1,0 +1,42 @@
+"""What the history of a ticker looks like, as figures or as a page."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import HTMLResponse
+
+from errors import AnalysisUnavailable, ConstantSeries
+from routers.dependencies import NowDep, PriceSourceDep, refuse_future
+from routers.problems import PRICE_PROBLEMS, problems
+from schemas.analysis import Analysis, AnalysisRequest
+from schemas.common import Ticker
+from services.analysis.report import analyse, analysis_page
+
+router = APIRouter(prefix="/analysis", tags=["analysis"])
+
+# the page states the same of itself, for when it is opened from a disk
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
+
+
+# ":path" lets a ticker with an encoded slash reach the pattern: it is malformed, not another address
+@router.get(
+    "/{ticker:path}",
+    summary="The past of a ticker",
+    response_model=Analysis,
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}},
+        **problems(*PRICE_PROBLEMS, ConstantSeries, AnalysisUnavailable),
+    },
+)
+def analysis(
+    ticker: Annotated[Ticker, Path(examples=["^GSPC"])],
+    request: Annotated[AnalysisRequest, Query()],
+    prices: PriceSourceDep,
+    now: NowDep,
+) -> Analysis | Response:
+    """Statistics, distribution, volatility, drawdowns, seasons, dependence and irregularities of the daily prices."""
+    refuse_future(now, "query", start=request.start, end=request.end)
+    if request.format == "html":
+        page = analysis_page(ticker, request, prices, now)
+        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
+    return analyse(ticker, request, prices, now)

@@ -1,0 +1,33 @@
+"""The second ancestor's monitoring routes: the server and its model in short, as JSON."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from routers.dependencies import CheckupDep, MeterDep, NowDep, RegistryDep, SystemUsageDep
+from routers.problems import MODEL_PROBLEMS, problems
+from schemas.common import MODEL_ID_PATTERN
+from schemas.monitoring import ModelInfo, Stats
+from services.status import model_info, stats
+from services.storage.registry import DEFAULT
+
+router = APIRouter(prefix="/monitoring", tags=["monitoring"])
+
+
+@router.get("/stats", summary="The server at a glance", responses=problems())
+def server_stats(
+    checkup: CheckupDep, registry: RegistryDep, meter: MeterDep, usage: SystemUsageDep, now: NowDep
+) -> Stats:
+    """Processor, memory, traffic and the default model; what Prometheus reads is under `/metrics`."""
+    return stats(checkup, registry, meter, usage, now)
+
+
+@router.get("/model/info", summary="A model in short", responses=problems(*MODEL_PROBLEMS))
+def info(
+    registry: RegistryDep,
+    model_id: Annotated[
+        str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
+    ] = DEFAULT,
+) -> ModelInfo:
+    """What the default model, or another, was made from and what it is worth."""
+    return model_info(model_id, registry)

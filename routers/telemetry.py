@@ -1,0 +1,39 @@
+"""What was measured, for Prometheus; never behind the API key, which a scraper would have to be trusted with."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from errors import MeasuredElsewhere
+from routers.dependencies import CheckupDep, MeterDep, NowDep, RegistryDep, SystemUsageDep
+from routers.problems import problems
+from telemetry.measures import CPU_PERCENT, MEMORY_BYTES, ScrapedMeter
+
+router = APIRouter(tags=["monitoring"])
+
+TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+@router.get(
+    "/metrics",
+    summary="Measurements for Prometheus",
+    response_class=Response,
+    responses=TEXT | problems(MeasuredElsewhere),
+)
+def metrics(
+    request: Request,
+    meter: MeterDep,
+    checkup: CheckupDep,
+    registry: RegistryDep,
+    usage: SystemUsageDep,
+    now: NowDep,
+) -> Response:
+    """Every measurement since the start, as text or OpenMetrics, whichever `Accept` asks for."""
+    if not isinstance(meter, ScrapedMeter):
+        raise MeasuredElsewhere("this server writes its measurements to its log, as CloudWatch embedded metrics")
+    checkup.default_model(registry)
+    taken = usage.read(now, meter.process_ids)
+    meter.record(CPU_PERCENT, taken.cpu_percent)
+    meter.record(MEMORY_BYTES, taken.memory_bytes)
+    exposed = meter.exposition(request.headers.get("Accept", ""))
+    return Response(exposed.content, headers={"Content-Type": exposed.media_type, "Cache-Control": "no-store"})

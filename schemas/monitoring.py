@@ -1,0 +1,89 @@
+"""What the second ancestor's monitoring routes answer: figures of the running server, and its model in short."""
+
+from datetime import date, datetime
+
+from pydantic import Field, JsonValue
+
+from schemas.accuracy import AccuracyReport, Coverage, PointAccuracy
+from schemas.card import Block
+from schemas.common import Document, ModelId, Ticker
+from schemas.train import CalibrationKind, ModelName, TargetColumn
+
+
+class SystemStats(Document):
+    """What the server's processes take of the machine."""
+
+    cpu_usage_percent: float = Field(description="Since it was last asked for; 100 is one core.")
+    memory_used_mb: float
+    memory_available_mb: float
+    uptime_s: float
+    pid: int = Field(description="Of the process that answers.")
+    processes: int
+
+
+class TrafficStats(Document):
+    """What was asked of the server since it began."""
+
+    requests: int
+    active_requests: int = Field(description="This one included.")
+    predictions: int
+
+
+class ModelStats(Document):
+    """The default model."""
+
+    loaded: bool
+    model_id: ModelId | None
+    load_time_ms: float | None
+
+
+class MonitoringEndpoints(Document):
+    """Where more is told."""
+
+    prometheus_metrics: str = "/metrics"
+    model_info: str = "/monitoring/model/info"
+    health: str = "/health"
+
+
+class Stats(Document):
+    """The server at a glance."""
+
+    timestamp: datetime
+    system: SystemStats
+    traffic: TrafficStats | None = Field(description="Null where measurements go elsewhere, as on Lambda.")
+    model: ModelStats
+    monitoring_endpoints: MonitoringEndpoints = MonitoringEndpoints()
+
+
+class DataSplits(Document):
+    """The first series' consecutive blocks; ``validation`` is what stopped the fit early."""
+
+    train: Block | None
+    validation: Block | None
+    calibration: Block | None
+    test: Block | None
+
+
+class ModelInfo(Document):
+    """A model in short; ``GET /models/{model_id}`` has all of it."""
+
+    model_id: ModelId
+    symbol: Ticker | None = Field(description="What it was fitted on; null where that is several tickers.")
+    symbols: tuple[Ticker, ...]
+    architecture: ModelName
+    look_back_days: int
+    horizon: int
+    target_column: TargetColumn
+    first_session: date
+    last_session: date
+    training_period: str
+    data_splits: DataSplits
+    hyperparameters: dict[str, JsonValue]
+    metrics_test: PointAccuracy
+    test: AccuracyReport = Field(description="The same with persistence and the skill.")
+    calibration: CalibrationKind
+    coverage: tuple[Coverage, ...] = Field(description="One step ahead, on the test part.")
+    created_at: datetime
+    libraries: dict[str, str]
+    warnings: tuple[str, ...]
+    model_load_time_ms: float

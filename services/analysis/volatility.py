@@ -1,0 +1,90 @@
+"""Rolling volatility: of closes, and of the daily ranges, which need fewer sessions for the same precision."""
+
+from typing import Literal
+
+import numpy as np
+
+from schemas.analysis import RollingVolatility, Volatility
+from services.analysis.returns import log_returns
+from services.analysis.values import Values, finite, series_of
+from services.prices.series import Sessions
+
+SHORT, LONG = 21, 63  # about a month, and a quarter
+
+Estimator = Literal["close_to_close", "parkinson", "garman_klass"]
+
+
+def volatility(sessions: Sessions, bars: Values, sessions_per_year: float) -> Volatility:
+    """Every estimator over its window, annualised by √sessions_per_year.
+
+    Args:
+        sessions: shape (n,).
+        bars: open, high, low, close, volume, shape (n, 5).
+        sessions_per_year: of the ticker's exchange.
+    """
+    returns = log_returns(bars[:, 3])
+    found: list[tuple[Estimator, int, Values]] = [
+        ("close_to_close", SHORT, close_to_close(returns, SHORT)),
+        ("close_to_close", LONG, close_to_close(returns, LONG)),
+        ("parkinson", SHORT, parkinson(bars, SHORT)),
+        ("garman_klass", SHORT, garman_klass(bars, SHORT)),
+    ]
+    return Volatility(
+        rolling=tuple(
+            _rolling(estimator, window, sessions[-values.size :], values * sessions_per_year**0.5)
+            for estimator, window, values in found
+        ),
+        n_without_range=int((bars[:, 1] == bars[:, 2]).sum()),
+    )
+
+
+def close_to_close(returns: Values, window: int) -> Values:
+    """Standard deviation (n − 1) of each ``window`` successive log returns, shape (n_returns − window + 1,).
+
+    >>> close_to_close(np.array([0.0, 2.0, 0.0]), window=2).round(4).tolist()
+    [1.4142, 1.4142]
+    """
+    deviations: Values = np.lib.stride_tricks.sliding_window_view(returns, window).std(axis=1, ddof=1)
+    return deviations
+
+
+def parkinson(bars: Values, window: int) -> Values:
+    """√(mean of ln(high / low)² / (4 ln 2)) over each window, shape (n − window + 1,).
+
+    NaN where no session of the window has a range: then the range is not known rather than zero.
+
+    Source: Parkinson (1980), J. Business.
+    """
+    high, low = np.log(bars[:, 1]), np.log(bars[:, 2])
+    return _root_of_mean((high - low) ** 2 / (4 * np.log(2)), high > low, window)
+
+
+def garman_klass(bars: Values, window: int) -> Values:
+    """√(mean of ln(high / low)² / 2 − (2 ln 2 − 1) ln(close / open)²) over each window, shape (n − window + 1,).
+
+    NaN where no session of the window has a range. No square is negative, because
+    high and low enclose open and close.
+
+    Source: Garman and Klass (1980), J. Business, their practical estimator.
+    """
+    opened, high, low, close = np.log(bars[:, :4]).T
+    squares = (high - low) ** 2 / 2 - (2 * np.log(2) - 1) * (close - opened) ** 2
+    return _root_of_mean(squares, high > low, window)
+
+
+def _root_of_mean(squares: Values, has_range: np.ndarray, window: int) -> Values:
+    means = np.lib.stride_tricks.sliding_window_view(squares, window).mean(axis=1)
+    known = np.lib.stride_tricks.sliding_window_view(has_range, window).any(axis=1)
+    roots: Values = np.where(known, np.sqrt(np.maximum(means, 0.0)), np.nan)
+    return roots
+
+
+def _rolling(estimator: Estimator, window: int, sessions: Sessions, values: Values) -> RollingVolatility:
+    known = values[np.isfinite(values)]
+    return RollingVolatility(
+        estimator=estimator,
+        window=window,
+        last=finite(values[-1]),
+        median=finite(np.median(known)) if known.size else None,
+        series=series_of(sessions, values),
+    )

@@ -1,0 +1,138 @@
+"""From windows of prices to a model's forecast of what follows, in one pass."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from errors import ConstantSeries, InsufficientHistory, PricesInvalid
+from models.base import CLOSE, Bars
+from models.conformal import IntervalForecast, ServedForecaster
+from schemas.card import ModelCard
+from schemas.predict import Interval
+from services.prices.calendars import next_sessions
+from services.prices.series import PriceHistory
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What is known of a ticker when it is forecast.
+
+    Attributes:
+        history: as many sessions as the forecaster wants, at least the model's lookback.
+        window: their bars as the model sees them, its target column in the place of the close, shape (n, 5).
+        sessions: those to forecast.
+    """
+
+    history: PriceHistory
+    window: Bars
+    sessions: tuple[date, ...]
+
+    @property
+    def last_value(self) -> float:
+        """The newest value of the target column, which persistence repeats."""
+        return float(self.window[-1, CLOSE])
+
+    @property
+    def last_close(self) -> float:
+        """The last known close, whatever the target column."""
+        return float(self.history.series.close[-1])
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a model makes of one window: at each step a price, and an interval per level."""
+
+    prices: tuple[float, ...]
+    intervals: tuple[tuple[Interval, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """Forecasts of one or many windows from one pass of a model, and the milliseconds it took."""
+
+    forecast: IntervalForecast
+    levels: tuple[float, ...]
+    elapsed_ms: float
+
+    def outlook(self, row: int, horizon: int) -> Outlook:
+        """The first ``horizon`` steps from the window of this number.
+
+        Raises:
+            PricesInvalid: prices that leap so far that the bounds leave the range of numbers.
+        """
+        median = self.forecast.median[row, :horizon]
+        lower, upper = self.forecast.lower[row, :horizon], self.forecast.upper[row, :horizon]
+        if not (np.isfinite(median).all() and np.isfinite(lower).all() and np.isfinite(upper).all()):
+            raise PricesInvalid("the prices leap too far for any finite forecast")
+        bounds = zip(lower.tolist(), upper.tolist(), strict=True)
+        return Outlook(
+            prices=tuple(median.tolist()),
+            intervals=tuple(
+                tuple(
+                    Interval(level=level, lower=low, upper=high)
+                    for level, low, high in zip(self.levels, lows, highs, strict=True)
+                )
+                for lows, highs in bounds
+            ),
+        )
+
+
+def origin_of(card: ModelCard, forecaster: ServedForecaster, history: PriceHistory, horizon: int) -> Origin:
+    """The newest sessions of a history as a model looks at them, and those that come next.
+
+    As many as the forecaster wants, where there are so many.
+
+    Raises:
+        InsufficientHistory: fewer sessions than the model's lookback.
+        ConstantSeries: see ``require_movement``.
+        UnknownExchange, CalendarTooShort: from the calendar.
+    """
+    recent, ticker = history.tail(forecaster.wanted_sessions), history.series.ticker
+    if len(recent.series) < card.lookback:
+        raise InsufficientHistory(ticker, needed=card.lookback, found=len(recent.series))
+    window = recent.series.bars_of(card.target_column)
+    require_movement(window[-card.lookback :])
+    return Origin(recent, window, next_sessions(ticker, recent.as_of, horizon))
+
+
+def require_movement(window: Bars) -> None:
+    """Refuse a window whose closes are all the same.
+
+    Models measure in units of a window's own volatility. Where there is none,
+    their intervals shrink to a floor that no price has told them, and promise a
+    certainty that a halted or pegged price does not have.
+
+    Raises:
+        ConstantSeries: naming the price that never moves.
+    """
+    closes = window[:, CLOSE]
+    if len(closes) > 1 and closes.min() == closes.max():
+        raise ConstantSeries(f"the last {len(closes)} prices are all {closes[0]:.8g}: there is no volatility to go by")
+
+
+def forecast_windows(forecaster: ServedForecaster, windows: Sequence[Bars], levels: tuple[float, ...]) -> Inference:
+    """What a model makes of each window, in one pass.
+
+    Args:
+        forecaster: the model.
+        windows: each of shape (n, 5), its last row the origin. One alone may be of any length from the lookback on;
+            several must each be as long as the forecaster wants. Without any, there is nothing to run.
+        levels: coverage levels of the intervals.
+
+    Raises:
+        CalibrationTooSmall: a level the calibration part cannot support.
+    """
+    if not windows:
+        nothing = np.empty((0, forecaster.horizon, len(levels)))
+        return Inference(IntervalForecast(nothing[..., 0], nothing, nothing), levels, 0.0)
+    # side by side as if they were one history: from its origin, a forecaster looks no further back than it wants
+    lengths = [len(window) for window in windows]
+    assert len(windows) == 1 or set(lengths) == {forecaster.wanted_sessions}, "a window reaches into its neighbour"  # noqa: S101 - our own mistake
+    origins = np.cumsum(lengths) - 1
+    started = time.perf_counter()
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by ``outlook``
+        forecast = forecaster.predict_intervals(np.concatenate(windows), origins, levels)
+    return Inference(forecast, levels, 1000 * (time.perf_counter() - started))

@@ -1,0 +1,95 @@
+"""Figures of the running server and of a model, in short, as the second ancestor's clients read them."""
+
+import os
+from datetime import datetime
+
+from schemas.card import ModelCard
+from schemas.monitoring import DataSplits, ModelInfo, ModelStats, Stats, SystemStats, TrafficStats
+from services.forecasts.by_symbol import timestamp
+from services.health import Checkup
+from services.storage.registry import ModelRegistry
+from telemetry.measures import ACTIVE_REQUESTS, PREDICTIONS, REQUESTS, Meter, ScrapedMeter
+from telemetry.system import SystemUsage
+
+MB = 1024 * 1024
+
+
+def stats(checkup: Checkup, registry: ModelRegistry, meter: Meter, usage: SystemUsage, now: datetime) -> Stats:
+    """The server at a glance."""
+    card, _ = checkup.default_model(registry)
+    return Stats(
+        timestamp=timestamp(now),
+        system=_system(meter, usage, now),
+        traffic=_traffic(meter) if isinstance(meter, ScrapedMeter) else None,
+        model=ModelStats(
+            loaded=card is not None,
+            model_id=None if card is None else card.model_id,
+            load_time_ms=None if card is None else _load_time_ms(card, registry),
+        ),
+    )
+
+
+def model_info(name: str, registry: ModelRegistry) -> ModelInfo:
+    """A model in short, loaded.
+
+    Raises:
+        ModelNotFound: there is none.
+        ArtifactCorrupt, ArtifactTooNew: it cannot be loaded.
+    """
+    card = registry.card(name)
+    registry.load(card)
+    first = card.series[0]
+    first_session = min(series.data.first_session for series in card.series)
+    return ModelInfo(
+        model_id=card.model_id,
+        symbol=first.ticker if len(card.series) == 1 else None,
+        symbols=card.tickers,
+        architecture=card.model,
+        look_back_days=card.lookback,
+        horizon=card.horizon,
+        target_column=card.target_column,
+        first_session=first_session,
+        last_session=card.last_session,
+        training_period=f"{first_session} → {card.last_session}",
+        data_splits=DataSplits(
+            train=first.split.fit,
+            validation=first.split.early_stopping,
+            calibration=first.split.calibration,
+            test=first.split.test,
+        ),
+        hyperparameters=card.hyperparameters,
+        metrics_test=card.test.model,
+        test=card.test,
+        calibration=card.calibration,
+        coverage=tuple(coverage for coverage in card.coverage if coverage.step == 1),
+        created_at=card.created_at,
+        libraries=card.libraries,
+        warnings=card.warnings,
+        model_load_time_ms=_load_time_ms(card, registry) or 0.0,
+    )
+
+
+def _system(meter: Meter, usage: SystemUsage, now: datetime) -> SystemStats:
+    process_ids = meter.process_ids if isinstance(meter, ScrapedMeter) else (os.getpid(),)
+    taken = usage.read(now, process_ids)
+    return SystemStats(
+        cpu_usage_percent=round(taken.cpu_percent, 1),
+        memory_used_mb=round(taken.memory_bytes / MB, 2),
+        memory_available_mb=round(taken.available_bytes / MB, 2),
+        uptime_s=round(taken.uptime_s, 1),
+        pid=os.getpid(),
+        processes=len(process_ids),
+    )
+
+
+def _traffic(meter: ScrapedMeter) -> TrafficStats:
+    return TrafficStats(
+        requests=round(meter.total(REQUESTS)),
+        active_requests=round(meter.total(ACTIVE_REQUESTS)),
+        predictions=round(meter.total(PREDICTIONS)),
+    )
+
+
+def _load_time_ms(card: ModelCard, registry: ModelRegistry) -> float | None:
+    seconds = registry.load_seconds(card)
+    return None if seconds is None else round(1000 * seconds, 3)

@@ -1,0 +1,32 @@
+"""Real prices: the sample's index, and a Brazilian share where reference prices lie beside the repository."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from schemas.analysis import Analysis, AnalysisRequest
+from services.analysis.report import analyse
+from services.prices.csv_files import CsvSource
+from services.prices.sample import SampleSource
+from services.prices.series import PriceSeries
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+REFERENCE = Path(__file__).parents[4] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", params=["^GSPC", "PETR4.SA"])
+def real(request: pytest.FixtureRequest) -> PriceSeries:
+    """The whole history of a real ticker."""
+    ticker: str = request.param
+    if ticker == "^GSPC":
+        return SampleSource().history(ticker, NOW).series
+    if not (REFERENCE / f"{ticker}.csv").is_file():
+        pytest.skip(f"no reference prices of {ticker} in a folder shared/data beside the repository")
+    return CsvSource(REFERENCE).history(ticker, NOW).series
+
+
+@pytest.fixture(scope="session")
+def of_sample() -> Analysis:
+    """The analysis of the sample's index, all of it."""
+    return analyse("^GSPC", AnalysisRequest(), SampleSource(), NOW)

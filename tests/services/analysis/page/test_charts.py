@@ -1,0 +1,91 @@
+"""The figures: one drawing for light and dark pages, safe to stand beside each other in a document."""
+
+import re
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.analysis import Analysis
+from services.analysis.page.charts import FIGURES, VARIABLES, price_ticks
+
+COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
+EVERY_FIGURE = pytest.mark.parametrize("name", FIGURES)
+
+
+def drawn(figure: str) -> ET.Element:
+    return ET.fromstring(figure)  # noqa: S314  our own
+
+
+@EVERY_FIGURE
+def test_figure_is_one_labelled_image_that_scales(of_sample: Analysis, name: str) -> None:
+    root = drawn(FIGURES[name](of_sample))
+
+    assert root.tag == "svg"
+    assert (root.attrib["role"], set(root.attrib)) == ("img", {"viewBox", "role", "aria-label"})
+    assert len(root.attrib["aria-label"]) > 20
+
+
+@EVERY_FIGURE
+def test_figure_leaves_every_colour_to_the_page(of_sample: Analysis, name: str) -> None:
+    figure = FIGURES[name](of_sample)
+
+    assert COLOUR.findall(figure) == []
+    assert set(re.findall(r"var\(--\w+\)", figure)) <= set(VARIABLES.values())
+
+
+@EVERY_FIGURE
+def test_figure_has_text_and_neither_script_style_sheet_nor_address(of_sample: Analysis, name: str) -> None:
+    root = drawn(FIGURES[name](of_sample))
+    tags = {element.tag for element in root.iter()}
+
+    assert "text" in tags
+    assert tags <= {"svg", "g", "path", "defs", "use", "text", "tspan", "clipPath", "rect"}
+    assert "://" not in FIGURES[name](of_sample)
+
+
+@EVERY_FIGURE
+def test_figure_is_the_same_each_time(of_sample: Analysis, name: str) -> None:
+    assert FIGURES[name](of_sample) == FIGURES[name](of_sample)
+
+
+def test_references_lead_to_ids_of_the_same_figure_and_no_two_figures_share_one(of_sample: Analysis) -> None:
+    seen: set[str] = set()
+    for draw in FIGURES.values():
+        root = drawn(draw(of_sample))
+        ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+        links = {
+            found
+            for element in root.iter()
+            for key in ("href", "clip-path")
+            for found in re.findall(r"#([\w-]+)", element.attrib.get(key, ""))
+        }
+
+        assert len(ids) == len(set(ids))
+        assert links == set(ids)
+        assert not seen & set(ids)
+        seen |= set(ids)
+
+
+def test_price_figure_names_currency_and_years(of_sample: Analysis) -> None:
+    texts = [element.text for element in drawn(FIGURES["price"](of_sample)).iter("text")]
+
+    assert "USD" in texts
+    assert {"2000", "2008"} <= set(texts)
+    assert {"1,200", "2,000"} <= set(texts)
+
+
+def test_drawdown_figure_names_peak_and_trough(of_sample: Analysis) -> None:
+    assert "2007-10-09 – 2009-03-09" in FIGURES["drawdowns"](of_sample)
+
+
+@given(low=st.floats(5e-324, 1.7e308), ratio=st.floats(1, 1e300))
+def test_price_ticks_ascend_within_the_axis(low: float, ratio: float) -> None:
+    high = min(low * ratio, 1.7976931348623157e308)
+
+    ticks = price_ticks(low, high)
+
+    assert 2 <= len(ticks) <= 40
+    assert ticks == sorted(ticks)
+    assert low * (1 - 1e-9) <= ticks[0] <= ticks[-1] <= high * (1 + 1e-9) or low == high

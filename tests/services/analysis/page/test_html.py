@@ -1,0 +1,127 @@
+"""The page: opens from a disk, fetches nothing, hides nothing, and cannot be talked into running anything."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import Any
+
+import pytest
+from lxml import etree, html  # type: ignore[import-untyped]
+
+from schemas.analysis import Analysis, MissingRun, SuspectedSplit
+from services.analysis.page.charts import FIGURES
+from services.analysis.page.html import render
+
+# 212 kB for the sample's 5,031 sessions: lines are thinned, so that a longer history makes no larger page
+MAX_BYTES = 400_000
+
+
+@pytest.fixture(scope="module")
+def page(of_sample: Analysis) -> str:
+    return render(of_sample)
+
+
+@pytest.fixture(scope="module")
+def document(page: str) -> Any:
+    return html.document_fromstring(page)
+
+
+def test_page_parses_without_an_error_and_is_small(page: str) -> None:
+    parser = etree.HTMLParser(recover=True)
+    etree.fromstring(page.encode(), parser)
+
+    unknown_to_lxml = "HTML_UNKNOWN_TAG"  # it knows HTML 4: no svg, main or figure
+    assert [error for error in parser.error_log if error.type_name != unknown_to_lxml] == []
+    assert len(page.encode()) < MAX_BYTES
+
+
+def test_page_shows_every_figure_with_a_title_and_a_sentence(document: Any) -> None:
+    figures = document.xpath("//figure")
+
+    assert [figure.get("id") for figure in figures] == [name.replace("_", "-") for name in FIGURES]
+    for figure in figures:
+        assert figure.xpath("./h3/text()")[0]
+        assert figure.xpath("count(./svg[@role='img'][@aria-label])") == 1
+        assert re.search(r"\w.*\.$", " ".join(figure.xpath("./figcaption")[0].text_content().split()))
+
+
+def test_page_fetches_nothing_and_runs_nothing(page: str, document: Any) -> None:
+    policy = document.xpath("//meta[@http-equiv='Content-Security-Policy']/@content")
+
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    assert "://" not in page
+    assert "@import" not in page
+    assert document.xpath("//script | //link | //iframe | //object | //embed | //img | //form | //base") == []
+    assert document.xpath("//@src | //@*[starts-with(name(), 'on')]") == []
+    assert all(link.startswith("#") for link in document.xpath("//@href"))
+
+
+def test_threads_that_ask_at_once_get_the_same_page(page: str, of_sample: Analysis) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        pages = list(threads.map(render, [of_sample] * 4))
+
+    assert pages == [page] * 4
+
+
+def test_ids_are_unique_across_the_page(document: Any) -> None:
+    ids = document.xpath("//@id")
+
+    assert len(ids) == len(set(ids))
+
+
+def test_page_is_made_for_light_dark_and_small_screens(page: str) -> None:
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+
+
+def test_every_colour_the_figures_ask_for_is_defined_in_light_and_dark(page: str) -> None:
+    light, dark = re.findall(r":root \{(.*?)\}", page, re.DOTALL)
+    used = set(re.findall(r"var\((--\w+)\)", page))
+
+    assert used <= set(re.findall(r"(--\w+):", light))
+    assert used <= set(re.findall(r"(--\w+):", dark))
+
+
+def test_tables_tell_what_the_tests_found(document: Any, of_sample: Analysis) -> None:
+    text = document.text_content()
+
+    assert {"Ljung–Box", "Unit roots", "Tails", "Drawdowns"} <= set(document.xpath("//caption/b/text()"))
+    assert "at most 0.01" in text
+    assert "at least 0.1" in text
+    assert of_sample.dependence.reading in text
+    assert "persistence (tomorrow = today) is hard to beat" in text
+
+
+def test_page_warns_as_the_figures_do(document: Any, of_sample: Analysis) -> None:
+    assert document.xpath("//p[@class='warning']/text()") == list(of_sample.warnings)
+
+
+def test_hostile_text_stays_text(of_sample: Analysis) -> None:
+    attack = "<script>alert(1)</script>\"'&"
+    hostile = of_sample.model_copy(
+        update={"currency": attack, "source": attack, "warnings": (attack,), "dropped": {attack: 1}}
+    )
+
+    page = render(hostile)
+
+    assert "<script" not in page
+    assert html.document_fromstring(page).xpath("//script") == []
+    assert html.document_fromstring(page).xpath("//p[@class='warning']/text()") == [attack]
+
+
+def test_irregularities_have_their_tables_where_there_are_any(of_sample: Analysis) -> None:
+    day = date(2000, 1, 3)
+    found = of_sample.irregularities.model_copy(
+        update={
+            "n_missing_sessions": 1,
+            "missing": (MissingRun(first=day, last=day, n_sessions=1),),
+            "suspected_splits": (SuspectedSplit(session=day, ratio=0.5, near="1:2", robust_sds=-70.0),),
+        }
+    )
+
+    captions = html.document_fromstring(render(of_sample.model_copy(update={"irregularities": found}))).xpath(
+        "//caption/b/text()"
+    )
+
+    assert {"Missing sessions", "Suspected splits"} <= set(captions)
+    assert "Overnight gaps" not in captions

@@ -1,0 +1,193 @@
+"""The analysis as a whole: what it refuses, what it says of its prices, and that every number in it is one."""
+
+import json
+import sys
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from errors import AnalysisUnavailable, ConstantSeries, InsufficientHistory
+from schemas.analysis import Analysis, AnalysisRequest
+from services.analysis.report import MIN_SESSIONS, analyse, analysis_page
+from services.prices.sample import SampleSource
+from services.prices.series import PriceHistory, clean
+from tests.fakes import FakePriceSource, new_york_sessions, random_walk, walk_history
+from tests.services.analysis.conftest import NOW
+
+SESSIONS = new_york_sessions(300)
+
+
+def _numbers(document: Any) -> list[float]:
+    """Every number in a JSON document."""
+    if isinstance(document, dict):
+        return [x for value in document.values() for x in _numbers(value)]
+    if isinstance(document, list):
+        return [x for value in document for x in _numbers(value)]
+    return [float(document)] if isinstance(document, int | float) else []
+
+
+def _refuse(constant: str) -> float:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def _analysis(bars: np.ndarray) -> Analysis:
+    series, dropped = clean("WALK", SESSIONS[: len(bars)], bars)
+    source = FakePriceSource(PriceHistory(series, "fake", dropped=dropped))
+    return analyse("WALK", AnalysisRequest(), source, NOW)
+
+
+def _flat(closes: np.ndarray) -> np.ndarray:
+    """Bars of a source that knows closes only, and no volume."""
+    return np.column_stack([closes, closes, closes, closes, np.zeros(closes.size)])
+
+
+def test_an_answer_says_what_it_is_of(of_sample: Analysis) -> None:
+    assert (of_sample.ticker, of_sample.currency, of_sample.source) == ("^GSPC", "USD", "sample")
+    assert (of_sample.first_session, of_sample.last_session) == (date(1999, 1, 4), date(2018, 12, 31))
+    assert of_sample.n_sessions == of_sample.summary.closes.n == of_sample.summary.log_returns.n + 1 == 5031
+    assert of_sample.stale
+    assert "2018-12-31" in of_sample.warnings[0]
+    assert of_sample.sessions_per_year == pytest.approx(251.5, abs=0.3)
+
+
+def test_known_falls_of_the_index_are_found(of_sample: Analysis) -> None:
+    deepest = of_sample.drawdowns.deepest[0]
+
+    assert (deepest.peak, deepest.trough, deepest.recovery) == (date(2007, 10, 9), date(2009, 3, 9), date(2013, 3, 28))
+    assert deepest.depth == pytest.approx(-0.568, abs=0.001)
+
+
+def test_dates_choose_the_sessions() -> None:
+    request = AnalysisRequest(start=date(2010, 1, 1), end=date(2010, 12, 31))
+
+    found = analyse("^GSPC", request, SampleSource(), NOW)
+
+    assert (found.first_session, found.last_session) == (date(2010, 1, 4), date(2010, 12, 31))
+    assert not found.stale
+    assert found.warnings == ()
+
+
+def test_too_short_a_history_is_refused_with_what_is_needed() -> None:
+    short = FakePriceSource(walk_history(n_sessions=MIN_SESSIONS - 1))
+
+    with pytest.raises(InsufficientHistory) as refusal:
+        analyse("WALK", AnalysisRequest(), short, NOW)
+
+    assert refusal.value.context == {"needed": MIN_SESSIONS, "found": MIN_SESSIONS - 1}
+
+
+def test_no_session_between_the_dates_is_too_short_as_well() -> None:
+    weekend = AnalysisRequest(start=date(2010, 1, 9), end=date(2010, 1, 10))
+
+    with pytest.raises(InsufficientHistory):
+        analyse("WALK", weekend, FakePriceSource(walk_history()), NOW)
+
+
+def test_the_shortest_history_is_enough() -> None:
+    found = analyse("WALK", AnalysisRequest(), FakePriceSource(walk_history(n_sessions=MIN_SESSIONS)), NOW)
+
+    assert found.n_sessions == MIN_SESSIONS
+
+
+@pytest.mark.parametrize("growth", [1.0, 1.01])
+def test_closes_that_never_move_or_always_alike_are_refused(growth: float) -> None:
+    with pytest.raises(ConstantSeries):
+        _analysis(_flat(growth ** np.arange(200.0)))
+
+
+@pytest.mark.parametrize("library", ["scipy", "statsmodels"])
+def test_without_its_libraries_there_is_no_analysis(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    _uninstall(monkeypatch, library)
+
+    with pytest.raises(AnalysisUnavailable, match=f"no {library}"):
+        analyse("^GSPC", AnalysisRequest(), SampleSource(), NOW)
+
+
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
+def test_without_its_libraries_there_are_figures_and_no_page(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    _uninstall(monkeypatch, library)
+
+    with pytest.raises(AnalysisUnavailable, match=f"no {library}"):
+        analysis_page("^GSPC", AnalysisRequest(), SampleSource(), NOW)
+    assert analyse("^GSPC", AnalysisRequest(end=date(1999, 12, 31)), SampleSource(), NOW).n_sessions == 252
+
+
+def test_sessions_without_a_range_are_warned_of() -> None:
+    found = _analysis(_flat(random_walk(200)[:, 3]))
+
+    assert found.warnings == (
+        "200 of 200 sessions have no daily range: volatility read off ranges is too low or not known",
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    moves=arrays(float, st.integers(MIN_SESSIONS, 140), elements=st.floats(-0.5, 0.5)),
+    quiet=st.floats(0, 1),
+    unit=st.sampled_from([1e-290, 1e-3, 1.0, 1e6, 1e280]),
+    ranges=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_every_number_of_any_answer_is_finite(
+    moves: np.ndarray, quiet: float, unit: float, ranges: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    closes = unit * np.exp(np.cumsum(np.where(rng.uniform(size=moves.size) < quiet, 0.0, moves)))
+    bars = _flat(closes)
+    if ranges:
+        bars[:, 1] *= np.exp(rng.uniform(0, 0.05, closes.size))
+
+    try:
+        text = _analysis(bars).model_dump_json()
+    except ConstantSeries:
+        return
+
+    assert np.isfinite(_numbers(json.loads(text, parse_constant=_refuse))).all()
+
+
+@pytest.mark.parametrize(
+    "closes",
+    [
+        np.where(np.arange(200) % 2, 100.0, 101.0),
+        np.where(np.arange(200) < 100, 100.0, 101.0),
+        np.array([100.0, 101.0, 102.0, 103.0, 104.0])[np.arange(200) % 5],
+        np.where(np.arange(200) % 2, 1e-300, 1e300),
+        np.where(np.arange(200) % 3, 5e-324, 1e-323),
+        np.where(np.arange(200) % 2, 1.7e308, sys.float_info.max),
+        100 * (1 + 1e-10 * np.random.default_rng(0).normal(size=200)),
+        10.0 ** np.random.default_rng(0).uniform(-307, 308, 200),
+    ],
+    ids=["alternating", "one step", "cycle", "leaping", "tiny", "huge", "nearly still", "any size"],
+)
+def test_the_strangest_closes_have_an_answer_of_finite_numbers_and_a_page(closes: np.ndarray) -> None:
+    from services.analysis.page.html import render
+
+    found = _analysis(_flat(closes))
+
+    assert np.isfinite(_numbers(json.loads(found.model_dump_json(), parse_constant=_refuse))).all()
+    assert render(found).count("<svg") == 10
+
+
+@settings(deadline=None, max_examples=10)
+@given(factor=st.sampled_from([1e-4, 0.5, 8.0, 1e5]), seed=st.integers(0, 50))
+def test_what_is_said_of_returns_does_not_depend_on_the_unit_of_the_price(factor: float, seed: int) -> None:
+    bars = random_walk(300, seed)
+
+    one, other = _analysis(bars), _analysis(bars * [factor, factor, factor, factor, 1.0])
+
+    for part in ("distribution", "volatility", "drawdowns", "seasonality", "dependence"):
+        numbers = [_numbers(getattr(found, part).model_dump(mode="json")) for found in (one, other)]
+        assert numbers[1] == pytest.approx(numbers[0], rel=1e-4, abs=1e-7)
+
+
+def _uninstall(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    """The library cannot be found any more, whether it was imported before or not."""
+    from importlib import util
+
+    find = util.find_spec
+    monkeypatch.setattr("services.analysis.report.find_spec", lambda name: None if name == library else find(name))

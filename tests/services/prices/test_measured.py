@@ -1,0 +1,83 @@
+"""Fetches are counted with their outcome, and what is served with its freshness."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from errors import AppError, PricesUnreachable, TickerNotFound
+from services.prices.measured import FORGOTTEN_AFTER, MeasuredFetcher, PriceWatch, WatchedSource, age_s
+from services.prices.series import RawBars
+from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED
+from tests.fakes import FakePriceSource, RecordingMeter, new_york_sessions, random_walk, walk_history
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+
+
+class Fetcher:
+    name = "somewhere"
+
+    def __init__(self, error: AppError | None = None) -> None:
+        self._error = error
+
+    def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:
+        if self._error is not None:
+            raise self._error
+        return RawBars(new_york_sessions(5), random_walk(5), "USD")
+
+
+@pytest.fixture
+def meter() -> RecordingMeter:
+    return RecordingMeter()
+
+
+def test_a_fetch_is_counted_by_source_and_timed(meter: RecordingMeter) -> None:
+    fetched = MeasuredFetcher(Fetcher(), meter).fetch("WALK", None, NOW)
+
+    assert fetched.sessions.size == 5
+    assert meter.labels(PRICE_FETCHES) == [{"source": "somewhere", "outcome": "ok"}]
+    assert meter.labels(PRICE_FETCH_SECONDS) == [{"source": "somewhere"}]
+
+
+@pytest.mark.parametrize("error", [PricesUnreachable("down"), TickerNotFound("unheard of")])
+def test_a_fetch_that_fails_is_counted_by_its_code(meter: RecordingMeter, error: AppError) -> None:
+    with pytest.raises(type(error)):
+        MeasuredFetcher(Fetcher(error), meter).fetch("WALK", None, NOW)
+
+    assert meter.labels(PRICE_FETCHES) == [{"source": "somewhere", "outcome": error.code}]
+
+
+@pytest.mark.parametrize(("stale", "freshness"), [(False, "fresh"), (True, "stale")])
+def test_what_is_served_is_counted_by_its_freshness(meter: RecordingMeter, stale: bool, freshness: str) -> None:
+    history = replace(walk_history(), stale=stale)
+
+    served = WatchedSource(FakePriceSource(history), PriceWatch(), meter).history("WALK", NOW)
+
+    assert served is history
+    assert meter.labels(PRICES_SERVED) == [{"freshness": freshness}]
+    assert meter.values(PRICE_AGE) == [age_s(history, NOW)]
+
+
+def test_age_counts_from_the_end_of_the_newest_session_s_day() -> None:
+    history = walk_history()
+    over_at = datetime.combine(history.as_of, datetime.min.time(), tzinfo=UTC) + timedelta(days=1)
+
+    assert age_s(history, over_at + timedelta(hours=1)) == 3600
+    assert age_s(history, over_at - timedelta(hours=1)) == 0
+
+
+def test_a_ticker_is_stale_until_it_is_served_fresh() -> None:
+    watch = PriceWatch()
+
+    watch.note(replace(walk_history(), stale=True), NOW)
+    assert watch.stale(NOW) == ("WALK",)
+    watch.note(walk_history(), NOW)
+    assert watch.stale(NOW) == ()
+
+
+def test_a_ticker_nobody_asks_for_any_more_ails_nobody() -> None:
+    watch = PriceWatch()
+
+    watch.note(replace(walk_history(), stale=True), NOW)
+
+    assert watch.stale(NOW + FORGOTTEN_AFTER) == ()

@@ -1,0 +1,61 @@
+"""What the meter is told of a store; that the store does what stores do is held by the contract suite."""
+
+from collections.abc import Callable
+
+import pytest
+
+from errors import ArtifactNotFound, StoreUnavailable
+from services.storage.measured import MeasuredStore
+from services.storage.store import ArtifactStore
+from telemetry.measures import STORE_OPERATIONS, STORE_SECONDS
+from tests.fakes import FailingStore, InMemoryArtifactStore, RecordingMeter
+
+
+@pytest.fixture
+def meter() -> RecordingMeter:
+    return RecordingMeter()
+
+
+@pytest.mark.parametrize(
+    ("operation", "act"),
+    [
+        ("get", lambda store: store.get("a")),
+        ("put", lambda store: store.put("a", b"more")),
+        ("create", lambda store: store.create("a", b"more")),
+        ("exists", lambda store: store.exists("b")),
+        ("list", lambda store: store.list_keys("")),
+        ("delete", lambda store: store.delete("b")),
+    ],
+)
+def test_every_operation_is_counted_and_timed(
+    meter: RecordingMeter, operation: str, act: Callable[[ArtifactStore], object]
+) -> None:
+    inner = InMemoryArtifactStore()
+    inner.put("a", b"data")
+
+    act(MeasuredStore(inner, meter))
+
+    assert meter.labels(STORE_OPERATIONS) == [{"operation": operation, "outcome": "ok"}]
+    assert meter.labels(STORE_SECONDS) == [{"operation": operation}]
+    assert 0 <= meter.values(STORE_SECONDS)[0] < 1
+
+
+def test_nothing_stored_is_absent_and_no_failure(meter: RecordingMeter) -> None:
+    with pytest.raises(ArtifactNotFound):
+        MeasuredStore(InMemoryArtifactStore(), meter).get("a")
+
+    assert meter.labels(STORE_OPERATIONS) == [{"operation": "get", "outcome": "absent"}]
+
+
+def test_a_failure_has_its_code(meter: RecordingMeter) -> None:
+    with pytest.raises(StoreUnavailable):
+        MeasuredStore(FailingStore(), meter).put("a", b"data")
+
+    assert meter.labels(STORE_OPERATIONS) == [{"operation": "put", "outcome": "store_unavailable"}]
+
+
+def test_a_mistake_of_ours_is_internal(meter: RecordingMeter) -> None:
+    with pytest.raises(ValueError, match="not an artifact key"):
+        MeasuredStore(InMemoryArtifactStore(), meter).get("../a")
+
+    assert meter.labels(STORE_OPERATIONS) == [{"operation": "get", "outcome": "internal"}]

@@ -1,0 +1,165 @@
+"""What ails, found out without waiting for it: stores that fail, hang and come back."""
+
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from config import Settings, default_model
+from errors import StoreUnavailable
+from services import health
+from services.health import PATIENCE_S, Checkup
+from services.prices.measured import PriceWatch
+from services.storage.registry import ModelRegistry
+from telemetry.measures import MODEL_LOADED
+from tests.fakes import InMemoryArtifactStore, RecordingMeter, walk_history
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+BUNDLED = default_model(Settings(_env_file=None))
+
+
+class Store(InMemoryArtifactStore):
+    """A store that can be told to fail or to hang, and counts how often it is asked whether something exists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = False
+        self.answers = threading.Event()
+        self.answers.set()
+        self.n_asked = 0
+
+    def exists(self, key: str) -> bool:
+        self.n_asked += 1
+        self._meet()
+        return super().exists(key)
+
+    def get(self, key: str) -> bytes:
+        self._meet()
+        return super().get(key)
+
+    def _meet(self) -> None:
+        self.answers.wait(30)
+        if self.fails:
+            raise StoreUnavailable("the bucket is gone")
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def watch() -> PriceWatch:
+    return PriceWatch()
+
+
+@pytest.fixture
+def meter() -> RecordingMeter:
+    return RecordingMeter()
+
+
+@pytest.fixture
+def checkup(store: Store, watch: PriceWatch, meter: RecordingMeter) -> Checkup:
+    return Checkup(store, watch, meter)
+
+
+@pytest.fixture
+def registry(store: Store) -> ModelRegistry:
+    return ModelRegistry(store, BUNDLED)
+
+
+def codes(checkup: Checkup, registry: ModelRegistry) -> tuple[str, list[str]]:
+    found = checkup.health(registry, NOW)
+    return found.status, [reason.code for reason in found.reasons]
+
+
+def test_nothing_ails_a_service_that_can_answer(
+    checkup: Checkup, registry: ModelRegistry, meter: RecordingMeter
+) -> None:
+    assert codes(checkup, registry) == ("ok", [])
+    assert meter.values(MODEL_LOADED) == [1]
+
+
+def test_a_store_that_fails_is_told_while_the_default_model_answers_on(
+    checkup: Checkup, registry: ModelRegistry, store: Store
+) -> None:
+    registry.card("default")  # known from before
+    store.fails = True
+
+    found = checkup.health(registry, NOW)
+
+    assert (found.status, found.model_loaded) == ("degraded", True)
+    assert [reason.code for reason in found.reasons] == ["store_unavailable"]
+
+
+def test_without_default_model_and_store_nothing_can_answer(
+    checkup: Checkup, registry: ModelRegistry, store: Store, meter: RecordingMeter
+) -> None:
+    store.fails = True
+
+    assert codes(checkup, registry) == ("unavailable", ["store_unavailable"])
+    assert meter.values(MODEL_LOADED) == [0]
+
+
+def test_without_default_model_stored_ones_may_answer(checkup: Checkup, store: Store) -> None:
+    assert codes(checkup, ModelRegistry(store)) == ("degraded", ["model_not_found"])
+
+
+def test_stale_prices_are_told_by_name_with_everything_else_that_ails(
+    checkup: Checkup, store: Store, watch: PriceWatch
+) -> None:
+    for ticker in ("A", "B", "C", "D", "E", "F", "G"):
+        watch.note(replace(walk_history(ticker), stale=True), NOW)
+
+    found = checkup.health(ModelRegistry(store), NOW)
+
+    assert [reason.code for reason in found.reasons] == ["model_not_found", "prices_stale"]
+    assert found.reasons[1].detail.endswith("of A, B, C, D, E and 2 more")
+
+
+def test_a_store_that_hangs_makes_nobody_wait_for_long(
+    checkup: Checkup, registry: ModelRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PATIENCE_S", 0.2)
+    store.answers.clear()
+    started = time.monotonic()
+
+    found = [codes(checkup, registry) for _ in range(3)]
+
+    assert found == [("unavailable", ["store_unavailable"])] * 3
+    assert time.monotonic() - started < PATIENCE_S
+    assert store.n_asked == 1  # no second question while the first is not answered
+    store.answers.set()
+
+
+def test_the_store_is_asked_seldom_however_often_health_is(
+    checkup: Checkup, registry: ModelRegistry, store: Store
+) -> None:
+    for _ in range(10):
+        checkup.health(registry, NOW)
+
+    assert store.n_asked == 1
+
+
+def test_a_store_that_comes_back_is_noticed(
+    checkup: Checkup, registry: ModelRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "STORE_TTL_S", 0.0)
+    store.fails = True
+    before = codes(checkup, registry)[0]
+
+    store.fails = False
+
+    assert (before, codes(checkup, registry)[0]) == ("unavailable", "ok")
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_sick_store(checkup: Checkup, registry: ModelRegistry) -> None:
+    def broken(_: str) -> None:
+        raise ZeroDivisionError
+
+    registry.card = broken  # type: ignore[assignment, method-assign]
+
+    with pytest.raises(ZeroDivisionError):
+        checkup.health(registry, NOW)

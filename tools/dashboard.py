@@ -1,0 +1,240 @@
+"""Writes the Grafana dashboard.
+
+    make dashboard      (python -m tools.dashboard)
+
+The dashboard is the rows below; Grafana's own library makes its JSON of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+
+from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders.common import VizLegendOptions
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.common import BigValueTextMode, LegendDisplayMode, LegendPlacement
+from grafana_foundation_sdk.models.dashboard import DataSourceRef, Threshold, ThresholdsMode
+
+TITLE = "PETR4 LSTM API — Monitoramento"
+FILE = Path(__file__).parent.parent / "monitoring" / "grafana" / "dashboards" / "stock-forecast.json"
+SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
+
+WIDTH, HEIGHT, STAT_HEIGHT = 24, 8, 4
+RANGE = "$__rate_interval"
+RED, GREEN = "red", "green"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure over time, or its newest value.
+
+    Attributes:
+        title: what it shows.
+        queries: PromQL and the name of each series in the legend.
+        unit: as Grafana knows it.
+        newest: show the newest value alone.
+        good_from: of a newest value, where it turns green.
+    """
+
+    title: str
+    queries: tuple[tuple[str, str], ...]
+    unit: str = "short"
+    newest: bool = False
+    good_from: float | None = None
+
+
+def p95(histogram: str, by: str) -> str:
+    """The 95th percentile of a histogram by a label."""
+    return f"histogram_quantile(0.95, sum by (le, {by}) (rate({histogram}_bucket[{RANGE}])))"
+
+
+def per_second(counter: str, by: str) -> str:
+    """How fast a counter grows, by a label."""
+    return f"sum by ({by}) (rate({counter}[{RANGE}]))"
+
+
+def share(counter: str, only: str) -> str:
+    """Which share of a counter's growth some of its series have; 0 where there are none."""
+    return f"(sum(rate({counter}{{{only}}}[{RANGE}])) or vector(0)) / sum(rate({counter}[{RANGE}]))"
+
+
+ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
+    (
+        "Now",
+        (
+            Panel("Default model (1 = can answer)", (("min(model_loaded)", "loaded"),), newest=True, good_from=1),
+            Panel("API up", (('min(up{job="api"})', "up"),), newest=True, good_from=1),
+            Panel("Version", (("build_info", "{{version}}, Python {{python}}"),), newest=True),
+            Panel("Requests under way", (("http_active_requests", "requests"),), newest=True),
+        ),
+    ),
+    (
+        "Traffic",
+        (
+            Panel("Requests per second", ((per_second("http_requests_total", "endpoint"), "{{endpoint}}"),), "reqps"),
+            Panel(
+                "Latency, 95th percentile", ((p95("http_request_duration_seconds", "endpoint"), "{{endpoint}}"),), "s"
+            ),
+            Panel(
+                "Errors",
+                (
+                    ("api:request_errors:ratio_rate5m", "5xx"),
+                    (share("http_requests_total", 'status=~"4.."'), "4xx"),
+                ),
+                "percentunit",
+            ),
+            Panel("Predictions by type, per second", ((per_second("predictions_total", "type"), "{{type}}"),), "reqps"),
+            Panel("Inference, 95th percentile", ((p95("prediction_duration_seconds", "type"), "{{type}}"),), "s"),
+            Panel(
+                "Models asked of the cache, per second",
+                ((per_second("model_cache_requests_total", "outcome"), "{{outcome}}"),),
+                "reqps",
+            ),
+        ),
+    ),
+    (
+        "The machine",
+        (
+            Panel("Processor", (("process_cpu_usage_percent", "processor, 100 is one core"),), "percent"),
+            Panel("Memory", (("process_memory_usage_bytes", "resident"),), "bytes"),
+        ),
+    ),
+    (
+        "Forecasts against what came",
+        (
+            Panel(
+                "MAPE, model and persistence",
+                (("forecast_realised_mape", "{{kind}}, {{forecast}}"),),
+                "percentunit",
+            ),
+            Panel(
+                "Closes inside the intervals", (("forecast_realised_coverage", "{{kind}}, {{level}}"),), "percentunit"
+            ),
+            Panel("Tickers by verdict", (("forecast_drift", "{{verdict}}"),)),
+            Panel(
+                "Forecasts noted and scored, per second",
+                (
+                    (per_second("forecasts_logged_total", "outcome"), "{{outcome}}"),
+                    (per_second("forecasts_scored_total", "kind"), "scored, {{kind}}"),
+                ),
+                "cps",
+            ),
+        ),
+    ),
+    (
+        "Prices",
+        (
+            Panel(
+                "Fetches, per second",
+                ((per_second("price_fetches_total", "source, outcome"), "{{source}}: {{outcome}}"),),
+                "reqps",
+            ),
+            Panel("Fetch, 95th percentile", ((p95("price_fetch_duration_seconds", "source"), "{{source}}"),), "s"),
+            Panel("Age of the prices served last", (("price_age_seconds", "age"),), "s"),
+            Panel(
+                "Histories served stale",
+                (("api:stale_prices:ratio_rate30m", "stale, of all in half an hour"),),
+                "percentunit",
+            ),
+            Panel(
+                "Price cache, per second",
+                ((per_second("price_cache_requests_total", "outcome"), "{{outcome}}"),),
+                "reqps",
+            ),
+        ),
+    ),
+    (
+        "Trainings",
+        (
+            Panel(
+                "Running and waiting",
+                (("training_jobs_running", "running"), ("training_jobs_waiting", "waiting")),
+            ),
+            Panel("Ended in the last hour", (("sum by (state) (increase(training_jobs_total[1h]))", "{{state}}"),)),
+            Panel(
+                "Duration",
+                (
+                    ("histogram_quantile(0.5, sum by (le) (rate(training_duration_seconds_bucket[1h])))", "median"),
+                    ("histogram_quantile(0.95, sum by (le) (rate(training_duration_seconds_bucket[1h])))", "95th"),
+                ),
+                "s",
+            ),
+        ),
+    ),
+    (
+        "Store",
+        (
+            Panel(
+                "Operations, per second",
+                ((per_second("store_operations_total", "operation, outcome"), "{{operation}}: {{outcome}}"),),
+                "ops",
+            ),
+            Panel(
+                "Operation, 95th percentile",
+                ((p95("store_operation_duration_seconds", "operation"), "{{operation}}"),),
+                "s",
+            ),
+        ),
+    ),
+)
+
+
+def queries() -> list[str]:
+    """Every PromQL expression of the dashboard."""
+    return [expr for _, panels in ROWS for panel in panels for expr, _ in panel.queries]
+
+
+def dashboard_json() -> str:
+    """The dashboard as Grafana reads it."""
+    board = (
+        dashboard.Dashboard(TITLE)
+        .uid("stock-forecast")
+        .tags(["stock-forecast"])
+        .refresh("10s")
+        .time("now-1h", "now")
+        .timezone("browser")
+        .readonly()
+    )
+    for title, panels in ROWS:
+        board = board.with_row(dashboard.Row(title))
+        for panel in panels:
+            board = board.with_panel(_newest(panel) if panel.newest else _over_time(panel))
+    return JSONEncoder(sort_keys=True, indent=2).encode(board.build()) + "\n"
+
+
+def _newest(panel: Panel) -> stat.Panel:
+    built = stat.Panel().title(panel.title).unit(panel.unit).datasource(SOURCE).height(STAT_HEIGHT).span(WIDTH // 4)
+    if panel.good_from is not None:
+        steps = [Threshold(value=None, color=RED), Threshold(value=panel.good_from, color=GREEN)]
+        built = built.thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
+    if "{{" in panel.queries[0][1]:
+        built = built.text_mode(BigValueTextMode.NAME)  # what is to be read is in the labels
+    for target in _targets(panel):
+        built = built.with_target(target)
+    return built
+
+
+def _over_time(panel: Panel) -> timeseries.Panel:
+    legend = VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM).show_legend(True)
+    built = timeseries.Panel().title(panel.title).unit(panel.unit).datasource(SOURCE).legend(legend)
+    built = built.min(0).height(HEIGHT).span(WIDTH // 3)
+    for target in _targets(panel):
+        built = built.with_target(target)
+    return built
+
+
+def _targets(panel: Panel) -> Iterator[prometheus.Dataquery]:
+    for ref, (expr, legend) in zip(ascii_uppercase, panel.queries, strict=False):
+        query = prometheus.Dataquery().expr(expr).legend_format(legend).datasource(SOURCE).ref_id(ref)
+        yield query.instant() if panel.newest else query.range()
+
+
+def main() -> None:
+    """Write the file."""
+    FILE.write_text(dashboard_json(), encoding="utf-8")
+    print(FILE)
+
+
+if __name__ == "__main__":
+    main()
