@@ -36,6 +36,7 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "jobs": ("storage",),
     "forecasts": EVERY_WING,
     "training": (*EVERY_WING, "catalogue"),
+    "monitoring": (*EVERY_WING, "forecasts"),
 }
 
 LSTM = ("models/lstm/*",)
@@ -55,13 +56,13 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "arch": ("models/baselines/gjr_garch.py",),
     "yfinance": ("services/prices/yahoo.py",),
     "exchange_calendars": ("services/prices/calendars.py",),
+    "statsmodels": ("services/analysis/dependence.py", "services/analysis/seasonality.py"),
+    "jinja2": ("services/analysis/page/html.py",),
     "httpx2": ("client/*", "cli/inline.py"),
     "client": ("client/*", "cli/*"),
     "typer": ("cli/*",),
     "rich": ("cli/*",),
-    "statsmodels": ("services/analysis/dependence.py", "services/analysis/seasonality.py"),
-    "matplotlib": ("services/analysis/page/charts.py", "cli/plots.py"),
-    "jinja2": ("services/analysis/page/html.py",),
+    "matplotlib": ("cli/plots.py", "services/analysis/page/charts.py"),
     "boto3": AWS,
     "botocore": AWS,
     "mypy_boto3_s3": AWS,
