@@ -7,10 +7,10 @@ TORCH_INDEX_URL ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
-CODE := app.py aws_lambda.py clock.py config.py error_handlers.py errors.py worker.py benchmarks cli client models routers schemas services telemetry tests tools
+CODE := app.py aws_lambda.py clock.py config.py error_handlers.py errors.py worker.py benchmarks cli client models routers schemas services telemetry tests tools notebooks
 RIE_PACKAGE := aws-sam-cli==1.170.0
 
-.PHONY: help run test check lint types format default-model dashboard sam deploy requirements clean
+.PHONY: help run test check lint types format default-model demo dashboard sam deploy requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ format: .venv/.dev ## Let ruff mend what it can
 
 default-model: .venv/.dev ## Train the bundled model; HELD_OUT=DIR measures it on DIR's TICKER.csv files
 	$(BIN)/python -m tools.default_model $(if $(HELD_OUT),--held-out $(HELD_OUT))
+
+demo: .venv/.run ## Train, forecast, backtest and draw on sample prices, without a network
+	$(BIN)/python -m cli demo
 
 dashboard: .venv/.dev ## Write the Grafana dashboard
 	$(BIN)/python -m tools.dashboard

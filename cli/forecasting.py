@@ -1,20 +1,18 @@
 """Commands that look at prices, and ahead: fetch, predict, forecast, backtest, analyze."""
 
-import json
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from cli.options import AsJson, AsOf, End, Levels, Model, OptionalTicker, Plot, Start, given
 from cli.output import drawn, show
 from cli.tables import analysis_table, backtest_table, forecast_table, prediction_table, prices_table
 from cli.target import target_of
-from cli.views import AnalysisView
-from client import AnswerNotUnderstood, Client
+from client import Client
+from schemas.analysis import AnalysisRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.fetch_data import Bar, FetchDataRequest
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest
@@ -112,23 +110,15 @@ def analyze(
     as_json: AsJson = False,
 ) -> None:
     """Describe a ticker's past: volatility, drawdowns, seasons, dependence."""
+    wanted = AnalysisRequest.model_validate(given(start=start, end=end))
     with target_of(context).client() as client:
-        answer = client.analysis(ticker, start=start, end=end)
-    if as_json:
-        typer.echo(json.dumps(answer))
-    if as_json and plot is None:
-        return
-    try:
-        view = AnalysisView.model_validate(answer)
-    except ValidationError as error:
-        raise AnswerNotUnderstood("the service answered with something that is no analysis") from error
-    if not as_json:
-        show(view, analysis_table, as_json=False)
+        answer = client.analysis(ticker, wanted)
+    show(answer, analysis_table, as_json=as_json)
     if plot is not None:
         from cli.plots import draw_analysis
 
         with drawn(plot):
-            draw_analysis(view, plot)
+            draw_analysis(answer, plot)
 
 
 def plot_forecast(client: Client, answer: ForecastResponse, path: Path) -> Sequence[Bar]:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cli.views import AnalysisView, SeriesView
+from schemas.analysis import Analysis, PriceLine, Series
 from schemas.backtest import BacktestForecast, BacktestResponse, ForecasterReport
 from schemas.fetch_data import Bar
 from schemas.predict import ForecastResponse
@@ -63,7 +63,7 @@ def draw_backtest(answer: BacktestResponse, closes: Mapping[date, float], path: 
     _save(figure, path)
 
 
-def draw_analysis(answer: AnalysisView, path: Path) -> None:
+def draw_analysis(answer: Analysis, path: Path) -> None:
     """Closes, volatility and drawdowns."""
     figure, (closes, volatility, drawdowns) = _figure(3)
     _series(closes, answer.closes)
@@ -138,7 +138,7 @@ def _errors_saved(axes: Axes, reports: Sequence[ForecasterReport]) -> None:
     axes.legend(fontsize="small")
 
 
-def _series(axes: Axes, series: SeriesView, label: str = "") -> None:
+def _series(axes: Axes, series: Series | PriceLine, label: str = "") -> None:
     values = np.array([np.nan if value is None else value for value in series.values])
     axes.plot(np.array(series.sessions, dtype="datetime64[D]"), values, linewidth=0.9, label=label)
 

@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.exits import printable
-from cli.views import AnalysisView
 from schemas.accuracy import AccuracyReport, Coverage
 from schemas.alias import AliasList
+from schemas.analysis import Analysis
 from schemas.backtest import BacktestResponse, ForecasterReport
 from schemas.card import ModelCard
 from schemas.fetch_data import FetchDataResponse
@@ -190,7 +190,7 @@ def job_table(job: Job) -> RenderableType:
     return facts if job.result is None else Group(facts, trained_table(job.result))
 
 
-def analysis_table(answer: AnalysisView) -> RenderableType:
+def analysis_table(answer: Analysis) -> RenderableType:
     """A ticker's past in a few figures."""
     facts = _facts()
     facts.add_row("sessions", f"{answer.n_sessions}, {answer.first_session} to {answer.last_session}, {answer.source}")

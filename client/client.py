@@ -2,14 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from http import HTTPStatus
 from types import TracebackType
 from typing import Literal, Self, TypeVar, overload
 from urllib.parse import quote
 
 import httpx2
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from client.errors import (
@@ -22,6 +22,7 @@ from client.errors import (
 )
 from errors import InvalidRequest, JobNotFound, TooMany, UpstreamUnavailable
 from schemas.alias import Alias, AliasList, AliasRequest
+from schemas.analysis import Analysis, AnalysisRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecast, SymbolForecastRequest, SymbolPrediction
@@ -29,6 +30,7 @@ from schemas.card import ModelCard
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
 from schemas.job import Job, JobPage
 from schemas.models import ModelPage, ModelSummary
+from schemas.monitoring import ModelInfo, Stats
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
 from schemas.root import Health, ServiceInfo
 from schemas.train import TrainRequest, TrainResponse, TrainResult
@@ -41,10 +43,8 @@ POLL_S = 2.0  # where the service does not say when to look at a job again
 PAGE_SIZE = 100
 
 OnProgress = Callable[[Job], None]
-JsonObject = dict[str, JsonValue]
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
-_JSON_OBJECT: TypeAdapter[JsonObject] = TypeAdapter(JsonObject)
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_S)
 
 
@@ -107,8 +107,24 @@ class Client:
         return self._get("/up", Up)
 
     def health(self) -> Health:
-        """Whether the default model can be loaded, and why not."""
-        return self._get("/health", Health)
+        """Whether forecasts can be made, and why not."""
+        response = self._send("GET", "/health", fine=(HTTPStatus.SERVICE_UNAVAILABLE,))
+        try:
+            return Health.model_validate_json(response.content, extra="ignore")
+        except ValidationError:
+            raise error_of(response) from None  # of a gateway, or of somebody else
+
+    def stats(self) -> Stats:
+        """The server at a glance."""
+        return self._get("/monitoring/stats", Stats)
+
+    def model_info(self, model_id: str = "default") -> ModelInfo:
+        """A model in short."""
+        return self._get("/monitoring/model/info", ModelInfo, {"model_id": model_id})
+
+    def metrics(self) -> str:
+        """Every measurement since the server's start, as Prometheus reads it."""
+        return self._send("GET", "/metrics", headers={"Accept": "text/plain"}).text
 
     # prices
 
@@ -116,9 +132,14 @@ class Client:
         """Daily prices, oldest first."""
         return self._read("/models/fetch-data", request, FetchDataResponse)
 
-    def analysis(self, ticker: str, *, start: str | None = None, end: str | None = None) -> JsonObject:
-        """Statistics of a ticker's past; NotFound where the service has no such route."""
-        return _read_object(self._send("GET", f"/analysis/{_part(ticker)}", query={"start": start, "end": end}))
+    def analysis(self, ticker: str, request: AnalysisRequest | None = None) -> Analysis:
+        """What a ticker's past looks like."""
+        return _read_answer(self._send("GET", f"/analysis/{_part(ticker)}", query=_analysis_query(request)), Analysis)
+
+    def analysis_page(self, ticker: str, request: AnalysisRequest | None = None) -> str:
+        """The same as one HTML page that needs no network."""
+        query = {**_analysis_query(request), "format": "html"}
+        return self._send("GET", f"/analysis/{_part(ticker)}", query=query, headers={"Accept": "text/html"}).text
 
     # training and jobs
 
@@ -297,6 +318,7 @@ class Client:
         headers: dict[str, str] | None = None,
         timeout_s: float | None = None,
         again: bool = True,
+        fine: Collection[int] = (),
     ) -> httpx2.Response:
         request = self._http.build_request(
             method,
@@ -314,16 +336,16 @@ class Client:
             stop=stop_after_attempt(self._attempts if again else 1),
             reraise=True,
         )
-        return attempts(self._once, request)
+        return attempts(self._once, request, fine)
 
-    def _once(self, request: httpx2.Request) -> httpx2.Response:
+    def _once(self, request: httpx2.Request, fine: Collection[int]) -> httpx2.Response:
         try:
             response = self._http.send(request)
         except httpx2.TimeoutException as error:
             raise ServiceTimedOut(f"{request.url.host} did not answer in time") from error
         except httpx2.RequestError as error:
             raise ServiceUnreachable(f"cannot reach {request.url.host}:{request.url.port or ''}: {error}") from error
-        if not response.is_success:
+        if not response.is_success and response.status_code not in fine:
             raise error_of(response)
         return response
 
@@ -349,11 +371,13 @@ def _read_answer(response: httpx2.Response, kind: type[AnswerT]) -> AnswerT:
         raise _not_understood(response, kind.__name__) from error
 
 
-def _read_object(response: httpx2.Response) -> JsonObject:
-    try:
-        return _JSON_OBJECT.validate_json(response.content)
-    except ValidationError as error:
-        raise _not_understood(response, "JSON object") from error
+def _analysis_query(request: AnalysisRequest | None) -> dict[str, str | int | None]:
+    if request is None:
+        return {}
+    return {
+        "start": None if request.start is None else request.start.isoformat(),
+        "end": None if request.end is None else request.end.isoformat(),
+    }
 
 
 def _not_understood(response: httpx2.Response, expected: str) -> AnswerNotUnderstood:

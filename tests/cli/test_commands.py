@@ -19,6 +19,7 @@ TABLED = {
     "predict": ["predict", "^GSPC"],
     "forecast": ["forecast", "^GSPC", "--horizon", "3", "--level", "0.5"],
     "backtest": ["backtest", "^GSPC", "--start", "2018-06-01", "--stride", "10", "--horizon", "2"],
+    "analyze": ["analyze", "^GSPC", "--start", "2017-01-03"],
     "models list": ["models", "list"],
     "models show": ["models", "show", "default"],
     "models aliases": ["models", "aliases"],
@@ -55,6 +56,7 @@ def answered(result: Result) -> Any:
             "/models/default/backtest",
             {"ticker": "^GSPC", "start": "2018-06-01", "stride": 10, "horizon": 2},
         ),
+        (TABLED["analyze"], "GET", "/analysis/%5EGSPC?start=2017-01-03", None),
         (TABLED["models list"], "GET", "/models", None),
         (TABLED["models show"], "GET", "/models/default", None),
         (TABLED["models aliases"], "GET", "/models/aliases", None),
@@ -177,7 +179,7 @@ def test_a_model_is_deleted_when_asked_for_or_agreed_to(run: Run, target: list[s
     assert run(*target, "models", "show", model_id).exit_code == 3
 
 
-@pytest.mark.parametrize("command", ["forecast", "backtest"])
+@pytest.mark.parametrize("command", ["forecast", "backtest", "analyze"])
 def test_a_drawing_is_made_beside_the_answer(run: Run, target: list[str], tmp_path: Path, command: str) -> None:
     done = run(*target, *TABLED[command], "--plot", tmp_path / "drawn.png")
 

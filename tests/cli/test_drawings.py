@@ -11,7 +11,7 @@ from cli.demo import sparkline
 from cli.plots import draw_analysis, draw_backtest
 from cli.progress import TrainingBar, described
 from cli.tables import analysis_table, console, price
-from cli.views import AnalysisView
+from schemas.analysis import Analysis
 from schemas.backtest import BacktestRequest
 from schemas.job import Job, Progress
 from schemas.train import TrainRequest
@@ -25,8 +25,8 @@ ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's la
 
 
 @pytest.fixture(scope="module")
-def analysis() -> AnalysisView:
-    return AnalysisView.model_validate_json(ANALYSIS.read_bytes())
+def analysis() -> Analysis:
+    return Analysis.model_validate_json(ANALYSIS.read_bytes())
 
 
 def running(epoch: int, max_epochs: int) -> Job:
@@ -55,7 +55,7 @@ def running(epoch: int, max_epochs: int) -> Job:
     )
 
 
-def test_an_analysis_is_told_in_figures_and_words(analysis: AnalysisView) -> None:
+def test_an_analysis_is_told_in_figures_and_words(analysis: Analysis) -> None:
     page = console()
     with page.capture() as shown:
         page.print(analysis_table(analysis))
@@ -66,7 +66,7 @@ def test_an_analysis_is_told_in_figures_and_words(analysis: AnalysisView) -> Non
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
 def test_an_analysis_is_drawn_into_each_kind_of_file(
-    analysis: AnalysisView, tmp_path: Path, suffix: str, start: bytes
+    analysis: Analysis, tmp_path: Path, suffix: str, start: bytes
 ) -> None:
     path = tmp_path / f"drawn{suffix}"
 

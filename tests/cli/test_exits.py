@@ -29,6 +29,8 @@ FAMILIES = {
     "too_many": Exit.TOO_MANY,
     "job_failed": Exit.FAILED,
     "training_unavailable": Exit.NOT_INSTALLED,
+    "analysis_unavailable": Exit.NOT_INSTALLED,
+    "measured_elsewhere": Exit.NOT_INSTALLED,
     "artifact_invalid": Exit.ARTIFACT_INVALID,
     "upstream_unavailable": Exit.UNAVAILABLE,
 }

@@ -171,6 +171,20 @@ def test_a_job_is_looked_at_more_often_where_the_caller_says_so() -> None:
     assert seen == ["running", "succeeded"]
 
 
+def test_a_service_that_can_forecast_nothing_is_no_error_but_its_health() -> None:
+    health = {"status": "unavailable", "model_loaded": False, "model_id": None, "reasons": []}
+    script = Script(httpx2.Response(503, json=health | {"timestamp": "2026-11-21T09:30:00Z"}))
+
+    assert script.client().health().status == "unavailable"
+
+
+def test_a_gateway_without_a_service_has_no_health() -> None:
+    script = Script(httpx2.Response(503, content=b"<html>"))
+
+    with pytest.raises(ServiceUnreachable):
+        script.client().health()
+
+
 def test_a_port_where_nobody_listens_is_unreachable() -> None:
     with Client(f"http://127.0.0.1:{free_port()}", attempts=1) as client, pytest.raises(ServiceUnreachable):
         client.up()

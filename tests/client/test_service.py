@@ -9,6 +9,7 @@ import pytest
 from benchmarks.server import running_server
 from client import Client, MalformedRequest
 from errors import IdempotencyKeyReused, InsufficientHistory, JobCancelled, JobNotFound, ModelNotFound, NotAuthenticated
+from schemas.analysis import AnalysisRequest
 from schemas.backtest import BacktestRequest
 from schemas.batch import BatchRequest
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest
@@ -143,6 +144,16 @@ def test_the_service_says_what_it_is(client: Client) -> None:
     assert client.info().service == "Stock forecast API"
     assert client.up().status == "ok"
     assert client.health().model_loaded
+    assert client.stats().traffic
+    assert client.model_info().model_id
+    assert "# TYPE" in client.metrics()
+
+
+def test_a_past_is_described_in_figures_and_as_a_page(client: Client) -> None:
+    request = AnalysisRequest(start=date(2015, 1, 2))
+
+    assert client.analysis("^GSPC", request).first_session == date(2015, 1, 2)
+    assert client.analysis_page("^GSPC", request).startswith("<!DOCTYPE html>")
 
 
 def test_what_the_service_refuses_has_its_own_class(client: Client) -> None:
