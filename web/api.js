@@ -1,6 +1,7 @@
 // The one way to the server: JSON there and back, and every failure as a Problem.
 
 const KEY = "api-key";
+const PATIENCE_S = 600; // a backtest takes its time
 
 export class Problem extends Error {
   constructor(fields) {
@@ -20,32 +21,25 @@ export function forgetKey() {
 }
 
 /** The answer's JSON. A caller who gives up by `signal` gets the AbortError. */
-export async function call(method, path, { body, headers, signal, timeout_s = 120, as = "json" } = {}) {
+export async function call(method, path, { body, headers, signal } = {}) {
   const key = keyGiven();
-  const patience = AbortSignal.timeout(timeout_s * 1000);
+  const patience = AbortSignal.timeout(PATIENCE_S * 1000);
   const options = {
     method,
-    body: body === undefined ? undefined : JSON.stringify(body),
-    headers: {
-      Accept: "application/json",
-      ...(body === undefined ? {} : { "Content-Type": "application/json" }),
-      ...(key ? { "X-API-Key": key } : {}),
-      ...headers,
-    },
+    body: body && JSON.stringify(body),
+    headers: { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...(key && { "X-API-Key": key }), ...headers },
     signal: signal ? AbortSignal.any([signal, patience]) : patience,
   };
-  let answer, text;
+  let answer;
   try {
     answer = await fetch(path, options);
-    text = await answer.text();
   } catch (error) {
     if (signal?.aborted) throw error;
     throw patience.aborted
-      ? new Problem({ code: "timeout", title: "No answer yet", detail: `The server took longer than ${timeout_s} s.` })
+      ? new Problem({ code: "timeout", title: "No answer yet", detail: `The server took longer than ${PATIENCE_S} s.` })
       : new Problem({ code: "unreachable", title: "The server cannot be reached", detail: "It did not answer." });
   }
-  if (answer.ok && as === "text") return text;
-  const content = parsed(text);
+  const content = await answer.json().catch(() => null); // what stands before us may answer in HTML
   if (answer.ok && content !== null) return content;
   throw new Problem({
     ...content,
@@ -59,12 +53,3 @@ export async function call(method, path, { body, headers, signal, timeout_s = 12
 
 export const get = (path, options) => call("GET", path, options);
 export const post = (path, body, options) => call("POST", path, { body, ...options });
-
-function parsed(text) {
-  try {
-    const content = JSON.parse(text);
-    return typeof content === "object" ? content : null;
-  } catch {
-    return null;
-  }
-}

@@ -9,24 +9,24 @@ import { showCard, showModels } from "./models.js";
 import { prepareTraining } from "./training.js";
 
 const DEFAULTS = { ticker: "^GSPC", model: "default", days: "10", history: "63" };
+const HEAD_START_MS = 2000;
 const ask = $("ask");
 const wanted = () => {
   const { ticker, model, days, history } = Object.fromEntries(new FormData(ask));
   return { ticker: ticker.trim().toUpperCase(), model, days: Number(days), history: Number(history) };
 };
 
+function choose(field, value) {
+  if (field.type === "select-one" && ![...field.options].some((option) => option.value === value)) field.add(new Option(value, value));
+  field.value = value;
+}
+
 const analyse = whenSeen("analysis", () => showAnalysis(wanted().ticker));
 const recall = whenSeen("accuracy", showAccuracy);
 
 function readAddress() {
   const given = new URLSearchParams(location.search);
-  for (const [name, value] of Object.entries(DEFAULTS)) {
-    const field = ask.elements[name];
-    const text = given.get(name) ?? value;
-    if (name === "model" && ![...field.options].some((option) => option.value === text)) field.add(new Option(text, text));
-    field.value = text;
-    if (field.value === "") field.value = value;
-  }
+  for (const [name, value] of Object.entries(DEFAULTS)) choose(ask.elements[name], given.get(name) ?? value);
 }
 
 function writeAddress() {
@@ -36,12 +36,13 @@ function writeAddress() {
   if (address !== location.search + location.hash) history.pushState(null, "", address);
 }
 
-let shown = {};
+let shown = {}, latest;
 
-/** Show what the fields say; parts that would stay as they are are not asked for again. */
-function refresh() {
-  const now = wanted();
-  showForecast(now);
+/** Show what the fields say, the forecast first; parts that would stay as they are are not asked for again. */
+async function refresh() {
+  const now = latest = wanted();
+  await Promise.race([showForecast(now), new Promise((resolve) => setTimeout(resolve, HEAD_START_MS))]);
+  if (now !== latest) return;
   if (now.model !== shown.model) {
     showCard(now.model);
     showModels(now.model, useModel);
@@ -56,10 +57,8 @@ function refresh() {
 }
 
 function useModel(id, tickers = []) {
-  const { model, ticker } = ask.elements;
-  if (![...model.options].some((option) => option.value === id)) model.add(new Option(id, id));
-  model.value = id;
-  if (tickers.length > 0 && !tickers.includes(wanted().ticker)) ticker.value = tickers[0];
+  choose(ask.elements.model, id);
+  if (tickers.length > 0 && !tickers.includes(wanted().ticker)) ask.elements.ticker.value = tickers[0];
   writeAddress();
   refresh();
 }

@@ -6,7 +6,6 @@ import { count, day, figure, level, percent, percents, signed } from "./format.j
 import { coverage } from "./models.js";
 
 const LEVELS = [0.8, 0.95];
-const PATIENCE_S = 600;
 
 /** `wanted` tells the ticker and the model that stand above when the button is pressed. */
 export function prepareBacktest(wanted) {
@@ -24,7 +23,7 @@ async function run({ ticker, model }, plan) {
   busy(body, `Forecasting ${ticker} from past sessions, with six opponents. This can take a minute …`);
   button.disabled = true;
   try {
-    const report = await post(`/models/${encodeURIComponent(model)}/backtest`, { ticker, ...plan }, { timeout_s: PATIENCE_S });
+    const report = await post(`/models/${encodeURIComponent(model)}/backtest`, { ticker, ...plan });
     show(body, ...parts(report));
     announce("The backtest is done.");
   } catch (error) {

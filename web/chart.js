@@ -2,8 +2,6 @@
 
 import { count, day, level, money, price } from "./format.js";
 
-const NARROWEST_LAST = (a, b) => b.level - a.level;
-
 /** The bands as a series of its own: one polygon per level, the widest first, so that the middle is darkest. */
 class Fan {
   constructor(colour) { this.colour = colour; }
@@ -57,7 +55,7 @@ export function drawChart(node, readout, prices, forecast) {
   volume.setData(bars.map((bar) => ({ time: bar.Date, value: bar.Volume ?? 0 })));
   median.setData(points.map((point) => ({ time: point.date, value: point.predicted_price })));
   persistence.setData(points.map((point) => ({ time: point.date, value: forecast.persistence })));
-  fan.setData(points.map((point) => ({ time: point.date, median: point.predicted_price, bands: point.intervals.toSorted(NARROWEST_LAST) })));
+  fan.setData(points.map((point) => ({ time: point.date, median: point.predicted_price, bands: point.intervals.toReversed() })));
 
   const paint = () => {
     const style = getComputedStyle(document.documentElement);
@@ -65,7 +63,6 @@ export function drawChart(node, readout, prices, forecast) {
     chart.applyOptions({
       layout: { background: { type: "solid", color: colour("--page") }, textColor: colour("--faint"), fontFamily: getComputedStyle(node).fontFamily, fontSize: 12 },
       grid: { vertLines: { visible: false }, horzLines: { color: colour("--hairline") } },
-      crosshair: { vertLine: { color: colour("--faint"), labelBackgroundColor: colour("--ink") }, horzLine: { color: colour("--faint"), labelBackgroundColor: colour("--ink") } },
     });
     const [ink, page] = [colour("--candle"), colour("--page")];
     candles.applyOptions({ upColor: page, downColor: ink, borderUpColor: ink, borderDownColor: ink, wickUpColor: ink, wickDownColor: ink });
@@ -81,7 +78,7 @@ export function drawChart(node, readout, prices, forecast) {
 
   const byDate = new Map([...bars.map((bar) => [bar.Date, bar]), ...forecast.forecast.map((point) => [point.date, point])]);
   chart.subscribeCrosshairMove(({ time }) => {
-    readout.textContent = time ? describe(byDate.get(time), forecast.currency) : readout.dataset.rest;
+    readout.textContent = byDate.has(time) ? describe(byDate.get(time), forecast.currency) : readout.dataset.rest;
   });
   return () => {
     dark.removeEventListener("change", paint);
@@ -90,11 +87,9 @@ export function drawChart(node, readout, prices, forecast) {
 }
 
 function describe(at, currency) {
-  if (!at) return "";
   if (at.date) {
     const widths = at.intervals.map((one) => `${level(one.level)} ${price(one.lower)} – ${price(one.upper)}`);
     return `${day(at.date)}  ${money(at.predicted_price, currency)}  ${widths.join("  ")}`;
   }
-  const volume = at.Volume ? `  volume ${count(at.Volume)}` : "";
-  return `${day(at.Date)}  open ${price(at.Open)}  high ${price(at.High)}  low ${price(at.Low)}  close ${price(at.Close)}${volume}`;
+  return `${day(at.Date)}  open ${price(at.Open)}  high ${price(at.High)}  low ${price(at.Low)}  close ${price(at.Close)}  volume ${count(at.Volume)}`;
 }

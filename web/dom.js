@@ -39,12 +39,8 @@ export const calm = (...children) => el("p", { class: "calm" }, ...children);
 
 const HINTS = {
   ticker_not_found: "Write it as Yahoo Finance does: PETR4.SA for São Paulo, ^GSPC for an index.",
-  unknown_exchange: "Its trading days are not known here, so the sessions to come cannot be named.",
-  insufficient_history: "A model with a shorter lookback, or a longer range of sessions, needs less.",
   prices_rate_limited: "Yahoo Finance gives prices away, but not to everybody at once.",
   prices_unreachable: "Prices come from Yahoo Finance. Without internet, the sample still has ^GSPC and ^IXIC.",
-  model_not_found: "It may have been deleted since. Choose another above.",
-  too_many_trainings: "Trainings wait for their turn, and the line is full.",
   unreachable: "Is it still running? Nothing on this page is lost; try again when it is back.",
 };
 
@@ -77,6 +73,9 @@ function keyForm(error, retry) {
     el("p", {}, "It is kept in this browser tab only, and sent as X-API-Key."),
     el("form", { class: "fields", onsubmit: submit }, el("label", {}, "API key", input), el("button", { class: "primary" }, "Use it")));
 }
+
+/** A button that reads like a link. */
+export const link = (text, onclick, current) => el("button", { class: "link", type: "button", onclick, "aria-current": current && "true" }, text);
 
 /** Sentences that qualify what is shown. */
 export const notes = (warnings) =>

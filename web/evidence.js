@@ -1,6 +1,6 @@
 // Two parts that are asked for when they come into view: the past of the prices, and what became of forecasts.
 
-import { call, get, keyGiven } from "./api.js";
+import { get, keyGiven } from "./api.js";
 import { $, busy, calm, el, facts, notes, problem, show, table } from "./dom.js";
 import { count, day, figure, percent, signed } from "./format.js";
 
@@ -20,13 +20,13 @@ export async function showAnalysis(ticker) {
   busy(body, `Looking at the past of ${ticker} …`);
   try {
     const found = await get(path);
-    show(body, ...analysis(found), report(path, ticker));
+    show(body, ...analysis(found), report(path));
   } catch (error) {
     show(body, absent(error) ? calm("This server does not analyse prices.") : problem(error, () => showAnalysis(ticker)));
   }
 }
 
-function analysis({ summary, distribution, volatility, drawdowns, seasonality, dependence, stationarity, warnings, ...found }) {
+function analysis({ summary, distribution, drawdowns, seasonality, dependence, stationarity, warnings, ...found }) {
   const deepest = drawdowns.deepest[0];
   return [
     facts([
@@ -39,28 +39,12 @@ function analysis({ summary, distribution, volatility, drawdowns, seasonality, d
       ["Deepest fall", deepest && `${percent(deepest.depth)}, ${day(deepest.peak)} to ${day(deepest.trough)}`],
     ]),
     notes(warnings),
-    el("ul", { class: "readings" }, [distribution.reading, dependence.reading, stationarity.reading, seasonality.weekday.reading, seasonality.month.reading].map((text) => el("li", {}, text))),
-    table("Volatility a year", ["Estimator", "Sessions", "Now", "Median"], volatility.rolling.map((one) => ({
-      cells: [one.estimator.replaceAll("_", " "), String(one.window), percent(one.last), percent(one.median)] }))),
+    el("ul", {}, [distribution.reading, dependence.reading, stationarity.reading, seasonality.weekday.reading, seasonality.month.reading].map((text) => el("li", {}, text))),
   ];
 }
 
-/** The report as a page of its own. A link cannot carry the API key, so with one it is fetched and saved. */
-function report(path, ticker) {
-  const address = `${path}?format=html`;
-  if (!keyGiven()) return el("p", {}, el("a", { href: address }, "The whole report"));
-  const save = async (event) => {
-    try {
-      const page = await call("GET", address, { as: "text", headers: { Accept: "text/html" } });
-      const link = el("a", { href: URL.createObjectURL(new Blob([page], { type: "text/html" })), download: `${ticker}.html` });
-      link.click();
-      URL.revokeObjectURL(link.href);
-    } catch (error) {
-      event.target.after(problem(error));
-    }
-  };
-  return el("p", {}, el("button", { type: "button", onclick: save }, "Save the whole report"));
-}
+/** The report is a page of its own; a link cannot carry an API key. */
+const report = (path) => !keyGiven() && el("p", {}, el("a", { href: `${path}?format=html` }, "The whole report"));
 
 export async function showAccuracy() {
   const body = $("accuracy-body");
@@ -72,33 +56,27 @@ export async function showAccuracy() {
   }
 }
 
-/** Whatever JSON tells, as facts and tables: names are those of the API. */
-function anything(value, title = "Realised accuracy") {
-  const entries = Object.entries(Array.isArray(value) ? { [title]: value } : value);
-  const plain = entries.filter(([, one]) => one === null || typeof one !== "object");
-  const listed = entries.filter(([, one]) => Array.isArray(one));
-  const nested = entries.filter(([, one]) => one !== null && typeof one === "object" && !Array.isArray(one));
+/** Whatever JSON tells: its lists of objects as tables, all else as facts. Names are those of the API. */
+function anything(answer) {
+  const entries = Object.entries(flattened(answer));
+  const isTable = (value) => Array.isArray(value) && typeof value[0] === "object";
   return [
-    plain.length > 0 && facts(plain.map(([name, one]) => [words(name), cell(one)])),
-    ...listed.map(([name, rows]) => rows.length === 0 ? calm(`${words(name)}: none yet.`) : listing(words(name), rows)),
-    ...nested.flatMap(([name, one]) => [el("h3", {}, words(name)), ...anything(one, name)]),
+    facts(entries.filter(([, value]) => !isTable(value)).map(([name, value]) => [words(name), cell(value)])),
+    ...entries.filter(([, value]) => isTable(value)).map(([name, values]) => {
+      const rows = values.map((row) => flattened(row));
+      const columns = [...new Set(rows.flatMap(Object.keys))];
+      return table(words(name), columns.map(words), rows.map((row) => ({ cells: columns.map((column) => cell(row[column])) })));
+    }),
   ];
 }
 
-function listing(name, rows) {
-  const flat = rows.map((row) => (row !== null && typeof row === "object" ? flattened(row) : { [name]: row }));
-  const columns = [...new Set(flat.flatMap(Object.keys))];
-  return table(name, columns.map(words), flat.map((row) => ({ cells: columns.map((column) => cell(row[column])) })));
-}
-
 const flattened = (row, prefix = "") => Object.assign({}, ...Object.entries(row).map(([name, value]) =>
-  value !== null && typeof value === "object" && !Array.isArray(value) ? flattened(value, `${prefix}${name}.`) : { [prefix + name]: value }));
+  value?.constructor === Object ? flattened(value, `${prefix}${name}.`) : { [prefix + name]: value }));
 
 const words = (name) => name.replaceAll("_", " ").replaceAll(".", " · ");
 
 function cell(value) {
-  if (value == null) return "–";
-  if (typeof value === "number") return figure(value);
-  if (Array.isArray(value)) return value.map((one) => (typeof one === "object" ? JSON.stringify(one) : cell(one))).join(", ");
-  return String(value);
+  if (value == null || value.length === 0) return "none";
+  if (Array.isArray(value)) return value.map(cell).join(", ");
+  return typeof value === "number" ? figure(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
 }

@@ -66,8 +66,8 @@ function figure(prices, forecast) {
   const rest = "Move over the chart to read it.";
   const last = forecast.forecast.at(-1);
   const [low, high] = [last.intervals.at(-1).lower, last.intervals.at(-1).upper];
-  const label = `Candles and volume up to ${day(forecast.base_date)}, then the forecast of ${forecast.forecast_days} sessions: ` +
-    `${money(last.predicted_price, forecast.currency)} on ${day(last.date)}, 95 % between ${price(low)} and ${price(high)}. All figures are in the table below.`;
+  const label = `Candles, volume and the forecast, which ends on ${day(last.date)} at ${price(last.predicted_price)}, ` +
+    `${level(0.95)} between ${price(low)} and ${price(high)}. All its figures are in the table below.`;
   return el("figure", {},
     el("div", { class: "chart", role: "img", "aria-label": label }),
     el("figcaption", {},
@@ -79,8 +79,7 @@ function figure(prices, forecast) {
 }
 
 function withoutLibrary(body) {
-  body.querySelector(".chart").replaceWith(el("p", { class: "calm" }, "The chart library is not installed on this server. The figures are below."));
-  body.querySelector("figcaption").remove();
+  body.querySelector("figure").replaceWith(el("p", { class: "calm" }, "The chart library is not installed on this server. The figures are below."));
   body.querySelector("details").open = true;
 }
 

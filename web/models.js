@@ -1,18 +1,16 @@
 // The stored models: which can be chosen, the card of the one that is, and all of them beside doing nothing.
 
 import { get } from "./api.js";
-import { $, busy, calm, el, facts, notes, problem, show, table } from "./dom.js";
+import { $, busy, calm, el, facts, link, notes, problem, show, table } from "./dom.js";
 import { count, day, level, percent, percents, signed } from "./format.js";
 import { plot } from "./plot.js";
-
-const MOST = 300; // models told in one page of this kind; beyond, the API is the better place to look
 
 /** Fills the choice and the comparison. `use` is called with the id that is picked from the table. */
 export async function showModels(chosen, use) {
   const body = $("compare-body");
   busy(body, "Asking for the models …");
   try {
-    const [stored, { aliases }, standing] = await Promise.all([allStored(), get("/models/aliases"), get("/models/default").catch(() => null)]);
+    const [stored, { aliases }, standing] = await Promise.all([get("/models?limit=100"), get("/models/aliases"), get("/models/default").catch(() => null)]);
     fillChoice(chosen, stored.models, aliases, standing);
     show(body, comparison(stored, standing, chosen, use));
   } catch (error) {
@@ -21,46 +19,31 @@ export async function showModels(chosen, use) {
   }
 }
 
-async function allStored() {
-  const found = { models: [], unreadable: [], more: false };
-  let after = "";
-  do {
-    const page = await get(`/models?limit=100${after && `&after=${after}`}`);
-    found.models.push(...page.models);
-    found.unreadable.push(...page.unreadable);
-    after = page.next_after;
-  } while (after && found.models.length < MOST);
-  return { ...found, more: Boolean(after) };
-}
-
 function fillChoice(chosen, models, aliases, standing) {
-  const named = [["default", standing?.model_id], ...aliases.filter(({ alias }) => alias !== "default").map(({ alias, model_id }) => [alias, model_id])];
-  const option = (value, text) => el("option", { value, selected: value === chosen }, text);
-  const names = named.map(([name, id]) => option(name, id ? `${name} (${id})` : name));
-  const ids = models.map(({ id, tickers }) => option(id, `${id} · ${tickers.join(", ")}`));
-  const known = [...named.map(([name]) => name), ...models.map(({ id }) => id)];
-  const groups = [el("optgroup", { label: "Names" }, names), ids.length > 0 && el("optgroup", { label: "Stored models" }, ids)];
-  $("ask").elements.model.replaceChildren(...(known.includes(chosen) ? [] : [option(chosen, chosen)]), ...groups.filter(Boolean));
+  const names = { default: standing?.model_id ?? "", ...Object.fromEntries(aliases.map(({ alias, model_id }) => [alias, model_id])) };
+  const choices = { ...names, ...Object.fromEntries(models.map(({ id, tickers }) => [id, tickers.join(", ")])) };
+  choices[chosen] ??= "";
+  $("ask").elements.model.replaceChildren(...Object.entries(choices).map(([value, what]) => new Option(`${value}${what && ` · ${what}`}`, value, false, value === chosen)));
 }
 
-function comparison({ models, unreadable, more }, standing, chosen, use) {
+function comparison({ models, unreadable, next_after }, standing, chosen, use) {
   const all = standing && !models.some(({ id }) => id === standing.model_id) ? [summary(standing), ...models] : models;
   const rows = all.map((one) => {
     const [model, nothing] = percents(one.test.model.mape, one.test.persistence.mape);
     const current = one.id === chosen || (chosen === "default" && one.id === standing?.model_id);
     return {
       current,
-      cells: [el("button", { class: "link", type: "button", "aria-current": current && "true", onclick: () => use(one.id) }, one.id),
+      cells: [link(one.id, () => use(one.id), current),
         one.model, one.tickers.join(", "), day(one.last_session), count(one.test.n_origins), model, nothing, signed(one.test.skill?.mape, 2)],
     };
   });
   const head = ["Model", "Kind", "Tickers", "Until", "Sessions", "Its error", "Doing nothing", "Saved"];
   return [
     rows.length > 0 && table("Mean absolute error in percent, one step ahead, on test sessions", head, rows),
-    el("p", { class: "faint" }, "Only the two errors of one row are of the same sessions; those of two rows are of different ones, and say little of each other."),
+    el("p", { class: "faint" }, "Only the two errors of one row are of the same sessions."),
     models.length === 0 && calm("No model has been trained here yet. The one that comes with the program answers."),
     unreadable.length > 0 && calm(`Not readable: ${unreadable.map(({ id, code }) => `${id} (${code})`).join(", ")}.`),
-    more && calm(`Only the first ${MOST} are shown.`),
+    next_after && calm("There are more; the API tells them all."),
   ];
 }
 
@@ -120,8 +103,8 @@ function heldOut(tickers) {
   const rows = tickers.map((one) => {
     const [own, nothing] = percents(one.accuracy.model.mape, one.accuracy.persistence.mape);
     const held = (wanted) => percent(one.coverage.find((each) => each.step === 1 && each.level === wanted)?.reached);
-    return { cells: [one.ticker, count(one.accuracy.n_origins), own, nothing, signed(one.crps_skill, 2), held(0.8), held(0.95)] };
+    return { cells: [one.ticker, count(one.accuracy.n_origins), own, nothing, held(0.8), held(0.95)] };
   });
-  return table("Untouched, on tickers it was not made from", ["Ticker", "Sessions", "Its error", "Doing nothing", "CRPS saved", `Held of ${level(0.8)}`, `of ${level(0.95)}`], rows);
+  return table("Untouched, on tickers it was not made from", ["Ticker", "Sessions", "Its error", "Doing nothing", `Held of ${level(0.8)}`, `of ${level(0.95)}`], rows);
 }
 

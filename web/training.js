@@ -1,7 +1,7 @@
 // A training: asked for, watched, cancelled, tried again; when it has succeeded its model is used.
 
 import { call, get, post } from "./api.js";
-import { $, announce, busy, calm, el, notes, problem, show, table } from "./dom.js";
+import { $, announce, busy, calm, el, link, notes, problem, show, table } from "./dom.js";
 import { count, figure, level, moment, percent, percents, span } from "./format.js";
 import { plot } from "./plot.js";
 
@@ -39,7 +39,6 @@ async function order(ask) {
   try {
     const job = await ask();
     sessionStorage.setItem(JOB, job.id);
-    announce("The training is ordered.");
     watch(job.id);
   } catch (error) {
     show(body, problem(error, () => order(ask)));
@@ -126,8 +125,7 @@ async function showRecent() {
   try {
     const { jobs } = await get("/jobs?limit=8");
     const rows = jobs.map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, job.state, job.error?.detail ?? "",
-      job.state === "succeeded" ? el("button", { class: "link", type: "button", onclick: () => use(job.model_id, tickersOf(job)) }, "Use")
-        : el("button", { class: "link", type: "button", onclick: () => watch(job.id) }, "Look")] }));
+      job.state === "succeeded" ? link("Use", () => use(job.model_id, tickersOf(job))) : link("Look", () => watch(job.id))] }));
     show(body, rows.length > 0 ? table("The newest trainings", ["Asked for", "Tickers", "Kind", "State", "Why", ""], rows) : calm("Nothing has been trained here yet."));
   } catch (error) {
     show(body, problem(error, showRecent));
