@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,14 @@ def served(app: FastAPI) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def eventually(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait until it holds; Playwright's own waiting would evaluate a text, which the page's policy forbids."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not holds():
+        assert time.monotonic() < deadline, "it never held"
+        page.wait_for_timeout(100)
 
 
 @pytest.fixture

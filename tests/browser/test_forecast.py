@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from benchmarks.server import post
 from routers import web
-from tests.browser.conftest import NARROW, Open, served
+from tests.browser.conftest import NARROW, Open, eventually, served
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def test_the_fan_appears_without_internet(server: str, visit: Open) -> None:
 
     wait_for_forecast(page)
 
-    page.wait_for_function(f"({TINTED})() > 5000")
+    eventually(page, lambda: page.evaluate(TINTED) > 5000)
     assert page.locator("h1").inner_text() == "^GSPC"
 
 
@@ -97,7 +97,7 @@ def test_the_chart_follows_the_colour_scheme(server: str, visit: Open) -> None:
 
     assert page.locator(".chart").screenshot() != light
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 20, 19)"
-    page.wait_for_function(f"({TINTED})() > 5000")
+    eventually(page, lambda: page.evaluate(TINTED) > 5000)
 
 
 def test_nothing_is_wider_than_a_telephone(server: str, visit: Open) -> None:
