@@ -76,7 +76,7 @@ function ended(job) {
 function showJob(job) {
   const share = job.progress?.share;
   const losses = job.progress?.validation_losses ?? [];
-  const held = document.activeElement?.dataset?.job; // the button under the fingers stays under the fingers
+  const held = document.activeElement?.dataset?.job; // whoever stands on a button stays on it
   show($("train-body"), el("div", { class: "job", "data-state": job.state },
     el("h3", {}, `${STATES[job.state]}: ${tickersOf(job).join(", ")}`),
     !job.ended_at && el("progress", { max: 1, value: share, "aria-label": "Progress of the training" }),
@@ -85,11 +85,11 @@ function showJob(job) {
     job.result && outcome(job.result),
     job.result && notes(job.result.warnings),
     losses.length > 1 && el("figure", {}, el("figcaption", {}, "Loss on the sessions that decide when to stop, by epoch; lower is better."),
-      plot({ lines: [{ values: losses }], format: (value) => figure(value, 3), xLabel: "epoch",
+      plot({ lines: [{ values: losses }], format: figure, xLabel: "epoch",
         text: `Validation loss over ${losses.length} epochs, from ${figure(losses[0])} to ${figure(losses.at(-1))}` })),
     !job.ended_at && action("Cancel", () => cancel(job), job.cancel_requested),
     RETRYABLE.includes(job.state) && action("Train it again", () => order(() => post(`/jobs/${job.id}/retry`)))));
-  if (held) $("train-body").querySelector("[data-job]")?.focus();
+  if (held !== undefined) $("train-body").querySelector("[data-job]")?.focus();
 }
 
 const action = (text, onclick, disabled) => el("button", { type: "button", "data-job": true, onclick, disabled }, text);

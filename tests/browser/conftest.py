@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from app import create_app
 from benchmarks.server import running_server
@@ -21,6 +21,7 @@ from tests.processes import free_port
 WIDE = {"width": 1440, "height": 900}
 NARROW = {"width": 360, "height": 740}
 PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 Open = Callable[..., Page]
 

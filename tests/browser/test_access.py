@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 FOCUSED = """() => {
   const node = document.activeElement;
   const style = getComputedStyle(node);
-  return [node.textContent.trim().slice(0, 40) || node.name, style.outlineStyle !== 'none' && style.outlineWidth !== '0px'];
+  return [node.name || node.textContent.trim().slice(0, 40), style.outlineStyle !== 'none' && style.outlineWidth !== '0px'];
 }"""
 
 
