@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { drawChart } from "./chart.js";
 import { $, announce, busy, el, notes, problem, show, table } from "./dom.js";
-import { count, day, fullDay, level, longDay, money, percent, percents, price, shortDay, signed } from "./format.js";
+import { count, day, level, longDay, money, percent, percents, price, shortDay, signed } from "./format.js";
 
 const LEVELS = [0.5, 0.8, 0.95];
 let going, removeChart;
@@ -39,7 +39,7 @@ export async function showForecast(wanted) {
 
 function parts(prices, forecast) {
   return [
-    el("p", { class: "faint last" }, `closed at ${money(forecast.base_price, forecast.currency)} on ${fullDay(forecast.base_date)}`),
+    el("p", { class: "faint last" }, `closed at ${money(forecast.base_price, forecast.currency)} on ${day(forecast.base_date)}`),
     el("div", { class: "said" }, sentence(forecast), evidence(forecast)),
     notes(forecast.warnings),
     figure(prices, forecast),

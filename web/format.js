@@ -42,7 +42,6 @@ const date = (options) => {
 export const longDay = date({ weekday: "long", day: "numeric", month: "long" });
 export const shortDay = date({ weekday: "short", day: "numeric", month: "short" });
 export const day = date({ day: "numeric", month: "short", year: "numeric" });
-export const fullDay = date({ day: "numeric", month: "long", year: "numeric" });
 
 const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 export const moment = (iso) => time.format(new Date(iso));

@@ -1,7 +1,7 @@
 """The page for everybody: checked by axe, walked through by keyboard, told to those who do not see it."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NARROW, WIDE, Open
@@ -11,7 +11,8 @@ pytestmark = pytest.mark.slow
 FOCUSED = """() => {
   const node = document.activeElement;
   const style = getComputedStyle(node);
-  return [node.name || node.textContent.trim().slice(0, 40), style.outlineStyle !== 'none' && style.outlineWidth !== '0px'];
+  const outlined = style.outlineStyle !== 'none' && style.outlineWidth !== '0px';
+  return [node.name || node.textContent.trim().slice(0, 40), outlined];
 }"""
 
 

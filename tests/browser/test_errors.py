@@ -50,9 +50,8 @@ def problem(page: Locator) -> str:
 
 
 def quotes(n_sessions: int) -> Quotes:
-    return Quotes(
-        [day.astype(object) for day in new_york_sessions(n_sessions)], [float(row[3]) for row in random_walk(n_sessions)]
-    )
+    sessions = [day.astype(object) for day in new_york_sessions(n_sessions)]
+    return Quotes(sessions, [float(close) for close in random_walk(n_sessions)[:, 3]])
 
 
 def test_an_unknown_ticker_is_told_with_how_to_write_it(server: str, visit: Open) -> None:

@@ -30,7 +30,8 @@ def test_a_browser_gets_the_page(client: TestClient, accept: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "accept", ["*/*", "application/json", "", "application/json, text/html;q=0.9", "text/html;q=0", "text/html;q=x", ";;,"]
+    "accept",
+    ["*/*", "application/json", "", "application/json, text/html;q=0.9", "text/html;q=0", "text/html;q=x", ";;,"],
 )
 def test_everybody_else_gets_what_they_always_got(client: TestClient, accept: str) -> None:
     answer = client.get("/", headers={"Accept": accept})
@@ -138,7 +139,7 @@ def test_no_file_of_the_page_is_inline_script_or_style() -> None:
 
 @pytest.mark.parametrize("name", ["style.css", "app.js", "icon.svg", "vendor/lightweight-charts.js"])
 def test_lambda_carries_every_byte(app: FastAPI, name: str) -> None:
-    answer = read_answer(lambda_handler(app)(function_url_event("GET", f"/static/{name}"), None))
+    answer = read_answer(lambda_handler(app)(function_url_event("GET", f"/static/{name}"), None) or {})
 
     path: Path = web.files()[name]
     assert (answer.status, answer.content) == (200, path.read_bytes())
@@ -147,7 +148,7 @@ def test_lambda_carries_every_byte(app: FastAPI, name: str) -> None:
 def test_lambda_answers_a_browser_with_the_page(app: FastAPI) -> None:
     event = function_url_event("GET", "/", headers={"accept": BROWSER})
 
-    answer = read_answer(lambda_handler(app)(event, None))
+    answer = read_answer(lambda_handler(app)(event, None) or {})
 
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.content == (web.FOLDER / "index.html").read_bytes()
