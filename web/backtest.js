@@ -51,7 +51,7 @@ function parts(report) {
 function opponents({ model_report, opponents: others, model_id }) {
   const head = ["Forecaster", "Error", "CRPS", "CRPS saved", ...LEVELS.map((one) => `Held of ${level(one)}`), "p"];
   const row = ({ name, overall: { scores, skill, p_value } }) => [name, percent(scores.mape, 2), figure(scores.crps_log_return),
-    signed(skill.crps_vs_rolling_empirical), ...LEVELS.map((one) => percent(scores.intervals.find((each) => each.level === one)?.coverage)), p_value == null ? "–" : figure(p_value, 2)];
+    signed(skill.crps_vs_rolling_empirical), ...LEVELS.map((one) => percent(scores.intervals.find((each) => each.level === one && each.width > 0)?.coverage)), p_value == null ? "–" : figure(p_value, 2)];
   const rows = [{ current: true, cells: row({ ...model_report, name: `${model_report.name} (${model_id})` }) }, ...others.map((one) => ({ cells: row(one) }))];
   return [table("All steps together, from the same origins", head, rows),
     el("p", { class: "faint" }, "Error: mean absolute percentage error of the median. CRPS: error of the whole distribution of the log return; saved, against the last 250 sessions’ own. p: how easily chance alone makes such a difference to doing nothing.")];

@@ -53,7 +53,7 @@ export function problem(error, retry) {
   if (wait > 0 && again) setTimeout(() => { again.disabled = false; asked.textContent = "It may answer now. "; }, wait * 1000);
   return el("div", { class: "problem", role: "alert" },
     el("h3", {}, error.title ?? "Something went wrong"),
-    el("p", {}, error.detail ?? error.message),
+    el("p", {}, sentence(error.detail ?? error.message)),
     HINTS[error.code] && el("p", {}, HINTS[error.code]),
     error.status >= 500 && error.requestId && el("p", { class: "faint" }, "Request ", el("code", {}, error.requestId)),
     asked, again);

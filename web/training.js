@@ -81,7 +81,7 @@ function showJob(job) {
     el("h3", {}, `${STATES[job.state]}: ${tickersOf(job).join(", ")}`),
     !job.ended_at && el("progress", { max: 1, value: share, "aria-label": "Progress of the training" }),
     !job.ended_at && el("p", {}, pace(job)),
-    job.error && el("p", {}, job.error.detail),
+    job.error && notes([job.error.detail]),
     job.result && outcome(job.result),
     job.result && notes(job.result.warnings),
     losses.length > 1 && el("figure", {}, el("figcaption", {}, "Loss on the sessions that decide when to stop, by epoch; lower is better."),

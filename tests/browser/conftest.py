@@ -26,8 +26,9 @@ expect.set_options(timeout=PATIENCE_MS)
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """One per module: Playwright's event loop runs in this thread, where other tests run loops of their own."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("apt-get install chromium")
