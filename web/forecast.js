@@ -16,10 +16,9 @@ export async function showForecast(wanted) {
   const body = $("forecast-body");
   busy(body, "Asking for prices and a forecast …");
   try {
-    const [prices, forecast] = await Promise.all([
-      post("/models/fetch-data", { ticker: wanted.ticker, days: wanted.history }, { signal }),
-      post("/predict/forecast", { symbol: wanted.ticker, days: wanted.days, levels: LEVELS, model_id: wanted.model }, { signal }),
-    ]);
+    // one after the other: then a function that sleeps is woken once, and has the prices for the second
+    const forecast = await post("/predict/forecast", { symbol: wanted.ticker, days: wanted.days, levels: LEVELS, model_id: wanted.model }, { signal });
+    const prices = await post("/models/fetch-data", { ticker: wanted.ticker, days: wanted.history }, { signal });
     removeChart?.();
     $("forecast-title").textContent = forecast.symbol;
     document.title = `${forecast.symbol} · Stock forecast`;
