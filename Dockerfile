@@ -10,8 +10,9 @@ ARG PYTHON_VERSION=3.12
 ARG BASE_IMAGE=public.ecr.aws/lambda/python:${PYTHON_VERSION}
 
 FROM ${BASE_IMAGE} AS serve-packages
-COPY deploy/install_packages.sh deploy/trim_for_serving.sh requirements/serve.txt /build/
+COPY deploy/install_packages.sh deploy/trim_for_serving.sh requirements/serve.txt requirements/page.txt /build/
 RUN sh /build/install_packages.sh /build/serve.txt /packages --no-deps \
+ && sh /build/install_packages.sh /build/page.txt /packages --no-deps --require-hashes \
  && sh /build/trim_for_serving.sh /packages
 
 FROM ${BASE_IMAGE} AS function
@@ -22,6 +23,7 @@ COPY routers ${LAMBDA_TASK_ROOT}/routers
 COPY schemas ${LAMBDA_TASK_ROOT}/schemas
 COPY services ${LAMBDA_TASK_ROOT}/services
 COPY telemetry ${LAMBDA_TASK_ROOT}/telemetry
+COPY web ${LAMBDA_TASK_ROOT}/web
 # Lambda runs the function as a user of its own, who must be able to read everything.
 RUN chmod -R a+rX "${LAMBDA_TASK_ROOT}" \
  && python3 -m compileall -q --invalidation-mode unchecked-hash "${LAMBDA_TASK_ROOT}"
@@ -33,8 +35,9 @@ COPY --from=serve-packages /packages ${LAMBDA_TASK_ROOT}
 
 FROM ${BASE_IMAGE} AS train-packages
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
-COPY deploy/install_packages.sh requirements.txt /build/
-RUN sh /build/install_packages.sh /build/requirements.txt /packages
+COPY deploy/install_packages.sh requirements.txt requirements/page.txt /build/
+RUN sh /build/install_packages.sh /build/requirements.txt /packages \
+ && sh /build/install_packages.sh /build/page.txt /packages --no-deps --require-hashes
 
 FROM function AS train
 COPY --from=train-packages /packages ${LAMBDA_TASK_ROOT}

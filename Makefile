@@ -19,7 +19,7 @@ run: .venv/.run ## Serve API and page on HOST and PORT (127.0.0.1:8000)
 	$(BIN)/python app.py
 
 test: .venv/.dev ## Run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint types test ## What CI runs
 
@@ -75,12 +75,14 @@ endef
 		{ echo "Python 3.11 or later is needed; say which: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/.run: requirements.txt | .venv/bin/python
+.venv/.run: requirements.txt requirements/page.txt | .venv/bin/python
 	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --require-hashes -r requirements/page.txt
 	touch $@
 
-.venv/.dev: requirements/dev.txt | .venv/bin/python
+.venv/.dev: requirements/dev.txt requirements/page.txt | .venv/bin/python
 	$(PIP) -r requirements/dev.txt
+	$(PIP) --no-deps --require-hashes -r requirements/page.txt
 	@$(MAKE) --no-print-directory .venv/bin/aws-lambda-rie || echo "no Lambda emulator to be had: its tests will skip"
 	touch $@ .venv/.run
 

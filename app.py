@@ -12,7 +12,7 @@ from aws_lambda import lambda_handler
 from clock import Clock, utc_now
 from config import Settings, artifact_store, default_model, executor, meter, prepare_environment, price_source
 from error_handlers import add_error_handlers
-from routers import analysis, jobs, models, monitoring, predict, realised, root, telemetry, up
+from routers import analysis, jobs, models, monitoring, predict, realised, root, telemetry, up, web
 from routers.dependencies import TrainingSlots, require_api_key
 from routers.middleware import BodyLimitMiddleware, MeasureMiddleware, RequestIdMiddleware
 from routers.problems import document_problems
@@ -57,6 +57,7 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.include_router(root.router)
     app.include_router(up.router)
     app.include_router(telemetry.router)
+    app.include_router(web.router)
     for guarded in (predict.router, jobs.router, models.router, analysis.router, monitoring.router, realised.router):
         app.include_router(guarded, dependencies=[Security(require_api_key)])
     add_error_handlers(app)

@@ -32,6 +32,7 @@ from schemas.job import Job, JobPage
 from schemas.models import ModelPage, ModelSummary
 from schemas.monitoring import ModelInfo, Stats
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
+from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
 from schemas.root import Health, ServiceInfo
 from schemas.train import TrainRequest, TrainResponse, TrainResult
 from schemas.up import Up
@@ -121,6 +122,21 @@ class Client:
     def model_info(self, model_id: str = "default") -> ModelInfo:
         """A model in short."""
         return self._get("/monitoring/model/info", ModelInfo, {"model_id": model_id})
+
+    def score(self) -> ScoreReport:
+        """Score what has closed; done again, it changes nothing."""
+        return _read_answer(self._send("POST", "/monitoring/score"), ScoreReport)
+
+    def realised_accuracy(
+        self, ticker: str | None = None, model_id: str | None = None, days: int = 90
+    ) -> AccuracyOverTime:
+        """What served forecasts were worth."""
+        query: dict[str, str | int | None] = {"ticker": ticker, "model_id": model_id, "days": days}
+        return self._get("/monitoring/accuracy", AccuracyOverTime, query)
+
+    def drift(self, ticker: str | None = None, model_id: str = "default") -> DriftOverview:
+        """Whether a model still fits a ticker, or every one of which a forecast has come true."""
+        return self._get("/monitoring/drift", DriftOverview, {"ticker": ticker, "model_id": model_id})
 
     def metrics(self) -> str:
         """Every measurement since the server's start, as Prometheus reads it."""

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from routers import web
 from routers.dependencies import CheckupDep, NowDep, RegistryDep
 from routers.problems import problems
 from schemas.root import Health, ServiceInfo
@@ -10,9 +11,17 @@ from services.forecasts.by_symbol import timestamp
 router = APIRouter(tags=["health"])
 
 
-@router.get("/", summary="What this is", responses=problems())
-def root(request: Request, now: NowDep) -> ServiceInfo:
-    """Name, version and where to go from here."""
+@router.get(
+    "/",
+    summary="What this is",
+    response_model=ServiceInfo,
+    responses=problems() | {200: {"content": {"text/html": {}}, "description": "The page, for whoever accepts HTML."}},
+)
+def root(request: Request, now: NowDep, response: Response) -> Response | ServiceInfo:
+    """Name, version and where to go from here; a browser gets the page."""
+    if web.prefers_html(request.headers.getlist("Accept")):
+        return web.page(request)
+    response.headers["Vary"] = "Accept"
     return ServiceInfo(service=request.app.title, version=request.app.version, timestamp=timestamp(now))
 
 

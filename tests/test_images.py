@@ -240,3 +240,10 @@ def test_compose_watches_over_the_service() -> None:
 
     assert service["restart"] == "unless-stopped"
     assert "/up" in service["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_the_page_and_its_chart_library_are_in_every_image(dockerfile: str) -> None:
+    assert {"web", "requirements/page.txt"} <= set(copied(dockerfile))
+    installs = [rest for rest in arguments(dockerfile, "RUN") if "install_packages.sh" in rest]
+    assert all("/build/page.txt /packages --no-deps --require-hashes" in rest for rest in installs)

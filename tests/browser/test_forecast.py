@@ -1,0 +1,128 @@
+"""The forecast as it is seen: the fan, the sentence, every figure beside doing nothing."""
+
+import re
+
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Page, expect
+
+from benchmarks.server import post
+from routers import web
+from tests.browser.conftest import NARROW, Open, eventually, served
+
+pytestmark = pytest.mark.slow
+
+TINTED = """() => [...document.querySelectorAll('.chart canvas')].reduce((sum, canvas) => {
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  for (let i = 0; i < data.length; i += 4) sum += data[i + 3] > 0 && data[i + 1] > data[i] + 12;
+  return sum;
+}, 0)"""  # candles, volume and text are grey; only fan and median are green
+
+
+def wait_for_forecast(page: Page) -> None:
+    expect(page.locator("#forecast-body .lede")).to_be_visible()
+    expect(page.locator("#forecast-body")).not_to_have_attribute("aria-busy", "true")
+
+
+def test_the_fan_appears_without_internet(server: str, visit: Open) -> None:
+    page = visit(server)
+
+    wait_for_forecast(page)
+
+    eventually(page, lambda: page.evaluate(TINTED) > 5000)
+    assert page.locator("h1").inner_text() == "^GSPC"
+
+
+def test_the_sentence_tells_price_interval_and_doing_nothing(server: str, visit: Open) -> None:
+    answer = post(f"{server}/predict/forecast", {"symbol": "^GSPC", "levels": [0.8]})
+
+    page = visit(server)
+    wait_for_forecast(page)
+
+    lede = page.locator(".lede").inner_text()
+    first = answer["forecast"][0]
+    shown = [first["predicted_price"], first["intervals"][0]["lower"], first["intervals"][0]["upper"]]
+    assert re.findall(r"[\d,]+\.\d\d", lede) == [f"{price:,.2f}" for price in [*shown, answer["persistence"]]]
+    assert lede.startswith("Next session, Wednesday 2 January: US$")
+    assert "Doing nothing has erred by 0.605% on average, this model by 0.603%" in page.locator(".second").inner_text()
+
+
+def test_old_prices_are_told(server: str, visit: Open) -> None:
+    page = visit(server)
+    wait_for_forecast(page)
+
+    assert "later ones could not be had" in page.locator("#forecast-body .note").inner_text()
+
+
+def test_every_session_has_its_intervals_and_persistence(server: str, visit: Open) -> None:
+    page = visit(f"{server}/?days=20")
+    wait_for_forecast(page)
+
+    page.get_by_text("Every session in figures").click()
+
+    rows = page.locator("#forecast-body tbody tr")
+    assert rows.count() == 20
+    assert all(len(re.findall(r"\d – \d", row)) == 3 and row.endswith("US$2,506.85") for row in rows.all_inner_texts())
+
+
+def test_another_ticker_is_kept_in_the_address_and_back_leads_back(server: str, visit: Open) -> None:
+    page = visit(server)
+    wait_for_forecast(page)
+
+    page.get_by_label("Ticker", exact=True).fill("^ixic")
+    page.get_by_role("button", name="Forecast").click()
+    expect(page.locator("h1")).to_have_text("^IXIC")
+    address = page.url
+    page.go_back()
+
+    expect(page.locator("h1")).to_have_text("^GSPC")
+    assert address.endswith("?ticker=%5EIXIC")
+
+
+def test_prices_are_written_as_the_reader_writes_them(server: str, visit: Open) -> None:
+    page = visit(server, locale="pt-BR")
+
+    wait_for_forecast(page)
+
+    assert re.search(r"quarta-feira, 2 de janeiro: US\$\s2\.508,57", page.locator(".lede").inner_text())
+
+
+def test_the_chart_follows_the_colour_scheme(server: str, visit: Open) -> None:
+    page = visit(server, color_scheme="light")
+    wait_for_forecast(page)
+    light = page.locator(".chart").screenshot()
+
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(300)
+
+    assert page.locator(".chart").screenshot() != light
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 20, 19)"
+    eventually(page, lambda: page.evaluate(TINTED) > 5000)
+
+
+def test_nothing_is_wider_than_a_telephone(server: str, visit: Open) -> None:
+    page = visit(server, viewport=NARROW)
+    wait_for_forecast(page)
+    expect(page.locator("#compare-body table")).to_be_visible()
+
+    assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+
+
+def test_who_wants_no_motion_gets_none(server: str, visit: Open) -> None:
+    page = visit(server, reduced_motion="reduce")
+
+    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+    assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_without_the_chart_library_the_figures_are_there(
+    app: FastAPI, visit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "chart_library", lambda: None)
+
+    with served(app) as url:
+        page = visit(url)
+        wait_for_forecast(page)
+
+        assert "The chart library is not installed" in page.locator("#forecast-body").inner_text()
+        assert page.locator("#forecast-body tbody tr").first.is_visible()

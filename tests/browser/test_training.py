@@ -1,0 +1,134 @@
+"""Models on the page: trained, watched, stopped, chosen, compared and backtested."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from benchmarks.server import post
+from tests.browser.conftest import Open, eventually
+
+pytestmark = pytest.mark.slow
+
+ENDLESS = {"First session": "2000-01-01", "Epochs": "1000", "Lookback": "20"}
+WITHIN_MS = 120_000
+
+
+def order(page: Page, fields: dict[str, str]) -> None:
+    form = page.locator("#train-form")
+    expect(page.locator("#compare-body table")).to_be_visible()
+    for label, value in fields.items():
+        form.get_by_label(label).fill(value)
+    form.get_by_label("Start from the bundled").uncheck()
+    form.get_by_role("button", name="Train").click()
+
+
+def share(page: Page) -> float:
+    """How far the bar is; −1 while nothing is known, 2 when it is gone."""
+    value: float = page.evaluate("document.querySelector('#train-body progress')?.position ?? 2")
+    return value
+
+
+def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open) -> None:
+    page = visit(server)
+    order(page, {**ENDLESS, "Seconds": "6"})
+
+    eventually(page, lambda: 0 < share(page) < 1)
+    seen = share(page)
+    eventually(page, lambda: share(page) > seen)
+    expect(page.locator('.job[data-state="succeeded"]')).to_be_visible(timeout=WITHIN_MS)
+
+    chosen = page.locator("#ask select[name=model]").input_value()
+    assert re.fullmatch(r"gspc-\d{8}-[0-9a-f]{8}", chosen)
+    expect(page.locator("#forecast-body")).to_contain_text(f"model {chosen}")
+    expect(page.locator("#model-body")).to_contain_text(chosen)
+    expect(page.locator("#compare-body tr.current th")).to_have_text(chosen)
+    outcome = page.locator(".job").inner_text()
+    assert re.search(r"it errs by [\d.]+% on average, doing nothing by [\d.]+%\. Its 80% intervals held", outcome)
+    assert page.locator(".job svg polyline").is_visible()
+    assert f"model={chosen}" in page.url
+
+
+def test_a_training_moves_is_cancelled_and_can_be_done_again(server: str, visit: Open) -> None:
+    page = visit(server)
+    order(page, {**ENDLESS, "Seconds": "600"})
+    eventually(page, lambda: 0 < share(page) < 1)
+    seen = share(page)
+    eventually(page, lambda: seen < share(page) < 1)
+
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator('.job[data-state="cancelled"]')).to_be_visible()
+    page.get_by_role("button", name="Train it again").click()
+
+    expect(page.locator('.job[data-state="running"]')).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator('.job[data-state="cancelled"]')).to_be_visible()
+
+
+def test_a_training_is_found_again_after_the_page_was_left(server: str, visit: Open) -> None:
+    page = visit(server)
+    order(page, {**ENDLESS, "Seconds": "600"})
+    expect(page.locator('.job[data-state="running"]')).to_be_visible()
+
+    page.reload()
+
+    expect(page.locator('.job[data-state="running"]')).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator('.job[data-state="cancelled"]')).to_be_visible()
+
+
+def test_a_training_that_cannot_be_says_why(server: str, visit: Open) -> None:
+    page = visit(server)
+    order(page, {"Tickers": "NOPE", "Epochs": "1"})
+
+    expect(page.locator("#train-body")).to_contain_text("NOPE")
+    expect(page.locator('.job[data-state="failed"]')).to_be_visible()
+    expect(page.get_by_role("button", name="Train it again")).to_be_visible()
+
+
+def test_a_model_of_the_comparison_is_used_at_a_click(server: str, visit: Open) -> None:
+    trained = post(f"{server}/models/train", {"ticker": "^IXIC", "model": "ewma"})["result"]["id"]
+    page = visit(server)
+
+    page.locator("#compare-body").get_by_role("button", name=trained).click()
+
+    expect(page.locator("#forecast-body")).to_contain_text(f"model {trained}")
+    expect(page.locator("#forecast-body .note")).to_contain_text("^IXIC")
+    expect(page.locator("#model-body")).to_contain_text("ewma")
+
+
+def test_the_comparison_sets_doing_nothing_beside_every_model(server: str, visit: Open) -> None:
+    page = visit(server)
+    expect(page.locator("#compare-body table")).to_be_visible()
+
+    assert page.locator("#compare-body thead th").all_inner_texts()[5:7] == ["Its error", "Doing nothing"]
+    bundled = page.locator("#compare-body tr", has_text="bundled-").locator("td").all_inner_texts()
+    assert bundled[4:6] == ["0.603%", "0.605%"]
+
+
+def test_a_backtest_shows_coverage_by_step_and_every_opponent(server: str, visit: Open) -> None:
+    page = visit(server)
+    form = page.locator("#backtest-form")
+    form.get_by_label("From").fill("2018-06-01")
+
+    form.get_by_role("button").click()
+
+    body = page.locator("#backtest-body")
+    expect(body.locator("tbody tr")).to_have_count(7, timeout=WITHIN_MS)
+    names = body.locator("tbody th").all_inner_texts()
+    assert names[0].startswith("return_lstm (bundled-")
+    assert set(names[1:]) >= {"persistence", "gjr_garch", "volatility_regression", "rolling_empirical"}
+    assert body.locator(".promised").count() == 2
+    assert body.locator(".reached text").all_text_contents() == ["80%", "95%"]
+    assert "doing nothing by" in body.locator(".second").inner_text()
+
+
+@pytest.mark.parametrize("part", ["analysis", "accuracy"])
+def test_what_a_server_cannot_tell_is_said_in_a_sentence(server: str, visit: Open, part: str) -> None:
+    page = visit(f"{server}/#{part}")
+    page.locator(f"#{part}").scroll_into_view_if_needed()
+
+    expect(page.locator(f"#{part}-body > *").first).to_be_visible()
+    expect(page.locator(f"#{part}-body .busy")).to_have_count(0)
+
+    assert page.locator(f"#{part}-body .problem").count() == 0

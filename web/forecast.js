@@ -1,0 +1,98 @@
+// The forecast: the sentence that matters, the fan, every session in a table, and where the prices came from.
+
+import { post } from "./api.js";
+import { drawChart } from "./chart.js";
+import { $, announce, busy, el, notes, problem, show, table } from "./dom.js";
+import { count, day, level, longDay, money, percent, percents, price, shortDay, signed } from "./format.js";
+
+const LEVELS = [0.5, 0.8, 0.95];
+let going, removeChart;
+
+/** Shows what `wanted` says: {ticker, model, days, history}. The answer to an older wish is dropped. */
+export async function showForecast(wanted) {
+  going?.abort();
+  going = new AbortController();
+  const { signal } = going;
+  const body = $("forecast-body");
+  busy(body, "Asking for prices and a forecast …");
+  try {
+    // one after the other: then a function that sleeps is woken once, and has the prices for the second
+    const forecast = await post("/predict/forecast", { symbol: wanted.ticker, days: wanted.days, levels: LEVELS, model_id: wanted.model }, { signal });
+    const prices = await post("/models/fetch-data", { ticker: wanted.ticker, days: wanted.history }, { signal });
+    removeChart?.();
+    $("forecast-title").textContent = forecast.symbol;
+    document.title = `${forecast.symbol} · Stock forecast`;
+    show(body, ...parts(prices, forecast));
+    removeChart = drawChart(body.querySelector(".chart"), body.querySelector(".readout"), prices, forecast);
+    if (removeChart === null) withoutLibrary(body);
+    announce(`The forecast of ${forecast.symbol} is shown.`);
+    requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("forecast-painted")));
+  } catch (error) {
+    if (signal.aborted) return;
+    removeChart?.();
+    removeChart = null;
+    $("forecast-title").textContent = wanted.ticker;
+    show(body, problem(error, () => showForecast(wanted)));
+  }
+}
+
+function parts(prices, forecast) {
+  return [
+    el("p", { class: "faint last" }, `closed at ${money(forecast.base_price, forecast.currency)} on ${day(forecast.base_date)}`),
+    el("div", { class: "said" }, sentence(forecast), evidence(forecast)),
+    notes(forecast.warnings),
+    figure(prices, forecast),
+    el("details", {}, el("summary", {}, "Every session in figures"), sessions(forecast)),
+    el("p", { class: "faint" }, provenance(prices, forecast)),
+  ];
+}
+
+function sentence({ forecast: [next], currency, persistence }) {
+  const wide = next.intervals.find((one) => one.level === 0.8);
+  return el("p", { class: "lede" }, `Next session, ${longDay(next.date)}: `, el("strong", {}, money(next.predicted_price, currency)),
+    `, ${level(0.8)} between ${price(wide.lower)} and ${price(wide.upper)}; doing nothing says ${money(persistence, currency)}.`);
+}
+
+function evidence({ test: { accuracy, coverage } }) {
+  const [model, nothing] = percents(accuracy.model.mape, accuracy.persistence.mape);
+  const held = coverage.find((one) => one.step === 1 && one.level === 0.8);
+  return el("p", { class: "second" },
+    `Doing nothing has erred by ${nothing} on average, this model by ${model}, over the ${count(accuracy.n_origins)} sessions it was tested on. `,
+    held && `Its ${level(0.8)} intervals held ${percent(held.reached)} of them.`);
+}
+
+function figure(prices, forecast) {
+  const rest = "Move over the chart to read it.";
+  const last = forecast.forecast.at(-1);
+  const [low, high] = [last.intervals.at(-1).lower, last.intervals.at(-1).upper];
+  const label = `Candles, volume and the forecast, which ends on ${day(last.date)} at ${price(last.predicted_price)}, ` +
+    `${level(0.95)} between ${price(low)} and ${price(high)}. All its figures are in the table below.`;
+  return el("figure", {},
+    el("div", { class: "chart", role: "img", "aria-label": label }),
+    el("figcaption", {},
+      el("ul", { class: "legend" },
+        el("li", {}, el("i", { class: "median" }), "median"),
+        [...LEVELS].map((one) => el("li", {}, el("i", { class: `band b${one * 100}` }), level(one))),
+        el("li", {}, el("i", { class: "nothing" }), "doing nothing")),
+      el("p", { class: "readout", "data-rest": rest, "aria-hidden": "true" }, rest)));
+}
+
+function withoutLibrary(body) {
+  body.querySelector("figure").replaceWith(el("p", { class: "calm" }, "The chart library is not installed on this server. The figures are below."));
+  body.querySelector("details").open = true;
+}
+
+function sessions({ forecast, currency, persistence, symbol }) {
+  const head = ["Session", "Median", "Change", ...LEVELS.map((one) => `${level(one)} between`), "Doing nothing"];
+  const rows = forecast.map((one) => ({
+    cells: [shortDay(one.date), money(one.predicted_price, currency), signed(one.expected_change_pct / 100, 2),
+      ...one.intervals.map(({ lower, upper }) => `${price(lower)} – ${price(upper)}`), money(persistence, currency)],
+  }));
+  return table(`The next ${forecast.length} sessions of ${symbol}`, head, rows);
+}
+
+function provenance(prices, { source, base_date, stale, dropped, model_id, currency }) {
+  const left = Object.entries(dropped).map(([reason, n]) => `${n} ${reason.replaceAll("_", " ")}`).join(", ");
+  return [`Prices: ${source}, ${stale ? "without the newest sessions, " : ""}up to ${day(base_date)}`,
+    currency && `in ${currency}`, left && `rows left out: ${left}`, `model ${model_id}`].filter(Boolean).join(" · ");
+}

@@ -1,0 +1,53 @@
+// Numbers and dates as the browser's owner writes them. Sessions are dates without a time, hence UTC.
+
+const formats = new Map();
+
+function number(options) {
+  const key = JSON.stringify(options);
+  if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(undefined, options));
+  return formats.get(key);
+}
+
+const digits = (value) => (Math.abs(value) < 1 && value !== 0 ? { maximumSignificantDigits: 4 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
+/** A price without its currency. */
+export const price = (value) => number(digits(value)).format(value);
+
+/** A price in its currency. Codes such as GBp are hundredths of a currency, which no locale knows: they stand behind. */
+export function money(value, currency) {
+  if (!/^[A-Z]{3}$/.test(currency ?? "")) return currency ? `${price(value)} ${currency}` : price(value);
+  return number({ style: "currency", currency, ...digits(value) }).format(value);
+}
+
+export const percent = (share, places = 1) =>
+  share == null ? "–" : number({ style: "percent", minimumFractionDigits: places, maximumFractionDigits: places }).format(share);
+
+export const signed = (share, places = 1) =>
+  share == null ? "–" : number({ style: "percent", minimumFractionDigits: places, maximumFractionDigits: places, signDisplay: "exceptZero" }).format(share);
+
+/** Two shares with as many places as it takes to tell them apart, two at least and four at most. */
+export function percents(one, other) {
+  const places = [2, 3, 4].find((n) => percent(one, n) !== percent(other, n)) ?? 2;
+  return [percent(one, places), percent(other, places)];
+}
+
+export const count = (value) => number({ maximumFractionDigits: 0 }).format(value);
+export const level = (value) => number({ style: "percent", maximumFractionDigits: 1 }).format(value);
+export const figure = (value, significant = 4) => (value == null ? "–" : number({ maximumSignificantDigits: significant }).format(value));
+
+const date = (options) => {
+  const format = new Intl.DateTimeFormat(undefined, { timeZone: "UTC", ...options });
+  return (session) => format.format(new Date(`${session}T00:00:00Z`));
+};
+export const longDay = date({ weekday: "long", day: "numeric", month: "long" });
+export const shortDay = date({ weekday: "short", day: "numeric", month: "short" });
+export const day = date({ day: "numeric", month: "short", year: "numeric" });
+
+const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+export const moment = (iso) => time.format(new Date(iso));
+
+/** How long, roughly, in words. */
+export function span(seconds) {
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  return `${Math.round(seconds / 60)} min`;
+}
