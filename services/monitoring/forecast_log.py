@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from datetime import date
 from queue import Empty, Full, Queue
@@ -19,6 +20,7 @@ from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
 FORECASTS = "forecasts/"
 MAX_WAITING = 1000
 MAX_KNOWN = 10_000  # forecasts that need not be logged again
+PAUSE_S = 30.0  # after the store has failed: on Lambda, an answer waits for its log
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +40,15 @@ class ForecastLog:
         self._known: LRUCache[tuple[str, str, date], int] = LRUCache(MAX_KNOWN)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._down_until = 0.0
 
     def note(self, served: Served) -> None:
         """Remember the forecast; it is dropped, and counted, where too many wait."""
         key = (served.ticker, served.card.model_id, served.last_session)
         with self._lock:
+            if time.monotonic() < self._down_until:
+                self._meter.record(FORECASTS_LOGGED, outcome="dropped")
+                return
             if self._known.get(key, 0) >= served.horizon:
                 return
             self._known[key] = served.horizon
@@ -80,6 +86,7 @@ class ForecastLog:
                 self._store.create(record_key(record), record.model_dump_json().encode())
         except AppError as error:
             self._forget(served)
+            self._down_until = time.monotonic() + PAUSE_S
             self._meter.record(FORECASTS_LOGGED, outcome="failed")
             log.warning("a forecast of %s was not logged: %s", served.ticker, error.message)
         except Exception:  # the thread must outlive a mistake of ours, which the log then shows

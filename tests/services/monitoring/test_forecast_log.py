@@ -92,15 +92,32 @@ def test_too_many_at_once_are_dropped_and_counted(
     assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["dropped", "written", "written"]
 
 
-def test_a_store_that_is_down_fails_no_answer_and_is_asked_again(serve: Serve) -> None:
-    class Down(InMemoryArtifactStore):
-        up = False
+class Down(InMemoryArtifactStore):
+    """Fails until it is ``up``."""
 
-        def create(self, key: str, data: bytes) -> bool:
-            if not self.up:
-                raise StoreUnavailable("down")
-            return super().create(key, data)
+    up = False
 
+    def create(self, key: str, data: bytes) -> bool:
+        if not self.up:
+            raise StoreUnavailable("down")
+        return super().create(key, data)
+
+
+def test_a_store_that_was_down_a_moment_ago_is_left_alone(serve: Serve) -> None:
+    store, meter = Down(), RecordingMeter()
+    log = ForecastLog(store, meter)
+    log.note(serve())
+    log.flush()
+
+    store.up = True
+    log.note(serve())
+    log.flush()
+
+    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", "dropped"]
+
+
+def test_a_store_that_is_down_fails_no_answer_and_is_asked_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast_log, "PAUSE_S", 0.0)
     store, meter = Down(), RecordingMeter()
     log = ForecastLog(store, meter)
     log.note(serve())
