@@ -47,6 +47,9 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "POST /predict/batch": lambda client: client.forecast_batch(BatchRequest(symbols=("^GSPC",))),
     "GET /analysis/{ticker}": lambda client: client.analysis("^GSPC"),
     "GET /metrics": lambda client: client.metrics(),
+    "POST /monitoring/score": lambda client: client.score(),
+    "GET /monitoring/accuracy": lambda client: client.realised_accuracy(ticker="^GSPC", days=30),
+    "GET /monitoring/drift": lambda client: client.drift(ticker="^GSPC"),
     "GET /monitoring/stats": lambda client: client.stats(),
     "GET /monitoring/model/info": lambda client: client.model_info(),
 }
