@@ -293,6 +293,17 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     assert dead == []
 
 
+def test_every_page_is_linked_from_another() -> None:
+    linked = {
+        (page.parent / path).resolve()
+        for page in PAGES
+        for path, _ in _LINK.findall(page.read_text(encoding="utf-8"))
+        if path and (page.parent / path).resolve() != page.resolve()
+    }
+
+    assert set(PAGES) - linked == set()
+
+
 def test_a_difference_between_shown_and_answered_is_told() -> None:
     shown = {"id": "a", "list": [{"x": 1, "gone": 2}], "flag": True}
     answered = {"id": "b", "list": [{"x": 3, "more": 4}], "flag": None, "more": 5}
