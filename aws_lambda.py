@@ -19,13 +19,13 @@ CERTAINLY_SMALL = MAX_ANSWER_BYTES // 6  # even if every character were escaped
 
 
 class NotAnHttpEvent(Exception):
-    """Lambda was invoked with something that is neither a request nor a job."""
+    """Lambda was invoked with something that is neither a request nor a task."""
 
 
 def lambda_handler(app: FastAPI) -> Callable[[Any, Any], dict[str, Any] | None]:
     """What AWS Lambda calls with each event.
 
-    What is neither a request nor a job fails the invocation instead of being answered: a
+    What is neither a request nor a task fails the invocation instead of being answered: a
     returned error would count as success, with no retry and nothing in a dead-letter queue.
     """
 

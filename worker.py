@@ -1,5 +1,9 @@
-"""Trains the model of one job: in a process of its own, ``python worker.py JOB_ID``, or in a Lambda invocation."""
+"""Trains the model of one job: in a process of its own, ``python worker.py JOB_ID``, or in a Lambda invocation.
 
+On Lambda it also scores what has closed, when a schedule says so: ``{"task": "score"}``.
+"""
+
+import logging
 import math
 import os
 import socket
@@ -12,16 +16,22 @@ from config import Settings, artifact_store, default_model, prepare_environment,
 from errors import InvalidRequest
 from services.jobs.aws_lambda import TRAIN
 from services.jobs.job import Jobs, record_end
+from services.monitoring.realised import measure_realised
+from services.monitoring.scoring import score_due
 from services.storage.registry import ModelRegistry
 from services.training.work import Workplace, run_training
 from telemetry.logs import configure_logging
 from telemetry.measures import NO_METER, Meter
+
+SCORE = "score"
 
 NICENESS = 10  # whoever answers requests on the same cores comes first
 
 # Of Lambda's time, what is kept for calibrating, measuring and storing after the fit.
 RESERVED_S = 60.0
 RESERVED_PER_TICKER_S = 5.0
+
+log = logging.getLogger(__name__)
 
 
 def work(
@@ -51,13 +61,26 @@ def work(
         record_end(meter, jobs.status(job_id, clock()))
 
 
+def score(settings: Settings, *, clock: Clock = utc_now, meter: Meter = NO_METER) -> None:
+    """Score every forecast whose session has closed since the last time, as ``POST /monitoring/score`` does."""
+    store, now = artifact_store(settings), clock()
+    report = score_due(store, price_source(settings), now, meter)
+    measure_realised(store, now, meter)
+    log.info("%d pairs of %d sessions scored", report.n_pairs, report.n_sessions)
+    for ticker in report.unscored:
+        log.warning("%s was not scored: %s", ticker.ticker, ticker.detail)
+
+
 def is_task(event: Any) -> bool:
-    """Whether a Lambda event is a job rather than a request."""
-    return isinstance(event, dict) and event.get("task") == TRAIN
+    """Whether a Lambda event is a job, or something to do on a schedule, rather than a request."""
+    return isinstance(event, dict) and event.get("task") in (TRAIN, SCORE)
 
 
 def on_event(settings: Settings, event: dict[str, Any], context: Any, meter: Meter) -> None:
-    """What the trainer function does with an event of ``services.jobs.aws_lambda``."""
+    """What the trainer function does with an event of ``services.jobs.aws_lambda``, or of the template's schedule."""
+    if event["task"] == SCORE:
+        score(settings, meter=meter)
+        return
     job_id = event.get("job_id")
     if not isinstance(job_id, str):
         raise InvalidRequest("a training event names its job_id")

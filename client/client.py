@@ -27,12 +27,14 @@ from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecast, SymbolForecastRequest, SymbolPrediction
 from schemas.card import ModelCard
+from schemas.challenge import ContestPage
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
 from schemas.job import Job, JobPage
 from schemas.models import ModelPage, ModelSummary
 from schemas.monitoring import ModelInfo, Stats
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
 from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
+from schemas.retrain import RetrainAnswer, RetrainRequest
 from schemas.root import Health, ServiceInfo
 from schemas.train import TrainRequest, TrainResponse, TrainResult
 from schemas.up import Up
@@ -137,6 +139,10 @@ class Client:
     def drift(self, ticker: str | None = None, model_id: str = "default") -> DriftOverview:
         """Whether a model still fits a ticker, or every one of which a forecast has come true."""
         return self._get("/monitoring/drift", DriftOverview, {"ticker": ticker, "model_id": model_id})
+
+    def retrain(self, request: RetrainRequest) -> RetrainAnswer:
+        """Train a challenger where the model of an alias has drifted; until a newer session it is the same job."""
+        return self._read("/monitoring/retrain", request, RetrainAnswer)
 
     def metrics(self) -> str:
         """Every measurement since the server's start, as Prometheus reads it."""
@@ -310,6 +316,10 @@ class Client:
         """Let a name stand for a model."""
         request = AliasRequest(model_id=model_id)
         return _read_answer(self._send("PUT", f"/models/aliases/{_part(alias)}", request), Alias)
+
+    def contests(self, alias: str, *, limit: int = 20, after: str | None = None) -> ContestPage:
+        """A page of the contests for an alias, newest first."""
+        return self._get(f"/models/aliases/{_part(alias)}/contests", ContestPage, {"limit": limit, "after": after})
 
     def _job_of(self, result: TrainResult) -> Job:
         job = next((job for job in self.every_job() if job.model_id == result.id), None)

@@ -29,14 +29,17 @@ from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, PRICE_PROBLEMS, 
 from schemas.alias import Alias, AliasList, AliasName, AliasRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
+from schemas.challenge import ContestPage
 from schemas.common import MODEL_ID_PATTERN, Ticker
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
+from schemas.job import JOB_ID_PATTERN
 from schemas.models import ModelPage
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
 from services.backtest import backtest
 from services.catalogue import list_models
 from services.forecasts.by_model import forecast, predict
 from services.market_data import fetch_data
+from services.storage.contests import contest_page
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -159,6 +162,21 @@ def move_alias(
 ) -> Alias:
     """Let a name such as `default` stand for another model; it takes the place of an id in every route."""
     return registry.move_alias(alias, request.model_id, now)
+
+
+@router.get(
+    "/aliases/{alias}/contests", summary="Contests for an alias", responses=problems(ArtifactCorrupt, StoreUnavailable)
+)
+def contests(
+    alias: Annotated[AliasName, Path(examples=["default"])],
+    registry: RegistryDep,
+    limit: Annotated[int, Query(ge=1, le=100, description="Contests per page.")] = 20,
+    after: Annotated[
+        str | None, Query(pattern=JOB_ID_PATTERN, description="`job_id` of the last contest of the previous page.")
+    ] = None,
+) -> ContestPage:
+    """Every model that challenged the alias, and what both were worth; newest first, a page at a time."""
+    return contest_page(registry.store, alias, limit, after)
 
 
 @router.get("/{model_id:path}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))

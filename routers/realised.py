@@ -1,19 +1,35 @@
 """Did it come true? Realised accuracy, drift, and the scoring of what has closed."""
 
-from typing import Annotated
+import secrets
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query, Response
 
-from errors import ArtifactCorrupt, StoreUnavailable
-from routers.dependencies import ForecastLogDep, MeterDep, NowDep, PriceSourceDep, RegistryDep, StoreDep
-from routers.problems import MODEL_PROBLEMS, problems
+from errors import ArtifactCorrupt, IdempotencyKeyReused, StoreUnavailable, TooManyTrainings, TrainerUnavailable
+from routers.dependencies import (
+    ExecutorDep,
+    ForecastLogDep,
+    JobsDep,
+    MeterDep,
+    NowDep,
+    PriceSourceDep,
+    RegistryDep,
+    StoreDep,
+)
+from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.common import MODEL_ID_PATTERN, Ticker
 from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
+from schemas.retrain import RetrainAnswer, RetrainRequest
 from services.monitoring.drift import drift_overview, measure_drift
 from services.monitoring.realised import measure_realised, realised_accuracy, tickers_scored
 from services.monitoring.scoring import score_due
+from services.retrain import retrain
 
 router = APIRouter(prefix="/monitoring", tags=["monitoring"])
+
+ORDERED: dict[int | str, dict[str, Any]] = {
+    202: {"model": RetrainAnswer, "description": "A job trains a challenger; Location tells where to look."}
+}
 
 ModelIdQuery = Annotated[str | None, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Only this model.")]
 
@@ -57,3 +73,27 @@ def score(store: StoreDep, log: ForecastLogDep, prices: PriceSourceDep, now: Now
     report = score_due(store, prices, now, meter)
     measure_realised(store, now, meter)
     return report
+
+
+@router.post(
+    "/retrain",
+    summary="Train a challenger where the model has drifted",
+    responses=ORDERED
+    | problems(*PRICE_PROBLEMS, *MODEL_PROBLEMS, IdempotencyKeyReused, TooManyTrainings, TrainerUnavailable),
+)
+def retrain_on_drift(
+    request: Annotated[RetrainRequest, Body(examples=[{"ticker": "^GSPC"}])],
+    registry: RegistryDep,
+    prices: PriceSourceDep,
+    store: StoreDep,
+    jobs: JobsDep,
+    executor: ExecutorDep,
+    now: NowDep,
+    response: Response,
+) -> RetrainAnswer:
+    """Judge the model of the alias; where it has drifted, 202 with the job that trains a challenger, else 200."""
+    answer = retrain(request, registry, prices, store, jobs, executor, now, secrets.token_hex(4))
+    if answer.job is not None:
+        response.status_code = 202
+        response.headers["Location"] = f"/jobs/{answer.job.id}"
+    return answer

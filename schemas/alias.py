@@ -30,6 +30,7 @@ class Alias(Document):
     model_id: ModelId
     previous_model_id: ModelId | None = Field(description="Where it pointed before; null for the bundled model.")
     moved_at: datetime
+    evidence: str | None = Field(default=None, description="Key of the contest that moved it; null where somebody did.")
 
 
 class AliasList(Document):

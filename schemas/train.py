@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from schemas.accuracy import Coverage, PointAccuracy, Skill
+from schemas.alias import AliasName
+from schemas.challenge import Contest
 from schemas.common import Document, ModelId, Ticker
 
 ModelName = Literal[
@@ -57,6 +59,13 @@ class TrainRequest(Document):
     ] = True
     base_model_id: Annotated[
         ModelId | None, Field(description="Continue from the weights of a stored model of the same kind.")
+    ] = None
+    challenges: Annotated[
+        AliasName | None,
+        Field(
+            description="After the training, backtest against the model of this alias from the same origins, and "
+            "move the alias only when the new model wins."
+        ),
     ] = None
 
     @property
@@ -113,6 +122,7 @@ class TrainResult(Document):
     base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
     warnings: tuple[str, ...]
     seconds: float
+    contest: Contest | None = Field(default=None, description="Against the model of ``challenges``, where asked for.")
 
 
 class TrainResponse(Document):

@@ -91,8 +91,8 @@ class ModelRegistry:
         names = (key.removeprefix(ALIASES).removesuffix(".json") for key in self._store.list_keys(ALIASES))
         return tuple(alias for alias in map(self._readable_alias, names) if alias is not None)
 
-    def move_alias(self, name: str, model_id: str, now: datetime) -> Alias:
-        """Let an alias stand for another model.
+    def move_alias(self, name: str, model_id: str, now: datetime, evidence: str | None = None) -> Alias:
+        """Let an alias stand for another model; ``evidence`` is the key of what speaks for it.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -104,6 +104,7 @@ class ModelRegistry:
             model_id=card.model_id,
             previous_model_id=None if before is None else before.model_id,
             moved_at=now,
+            evidence=evidence,
         )
         self._store.put(_alias_key(name), moved.model_dump_json().encode())
         self._aliases.forget(name)
@@ -133,6 +134,11 @@ class ModelRegistry:
         with self._lock:
             key = _fingerprint(card)
             return self._load_seconds.get(key) if key in self._loaded else None
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where models and aliases are kept."""
+        return self._store
 
     @property
     def bundled(self) -> ModelCard | None:

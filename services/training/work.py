@@ -8,14 +8,16 @@ from datetime import datetime
 
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from errors import AppError, ModelNotFound, StoreUnavailable
+from errors import AppError, ModelInUse, ModelNotFound, StoreUnavailable
 from models.fitting import Epoch
+from schemas.card import ModelCard
 from schemas.job import JobEnd, JobOrder
 from schemas.train import TrainResult
 from services.jobs.heartbeat import Heartbeat, JobStopped
 from services.jobs.job import Jobs, cancelled, failure
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
+from services.training.challenge import Challenge, hold_contest
 from services.training.train import publish, train_model, train_result
 
 TELL_WITHIN_S = 15.0  # a store that is back by then hears of the end before the job counts as lost
@@ -91,7 +93,22 @@ def _train(order: JobOrder, heartbeat: Heartbeat, place: Workplace, fit_until: f
     model = train_model(order.request, place.prices, place.registry, order.model_id, now, on_epoch, fit_until)
     heartbeat.require_wanted()
     publish(model, place.registry, place.rescue)
-    return train_result(model.card)
+    return _challenged(order, model.card, place)
+
+
+def _challenged(order: JobOrder, card: ModelCard, place: Workplace) -> TrainResult:
+    """The result with its contest, where one was asked for; one that fails takes nothing from the training."""
+    result = train_result(card)
+    if order.request.challenges is None:
+        return result
+    try:
+        challenge = Challenge(order.request.challenges, order.id, card, place.clock())
+        contest = hold_contest(challenge, place.registry, place.prices)
+    except AppError as error:
+        log.warning("contest of job %s: %s", order.id, error.message)
+        untold = f"the contest for {order.request.challenges!r} was broken off, the alias not moved: {error.message}"
+        return result.model_copy(update={"warnings": (*result.warnings, untold)})
+    return result.model_copy(update={"contest": contest})
 
 
 @retry(
@@ -109,3 +126,5 @@ def _withdraw(model_id: str, registry: ModelRegistry) -> None:
         registry.delete(model_id)
     except ModelNotFound:
         log.info("model %s was withdrawn by somebody else", model_id)
+    except ModelInUse:
+        log.warning("model %s is kept: an alias stands for it", model_id)

@@ -14,6 +14,9 @@ from fastapi import FastAPI
 from app import create_app
 from aws_lambda import NotAnHttpEvent, lambda_handler
 from config import Settings
+from schemas.predict import ForecastRequest
+from services.forecasts.by_model import forecast
+from services.prices.sample import SampleSource
 from services.prices.series import PriceHistory
 from services.training.train import TrainedModel
 from tests.aws.events import Answer, Event, function_url_event, read_answer
@@ -338,3 +341,19 @@ def test_each_event_writes_its_measurements_and_the_first_is_a_cold_start(
     assert (first["Requests"], first["ColdStarts"]) == ([1.0], [1.0])
     assert second["Requests"] == [1.0]
     assert "ColdStarts" not in second
+
+
+def test_a_scheduled_event_scores_what_has_closed(
+    adapter: Adapter, handle: Handler, api: FastAPI, trained: TrainedModel
+) -> None:
+    thursday = datetime(2018, 12, 27, 23, tzinfo=UTC)
+    request = ForecastRequest(ticker="^GSPC", horizon=1)
+    api.state.registry.publish(trained.card, trained.files)
+    log = api.state.forecast_log
+    forecast(trained.card.model_id, request, api.state.registry, SampleSource(), thursday, log.note)
+    log.flush()
+
+    assert adapter({"task": "score"}, _no_context()) is None
+
+    scored = handle(function_url_event("GET", "/monitoring/accuracy", query="days=3650")).json()
+    assert [(found["ticker"], found["n"]) for found in scored["accuracy"]] == [("^GSPC", 1)]

@@ -18,6 +18,7 @@ from config import Settings
 from schemas.batch import BatchRequest
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest
 from schemas.fetch_data import FetchDataRequest
+from schemas.retrain import RetrainRequest
 from schemas.train import TrainRequest
 from tests.test_layers import project_files
 
@@ -41,6 +42,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "DELETE /models/{model_id}": lambda client: client.delete_model("gspc-20261121-1a2b3c4d"),
     "GET /models/aliases": lambda client: client.aliases(),
     "PUT /models/aliases/{alias}": lambda client: client.move_alias("default", "gspc-20261121-1a2b3c4d"),
+    "GET /models/aliases/{alias}/contests": lambda client: client.contests("default", limit=5),
     "POST /predict": lambda client: client.predict_prices(PricesRequest(prices=(1.0,))),
     "POST /predict/live": lambda client: client.predict_live(LiveRequest(symbol="^GSPC")),
     "POST /predict/forecast": lambda client: client.forecast_symbol(SymbolForecastRequest(symbol="^GSPC")),
@@ -52,6 +54,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "GET /monitoring/drift": lambda client: client.drift(ticker="^GSPC"),
     "GET /monitoring/stats": lambda client: client.stats(),
     "GET /monitoring/model/info": lambda client: client.model_info(),
+    "POST /monitoring/retrain": lambda client: client.retrain(RetrainRequest(ticker="^GSPC")),
 }
 
 

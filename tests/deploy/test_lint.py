@@ -77,7 +77,10 @@ def test_sam_would_refuse_an_unknown_property(sam: Path, tmp_path: Path) -> None
 def test_transformed_template_opens_the_url_on_one_condition_only(sam: Path, tmp_path: Path, auth_type: str) -> None:
     template = expanded(sam, tmp_path, UrlAuthType=auth_type)
 
-    permissions = [found for found in template["Resources"].values() if found["Type"] == "AWS::Lambda::Permission"]
+    granted = [found for found in template["Resources"].values() if found["Type"] == "AWS::Lambda::Permission"]
+    [scheduled] = [found["Properties"] for found in granted if "Condition" not in found]
+    assert (scheduled["Principal"], "SourceArn" in scheduled) == ("events.amazonaws.com", True)
+    permissions = [found for found in granted if "Condition" in found]
     assert {found["Condition"] for found in permissions} == {"IsPublic"}
     assert sorted(found["Properties"]["Action"] for found in permissions) == [
         "lambda:InvokeFunction",

@@ -11,13 +11,20 @@ import pytest
 import requests
 
 from errors import StoreUnavailable
+from schemas.predict import ForecastRequest
 from schemas.train import TrainRequest
+from services.forecasts.by_model import forecast
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs
+from services.monitoring.forecast_log import ForecastLog
+from services.monitoring.realised import realised_accuracy
+from services.monitoring.scoring import score_due
 from services.prices.sample import SampleSource
+from services.storage.contests import contest_page
 from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
 from services.training.ordering import order_training, retry_training
+from services.training.train import train_model
 from services.training.work import Workplace, run_training
 from tests.deploy.template import read_template
 from tests.fakes import InMemoryArtifactStore
@@ -123,6 +130,41 @@ def test_a_job_is_ordered_by_one_role_and_done_by_the_other(store_of: StoreOf) -
     assert ModelRegistry(training).card("mine").model_id == job.model_id
 
 
+def test_a_challenger_is_ordered_by_one_role_and_takes_the_alias_by_the_other(store_of: StoreOf) -> None:
+    serving, training = store_of(SERVE), store_of(TRAIN)
+    place = Workplace(
+        Jobs(training), SampleSource(), ModelRegistry(training), ModelRegistry(InMemoryArtifactStore()), lambda: NOW
+    )
+    champion = order_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000d")
+    run_training(champion.id, "w1", place)
+    ModelRegistry(serving).move_alias("fought-for", champion.model_id, NOW)
+    request = TrainRequest(ticker="^GSPC", model="ewma", challenges="fought-for")
+    job = order_training(request, Jobs(serving), SomebodyElse(), NOW, "0000000e")
+
+    end = run_training(job.id, "w1", place)
+
+    assert end is not None
+    assert end.result is not None
+    assert end.result.contest is not None, end.result.warnings
+    assert end.result.contest.won, end.result.contest
+    assert contest_page(serving, "fought-for", 1, None).contests == (end.result.contest,)
+    assert ModelRegistry(serving).card("fought-for").model_id == job.model_id
+
+
+def test_a_forecast_is_logged_by_one_role_and_scored_by_the_other(store_of: StoreOf) -> None:
+    serving, training = store_of(SERVE), store_of(TRAIN)
+    registry, thursday = ModelRegistry(serving), datetime(2018, 12, 20, 23, tzinfo=UTC)
+    model = train_model(REQUEST, SampleSource(), registry, "m-9", thursday, lambda _: None)
+    ModelRegistry(training).publish(model.card, model.files)
+    log = ForecastLog(serving)
+    forecast("m-9", ForecastRequest(horizon=1), registry, SampleSource(), thursday, log.note)
+
+    log.flush()
+
+    assert score_due(training, SampleSource(), NOW).n_pairs == 1
+    assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].n == 1
+
+
 def test_a_job_is_cancelled_and_retried_by_the_role_that_serves(store_of: StoreOf) -> None:
     jobs = Jobs(store_of(SERVE))
     job = order_training(REQUEST, jobs, SomebodyElse(), NOW, "0000000b")
@@ -149,7 +191,8 @@ def test_a_model_is_deleted_by_either_role(store_of: StoreOf) -> None:
     [
         (SERVE, "models/m-1/metadata.json"),
         (SERVE, "elsewhere/file"),
-        (TRAIN, "aliases/default.json"),
+        (SERVE, "contests/default/job.json"),
+        (TRAIN, "forecasts/^GSPC/m-1/2018-12-31_01.json"),
         (TRAIN, "idempotency/key.json"),
         (TRAIN, "elsewhere/file"),
     ],

@@ -5,16 +5,21 @@
 
 import ast
 import copy
+import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time
+from itertools import product
 from typing import Any
 
 import pytest
 
 import app
+import worker
 from config import Settings
 from services.jobs.aws_lambda import training_event
 from services.jobs.job import JOBS, START_WITHIN
+from services.prices.calendars import is_completed
 from tests.deploy.template import ROOT, Template, functions, possible_numbers, read_template, resources
 from tests.test_images import stage
 
@@ -22,7 +27,7 @@ LONGEST_S = 900
 MEMORY_MB = (128, 10240)
 TMP_MB = (512, 10240)
 OF_POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE"}
-FOLDERS = {"models", "aliases", "jobs", "idempotency"}  # of the bucket
+FOLDERS = {"models", "aliases", "jobs", "idempotency", "forecasts", "scores", "contests"}  # of the bucket
 WITHOUT_A_RESOURCE: set[str] = set()  # actions that AWS grants on "*" only; none is needed
 
 PUBLIC = {"Fn::Equals": [{"Ref": "UrlAuthType"}, "NONE"]}
@@ -39,6 +44,7 @@ def mistakes(template: Template) -> list[str]:
         of_the_bucket,
         of_the_environment,
         of_the_training_events,
+        of_the_schedule,
     )
     return [found for check in checks for found in check(template)]
 
@@ -192,6 +198,25 @@ def of_the_training_events(template: Template) -> Iterator[str]:
         yield "DeadLetters: is not encrypted"
 
 
+def of_the_schedule(template: Template) -> Iterator[str]:
+    """Scoring is started once a day, after New York and São Paulo have closed, by an event the worker takes."""
+    events = functions(template)["TrainFunction"].get("Events", {})
+    rules = [event["Properties"] for event in events.values() if event["Type"] == "Schedule"]
+    if [(rule["Schedule"], worker.is_task(json.loads(rule["Input"]))) for rule in rules] != [
+        ({"Ref": "ScoreSchedule"}, True)
+    ]:
+        yield "TrainFunction: is not told to score"
+    parameter = template["Parameters"]["ScoreSchedule"]
+    daily = re.fullmatch(r"cron\((\d+) (\d+) \* \* \? \*\)", parameter["Default"])
+    if daily is None or not re.fullmatch(parameter["AllowedPattern"], parameter["Default"]):
+        yield "ScoreSchedule: is not daily"
+        return
+    at = time(int(daily[2]), int(daily[1]), tzinfo=UTC)
+    for ticker, session in product(("AAPL", "PETR4.SA"), (date(2024, 1, 17), date(2024, 7, 17))):  # winter, summer
+        if not is_completed(ticker, session, datetime.combine(session, at)):
+            yield f"ScoreSchedule: {ticker} has not closed by {at}"
+
+
 def test_template_has_no_mistakes() -> None:
     assert mistakes(read_template()) == []
 
@@ -264,6 +289,12 @@ FIRST_STATEMENT = ("Properties", "Policies", "0", "PolicyDocument", "Statement",
         (changed(*OF_TRAIN, "EventInvokeConfig", "MaximumEventAgeInSeconds", to=60), "TrainFunction: its events"),
         (removed(*OF_TRAIN, "EventInvokeConfig", "DestinationConfig"), "TrainFunction: loses the events"),
         (removed(RESOURCES, "DeadLetters", "Properties", "SqsManagedSseEnabled"), "DeadLetters: is not encrypted"),
+        (removed(*OF_TRAIN, "Events"), "TrainFunction: is not told to score"),
+        (
+            changed(*OF_TRAIN, "Events", "Score", "Properties", "Input", to='{"task": "sc"}'),
+            "TrainFunction: is not told",
+        ),
+        (changed("Parameters", "ScoreSchedule", "Default", to="rate(7 days)"), "ScoreSchedule: is not daily"),
     ],
 )
 def test_a_planted_mistake_is_found(plant: Callable[[Template], None], found: str) -> None:

@@ -1,0 +1,81 @@
+"""What logging costs: requests a second of POST /predict/live in process, with the forecast log and without.
+
+    python -m benchmarks.forecast_log [--requests 400] [--rounds 5]
+
+Prices are cached and their next session is open, so every forecast is worth logging. Requests go
+round ``N_SYMBOLS`` symbols, and each round begins with a log that knows none: each symbol is
+written once a round. Rounds with and without take turns; the best of each are compared.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from app import create_app
+from benchmarks.predict import N_SESSIONS, WalkFetcher, _post
+from config import Settings
+from services.forecasts.served import Served
+from services.monitoring.forecast_log import FORECASTS, ForecastLog
+from services.prices.cache import CachedSource
+from tests.fakes import new_york_sessions
+
+NOW = datetime.combine(new_york_sessions(N_SESSIONS)[-1].item(), datetime.min.time(), UTC).replace(hour=23)
+N_SYMBOLS = 20
+AIM_PERCENT = 5.0
+
+
+class NoLog(ForecastLog):
+    """Takes note of nothing."""
+
+    def note(self, served: Served) -> None:
+        """Forget it."""
+
+
+def main() -> None:
+    """Print requests a second with and without, and the difference in per cent."""
+    arguments = argparse.ArgumentParser(
+        prog="python -m benchmarks.forecast_log", description=(__doc__ or "").split("\n")[0]
+    )
+    arguments.add_argument("--requests", type=int, default=400, help="of each round (default: %(default)s)")
+    arguments.add_argument("--rounds", type=int, default=5, help="with and without (default: %(default)s)")
+    chosen = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        app = _app(Path(folder))
+        asyncio.run(_per_second(app, NoLog(app.state.store), N_SYMBOLS))  # prices and model come into memory
+        without, logged = [], []
+        for _ in range(chosen.rounds):
+            without.append(asyncio.run(_per_second(app, NoLog(app.state.store), chosen.requests)))
+            logged.append(asyncio.run(_per_second(app, ForecastLog(app.state.store), chosen.requests)))
+        n_written = len(app.state.store.list_keys(FORECASTS))
+    cost = 100 * (1 - max(logged) / max(without))
+    print(f"without {max(without):.1f} requests/s, with {max(logged):.1f} requests/s, {n_written} forecasts logged")
+    print(f"cost {cost:.1f} %, aim: at most {AIM_PERCENT:g} %")
+
+
+def _app(folder: Path) -> FastAPI:
+    app = create_app(Settings(_env_file=None, data_dir=folder), clock=lambda: NOW)
+    app.state.price_source = CachedSource(WalkFetcher(), folder / "prices", ttl_s=1e9)
+    return app
+
+
+async def _per_second(app: FastAPI, log: ForecastLog, n_requests: int) -> float:
+    for key in app.state.store.list_keys(FORECASTS):
+        app.state.store.delete(key)
+    app.state.forecast_log = log
+    log.start()
+    bodies = [json.dumps({"symbol": f"WALK{k % N_SYMBOLS:03}"}).encode() for k in range(n_requests)]
+    started = time.perf_counter()
+    for body in bodies:
+        await _post(app, "/predict/live", body)
+    log.flush()
+    return n_requests / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Train a challenger for an alias where its model no longer fits a ticker."""
+
+from datetime import date, datetime
+
+from schemas.retrain import RetrainAnswer, RetrainRequest
+from schemas.train import TrainRequest
+from services.jobs.executor import Executor
+from services.jobs.job import Jobs
+from services.monitoring.drift import drift
+from services.prices.series import PriceSource
+from services.storage.registry import ModelRegistry
+from services.storage.store import ArtifactStore
+from services.training.ordering import order_training
+
+
+def retrain(
+    request: RetrainRequest,
+    registry: ModelRegistry,
+    prices: PriceSource,
+    store: ArtifactStore,
+    jobs: Jobs,
+    executor: Executor,
+    now: datetime,
+    token: str,
+) -> RetrainAnswer:
+    """The verdict on the model of the alias and, where it calls for one, the job that trains a challenger.
+
+    Until there is a newer session the same call is the same job.
+
+    Raises:
+        InsufficientHistory: too few sessions for a verdict.
+        TickerNotFound, UpstreamUnavailable: from the price source.
+        ModelNotFound, ArtifactCorrupt, ArtifactTooNew: the model of the alias.
+        IdempotencyKeyReused: the alias was moved today to a model of another target column.
+        TooManyTrainings, TrainerUnavailable: nobody can train now; nothing is left behind.
+    """
+    champion = registry.card(request.alias)
+    report = drift(champion, prices.history(request.ticker, now), store, now)
+    job = None
+    if report.verdict == "retrain" or not request.only_on_drift:
+        order = TrainRequest(ticker=request.ticker, target_column=champion.target_column, challenges=request.alias)
+        job = order_training(order, jobs, executor, now, token, _key(request, report.as_of))
+    return RetrainAnswer(verdict=report.verdict, reasons=report.reasons, job=job)
+
+
+def _key(request: RetrainRequest, as_of: date) -> str:
+    """With blanks, which no caller's Idempotency-Key may have."""
+    return f"retrain {request.ticker} {request.alias} {as_of}"

@@ -1,0 +1,111 @@
+"""Retraining over HTTP: when a job is ordered, that it is one, and how an alias comes back."""
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from config import default_model
+from models.base import CLOSE, HIGH, LOW
+from services.prices.series import PriceHistory, clean
+from services.storage.contests import contest_key
+from services.storage.registry import ModelRegistry
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, random_walk
+from tests.routers.conftest import NOW
+
+N_SESSIONS = 700
+
+
+def walk(last_week_times: float) -> PriceHistory:
+    """A walk whose ranges of the last five sessions are stretched."""
+    bars = random_walk(N_SESSIONS)
+    bars[-5:, HIGH] = bars[-5:, CLOSE] + last_week_times * (bars[-5:, HIGH] - bars[-5:, CLOSE])
+    bars[-5:, LOW] = bars[-5:, CLOSE] / last_week_times
+    series, dropped = clean("WALK", new_york_sessions(N_SESSIONS), bars, "USD")
+    return PriceHistory(series, source="fake", dropped=dropped)
+
+
+def quiet() -> PriceHistory:
+    bars = random_walk(N_SESSIONS)
+    bars[-5:, HIGH] = bars[-5:, LOW] = bars[-5:, 0] = bars[-5:, CLOSE] = bars[-6, CLOSE]
+    series, dropped = clean("WALK", new_york_sessions(N_SESSIONS), bars, "USD")
+    return PriceHistory(series, source="fake", dropped=dropped)
+
+
+@pytest.fixture
+def champion(client: TestClient) -> str:
+    """A cheap model behind an alias of its own."""
+    trained = client.post("/models/train", json={"ticker": "WALK", "model": "ewma", "sequence_length": 20})
+    model_id: str = trained.json()["result"]["id"]
+    client.put("/models/aliases/mine", json={"model_id": model_id})
+    return model_id
+
+
+def order(client: TestClient, **more: object) -> tuple[int, dict[str, Any]]:
+    answer = client.post("/monitoring/retrain", json={"ticker": "WALK", "alias": "mine", **more})
+    body: dict[str, Any] = answer.json()
+    return answer.status_code, body
+
+
+def test_without_drift_nothing_is_trained(app: FastAPI, client: TestClient, champion: str) -> None:
+    app.state.price_source = FakePriceSource(quiet())
+
+    status, answer = order(client)
+
+    assert (status, answer["verdict"], answer["job"]) == (200, "fine", None)
+    assert [job["model_id"] for job in client.get("/jobs").json()["jobs"]] == [champion]
+
+
+def test_drift_orders_one_job_however_often_it_is_asked_for(app: FastAPI, client: TestClient, champion: str) -> None:
+    app.state.price_source = FakePriceSource(walk(last_week_times=4))
+
+    first_status, first = order(client)
+    second_status, second = order(client)
+
+    assert (first_status, second_status, first["verdict"]) == (202, 202, "retrain")
+    assert first["job"]["id"] == second["job"]["id"]
+    assert first["job"]["request"]["challenges"] == "mine"
+    assert first["job"]["state"] == "succeeded", first["job"]["error"]
+    assert first["job"]["result"]["contest"]["champion_id"] == champion
+
+
+def test_a_training_can_be_asked_for_without_drift_and_leaves_its_evidence(
+    app: FastAPI, client: TestClient, champion: str
+) -> None:
+    app.state.price_source = FakePriceSource(quiet())
+
+    status, answer = order(client, only_on_drift=False)
+
+    assert (status, answer["verdict"]) == (202, "fine")
+    contests = client.get("/models/aliases/mine/contests").json()
+    assert contests == {"contests": [answer["job"]["result"]["contest"]], "next_after": None}
+
+
+def test_a_move_is_undone_by_putting_the_previous_model_back(client: TestClient, champion: str, model_id: str) -> None:
+    moved = client.put("/models/aliases/mine", json={"model_id": model_id}).json()
+
+    back = client.put("/models/aliases/mine", json={"model_id": moved["previous_model_id"]}).json()
+
+    assert (back["model_id"], back["evidence"]) == (champion, None)
+    assert client.get("/models/mine").json()["model_id"] == champion
+
+
+def test_the_bundled_model_comes_back_by_its_id(app: FastAPI, store: InMemoryArtifactStore, model_id: str) -> None:
+    registry = ModelRegistry(store, default_model(app.state.settings))
+    bundled = registry.card("default").model_id
+    registry.move_alias("default", model_id, NOW, contest_key("default", "20240719t220000-1a2b3c4d"))
+
+    registry.move_alias("default", bundled, NOW)
+
+    assert ModelRegistry(store, default_model(app.state.settings)).card("default").model_id == bundled
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "after=../x", "after=a"])
+def test_a_malformed_page_of_contests_is_refused(client: TestClient, query: str) -> None:
+    assert client.get(f"/models/aliases/default/contests?{query}").status_code == 422
+
+
+@pytest.mark.parametrize("wrong", [{"alias": "A"}, {"ticker": "../x"}, {"only_on_drift": "perhaps"}, {"more": 1}])
+def test_a_malformed_order_is_refused(client: TestClient, wrong: dict[str, object]) -> None:
+    assert order(client, **wrong)[0] == 422
