@@ -9,10 +9,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from errors import PricesRateLimited
+from config import default_model
+from errors import PricesRateLimited, StoreUnavailable
 from schemas.batch import MAX_SYMBOLS
+from services.monitoring.forecast_log import ForecastLog
 from services.prices.series import PriceHistory
-from tests.fakes import FakePriceSource, random_walk, walk_history
+from services.storage import recent
+from services.storage.registry import ModelRegistry
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, random_walk, walk_history
 from tests.routers.conftest import NOW
 
 LOOKBACK = 20
@@ -262,3 +266,34 @@ def test_a_symbol_whose_prices_never_move_is_409_by_name(client: TestClient, app
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_only_post_predicts(client: TestClient, method: str) -> None:
     problem(client.request(method, "/predict"), 405, "method_not_allowed")
+
+
+def test_with_the_store_down_answers_keep_coming(
+    client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(InMemoryArtifactStore):
+        down = False
+
+        def get(self, key: str) -> bytes:
+            self._fail()
+            return super().get(key)
+
+        def create(self, key: str, data: bytes) -> bool:
+            self._fail()
+            return super().create(key, data)
+
+        def _fail(self) -> None:
+            if self.down:
+                raise StoreUnavailable("down")
+
+    monkeypatch.setattr(recent, "TTL_S", 0.0)
+    store = Failing()
+    app.state.registry = ModelRegistry(store, default_model(app.state.settings))
+    app.state.forecast_log = ForecastLog(store)
+    first = client.post("/predict/live", json={"symbol": "WALK"})
+
+    store.down = True
+    later = [client.post("/predict/live", json={"symbol": "WALK"}) for _ in range(3)]
+    app.state.forecast_log.flush()
+
+    assert [answer.status_code for answer in (first, *later)] == [200] * 4
