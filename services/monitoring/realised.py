@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 
 import numpy as np
-from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from schemas.common import DEFAULT_LEVELS
@@ -27,7 +26,6 @@ from services.storage.store import ArtifactStore
 from telemetry.measures import REALISED_COVERAGE, REALISED_MAPE, Meter
 
 READERS = 8
-MAX_KEPT = 20_000
 
 MEASURED_DAYS = 90
 
@@ -35,8 +33,6 @@ Group = tuple[str, str, int]
 """Ticker, model and step."""
 
 Values = NDArray[np.float64]
-
-_kept: LRUCache[tuple[int, str], SessionScores] = LRUCache(MAX_KEPT)
 
 
 def realised_accuracy(
@@ -91,12 +87,7 @@ def _session_of(key: str) -> date:
 
 
 def _read(store: ArtifactStore, key: str) -> SessionScores:
-    """Written once, so read once."""
-    kept = _kept.get((id(store), key))
-    if kept is None:
-        kept = SessionScores.model_validate_json(store.get(key))
-        _kept[id(store), key] = kept
-    return kept
+    return SessionScores.model_validate_json(store.get(key))
 
 
 def _figures(group: Group, found: Sequence[tuple[date, Pair]]) -> RealisedAccuracy:

@@ -102,12 +102,18 @@ def _actual(history: PriceHistory, record: ForecastRecord, session: date) -> flo
     A dividend or split since then has changed every adjusted price before it by one factor,
     that of the origin included.
     """
-    rows = {to_date(known): row for row, known in enumerate(history.series.sessions)}
-    if session not in rows or record.origin not in rows:
+    row, origin = _row(history, session), _row(history, record.origin)
+    if row is None or origin is None:
         return None
     values = history.series.bars_of(record.target_column)[:, CLOSE]
-    price, then = float(values[rows[session]]), float(values[rows[record.origin]])
+    price, then = float(values[row]), float(values[origin])
     return None if np.isnan(price) or np.isnan(then) else price * (record.last / then)
+
+
+def _row(history: PriceHistory, session: date) -> int | None:
+    sessions = history.series.sessions
+    row = int(np.searchsorted(sessions, np.datetime64(session)))
+    return row if row < len(sessions) and to_date(sessions[row]) == session else None
 
 
 def _pair(record: ForecastRecord, step: RecordedStep, actual: float) -> Pair:
