@@ -103,7 +103,7 @@ def _cases(registry: ModelRegistry, prices: PriceSource) -> list[Case]:
         Case(
             "/predict",
             {"symbol": SYMBOL, "prices": closes},
-            lambda: predict_prices(by_hand, registry.card(DEFAULT), registry, NOW),
+            lambda: predict_prices(by_hand, *registry.card_to_serve(DEFAULT), registry, NOW),
         ),
         Case("/predict/live", {"symbol": SYMBOL}, lambda: predict_live(live, registry, prices, NOW)),
         Case(

@@ -39,9 +39,9 @@ def from_prices(
 
     Their dates are not known, so the answer's are null.
     """
-    card = registry.card(request.model_id)
+    card, doubts = registry.card_to_serve(request.model_id)
     refuse_other_count("prices", expected=card.lookback, found=len(request.prices))
-    answer = predict_prices(request, card, registry, now)
+    answer = predict_prices(request, card, doubts, registry, now)
     record_prediction(meter, "manual", answer.inference_time_ms)
     return answer
 

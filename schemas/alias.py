@@ -23,14 +23,25 @@ class AliasRequest(Document):
     model_id: ModelId
 
 
+class AliasMove(Document):
+    """One move of an alias."""
+
+    model_id: ModelId = Field(description="Where it was moved to.")
+    moved_at: datetime
+    evidence: str | None = Field(description="Key of the contest that moved it; null where somebody did.")
+
+
 class Alias(Document):
-    """An alias as it stands."""
+    """An alias as it stands, and how it came there: one document, so that no move is without its record."""
 
     alias: AliasName
     model_id: ModelId
-    previous_model_id: ModelId | None = Field(description="Where it pointed before; null for the bundled model.")
+    previous_model_id: ModelId | None = Field(
+        description="Where it pointed before: moving it there undoes the last move. Null where it pointed nowhere."
+    )
     moved_at: datetime
     evidence: str | None = Field(default=None, description="Key of the contest that moved it; null where somebody did.")
+    earlier: tuple[AliasMove, ...] = Field(default=(), description="The moves before the last, newest first.")
 
 
 class AliasList(Document):

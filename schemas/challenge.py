@@ -28,7 +28,7 @@ class Contest(Document):
     challenger_score: float | None = None
     persistence_score: float | None = Field(default=None, description="Of tomorrow = today.")
     p_value: float | None = Field(default=None, description="Diebold–Mariano; null where it cannot be had.")
-    won: bool = Field(description="Whether the challenger did, and the alias was to be moved to it.")
+    won: bool = Field(description="Whether the challenger did; the alias records whether it was moved for that.")
     reason: str
     warnings: tuple[str, ...] = ()
     at: datetime

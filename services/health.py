@@ -63,7 +63,7 @@ class Checkup:
         """The card of the default model once it is loaded, or why it is not; the meter hears which."""
 
         def load() -> ModelCard:
-            card = registry.card(DEFAULT)
+            card, _ = registry.card_to_serve(DEFAULT)
             registry.load(card)
             return card
 

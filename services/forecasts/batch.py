@@ -32,7 +32,7 @@ def forecast_batch(
         HorizonTooLong: the model forecasts fewer steps.
         CalibrationTooSmall: a level the calibration part cannot support.
     """
-    card = registry.card(request.model_id)
+    card, doubts = registry.card_to_serve(request.model_id)
     require_horizon(card, request.days)
     forecaster = registry.load(card).static  # to replay the record of hundreds would take a minute
     found = _origins(card, forecaster, request, prices, now)
@@ -40,7 +40,7 @@ def forecast_batch(
     inference = forecast_windows(forecaster, [origin.window for origin in known.values()], request.levels)
     results = {symbol: _failed(symbol, error) for symbol, error in found.items() if isinstance(error, AppError)}
     for row, (symbol, origin) in enumerate(known.items()):
-        results[symbol] = _result(symbol, card, origin, inference, row)
+        results[symbol] = _result(symbol, card, origin, inference, row, doubts)
         if results[symbol].error is None:
             on_served(Served(card, origin, inference, row, made_at=now))
     return BatchForecast(
@@ -72,12 +72,14 @@ def _detached(history: PriceHistory, count: int) -> PriceHistory:
     return replace(recent, series=replace(series, sessions=series.sessions.copy(), bars=series.bars.copy()))
 
 
-def _result(symbol: str, card: ModelCard, origin: Origin, inference: Inference, row: int) -> SymbolResult:
+def _result(
+    symbol: str, card: ModelCard, origin: Origin, inference: Inference, row: int, doubts: tuple[str, ...]
+) -> SymbolResult:
     try:
         outlook = inference.outlook(row, len(origin.sessions))
     except AppError as error:
         return _failed(symbol, error)
-    return SymbolResult(symbol=symbol, result=daily_forecast(card, origin, outlook), error=None)
+    return SymbolResult(symbol=symbol, result=daily_forecast(card, origin, outlook, doubts), error=None)
 
 
 def _failed(symbol: str, error: AppError) -> SymbolResult:

@@ -125,7 +125,7 @@ def _answer(
     now: datetime,
     on_served: OnServed,
 ) -> _Answer:
-    card = registry.card(model_id)
+    card, doubts = registry.card_to_serve(model_id)
     require_horizon(card, horizon)
     forecaster = registry.load(card)
     ticker = request.ticker or own_ticker(card)
@@ -134,7 +134,7 @@ def _answer(
     outlook = inference.outlook(0, horizon)
     if request.as_of is None:
         on_served(Served(card, origin, inference, row=0, made_at=now))
-    return _Answer(_context(card, origin, request.levels), _steps(origin, outlook))
+    return _Answer(_context(card, origin, request.levels, doubts), _steps(origin, outlook))
 
 
 def _steps(origin: Origin, outlook: Outlook) -> tuple[Step, ...]:
@@ -146,7 +146,7 @@ def _steps(origin: Origin, outlook: Outlook) -> tuple[Step, ...]:
     )
 
 
-def _context(card: ModelCard, origin: Origin, levels: tuple[float, ...]) -> ForecastContext:
+def _context(card: ModelCard, origin: Origin, levels: tuple[float, ...], doubts: tuple[str, ...]) -> ForecastContext:
     history = origin.history
     return ForecastContext(
         model_id=card.model_id,
@@ -161,5 +161,5 @@ def _context(card: ModelCard, origin: Origin, levels: tuple[float, ...]) -> Fore
         last_close=origin.last_close,
         last_session=history.as_of,
         test=evidence(card, levels, len(origin.sessions)),
-        warnings=warnings_of(card, history),
+        warnings=(*doubts, *warnings_of(card, history)),
     )

@@ -27,8 +27,12 @@ from services.storage.registry import ModelRegistry
 SENT_ALONG = "request"  # the source of prices that no source of ours supplied
 
 
-def predict_prices(request: PricesRequest, card: ModelCard, registry: ModelRegistry, now: datetime) -> SymbolPrediction:
+def predict_prices(
+    request: PricesRequest, card: ModelCard, doubts: tuple[str, ...], registry: ModelRegistry, now: datetime
+) -> SymbolPrediction:
     """The close after the prices given, of which there must be as many as the model looks back.
+
+    ``card`` and ``doubts`` are what the registry's ``card_to_serve`` says.
 
     Raises:
         ModelNotFound, ArtifactCorrupt: from the registry.
@@ -43,7 +47,7 @@ def predict_prices(request: PricesRequest, card: ModelCard, registry: ModelRegis
         source=SENT_ALONG,
         stale=None,
         dropped={},
-        warnings=() if request.symbol is None else ticker_warnings(card, request.symbol),
+        warnings=doubts if request.symbol is None else (*doubts, *ticker_warnings(card, request.symbol)),
     )
     return _prediction(
         answer_of(card, inference, 1, now, static=True),  # no session precedes the prices, so nothing moves
@@ -63,14 +67,14 @@ def predict_live(
     on_served: OnServed = unwatched,
 ) -> SymbolPrediction:
     """The close after the newest prices of a symbol, see ``forecast_symbol`` for the errors."""
-    card = registry.card(request.model_id)
+    card, doubts = registry.card_to_serve(request.model_id)
     forecaster = registry.load(card)
     origin = origin_of(card, forecaster, prices.history(request.symbol, now), 1)
     inference = forecast_windows(forecaster, [origin.window], request.levels)
     on_served(Served(card, origin, inference, row=0, made_at=now))
     return _prediction(
         answer_of(card, inference, 1, now),
-        provenance_of(card, origin),
+        provenance_of(card, origin, doubts),
         inference.outlook(0, 1),
         symbol=request.symbol,
         window=origin.window[-card.lookback :],
@@ -96,12 +100,12 @@ def forecast_symbol(
         HorizonTooLong: the model forecasts fewer steps.
         CalibrationTooSmall: a level the calibration part cannot support.
     """
-    card = registry.card(request.model_id)
+    card, doubts = registry.card_to_serve(request.model_id)
     require_horizon(card, request.days)
     forecaster = registry.load(card)
     origin = origin_of(card, forecaster, prices.history(request.symbol, now), request.days)
     inference = forecast_windows(forecaster, [origin.window], request.levels)
-    daily = daily_forecast(card, origin, inference.outlook(0, request.days))
+    daily = daily_forecast(card, origin, inference.outlook(0, request.days), doubts)
     on_served(Served(card, origin, inference, row=0, made_at=now))
     return SymbolForecast(
         **dict(answer_of(card, inference, request.days, now)),
@@ -123,23 +127,23 @@ def answer_of(card: ModelCard, inference: Inference, horizon: int, now: datetime
     )
 
 
-def provenance_of(card: ModelCard, origin: Origin) -> Provenance:
-    """What an answer says of its prices."""
+def provenance_of(card: ModelCard, origin: Origin, doubts: tuple[str, ...]) -> Provenance:
+    """What an answer says of its prices; ``doubts`` are those about the model."""
     history = origin.history
     return Provenance(
         currency=history.series.currency,
         source=history.source,
         stale=history.stale,
         dropped=dict(history.dropped),
-        warnings=warnings_of(card, history),
+        warnings=(*doubts, *warnings_of(card, history)),
     )
 
 
-def daily_forecast(card: ModelCard, origin: Origin, outlook: Outlook) -> DailyForecast:
+def daily_forecast(card: ModelCard, origin: Origin, outlook: Outlook, doubts: tuple[str, ...]) -> DailyForecast:
     """The sessions to come, each against the last known close."""
     days = zip(origin.sessions, outlook.prices, outlook.intervals, strict=True)
     return DailyForecast(
-        **dict(provenance_of(card, origin)),
+        **dict(provenance_of(card, origin, doubts)),
         base_price=origin.last_close,
         base_date=origin.history.as_of,
         persistence=origin.last_value,

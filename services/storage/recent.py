@@ -11,13 +11,14 @@ from cachetools import LRUCache
 from errors import StoreUnavailable
 
 TTL_S = 5.0  # how long a process may not notice what another one changed
+PAUSE_S = 10.0  # how long a store that has failed is left alone: it may take its time to fail
 MAX_REMEMBERED = 256
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Remembered(Generic[T]):
+class _Until(Generic[T]):
     value: T
     until: float
 
@@ -26,31 +27,36 @@ class Recent(Generic[T]):
     """Values by name, asked for again after ``TTL_S``; while the store is down, the last that was known holds."""
 
     def __init__(self) -> None:
-        self._remembered: LRUCache[str, _Remembered[T]] = LRUCache(MAX_REMEMBERED)
+        self._known: LRUCache[str, _Until[T]] = LRUCache(MAX_REMEMBERED)
+        self._outages: LRUCache[str, _Until[str]] = LRUCache(MAX_REMEMBERED)
         self._lock = threading.Lock()
 
     def recall(self, name: str, read: Callable[[str], T]) -> T:
-        """What ``read`` says, or said a moment ago; its errors are raised and not remembered.
+        """What ``read`` says, or said a moment ago; of its errors only an outage is remembered.
 
         Raises:
-            StoreUnavailable: the store is down, and nothing is known from before.
+            StoreUnavailable: the store is down, or was a moment ago, and nothing is known from before.
         """
         with self._lock:
-            known = self._remembered.get(name)
-        now = time.monotonic()
-        if known is not None and now < known.until:
+            known, outage = self._known.get(name), self._outages.get(name)
+        if known is not None and time.monotonic() < known.until:
             return known.value
+        if known is None and outage is not None and time.monotonic() < outage.until:
+            raise StoreUnavailable(outage.value)
         try:
-            value = read(name)
-        except StoreUnavailable:
+            value, holds_s = read(name), TTL_S
+        except StoreUnavailable as error:
             if known is None:
+                with self._lock:
+                    self._outages[name] = _Until(error.message, time.monotonic() + PAUSE_S)
                 raise
-            value = known.value
+            value, holds_s = known.value, PAUSE_S
         with self._lock:
-            self._remembered[name] = _Remembered(value, now + TTL_S)
+            self._known[name] = _Until(value, time.monotonic() + holds_s)
         return value
 
     def forget(self, name: str) -> None:
         """Ask the store the next time."""
         with self._lock:
-            self._remembered.pop(name, None)
+            self._known.pop(name, None)
+            self._outages.pop(name, None)

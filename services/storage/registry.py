@@ -11,11 +11,11 @@ import numpy as np
 from cachetools import LRUCache
 from pydantic import TypeAdapter, ValidationError
 
-from errors import ArtifactCorrupt, ArtifactInvalid, ArtifactNotFound, ModelInUse, ModelNotFound
+from errors import ArtifactCorrupt, ArtifactInvalid, ArtifactNotFound, ModelInUse, ModelNotFound, StoreUnavailable
 from models.conformal import Calibration, ServedForecaster
 from models.presets import PRESETS
 from models.serving import served
-from schemas.alias import Alias
+from schemas.alias import Alias, AliasMove
 from schemas.card import FileReport, ModelCard
 from services.storage.bundled import BundledModel
 from services.storage.recent import Recent
@@ -28,6 +28,7 @@ CALIBRATION = "calibration.json"
 
 ALIASES = "aliases/"
 DEFAULT = "default"
+MAX_EARLIER = 100  # moves of an alias that are remembered
 
 _ALIAS = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
@@ -80,6 +81,23 @@ class ModelRegistry:
             return self._bundled.card
         return self._cards.recall(model_id, self._read_card)
 
+    def card_to_serve(self, name: str) -> tuple[ModelCard, tuple[str, ...]]:
+        """The card to answer with, and what its reader should be warned of.
+
+        Where the store is down before ``default`` was ever read, the bundled model answers for it: whether the alias
+        was moved is not known then, and an answer that says so is worth more than none.
+
+        Raises:
+            ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: as ``card``.
+        """
+        try:
+            return self.card(name), ()
+        except StoreUnavailable:
+            bundled = self.bundled
+            if name != DEFAULT or bundled is None:
+                raise
+            return bundled, (f"the store is down: {bundled.model_id!r} answers, whether or not it is the default",)
+
     def alias(self, name: str) -> Alias | None:
         """What an alias stands for; None where it was never moved, or is no alias."""
         if not _ALIAS.fullmatch(name):
@@ -102,9 +120,10 @@ class ModelRegistry:
         moved = Alias(
             alias=name,
             model_id=card.model_id,
-            previous_model_id=None if before is None else before.model_id,
+            previous_model_id=self._unmoved(name) if before is None else before.model_id,
             moved_at=now,
             evidence=evidence,
+            earlier=_moves_of(before)[:MAX_EARLIER],
         )
         self._store.put(_alias_key(name), moved.model_dump_json().encode())
         self._aliases.forget(name)
@@ -200,6 +219,10 @@ class ModelRegistry:
         except ArtifactCorrupt:
             return None
 
+    def _unmoved(self, name: str) -> str | None:
+        """What an alias stands for that was never moved."""
+        return self._bundled_id() if name == DEFAULT and self._bundled is not None else None
+
     def _read(self, card: ModelCard) -> ServedForecaster:
         files = {name: self._checked(card, name) for name in card.files}
         preset = PRESETS[card.model]
@@ -232,6 +255,13 @@ class ModelRegistry:
             return self._bundled.card.model_id
         except (ModelNotFound, ArtifactInvalid):
             return None  # stored models must serve without it; whoever asks for it by name is told
+
+
+def _moves_of(alias: Alias | None) -> tuple[AliasMove, ...]:
+    """Every move that an alias remembers, newest first."""
+    if alias is None:
+        return ()
+    return (AliasMove(model_id=alias.model_id, moved_at=alias.moved_at, evidence=alias.evidence), *alias.earlier)
 
 
 def _fingerprint(card: ModelCard) -> str:

@@ -268,24 +268,27 @@ def test_only_post_predicts(client: TestClient, method: str) -> None:
     problem(client.request(method, "/predict"), 405, "method_not_allowed")
 
 
+class Failing(InMemoryArtifactStore):
+    """A store that can be down."""
+
+    down = False
+
+    def get(self, key: str) -> bytes:
+        self._fail()
+        return super().get(key)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._fail()
+        return super().create(key, data)
+
+    def _fail(self) -> None:
+        if self.down:
+            raise StoreUnavailable("down")
+
+
 def test_with_the_store_down_answers_keep_coming(
     client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Failing(InMemoryArtifactStore):
-        down = False
-
-        def get(self, key: str) -> bytes:
-            self._fail()
-            return super().get(key)
-
-        def create(self, key: str, data: bytes) -> bool:
-            self._fail()
-            return super().create(key, data)
-
-        def _fail(self) -> None:
-            if self.down:
-                raise StoreUnavailable("down")
-
     monkeypatch.setattr(recent, "TTL_S", 0.0)
     store = Failing()
     app.state.registry = ModelRegistry(store, default_model(app.state.settings))
@@ -297,3 +300,48 @@ def test_with_the_store_down_answers_keep_coming(
     app.state.forecast_log.flush()
 
     assert [answer.status_code for answer in (first, *later)] == [200] * 4
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", {"prices": [30 + 0.1 * n for n in range(60)]}),
+        ("/predict/live", {"symbol": "WALK"}),
+        ("/predict/forecast", {"symbol": "WALK", "days": 3}),
+        ("/models/default/predict", {"ticker": "WALK"}),
+        ("/models/default/forecast", {"ticker": "WALK", "horizon": 3}),
+    ],
+)
+def test_with_the_store_down_from_the_start_the_bundled_model_answers_and_says_so(
+    client: TestClient, app: FastAPI, path: str, body: dict[str, object]
+) -> None:
+    store = Failing()
+    store.down = True
+    app.state.registry = ModelRegistry(store, default_model(app.state.settings))
+
+    answer = client.post(path, json=body)
+
+    assert answer.status_code == 200
+    assert answer.json()["warnings"][0].startswith("the store is down: 'bundled-")
+
+
+def test_with_the_store_down_from_the_start_a_batch_is_answered_with_the_warning(
+    client: TestClient, app: FastAPI
+) -> None:
+    store = Failing()
+    store.down = True
+    app.state.registry = ModelRegistry(store, default_model(app.state.settings))
+
+    answer = client.post("/predict/batch", json={"symbols": ["WALK"]}).json()
+
+    assert "the store is down" in answer["results"][0]["result"]["warnings"][0]
+
+
+def test_with_the_store_down_a_model_that_was_named_is_not_replaced_by_another(
+    client: TestClient, app: FastAPI
+) -> None:
+    store = Failing()
+    store.down = True
+    app.state.registry = ModelRegistry(store, default_model(app.state.settings))
+
+    problem(client.post("/predict/live", json={"symbol": "WALK", "model_id": "walk-1"}), 503, "store_unavailable")

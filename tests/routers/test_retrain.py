@@ -94,8 +94,9 @@ def test_a_move_is_undone_by_putting_the_previous_model_back(client: TestClient,
 def test_the_bundled_model_comes_back_by_its_id(app: FastAPI, store: InMemoryArtifactStore, model_id: str) -> None:
     registry = ModelRegistry(store, default_model(app.state.settings))
     bundled = registry.card("default").model_id
-    registry.move_alias("default", model_id, NOW, contest_key("default", "20240719t220000-1a2b3c4d"))
+    moved = registry.move_alias("default", model_id, NOW, contest_key("default", "20240719t220000-1a2b3c4d"))
 
+    assert moved.previous_model_id == bundled
     registry.move_alias("default", bundled, NOW)
 
     assert ModelRegistry(store, default_model(app.state.settings)).card("default").model_id == bundled

@@ -38,7 +38,7 @@ def registry(trained: TrainedModel) -> ModelRegistry:
 
 
 def by_hand(trained: TrainedModel, registry: ModelRegistry, prices: tuple[float, ...]) -> SymbolPrediction:
-    return predict_prices(PricesRequest(prices=prices), trained.card, registry, NOW)
+    return predict_prices(PricesRequest(prices=prices), trained.card, (), registry, NOW)
 
 
 def closes_only_history() -> tuple[float, ...]:

@@ -11,10 +11,13 @@ class Source:
     """Answers how often it was asked, or fails."""
 
     def __init__(self) -> None:
-        self.n_asked = 0
+        self.n_asked = self.n_tried = 0
         self.broken: Exception | None = None
+        self.takes: Callable[[], None] = lambda: None
 
     def __call__(self, name: str) -> int:
+        self.n_tried += 1
+        self.takes()
         if self.broken is not None:
             raise self.broken
         self.n_asked += 1
@@ -80,3 +83,34 @@ def test_only_an_outage_is_bridged(pass_time: Callable[[float], None]) -> None:
 
     with pytest.raises(ArtifactCorrupt):
         memory.recall("a", source)
+
+
+def test_a_store_that_has_failed_is_left_alone_for_a_while(pass_time: Callable[[float], None]) -> None:
+    memory, source = Recent[int](), Source()
+    source.broken = StoreUnavailable("down")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="down"):
+            memory.recall("a", source)
+    source.broken = None
+    n_tried = source.n_tried
+
+    pass_time(recent.PAUSE_S - 0.1)
+    with pytest.raises(StoreUnavailable, match="down"):
+        memory.recall("a", source)
+    pass_time(0.2)
+
+    assert (n_tried, memory.recall("a", source)) == (1, 1)
+
+
+def test_a_store_that_fails_slowly_is_left_alone_from_the_end_of_its_failure(
+    pass_time: Callable[[float], None],
+) -> None:
+    memory, source = Recent[int](), Source()
+    memory.recall("a", source)
+    pass_time(recent.TTL_S)
+    source.broken = StoreUnavailable("down")
+    source.takes = lambda: pass_time(60)
+
+    said = [memory.recall("a", source) for _ in range(3)]
+
+    assert (said, source.n_tried) == ([1, 1, 1], 2)

@@ -181,6 +181,41 @@ def test_an_alias_stands_for_a_model_until_it_is_moved(store: InMemoryArtifactSt
     assert registry.aliases() == (moved,)
 
 
+def test_an_alias_remembers_every_move_with_its_evidence(store: InMemoryArtifactStore, trained: TrainedModel) -> None:
+    registry = ModelRegistry(store)
+    for model_id in ("walk-1", "walk-2"):
+        registry.publish(trained.card.model_copy(update={"model_id": model_id}), trained.files)
+    registry.move_alias("champion", "walk-1", NOW)
+    registry.move_alias("champion", "walk-2", NOW, "contests/champion/a.json")
+
+    undone = registry.move_alias("champion", "walk-1", NOW)
+
+    earlier = [(move.model_id, move.evidence) for move in undone.earlier]
+    assert earlier == [("walk-2", "contests/champion/a.json"), ("walk-1", None)]
+    assert ModelRegistry(store).alias("champion") == undone
+
+
+def test_an_alias_remembers_a_bounded_number_of_moves(
+    published: ModelRegistry, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.storage.registry.MAX_EARLIER", 3)
+
+    moved = [published.move_alias("champion", trained.card.model_id, NOW) for _ in range(6)][-1]
+
+    assert len(moved.earlier) == 3
+
+
+def test_an_alias_of_an_earlier_version_is_read_and_its_last_move_kept(
+    published: ModelRegistry, store: InMemoryArtifactStore, trained: TrainedModel
+) -> None:
+    then = {"alias": "champion", "model_id": "old-1", "previous_model_id": None, "moved_at": NOW.isoformat()}
+    store.put("aliases/champion.json", json.dumps(then).encode())
+
+    moved = published.move_alias("champion", trained.card.model_id, NOW)
+
+    assert [move.model_id for move in moved.earlier] == ["old-1"]
+
+
 def test_an_alias_may_name_another_and_stands_for_its_model(published: ModelRegistry, trained: TrainedModel) -> None:
     published.move_alias("champion", trained.card.model_id, NOW)
 
