@@ -66,7 +66,7 @@ class Plan:
 
 
 def walk_forward(forecaster_at: ForecasterAt, bars: Bars, plan: Plan) -> Track:
-    """The track of a forecaster, by the same ``predict_quantiles`` that serves."""
+    """The track of a forecaster, by the same methods that serve."""
     parts = [
         _track(forecaster, bars, origins, plan)
         for forecaster, block in _blocks(forecaster_at, plan)
@@ -126,8 +126,7 @@ def _chunks(origins: Origins) -> Iterator[Origins]:
 
 
 def _track(forecaster: Forecaster, bars: Bars, origins: Origins, plan: Plan) -> Track:
-    forecast = _first_steps(forecaster.predict_quantiles(bars, origins), plan.horizon)
-    intervals = _intervals(forecaster, forecast, bars, origins, plan)
+    forecast, intervals = _forecasts(forecaster, bars, origins, plan)
     last, actual = bars[origins, CLOSE], future_closes(bars, origins, plan.horizon)
     grid = forecast.at(CRPS_LEVELS)
     return Track(
@@ -146,16 +145,19 @@ def _first_steps(forecast: QuantileForecast, horizon: int) -> QuantileForecast:
     return QuantileForecast(forecast.quantile_levels, forecast.prices[:, :horizon])
 
 
-def _intervals(
-    forecaster: Forecaster, forecast: QuantileForecast, bars: Bars, origins: Origins, plan: Plan
-) -> IntervalForecast:
-    """Of a calibrated forecaster the promised ones, of an opponent those its quantiles bound."""
+def _forecasts(
+    forecaster: Forecaster, bars: Bars, origins: Origins, plan: Plan
+) -> tuple[QuantileForecast, IntervalForecast]:
+    """The distribution, and with it the intervals that are promised, or of an opponent those its quantiles bound."""
     if isinstance(forecaster, CalibratedForecaster | TrackedForecaster):
         promised = forecaster.predict_intervals(bars, origins, plan.levels)
+        assert promised.distribution is not None  # noqa: S101 - every calibrated forecaster tells it
         first = slice(plan.horizon)
-        return IntervalForecast(promised.median[:, first], promised.lower[:, first], promised.upper[:, first])
+        intervals = IntervalForecast(promised.median[:, first], promised.lower[:, first], promised.upper[:, first])
+        return _first_steps(promised.distribution(), plan.horizon), intervals
+    forecast = _first_steps(forecaster.predict_quantiles(bars, origins), plan.horizon)
     half = np.array(plan.levels) / 2
-    return IntervalForecast(forecast.median, lower=forecast.at(0.5 - half), upper=forecast.at(0.5 + half))
+    return forecast, IntervalForecast(forecast.median, lower=forecast.at(0.5 - half), upper=forecast.at(0.5 + half))
 
 
 def _scores(track: Track, columns: slice, mase_scale: float, plan: Plan) -> Scores:
