@@ -111,8 +111,8 @@ class _Record:
     """Log distances of past forecasts, with what followed them.
 
     Attributes:
-        below, above: from the median to the bounds of TRACKED_LEVELS, shape (n, horizon, n_levels).
-        error: ln actual − ln median, shape (n, horizon), NaN where unknown.
+        below, above: from the median to the bounds of TRACKED_LEVELS, shape (horizon, n, n_levels).
+        error: ln actual − ln median, shape (horizon, n), NaN where unknown.
     """
 
     def __init__(self, below: LogFactors, above: LogFactors, error: NDArray[np.float64]) -> None:
@@ -123,7 +123,9 @@ class _Record:
         median = np.log(forecast.median)
         below = median[..., None] - np.log(forecast.at(0.5 - TRACKED_LEVELS / 2))
         above = np.log(forecast.at(0.5 + TRACKED_LEVELS / 2)) - median[..., None]
-        return cls(below, above, np.log(actuals) - median)
+        error = np.log(actuals) - median
+        by_step = (np.ascontiguousarray(np.swapaxes(part, 0, 1)) for part in (below, above, error))
+        return cls(*by_step)
 
 
 def _replay(record: _Record, past: Origins) -> LogFactors:
@@ -132,30 +134,27 @@ def _replay(record: _Record, past: Origins) -> LogFactors:
     In round r each origin takes up the forecast made MEMORY − r sessions before
     it; an outcome h sessions after that forecast is known h rounds later.
     """
-    horizon = record.error.shape[1]
-    steps = np.arange(1, horizon + 1)
-    factors = np.zeros((past.size, horizon, TRACKED_LEVELS.size))
+    horizon = len(record.error)
+    steps, every = np.arange(1, horizon + 1), np.arange(horizon)
+    rate = RATE / steps[:, None, None]
+    outward, inward = np.exp(rate * TRACKED_LEVELS), np.exp(rate * (TRACKED_LEVELS - 1))
+    factors = np.ones((horizon, past.size, TRACKED_LEVELS.size))
     # the bounds in force when each forecast was made, for the rounds until its last outcome
     below, above = (np.zeros((horizon, *factors.shape)) for _ in range(2))
-    column = np.arange(horizon)
     for round_ in range(MEMORY):
         row = past - MEMORY + round_
-        live = row >= 0
         at = np.maximum(row, 0)
         slot = round_ % horizon
-        stretch = np.exp(factors)
-        below[slot] = np.maximum.accumulate(record.below[at] * stretch, axis=-1)
-        above[slot] = np.maximum.accumulate(record.above[at] * stretch, axis=-1)
+        np.maximum.accumulate(record.below[:, at] * factors, axis=-1, out=below[slot])
+        np.maximum.accumulate(record.above[:, at] * factors, axis=-1, out=above[slot])
         made = round_ + 1 - steps  # the round in which step h's forecast, now known, was made
         slots = made % horizon
-        rows = row[:, None] + 1 - steps  # (n_origins, horizon)
-        known = (made >= 0) & (rows >= 0) & live[:, None]
-        error = record.error[np.maximum(rows, 0), column]  # (n_origins, horizon)
-        lower, upper = below[slots, :, column], above[slots, :, column]  # (horizon, n_origins, n_levels)
-        outside = (-error.T[..., None] > lower) | (error.T[..., None] > upper)
-        move = RATE / steps[:, None, None] * (outside - (1 - TRACKED_LEVELS))
-        factors += np.where(known[..., None], move.transpose(1, 0, 2), 0.0)
-    return factors
+        rows = row + 1 - steps[:, None]  # (horizon, n_origins)
+        known = (made >= 0)[:, None] & (rows >= 0) & (row >= 0)
+        error = record.error[every[:, None], np.maximum(rows, 0)][..., None]
+        outside = (-error > below[slots, every]) | (error > above[slots, every])  # (horizon, n_origins, n_levels)
+        factors *= np.where(known[..., None], np.where(outside, outward, inward), 1.0)
+    return np.log(factors).transpose(1, 0, 2)
 
 
 def _stretched(raw: QuantileForecast, factors: LogFactors) -> QuantileForecast:
