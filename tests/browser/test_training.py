@@ -49,7 +49,9 @@ def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open)
     assert f"model={chosen}" in page.url
 
 
-def test_a_training_moves_is_cancelled_and_can_be_done_again(server: str, visit: Open) -> None:
+def test_a_training_moves_is_cancelled_done_again_and_found_again_after_the_page_was_left(
+    server: str, visit: Open
+) -> None:
     page = visit(server)
     order(page, {**ENDLESS, "Seconds": "600"})
     eventually(page, lambda: 0 < share(page) < 1)
@@ -59,17 +61,7 @@ def test_a_training_moves_is_cancelled_and_can_be_done_again(server: str, visit:
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator('.job[data-state="cancelled"]')).to_be_visible()
     page.get_by_role("button", name="Train it again").click()
-
     expect(page.locator('.job[data-state="running"]')).to_be_visible()
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.locator('.job[data-state="cancelled"]')).to_be_visible()
-
-
-def test_a_training_is_found_again_after_the_page_was_left(server: str, visit: Open) -> None:
-    page = visit(server)
-    order(page, {**ENDLESS, "Seconds": "600"})
-    expect(page.locator('.job[data-state="running"]')).to_be_visible()
-
     page.reload()
 
     expect(page.locator('.job[data-state="running"]')).to_be_visible()
