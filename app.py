@@ -1,6 +1,7 @@
 """The application: routes, error handlers and middleware around what the settings choose."""
 
 import platform
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,6 +24,7 @@ from services.prices.measured import PriceWatch, WatchedSource
 from services.storage.measured import MeasuredStore
 from services.storage.registry import ModelRegistry
 from services.training.ordering import resume_waiting
+from services.warm_up import warm_up
 from telemetry.logs import configure_logging
 from telemetry.measures import BUILD_INFO
 from telemetry.system import SystemUsage
@@ -70,10 +72,13 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
 
 @asynccontextmanager
 async def _serving(app: FastAPI) -> AsyncIterator[None]:
-    """What only a server does, not Lambda: log forecasts beside the answers, take up waiting jobs, stop its workers."""
+    """What only a server does, not Lambda: warm up, log forecasts beside its answers, take up jobs and stop workers."""
+    warming = threading.Thread(target=warm_up, args=(app.state.registry, app.state.clock()), name="warm-up")
+    warming.start()
     app.state.forecast_log.start()
     await run_in_threadpool(resume_waiting, app.state.jobs, app.state.executor)
     yield
+    await run_in_threadpool(warming.join)
     await run_in_threadpool(app.state.executor.close)
     await run_in_threadpool(app.state.forecast_log.flush)
 

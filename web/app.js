@@ -22,7 +22,7 @@ function choose(field, value) {
 }
 
 const analyse = whenSeen("analysis", () => showAnalysis(wanted().ticker));
-const recall = whenSeen("accuracy", showAccuracy);
+const recall = whenSeen("accuracy", () => showAccuracy(wanted()));
 
 function readAddress() {
   const given = new URLSearchParams(location.search);
@@ -47,6 +47,7 @@ async function refresh() {
     showCard(now.model);
     showModels(now.model, useModel);
   }
+  if (now.model !== shown.model || now.ticker !== shown.ticker) recall();
   if (now.ticker !== shown.ticker) {
     $("train-form").elements.tickers.value = now.ticker;
     $("backtest-body").replaceChildren();
@@ -66,7 +67,6 @@ function useModel(id, tickers = []) {
 const anew = () => {
   shown = {};
   refresh();
-  recall();
 };
 
 ask.addEventListener("submit", (event) => {
@@ -76,7 +76,7 @@ ask.addEventListener("submit", (event) => {
 });
 ask.addEventListener("change", ({ target }) => target.tagName === "SELECT" && ask.requestSubmit());
 addEventListener("popstate", () => { readAddress(); refresh(); });
-document.addEventListener("key", anew);
+document.addEventListener("anew", anew);
 $("key").addEventListener("click", () => { forgetKey(); anew(); });
 
 readAddress();

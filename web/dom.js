@@ -32,23 +32,42 @@ export function busy(node, text) {
 
 export function show(node, ...children) {
   node.removeAttribute("aria-busy");
-  node.replaceChildren(...children.flat().filter(Boolean));
+  node.replaceChildren(...children.flat(3).filter(Boolean));
+}
+
+const asked = new WeakMap();
+
+/** Fills a part with what `ask` answers, or with its error and a way to try again; only the newest question counts. */
+export async function fill(node, text, ask) {
+  asked.set(node, ask);
+  busy(node, text);
+  const answer = await ask().catch((error) => problem(error, () => fill(node, text, ask)));
+  if (asked.get(node) === ask) show(node, answer);
+}
+
+/** Does something that a button is for; its error stands where the button is. */
+export async function act(node, ask) {
+  try {
+    await ask();
+  } catch (error) {
+    const told = problem(error, () => { told.remove(); act(node, ask); });
+    node.append(told);
+  }
 }
 
 export const calm = (...children) => el("p", { class: "calm" }, ...children);
 
 const HINTS = {
   ticker_not_found: "Write it as Yahoo Finance does: PETR4.SA for São Paulo, ^GSPC for an index.",
-  prices_rate_limited: "Yahoo Finance gives prices away, but not to everybody at once.",
   prices_unreachable: "Prices come from Yahoo Finance. Without internet, the sample still has ^GSPC and ^IXIC.",
-  unreachable: "Is it still running? Nothing on this page is lost; try again when it is back.",
+  unreachable: "Is it still running? Nothing on this page is lost.",
 };
 
 /** An error as it reads on the page: what happened, what to do, and a way to try again. */
 export function problem(error, retry) {
   if (error.code === "not_authenticated") return keyForm(error, retry);
   const wait = Math.min(error.retryAfter ?? 0, 3600);
-  const again = retry && el("button", { type: "button", onclick: retry, disabled: wait > 0 }, "Try again");
+  const again = retry && action("Try again", retry, { disabled: wait > 0 });
   const asked = wait > 0 && el("p", {}, `It asks to be left alone for ${wait} s. `);
   if (wait > 0 && again) setTimeout(() => { again.disabled = false; asked.textContent = "It may answer now. "; }, wait * 1000);
   return el("div", { class: "problem", role: "alert" },
@@ -66,7 +85,7 @@ function keyForm(error, retry) {
     event.preventDefault();
     keepKey(input.value.trim());
     retry?.();
-    document.dispatchEvent(new Event("key"));
+    document.dispatchEvent(new Event("anew"));
   };
   return el("div", { class: "problem", role: "alert" },
     el("h3", {}, wrong ? "That API key is not the right one" : "This server wants an API key"),
@@ -74,8 +93,12 @@ function keyForm(error, retry) {
     el("form", { class: "fields", onsubmit: submit }, el("label", {}, "API key", input), el("button", { class: "primary" }, "Use it")));
 }
 
+export const more = (title, ...children) => el("details", {}, el("summary", {}, title), ...children);
+
+export const action = (text, onclick, attributes) => el("button", { type: "button", onclick, ...attributes }, text);
+
 /** A button that reads like a link. */
-export const link = (text, onclick, current) => el("button", { class: "link", type: "button", onclick, "aria-current": current && "true" }, text);
+export const link = (text, onclick, current) => action(text, onclick, { class: "link", "aria-current": current && "true" });
 
 /** Sentences that qualify what is shown. */
 export const notes = (warnings) =>

@@ -1,8 +1,8 @@
 // Two parts that are asked for when they come into view: the past of the prices, and what became of forecasts.
 
-import { get, keyGiven } from "./api.js";
-import { $, busy, calm, el, facts, notes, problem, show, table } from "./dom.js";
-import { count, day, figure, percent, signed } from "./format.js";
+import { get, keyGiven, post } from "./api.js";
+import { $, act, action, announce, calm, el, facts, fill, notes, table } from "./dom.js";
+import { count, day, ERRORS, errors, figure, HELD, held, percent, signed } from "./format.js";
 
 /** Calls `ask` as soon as somebody is about to see the part, and again with each new `wake`. */
 export function whenSeen(id, ask) {
@@ -12,18 +12,12 @@ export function whenSeen(id, ask) {
   return () => { due = true; look(); };
 }
 
-const absent = (error) => error.status === 501 || error.status === 405 || (error.status === 404 && error.code === "not_found");
-
-export async function showAnalysis(ticker) {
-  const body = $("analysis-body");
+export function showAnalysis(ticker) {
   const path = `/analysis/${encodeURIComponent(ticker)}`;
-  busy(body, `Looking at the past of ${ticker} …`);
-  try {
-    const found = await get(path);
-    show(body, ...analysis(found), report(path));
-  } catch (error) {
-    show(body, absent(error) ? calm("This server does not analyse prices.") : problem(error, () => showAnalysis(ticker)));
-  }
+  fill($("analysis-body"), `Looking at the past of ${ticker} …`, async () => {
+    const found = await get(path).catch((error) => { if (error.status !== 501) throw error; });
+    return found ? [...analysis(found), report(path)] : calm("This server does not analyse prices.");
+  });
 }
 
 function analysis({ summary, distribution, drawdowns, seasonality, dependence, stationarity, warnings, ...found }) {
@@ -46,37 +40,27 @@ function analysis({ summary, distribution, drawdowns, seasonality, dependence, s
 /** The report is a page of its own; a link cannot carry an API key. */
 const report = (path) => !keyGiven() && el("p", {}, el("a", { href: `${path}?format=html` }, "The whole report"));
 
-export async function showAccuracy() {
+/** What became of the forecasts of a ticker, and whether the model that answers still fits it. */
+export function showAccuracy({ ticker, model }) {
   const body = $("accuracy-body");
-  busy(body, "Asking what became of the forecasts …");
-  try {
-    show(body, ...anything(await get("/monitoring/accuracy")));
-  } catch (error) {
-    show(body, absent(error) ? calm("This server does not keep its forecasts, so there is nothing to compare with what happened.") : problem(error, showAccuracy));
-  }
+  const query = `?ticker=${encodeURIComponent(ticker)}`;
+  const score = () => act(body, async () => {
+    announce(`${count((await post("/monitoring/score")).n_pairs)} outcomes scored.`);
+    showAccuracy({ ticker, model });
+  });
+  fill(body, "Asking what became of the forecasts …", async () => {
+    const [{ accuracy }, { reports }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${model}`)]);
+    return [reports.map(verdict), accuracy.length > 0 ? realised(ticker, accuracy) : calm(`No forecast of ${ticker} that was given here has met its session yet, or none was scored.`),
+      action("Score what has closed", score)];
+  });
 }
 
-/** Whatever JSON tells: its lists of objects as tables, all else as facts. Names are those of the API. */
-function anything(answer) {
-  const entries = Object.entries(flattened(answer));
-  const isTable = (value) => Array.isArray(value) && typeof value[0] === "object";
-  return [
-    facts(entries.filter(([, value]) => !isTable(value)).map(([name, value]) => [words(name), cell(value)])),
-    ...entries.filter(([, value]) => isTable(value)).map(([name, values]) => {
-      const rows = values.map((row) => flattened(row));
-      const columns = [...new Set(rows.flatMap(Object.keys))];
-      return table(words(name), columns.map(words), rows.map((row) => ({ cells: columns.map((column) => cell(row[column])) })));
-    }),
-  ];
-}
+const VERDICTS = { fine: "The model still fits.", watch: "Watch it:", retrain: "Train it again:" };
 
-const flattened = (row, prefix = "") => Object.assign({}, ...Object.entries(row).map(([name, value]) =>
-  value?.constructor === Object ? flattened(value, `${prefix}${name}.`) : { [prefix + name]: value }));
+const verdict = (report) => el("p", { class: "second" }, [VERDICTS[report.verdict], report.reasons.join("; ")].filter(Boolean).join(" "));
 
-const words = (name) => name.replaceAll("_", " ").replaceAll(".", " · ");
-
-function cell(value) {
-  if (value == null || value.length === 0) return "none";
-  if (Array.isArray(value)) return value.map(cell).join(", ");
-  return typeof value === "number" ? figure(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
+function realised(ticker, accuracy) {
+  const rows = accuracy.map((one) => ({ cells: [one.model_id, one.step, count(one.n), day(one.last_session),
+    ...errors(one.errors.mape, one.persistence.mape, one.skill.mape), signed(one.skill.crps), ...held(one.intervals)] }));
+  return table(`Forecasts of ${ticker} that met their session`, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS saved", ...HELD], rows);
 }

@@ -2,8 +2,8 @@
 
 import { post } from "./api.js";
 import { drawChart } from "./chart.js";
-import { $, announce, busy, el, notes, problem, show, table } from "./dom.js";
-import { count, day, level, longDay, money, percent, percents, price, shortDay, signed } from "./format.js";
+import { $, announce, busy, calm, el, more, notes, problem, show, table } from "./dom.js";
+import { day, level, longDay, money, price, shortDay, signed, worth } from "./format.js";
 
 const LEVELS = [0.5, 0.8, 0.95];
 let going, removeChart;
@@ -42,7 +42,7 @@ function parts(prices, forecast) {
     el("div", { class: "said" }, sentence(forecast), evidence(forecast)),
     notes(forecast.warnings),
     figure(prices, forecast),
-    el("details", {}, el("summary", {}, "Every session in figures"), sessions(forecast)),
+    more("Every session in figures", sessions(forecast)),
     el("p", { class: "faint" }, provenance(prices, forecast)),
   ];
 }
@@ -53,13 +53,8 @@ function sentence({ forecast: [next], currency, persistence }) {
     `, ${level(0.8)} between ${price(wide.lower)} and ${price(wide.upper)}; doing nothing says ${money(persistence, currency)}.`);
 }
 
-function evidence({ test: { accuracy, coverage } }) {
-  const [model, nothing] = percents(accuracy.model.mape, accuracy.persistence.mape);
-  const held = coverage.find((one) => one.step === 1 && one.level === 0.8);
-  return el("p", { class: "second" },
-    `Doing nothing has erred by ${nothing} on average, this model by ${model}, over the ${count(accuracy.n_origins)} sessions it was tested on. `,
-    held && `Its ${level(0.8)} intervals held ${percent(held.reached)} of them.`);
-}
+const evidence = ({ test: { accuracy, coverage } }) =>
+  el("p", { class: "second" }, worth(accuracy.model, accuracy.persistence, coverage, accuracy.n_origins));
 
 function figure(prices, forecast) {
   const rest = "Move over the chart to read it.";
@@ -78,7 +73,7 @@ function figure(prices, forecast) {
 }
 
 function withoutLibrary(body) {
-  body.querySelector("figure").replaceWith(el("p", { class: "calm" }, "The chart library is not installed on this server. The figures are below."));
+  body.querySelector("figure").replaceWith(calm("The chart library is not installed on this server. The figures are below."));
   body.querySelector("details").open = true;
 }
 

@@ -1,12 +1,6 @@
 // Numbers and dates as the browser's owner writes them. Sessions are dates without a time, hence UTC.
 
-const formats = new Map();
-
-function number(options) {
-  const key = JSON.stringify(options);
-  if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(undefined, options));
-  return formats.get(key);
-}
+const number = (options) => new Intl.NumberFormat(undefined, options);
 
 const digits = (value) => (Math.abs(value) < 1 && value !== 0 ? { maximumSignificantDigits: 4 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
@@ -31,9 +25,27 @@ export function percents(one, other) {
   return [percent(one, places), percent(other, places)];
 }
 
+/** What a model was worth on its test, as a sentence or two. */
+export function worth(model, nothing, coverage, n) {
+  const [own, still] = percents(model.mape, nothing.mape);
+  const held = coverage.find((one) => one.step === 1 && one.level === 0.8);
+  return `Doing nothing has erred by ${still} on average, this model by ${own}, ${n ? `over the ${count(n)} sessions it was tested on` : "on its test"}.` +
+    (held ? ` Its ${level(0.8)} intervals held ${percent(held.reached)} of them.` : "");
+}
+
 export const count = (value) => number({ maximumFractionDigits: 0 }).format(value);
 export const level = (value) => number({ style: "percent", maximumFractionDigits: 1 }).format(value);
 export const figure = (value, significant = 4) => (value == null ? "–" : number({ maximumSignificantDigits: significant }).format(value));
+
+/** Heads and cells that tables share: an error beside that of doing nothing, and how often intervals held. */
+export const ERRORS = ["Its error", "Doing nothing", "Saved"];
+export const errors = (own, nothing, saved) => [...percents(own, nothing), signed(saved, 2)];
+const LEVELS = [0.8, 0.95];
+export const HELD = LEVELS.map((one) => `Held of ${level(one)}`);
+export const held = (intervals) => LEVELS.map((wanted) => {
+  const found = intervals.find((one) => one.level === wanted);
+  return percent(found?.coverage ?? found?.reached);
+});
 
 const date = (options) => {
   const format = new Intl.DateTimeFormat(undefined, { timeZone: "UTC", ...options });

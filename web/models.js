@@ -1,49 +1,61 @@
 // The stored models: which can be chosen, the card of the one that is, and all of them beside doing nothing.
 
-import { get } from "./api.js";
-import { $, busy, calm, el, facts, link, notes, problem, show, table } from "./dom.js";
-import { count, day, level, percent, percents, signed } from "./format.js";
+import { call, get } from "./api.js";
+import { $, act, action, announce, calm, el, facts, fill, link, notes, table } from "./dom.js";
+import { count, day, ERRORS, errors, HELD, held, level, moment, percent, percents } from "./format.js";
 import { plot } from "./plot.js";
 
 /** Fills the choice and the comparison. `use` is called with the id that is picked from the table. */
-export async function showModels(chosen, use) {
+export function showModels(chosen, use) {
   const body = $("compare-body");
-  busy(body, "Asking for the models …");
-  try {
-    const [stored, { aliases }, standing] = await Promise.all([get("/models?limit=100"), get("/models/aliases"), get("/models/default").catch(() => null)]);
-    fillChoice(chosen, stored.models, aliases, standing);
-    show(body, comparison(stored, standing, chosen, use));
-  } catch (error) {
-    fillChoice(chosen, [], [], null);
-    show(body, problem(error, () => showModels(chosen, use)));
-  }
+  const to = (alias, model_id) => act(body, async () => {
+    await call("PUT", `/models/aliases/${alias}`, { body: { model_id } });
+    announce(`${alias} stands for ${model_id}.`);
+    document.dispatchEvent(new Event("anew"));
+  });
+  fill(body, "Asking for the models …", async () => {
+    let [stored, { aliases }, standing] = [{ models: [] }, { aliases: [] }, null];
+    try {
+      [stored, { aliases }, standing] = await Promise.all([get("/models?limit=100"), get("/models/aliases"), get("/models/default").catch(() => null)]);
+    } finally {
+      fillChoice(chosen, stored.models, aliases, standing);
+    }
+    return [comparison(stored, standing, chosen, use), names(aliases, standing, chosen, to)];
+  });
 }
 
 function fillChoice(chosen, models, aliases, standing) {
-  const names = { default: standing?.model_id ?? "", ...Object.fromEntries(aliases.map(({ alias, model_id }) => [alias, model_id])) };
-  const choices = { ...names, ...Object.fromEntries(models.map(({ id, tickers }) => [id, tickers.join(", ")])) };
-  choices[chosen] ??= "";
+  const choices = { [chosen]: "", default: standing?.model_id ?? "" };
+  aliases.forEach(({ alias, model_id }) => { choices[alias] = model_id; });
+  models.forEach(({ id, tickers }) => { choices[id] = tickers.join(", "); });
   $("ask").elements.model.replaceChildren(...Object.entries(choices).map(([value, what]) => new Option(`${value}${what && ` · ${what}`}`, value, false, value === chosen)));
 }
 
 function comparison({ models, unreadable, next_after }, standing, chosen, use) {
   const all = standing && !models.some(({ id }) => id === standing.model_id) ? [summary(standing), ...models] : models;
   const rows = all.map((one) => {
-    const [model, nothing] = percents(one.test.model.mape, one.test.persistence.mape);
     const current = one.id === chosen || (chosen === "default" && one.id === standing?.model_id);
-    return {
-      current,
-      cells: [link(one.id, () => use(one.id), current),
-        one.model, one.tickers.join(", "), day(one.last_session), count(one.test.n_origins), model, nothing, signed(one.test.skill?.mape, 2)],
-    };
+    return { current, cells: [link(one.id, () => use(one.id), current), one.model, one.tickers.join(", "), day(one.last_session),
+      count(one.test.n_origins), ...errors(one.test.model.mape, one.test.persistence.mape, one.test.skill?.mape)] };
   });
-  const head = ["Model", "Kind", "Tickers", "Until", "Sessions", "Its error", "Doing nothing", "Saved"];
+  const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS];
   return [
-    rows.length > 0 && table("Mean absolute error in percent, one step ahead, on test sessions", head, rows),
+    rows.length > 0 && table("Mean absolute error, one step ahead", head, rows),
     el("p", { class: "faint" }, "Only the two errors of one row are of the same sessions."),
     models.length === 0 && calm("No model has been trained here yet. The one that comes with the program answers."),
     unreadable.length > 0 && calm(`Not readable: ${unreadable.map(({ id, code }) => `${id} (${code})`).join(", ")}.`),
     next_after && calm("There are more; the API tells them all."),
+  ];
+}
+
+/** Who stands for what, with a way back; and a way to let the chosen model answer where none is named. */
+function names(aliases, standing, chosen, to) {
+  const rows = aliases.map((one) => ({ cells: [one.alias, one.model_id, moment(one.moved_at), one.evidence ? "a contest" : "hand",
+    one.previous_model_id ? link(`back to ${one.previous_model_id}`, () => to(one.alias, one.previous_model_id)) : ""] }));
+  return [
+    rows.length > 0 && table("Names, and what they stand for", ["Name", "Stands for", "Since", "Moved by", "Undo"], rows),
+    standing && !["default", standing.model_id].includes(chosen) &&
+      action(`Let ${chosen} answer where no model is named`, () => to("default", chosen)),
   ];
 }
 
@@ -55,15 +67,8 @@ const summary = (card) => ({
 });
 
 /** The card of a model, by id or alias. */
-export async function showCard(chosen) {
-  const body = $("model-body");
-  busy(body, "Asking for the model’s card …");
-  try {
-    show(body, ...card(await get(`/models/${encodeURIComponent(chosen)}`)));
-  } catch (error) {
-    show(body, problem(error, () => showCard(chosen)));
-  }
-}
+export const showCard = (chosen) =>
+  fill($("model-body"), "Asking for the model’s card …", async () => card(await get(`/models/${encodeURIComponent(chosen)}`)));
 
 function card(model) {
   const [own, nothing] = percents(model.test.model.mape, model.test.persistence.mape);
@@ -87,7 +92,8 @@ function card(model) {
 const LEVELS_SHOWN = [0.5, 0.8, 0.95];
 
 /** How often intervals held, by step, beside what was promised. */
-export function coverage(reached, title = "Closes inside the intervals, by sessions ahead") {
+export function coverage(reached) {
+  const title = "Closes inside the intervals, by sessions ahead";
   const levels = [...new Set(reached.map((one) => one.level))].filter((one) => LEVELS_SHOWN.includes(one));
   if (levels.length === 0) return null;
   const lines = levels.flatMap((one) => {
@@ -96,15 +102,11 @@ export function coverage(reached, title = "Closes inside the intervals, by sessi
   });
   const words = lines.filter((line) => line.name).map(({ name, values }) => `of ${name}: ${percent(values[0])} one step ahead, ${percent(values.at(-1))} at step ${values.length}`);
   return el("figure", {}, el("figcaption", {}, `${title}. Dashed: as promised.`),
-    plot({ lines, format: (value) => level(value), text: `${title}: ${words.join("; ")}`, xLabel: "step" }));
+    plot({ lines, format: level, text: `${title}: ${words.join("; ")}`, xLabel: "step" }));
 }
 
 function heldOut(tickers) {
-  const rows = tickers.map((one) => {
-    const [own, nothing] = percents(one.accuracy.model.mape, one.accuracy.persistence.mape);
-    const held = (wanted) => percent(one.coverage.find((each) => each.step === 1 && each.level === wanted)?.reached);
-    return { cells: [one.ticker, count(one.accuracy.n_origins), own, nothing, held(0.8), held(0.95)] };
-  });
-  return table("Untouched, on tickers it was not made from", ["Ticker", "Sessions", "Its error", "Doing nothing", `Held of ${level(0.8)}`, `of ${level(0.95)}`], rows);
+  const rows = tickers.map(({ ticker, accuracy, coverage }) => ({ cells: [ticker, count(accuracy.n_origins),
+    ...errors(accuracy.model.mape, accuracy.persistence.mape, accuracy.skill?.mape), ...held(coverage.filter(({ step }) => step === 1))] }));
+  return table("Untouched, on tickers it was not made from", ["Ticker", "Sessions", ...ERRORS, ...HELD], rows);
 }
-

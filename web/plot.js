@@ -6,10 +6,7 @@ const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [200, 52, 64, 12, 30];
 const specs = new WeakMap();
 const watcher = new ResizeObserver((entries) => entries.forEach(({ target }) => draw(target)));
 
-/**
- * A figure with lines over 1, 2, 3 … `lines` are {name, values, dashed}; `format` writes the numbers on the left, and
- * `text` says in words what is to be seen.
- */
+/** A figure with `lines` {name, values, dashed} over 1, 2, 3 …; `format` writes the numbers, `text` says what is seen. */
 export function plot(spec) {
   const node = el("div", { class: "plot" });
   specs.set(node, spec);

@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 
 from errors import ConstantSeries, InsufficientHistory, PricesInvalid
-from models.base import CLOSE, Bars
+from models.base import CLOSE, Bars, QuantileForecast
 from models.conformal import IntervalForecast, ServedForecaster
 from schemas.card import ModelCard
 from schemas.predict import Interval
@@ -56,6 +57,13 @@ class Inference:
     forecast: IntervalForecast
     levels: tuple[float, ...]
     elapsed_ms: float
+
+    @cached_property
+    def distribution(self) -> QuantileForecast:
+        """The whole calibrated distribution of every window, formed once."""
+        form = self.forecast.distribution
+        assert form is not None, "a served forecast has its distribution"  # noqa: S101 - our own mistake
+        return form()
 
     def outlook(self, row: int, horizon: int) -> Outlook:
         """The first ``horizon`` steps from the window of this number.

@@ -7,6 +7,7 @@ from datetime import date, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from models.base import QuantileForecast
 from schemas.card import ModelCard
 from services.forecasts.inference import Inference, Origin
 
@@ -45,9 +46,10 @@ class Served:
 
     def quantiles_at(self, levels: NDArray[np.float64]) -> NDArray[np.float64]:
         """The distribution at these levels, shape (horizon, n_levels)."""
-        distribution = self.inference.forecast.distribution
-        assert distribution is not None, "a served forecast has its distribution"  # noqa: S101 - our own mistake
-        return distribution().at(levels)[self.row, : self.horizon]
+        whole = self.inference.distribution
+        own = QuantileForecast(whole.quantile_levels, whole.prices[self.row : self.row + 1, : self.horizon])
+        quantiles: NDArray[np.float64] = own.at(levels)[0]
+        return quantiles
 
 
 OnServed = Callable[[Served], None]

@@ -3,10 +3,11 @@
 import re
 
 import pytest
+from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
 from benchmarks.server import post
-from tests.browser.conftest import Open, eventually
+from tests.browser.conftest import Open, eventually, served
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,10 @@ def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open)
     expect(page.locator("#model-body")).to_contain_text(chosen)
     expect(page.locator("#compare-body tr.current th")).to_have_text(chosen)
     outcome = page.locator(".job").inner_text()
-    assert re.search(r"it errs by [\d.]+% on average, doing nothing by [\d.]+%\. Its 80% intervals held", outcome)
+    assert re.search(
+        r"Doing nothing has erred by [\d.]+% on average, this model by [\d.]+%, over the \d+ sess", outcome
+    )
+    assert re.search(r"Its 80% intervals held [\d.]+% of them\.", outcome)
     assert page.locator(".job svg polyline").is_visible()
     assert f"model={chosen}" in page.url
 
@@ -106,21 +110,36 @@ def test_a_backtest_shows_coverage_by_step_and_every_opponent(server: str, visit
     form.get_by_role("button").click()
 
     body = page.locator("#backtest-body")
-    expect(body.locator("tbody tr")).to_have_count(7, timeout=WITHIN_MS)
-    names = body.locator("tbody th").all_inner_texts()
+    opponents = body.locator("table").first
+    expect(opponents.locator("tbody tr")).to_have_count(7, timeout=WITHIN_MS)
+    names = opponents.locator("tbody th").all_inner_texts()
     assert names[0].startswith("return_lstm (bundled-")
     assert set(names[1:]) >= {"persistence", "gjr_garch", "volatility_regression", "rolling_empirical"}
     assert body.locator(".promised").count() == 2
     assert body.locator(".reached text").all_text_contents() == ["80%", "95%"]
     assert "doing nothing by" in body.locator(".second").inner_text()
+    body.get_by_text("Every step in figures").click()
+    steps = body.locator("table").last
+    assert steps.locator("tbody th").all_inner_texts() == ["1", "2", "3", "4", "5"]
+    assert steps.locator("thead th").all_inner_texts()[2:4] == ["Its error", "Doing nothing"]
 
 
-@pytest.mark.parametrize("part", ["analysis", "accuracy"])
-def test_what_a_server_cannot_tell_is_said_in_a_sentence(server: str, visit: Open, part: str) -> None:
-    page = visit(f"{server}/#{part}")
-    page.locator(f"#{part}").scroll_into_view_if_needed()
+def test_the_past_of_the_prices_is_told_when_it_comes_into_view(server: str, visit: Open) -> None:
+    page = visit(server)
+    page.locator("#analysis").scroll_into_view_if_needed()
 
-    expect(page.locator(f"#{part}-body > *").first).to_be_visible()
-    expect(page.locator(f"#{part}-body .busy")).to_have_count(0)
+    body = page.locator("#analysis-body")
+    expect(body).to_contain_text("Deepest fall")
+    assert body.locator("li").count() >= 5
+    assert body.get_by_role("link", name="The whole report").get_attribute("href") == "/analysis/%5EGSPC?format=html"
 
-    assert page.locator(f"#{part}-body .problem").count() == 0
+
+def test_a_server_that_does_not_analyse_says_so_in_a_sentence(
+    app: FastAPI, visit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.analysis.report.find_spec", lambda name: None)
+    with served(app) as url:
+        page = visit(url)
+        page.locator("#analysis").scroll_into_view_if_needed()
+
+        expect(page.locator("#analysis-body")).to_have_text("This server does not analyse prices.")

@@ -6,9 +6,12 @@ from datetime import UTC, datetime
 import pytest
 
 from errors import HorizonTooLong, ModelNotFound
-from models.conformal import CalibratedForecaster
+from models.base import QuantileForecast
+from models.conformal import CalibratedForecaster, Calibration
 from schemas.batch import BatchRequest
+from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasts.batch import FETCHERS, forecast_batch
+from services.forecasts.served import Served
 from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
@@ -103,3 +106,27 @@ def test_more_days_than_the_model_has_fail_the_batch(registry: ModelRegistry, tr
 
     with pytest.raises(HorizonTooLong):
         forecast_batch(BatchRequest(symbols=("A",), days=6, model_id="short"), registry, PRICES, NOW)
+
+
+def test_the_distribution_of_a_batch_is_formed_once_and_each_has_its_own(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Served] = []
+    formed: list[QuantileForecast] = []
+    form = Calibration.quantiles
+
+    def counted(self: Calibration, forecast: QuantileForecast) -> QuantileForecast:
+        formed.append(forecast)
+        return form(self, forecast)
+
+    request = BatchRequest(symbols=("A", "B"), days=3)
+    forecast_batch(request, registry, PRICES, NOW, served.append)
+    monkeypatch.setattr(Calibration, "quantiles", counted)
+
+    quantiles = [one.quantiles_at(CRPS_LEVELS) for one in served]
+
+    assert len(formed) == 1
+    assert [table.shape for table in quantiles] == [(3, CRPS_LEVELS.size)] * 2
+    for one, table in zip(served, quantiles, strict=True):
+        middle = table[:, CRPS_LEVELS.size // 2]
+        assert middle.tolist() == one.inference.forecast.median[one.row, :3].tolist()

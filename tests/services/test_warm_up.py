@@ -1,0 +1,59 @@
+"""A server's first forecast finds what it needs."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from config import Settings, default_model
+from services.storage.bundled import BundledModel
+from services.storage.registry import ModelRegistry
+from services.warm_up import warm_up
+from tests.fakes import InMemoryArtifactStore
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+ROOT = Path(__file__).parents[2]
+
+
+class Unasked(InMemoryArtifactStore):
+    """A store that wants to be left alone."""
+
+    def get(self, key: str) -> bytes:
+        raise AssertionError(f"asked for {key}")
+
+
+def test_the_bundled_model_is_loaded_and_the_store_is_not_asked() -> None:
+    registry = ModelRegistry(Unasked(), default_model(Settings(_env_file=None)))
+
+    warm_up(registry, NOW)
+
+    assert registry.bundled is not None
+    assert registry.load_seconds(registry.bundled) is not None
+
+
+def test_what_serves_forecasts_is_imported_and_nothing_that_trains() -> None:
+    probe = (
+        "import sys; from datetime import UTC, datetime\n"
+        "from config import Settings, default_model\n"
+        "from services.storage.registry import ModelRegistry; from services.warm_up import warm_up\n"
+        "from services.storage.store import LocalArtifactStore; from pathlib import Path\n"
+        "warm_up(ModelRegistry(LocalArtifactStore(Path('none')), default_model(Settings(_env_file=None))), "
+        "datetime(2024, 7, 19, 22, tzinfo=UTC))\n"
+        "print(*[name for name in ('onnxruntime', 'pandas', 'exchange_calendars', 'torch', 'yfinance')"
+        " if name in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["onnxruntime", "pandas", "exchange_calendars"]
+
+
+def test_a_bundled_model_that_is_broken_stops_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good = default_model(Settings(_env_file=None))
+    broken = BundledModel(tmp_path / "none.onnx", good.metadata)
+
+    warm_up(ModelRegistry(Unasked(), broken), NOW)
+
+    assert "not warmed up" in caplog.text
