@@ -19,7 +19,7 @@ run: .venv/.run ## Serve API and page on HOST and PORT (127.0.0.1:8000)
 	$(BIN)/python app.py
 
 test: .venv/.dev ## Run the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: lint types test ## What CI runs
 

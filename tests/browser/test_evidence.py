@@ -18,7 +18,7 @@ from services.analysis.report import analysis_page
 from services.prices.csv_files import CsvSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
-from tests.browser.conftest import Open, served
+from tests.browser.conftest import NARROW, Open, served
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +88,7 @@ def test_another_ticker_has_a_record_of_its_own(lived: str, visit: Open) -> None
 def test_the_default_is_moved_and_moved_back(app: FastAPI, visit: Open) -> None:
     with served(app) as url:
         trained = post(f"{url}/models/train", {"ticker": "^GSPC", "model": "persistence"})["result"]["id"]
-        page = visit(f"{url}/?model={trained}")
+        page = visit(f"{url}/?model={trained}", viewport=NARROW)
         body = page.locator("#compare-body")
 
         body.get_by_role("button", name=f"Let {trained} answer where no model is named").click()
@@ -99,6 +99,7 @@ def test_the_default_is_moved_and_moved_back(app: FastAPI, visit: Open) -> None:
 
         expect(row.locator("td").first).to_contain_text("bundled-")
         assert (moved[0], moved[3]) == ("default", "hand")
+        assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
         expect(row.get_by_role("button")).to_have_text(f"back to {trained}")
 
 
