@@ -7,13 +7,11 @@ two workers never hold one job, and of two endings the first one stands.
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from errors import (
     AppError,
-    ArtifactCorrupt,
     ArtifactNotFound,
     IdempotencyKeyReused,
     JobCancelled,
@@ -22,6 +20,7 @@ from errors import (
     JobNotFound,
 )
 from schemas.job import CancelRequest, Claim, Job, JobEnd, JobFailure, JobOrder, JobPage, JobState, KeyUse, Progress
+from services.storage.documents import DocumentT, read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import TRAINING_SECONDS, TRAININGS, Meter
 
@@ -30,8 +29,6 @@ ORDER, CLAIM, PROGRESS, CANCEL, END = "order.json", "claim.json", "progress.json
 
 LOST_AFTER_S = 20.0  # without a sign of life; workers give one every few seconds
 START_WITHIN = timedelta(hours=1)
-
-DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
 class Jobs:
@@ -57,7 +54,7 @@ class Jobs:
         name = f"idempotency/{key_sha256}.json"
         if self._store.create(name, _to_json(use)):
             return use
-        first = self._read(name, KeyUse)
+        first = read_document(self._store, name, KeyUse)
         if first.request_sha256 != use.request_sha256:
             raise IdempotencyKeyReused("the Idempotency-Key was used with another request", job_id=first.job_id)
         return first
@@ -69,7 +66,7 @@ class Jobs:
             JobNotFound: there is no such job.
         """
         try:
-            return self._read(_key(job_id, ORDER), JobOrder)
+            return read_document(self._store, _key(job_id, ORDER), JobOrder)
         except ArtifactNotFound:
             raise JobNotFound(f"no job {job_id!r}", job_id=job_id) from None
 
@@ -120,7 +117,7 @@ class Jobs:
         )
         if end is None and (loss := _loss(order, claim, progress, now)) is not None:
             self.end(job_id, loss)
-            end = self._read(_key(job_id, END), JobEnd)
+            end = read_document(self._store, _key(job_id, END), JobEnd)
         state: JobState = end.state if end is not None else "queued" if claim is None else "running"
         return Job(
             id=job_id,
@@ -161,15 +158,9 @@ class Jobs:
 
     def _find(self, job_id: str, name: str, kind: type[DocumentT]) -> DocumentT | None:
         try:
-            return self._read(_key(job_id, name), kind)
+            return read_document(self._store, _key(job_id, name), kind)
         except ArtifactNotFound:
             return None
-
-    def _read(self, key: str, kind: type[DocumentT]) -> DocumentT:
-        try:
-            return kind.model_validate_json(self._store.get(key))
-        except ValidationError as error:
-            raise ArtifactCorrupt(f"{key} is not readable") from error
 
 
 def record_end(meter: Meter, job: Job) -> None:

@@ -14,6 +14,7 @@ from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasts.served import Served
 from services.prices.calendars import is_completed
+from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
 
@@ -155,12 +156,12 @@ def ticker_of(folder: str) -> str:
 
 def recorded(store: ArtifactStore) -> Iterator[tuple[str, str, date, int]]:
     """Every record as ticker, key, origin and last step, without reading any."""
-    for key in store.list_keys(FORECASTS):
+    for key in document_keys(store, FORECASTS):
         _, folder, _, name = key.split("/")
         origin, _, last_step = name.removesuffix(".json").partition("_")
         yield ticker_of(folder), key, date.fromisoformat(origin), int(last_step)
 
 
 def read_record(store: ArtifactStore, key: str) -> ForecastRecord:
-    """A record, as it was written."""
-    return ForecastRecord.model_validate_json(store.get(key))
+    """A record, as it was written; ArtifactCorrupt where it is no longer."""
+    return read_document(store, key, ForecastRecord)

@@ -22,6 +22,7 @@ from services.evaluation import accuracy
 from services.monitoring.forecast_log import folder_of, ticker_of
 from services.monitoring.scoring import SCORES
 from services.prices.calendars import kind_of
+from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import REALISED_COVERAGE, REALISED_MAPE, Meter
 
@@ -41,6 +42,7 @@ def realised_accuracy(
     """The figures of the sessions of the last ``days`` days, formed as a backtest forms them.
 
     Raises:
+        ArtifactCorrupt: scores are not readable.
         StoreUnavailable: from the store.
     """
     since = now.date() - timedelta(days=days)
@@ -72,22 +74,18 @@ def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
 def scores_since(store: ArtifactStore, since: date, ticker: str | None = None) -> list[SessionScores]:
     """Scored sessions from a day on, of one ticker or all, in the order of their keys."""
     prefix = SCORES if ticker is None else f"{SCORES}{folder_of(ticker)}/"
-    keys = [key for key in store.list_keys(prefix) if _session_of(key) >= since]
+    keys = [key for key in document_keys(store, prefix) if _session_of(key) >= since]
     with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(lambda key: _read(store, key), keys))
+        return list(readers.map(lambda key: read_document(store, key, SessionScores), keys))
 
 
 def tickers_scored(store: ArtifactStore) -> list[str]:
     """Every ticker of which a forecast has come true, or not."""
-    return sorted({ticker_of(key.split("/")[1]) for key in store.list_keys(SCORES)})
+    return sorted({ticker_of(key.split("/")[1]) for key in document_keys(store, SCORES)})
 
 
 def _session_of(key: str) -> date:
     return date.fromisoformat(key.rpartition("/")[2].removesuffix(".json"))
-
-
-def _read(store: ArtifactStore, key: str) -> SessionScores:
-    return SessionScores.model_validate_json(store.get(key))
 
 
 def _figures(group: Group, found: Sequence[tuple[date, Pair]]) -> RealisedAccuracy:

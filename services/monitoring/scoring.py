@@ -2,12 +2,12 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 
 import numpy as np
 
-from errors import AppError
+from errors import AppError, ArtifactCorrupt
 from models.base import CLOSE
 from schemas.realised import ForecastRecord, Pair, RecordedStep, ScoreReport, SessionScores, Unscored
 from services.evaluation.accuracy import CRPS_LEVELS, crps_losses
@@ -75,12 +75,23 @@ def _scored(ticker: str, due: Due, store: ArtifactStore, prices: PriceSource, no
     if not due:
         return
     history = prices.history(ticker, now)
-    records = {key: read_record(store, key) for keys in due.values() for key in keys}
+    records = _readable(store, {key for keys in due.values() for key in keys})
     for session in sorted(due):
         if session > history.as_of:
             break  # its price is not to be had yet
-        pairs = _pairs(history, session, [records[key] for key in due[session]])
+        pairs = _pairs(history, session, [records[key] for key in due[session] if key in records])
         yield SessionScores(ticker=ticker, session=session, scored_at=now, pairs=tuple(pairs))
+
+
+def _readable(store: ArtifactStore, keys: Iterable[str]) -> Mapping[str, ForecastRecord]:
+    """The records under the keys; one that is corrupt is named in the log and keeps no other from being scored."""
+    records = {}
+    for key in keys:
+        try:
+            records[key] = read_record(store, key)
+        except ArtifactCorrupt as error:
+            log.warning("a forecast will not be scored: %s", error.message)
+    return records
 
 
 def _pairs(history: PriceHistory, session: date, records: Sequence[ForecastRecord]) -> Iterator[Pair]:

@@ -1,9 +1,7 @@
 """Contests for an alias, as documents that are written once: ``contests/{alias}/{job-id}.json``."""
 
-from pydantic import ValidationError
-
-from errors import ArtifactCorrupt
 from schemas.challenge import Contest, ContestPage
+from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 
 CONTESTS = "contests/"
@@ -30,7 +28,7 @@ def contest_page(store: ArtifactStore, alias: str, limit: int, after: str | None
         ArtifactCorrupt: one is not readable.
         StoreUnavailable: from the store.
     """
-    keys = store.list_keys(f"{CONTESTS}{alias}/")
+    keys = document_keys(store, f"{CONTESTS}{alias}/")
     found = sorted((key.rpartition("/")[2].removesuffix(".json") for key in keys), reverse=True)
     older = [job_id for job_id in found if after is None or job_id < after]
     shown = older[:limit]
@@ -46,7 +44,4 @@ def read_contest(store: ArtifactStore, key: str) -> Contest:
         ArtifactCorrupt: it is not readable.
         StoreUnavailable: from the store.
     """
-    try:
-        return Contest.model_validate_json(store.get(key))
-    except ValidationError as error:
-        raise ArtifactCorrupt(f"{key} is not readable") from error
+    return read_document(store, key, Contest)

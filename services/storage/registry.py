@@ -18,6 +18,7 @@ from models.serving import served
 from schemas.alias import Alias, AliasMove
 from schemas.card import FileReport, ModelCard
 from services.storage.bundled import BundledModel
+from services.storage.documents import document_keys, read_document
 from services.storage.recent import Recent
 from services.storage.sealing import seal, unseal
 from services.storage.store import ArtifactStore
@@ -106,7 +107,7 @@ class ModelRegistry:
 
     def aliases(self) -> tuple[Alias, ...]:
         """All aliases that were ever moved and can be read, by name."""
-        names = (key.removeprefix(ALIASES).removesuffix(".json") for key in self._store.list_keys(ALIASES))
+        names = (key.removeprefix(ALIASES).removesuffix(".json") for key in document_keys(self._store, ALIASES))
         return tuple(alias for alias in map(self._readable_alias, names) if alias is not None)
 
     def move_alias(self, name: str, model_id: str, now: datetime, evidence: str | None = None) -> Alias:
@@ -207,11 +208,9 @@ class ModelRegistry:
 
     def _read_alias(self, name: str) -> Alias | None:
         try:
-            return Alias.model_validate_json(self._store.get(_alias_key(name)))
+            return read_document(self._store, _alias_key(name), Alias)
         except ArtifactNotFound:
             return None
-        except ValidationError as error:
-            raise ArtifactCorrupt(f"the alias {name!r} is not readable") from error
 
     def _readable_alias(self, name: str) -> Alias | None:
         try:

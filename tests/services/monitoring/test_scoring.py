@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import numpy as np
 import pytest
 
-from errors import PricesUnreachable
+from errors import ArtifactCorrupt, PricesUnreachable
 from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.monitoring.forecast_log import record_key
@@ -153,3 +153,36 @@ def test_nothing_served_is_nothing_scored(store: InMemoryArtifactStore) -> None:
     assert score_due(store, prices(), NOW).n_sessions == 0
     assert realised_accuracy(store, NOW, 90, None, None).accuracy == ()
     assert realised_accuracy(store, NOW, 90, None, None).since == date.fromordinal(NOW.date().toordinal() - 90)
+
+
+def test_a_corrupt_record_keeps_no_other_from_being_scored(
+    store: InMemoryArtifactStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, broken = record(-2, model_id="walk-1"), record(-2, model_id="walk-2")
+    keep(store, whole)
+    store.put(record_key(broken), b"{")
+
+    report = score_due(store, FakePriceSource(HISTORY), NOW)
+
+    assert (report.n_sessions, report.n_pairs, report.unscored) == (1, 1, ())
+    assert f"{record_key(broken)} is not readable" in caplog.text
+
+
+def test_corrupt_scores_are_told_by_name(store: InMemoryArtifactStore) -> None:
+    keep(store, record(-2))
+    score_due(store, FakePriceSource(HISTORY), NOW)
+    (key,) = store.list_keys("scores/")
+    store.put(key, b"{")
+
+    with pytest.raises(ArtifactCorrupt, match=key):
+        realised_accuracy(store, NOW, 30, None, None)
+
+
+def test_what_a_console_leaves_in_a_folder_is_no_document(store: InMemoryArtifactStore) -> None:
+    keep(store, record(-2))
+    for folder in ("forecasts/", "scores/", "scores/WALK/"):
+        store._artifacts[folder] = b""
+
+    score_due(store, FakePriceSource(HISTORY), NOW)
+
+    assert realised_accuracy(store, NOW, 30, None, None).accuracy[0].n == 1
