@@ -1,6 +1,6 @@
 """What logging costs: requests a second of POST /predict/live in process, with the forecast log and without.
 
-    python -m benchmarks.forecast_log [--requests 400] [--rounds 5]
+    python -m benchmarks.forecast_log [--requests 400] [--rounds 15]
 
 Prices are cached and their next session is open, so every forecast is worth logging. Requests go
 round ``N_SYMBOLS`` symbols, and each round begins with a log that knows none: each symbol is
@@ -43,7 +43,7 @@ def main() -> None:
         prog="python -m benchmarks.forecast_log", description=(__doc__ or "").split("\n")[0]
     )
     arguments.add_argument("--requests", type=int, default=400, help="of each round (default: %(default)s)")
-    arguments.add_argument("--rounds", type=int, default=5, help="with and without (default: %(default)s)")
+    arguments.add_argument("--rounds", type=int, default=15, help="with and without (default: %(default)s)")
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         app = _app(Path(folder))
