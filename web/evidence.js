@@ -49,7 +49,7 @@ export function showAccuracy({ ticker, model }) {
     showAccuracy({ ticker, model });
   });
   fill(body, "Asking what became of the forecasts …", async () => {
-    const [{ accuracy }, { reports }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${model}`)]);
+    const [{ accuracy }, { reports }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${encodeURIComponent(model)}`)]);
     return [reports.map(verdict), accuracy.length > 0 ? realised(ticker, accuracy) : calm(`No forecast of ${ticker} that was given here has met its session yet, or none was scored.`),
       action("Score what has closed", score)];
   });
