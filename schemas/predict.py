@@ -42,10 +42,15 @@ class Step(Document):
 
 
 class Evidence(Document):
-    """What the model was worth on the test part, one step ahead, beside persistence."""
+    """What the model was worth on sessions it had not seen, one step ahead, beside persistence."""
 
+    tickers: tuple[Ticker, ...] = Field(
+        description="Whose sessions ``accuracy`` is of: this ticker's where the card tells, else all it was tested on."
+    )
     accuracy: AccuracyReport
-    coverage: tuple[Coverage, ...] = Field(description="At the levels asked for, where the card reports them.")
+    coverage: tuple[Coverage, ...] = Field(
+        description="At the levels asked for, where the card reports them; of all tickers it was tested on."
+    )
 
 
 class ForecastContext(Document):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import settings
 
 from schemas.train import TrainRequest
 from services.training.train import TrainedModel, train_model
@@ -19,6 +20,8 @@ from tests.s3_servers import (
     radosgw_server,
 )
 
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is imported
 
 

@@ -25,7 +25,8 @@ const analyse = whenSeen("analysis", () => showAnalysis(wanted().ticker));
 const recall = whenSeen("accuracy", () => showAccuracy(wanted()));
 
 function readAddress() {
-  const given = new URLSearchParams(location.search);
+  asked = location.search;
+  const given = new URLSearchParams(asked);
   for (const [name, value] of Object.entries(DEFAULTS)) choose(ask.elements[name], given.get(name) ?? value);
 }
 
@@ -34,9 +35,10 @@ function writeAddress() {
   const query = new URLSearchParams(fields).toString();
   const address = query ? `?${query}${location.hash}` : location.pathname + location.hash;
   if (address !== location.search + location.hash) history.pushState(null, "", address);
+  asked = location.search;
 }
 
-let shown = {}, latest;
+let shown = {}, latest, asked;
 
 /** Show what the fields say, the forecast first; parts that would stay as they are are not asked for again. */
 async function refresh() {
@@ -65,8 +67,9 @@ function useModel(id, tickers = []) {
 }
 
 const anew = () => {
-  shown = {};
+  shown.model = undefined;
   refresh();
+  analyse();
 };
 
 ask.addEventListener("submit", (event) => {
@@ -75,7 +78,7 @@ ask.addEventListener("submit", (event) => {
   refresh();
 });
 ask.addEventListener("change", ({ target }) => target.tagName === "SELECT" && ask.requestSubmit());
-addEventListener("popstate", () => { readAddress(); refresh(); });
+addEventListener("popstate", () => { if (location.search !== asked) { readAddress(); refresh(); } });
 document.addEventListener("anew", anew);
 $("key").addEventListener("click", () => { forgetKey(); anew(); });
 

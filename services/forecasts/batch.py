@@ -44,7 +44,7 @@ def forecast_batch(
         if results[symbol].error is None:
             on_served(Served(card, origin, inference, row, made_at=now))
     return BatchForecast(
-        **dict(answer_of(card, inference, request.days, now, static=True)),
+        **dict(answer_of(card, inference, request.days, None, now, static=True)),
         forecast_days=request.days,
         results=tuple(results[symbol] for symbol in request.symbols),
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from errors import HorizonTooLong, InvalidRequest
+from schemas.accuracy import AccuracyReport
 from schemas.card import ModelCard
 from schemas.predict import (
     Evidence,
@@ -71,13 +72,23 @@ def require_horizon(card: ModelCard, horizon: int) -> None:
         raise HorizonTooLong(f"asked for {horizon} sessions, model {card.model_id!r} forecasts {card.horizon}")
 
 
-def evidence(card: ModelCard, levels: Sequence[float], horizon: int, *, static: bool = False) -> Evidence:
-    """The model's record on its test part, at the levels and steps asked for, with intervals of the same kind."""
+def evidence(
+    card: ModelCard, levels: Sequence[float], horizon: int, ticker: str | None, *, static: bool = False
+) -> Evidence:
+    """The model's record, on this ticker where there is one, and at the levels and steps asked for."""
     found = card.static_coverage if static else card.coverage
+    own = _tested_on(card, ticker)
     return Evidence(
-        accuracy=card.test,
+        tickers=card.tickers if own is None or ticker is None else (ticker,),
+        accuracy=own or card.test,
         coverage=tuple(reached for reached in found if reached.step <= horizon and reached.level in levels),
     )
+
+
+def _tested_on(card: ModelCard, ticker: str | None) -> AccuracyReport | None:
+    """What the model was worth on one ticker that it was made from, or held out from; None where nobody knows."""
+    made_from = {series.ticker: series.test for series in card.series}
+    return made_from.get(ticker or "") or next((one.accuracy for one in card.held_out if one.ticker == ticker), None)
 
 
 def warnings_of(card: ModelCard, history: PriceHistory) -> tuple[str, ...]:
@@ -160,6 +171,6 @@ def _context(card: ModelCard, origin: Origin, levels: tuple[float, ...], doubts:
         target_column=card.target_column,
         last_close=origin.last_close,
         last_session=history.as_of,
-        test=evidence(card, levels, len(origin.sessions)),
+        test=evidence(card, levels, len(origin.sessions), history.series.ticker),
         warnings=(*doubts, *warnings_of(card, history)),
     )

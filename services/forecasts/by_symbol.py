@@ -50,7 +50,9 @@ def predict_prices(
         warnings=doubts if request.symbol is None else (*doubts, *ticker_warnings(card, request.symbol)),
     )
     return _prediction(
-        answer_of(card, inference, 1, now, static=True),  # no session precedes the prices, so nothing moves
+        answer_of(
+            card, inference, 1, request.symbol, now, static=True
+        ),  # no session precedes the prices, so nothing moves
         provenance,
         inference.outlook(0, 1),
         symbol=request.symbol,
@@ -73,7 +75,7 @@ def predict_live(
     inference = forecast_windows(forecaster, [origin.window], request.levels)
     on_served(Served(card, origin, inference, row=0, made_at=now))
     return _prediction(
-        answer_of(card, inference, 1, now),
+        answer_of(card, inference, 1, request.symbol, now),
         provenance_of(card, origin, doubts),
         inference.outlook(0, 1),
         symbol=request.symbol,
@@ -108,20 +110,22 @@ def forecast_symbol(
     daily = daily_forecast(card, origin, inference.outlook(0, request.days), doubts)
     on_served(Served(card, origin, inference, row=0, made_at=now))
     return SymbolForecast(
-        **dict(answer_of(card, inference, request.days, now)),
+        **dict(answer_of(card, inference, request.days, request.symbol, now)),
         **dict(daily),
         symbol=request.symbol,
         forecast_days=request.days,
     )
 
 
-def answer_of(card: ModelCard, inference: Inference, horizon: int, now: datetime, *, static: bool = False) -> Answer:
-    """What an answer says of its model."""
+def answer_of(
+    card: ModelCard, inference: Inference, horizon: int, symbol: str | None, now: datetime, *, static: bool = False
+) -> Answer:
+    """What an answer says of its model; ``symbol`` is None where it is of many, or of none."""
     return Answer(
         model_id=card.model_id,
         model=card.model,
         target_column=card.target_column,
-        test=evidence(card, inference.levels, horizon, static=static),
+        test=evidence(card, inference.levels, horizon, symbol, static=static),
         inference_time_ms=inference.elapsed_ms,
         timestamp=timestamp(now),
     )

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config import Settings, default_model
 from errors import CalibrationTooSmall, ConstantSeries, HorizonTooLong, InsufficientHistory, PricesInvalid
 from models.base import CLOSE
 from models.conformal import CalibratedForecaster, Calibration, IntervalForecast
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest, SymbolPrediction
 from schemas.predict import ForecastRequest
-from services.forecasts.by_model import forecast
+from services.forecasts.by_model import evidence, forecast
 from services.forecasts.by_symbol import closes_only, forecast_symbol, predict_live, predict_prices, timestamp
 from services.forecasts.inference import Inference, forecast_windows
 from services.prices.calendars import next_sessions
@@ -201,3 +202,31 @@ def test_a_bound_that_is_no_number_is_refused_by_name() -> None:
     assert inference.outlook(0, 1).prices == (1.0,)
     with pytest.raises(PricesInvalid, match="leap too far"):
         inference.outlook(1, 1)
+
+
+@pytest.mark.parametrize("ticker", ["^GSPC", "^IXIC"])
+def test_the_evidence_is_of_the_ticker_where_the_card_tells_it(ticker: str) -> None:
+    card = default_model(Settings(_env_file=None)).card
+
+    told = evidence(card, (0.8,), 1, ticker)
+
+    (own,) = [series.test for series in card.series if series.ticker == ticker]
+    assert (told.tickers, told.accuracy) == ((ticker,), own)
+
+
+def test_the_evidence_of_a_ticker_held_out_is_what_the_untouched_model_was_worth_there() -> None:
+    card = default_model(Settings(_env_file=None)).card
+
+    told = evidence(card, (0.8,), 1, "PETR4.SA")
+
+    (held_out,) = [one for one in card.held_out if one.ticker == "PETR4.SA"]
+    assert (told.tickers, told.accuracy) == (("PETR4.SA",), held_out.accuracy)
+
+
+@pytest.mark.parametrize("ticker", ["VALE3.SA", None])
+def test_the_evidence_of_a_ticker_nobody_knows_is_of_all_that_the_model_was_tested_on(ticker: str | None) -> None:
+    card = default_model(Settings(_env_file=None)).card
+
+    told = evidence(card, (0.8,), 1, ticker)
+
+    assert (told.tickers, told.accuracy) == (card.tickers, card.test)
