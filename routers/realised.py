@@ -24,6 +24,7 @@ from services.monitoring.drift import drift_overview, measure_drift
 from services.monitoring.realised import measure_realised, realised_accuracy, tickers_scored
 from services.monitoring.scoring import score_due
 from services.retrain import retrain
+from services.storage.registry import DEFAULT
 
 router = APIRouter(prefix="/monitoring", tags=["monitoring"])
 
@@ -56,12 +57,12 @@ def drift(
     ticker: Annotated[Ticker | None, Query(description="One ticker; without, every one that was scored.")] = None,
     model_id: Annotated[
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
-    ] = "default",
+    ] = DEFAULT,
 ) -> DriftOverview:
     """Compare the latest ranges with their past, and outcomes with what was promised: fine, watch or retrain."""
     tickers = tickers_scored(store) if ticker is None else [ticker]
     overview = drift_overview(registry.card(model_id), tickers, prices, store, now)
-    if ticker is None:
+    if ticker is None and model_id == DEFAULT:
         measure_drift(overview, meter)
     return overview
 

@@ -19,7 +19,7 @@ from telemetry.measures import MODEL_LOADED, Meter
 
 PATIENCE_S = 2.0  # for a store that hangs; whoever asks for health has not much more
 STORE_TTL_S = 5.0
-PROBE = "health/probe"  # a key that nothing is stored under
+PROBE = "aliases/probe"  # nothing is stored there, and whoever forecasts may look
 SHOWN = 5  # tickers
 
 T = TypeVar("T")

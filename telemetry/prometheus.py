@@ -68,7 +68,10 @@ class PrometheusMeter:
     def exposition(self, accept: str) -> Exposition:
         """Everything measured so far, in a format that the ``Accept`` header names or the plain text."""
         self._forget_the_dead()
-        encode, media_type = choose_encoder(accept)
+        try:
+            encode, media_type = choose_encoder(accept)
+        except (ValueError, TypeError):  # a version that is no number; anybody can send one
+            encode, media_type = choose_encoder("")
         return Exposition(encode(self._exposed), media_type)
 
     def total(self, measure: Measure) -> float:

@@ -25,8 +25,7 @@ const analyse = whenSeen("analysis", () => showAnalysis(wanted().ticker));
 const recall = whenSeen("accuracy", () => showAccuracy(wanted()));
 
 function readAddress() {
-  asked = location.search;
-  const given = new URLSearchParams(asked);
+  const given = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(DEFAULTS)) choose(ask.elements[name], given.get(name) ?? value);
 }
 
@@ -35,10 +34,9 @@ function writeAddress() {
   const query = new URLSearchParams(fields).toString();
   const address = query ? `?${query}${location.hash}` : location.pathname + location.hash;
   if (address !== location.search + location.hash) history.pushState(null, "", address);
-  asked = location.search;
 }
 
-let shown = {}, latest, asked;
+let shown = {}, latest;
 
 /** Show what the fields say, the forecast first; parts that would stay as they are are not asked for again. */
 async function refresh() {
@@ -67,9 +65,8 @@ function useModel(id, tickers = []) {
 }
 
 const anew = () => {
-  shown.model = undefined;
+  shown = {};
   refresh();
-  analyse();
 };
 
 ask.addEventListener("submit", (event) => {
@@ -78,7 +75,7 @@ ask.addEventListener("submit", (event) => {
   refresh();
 });
 ask.addEventListener("change", ({ target }) => target.tagName === "SELECT" && ask.requestSubmit());
-addEventListener("popstate", () => { if (location.search !== asked) { readAddress(); refresh(); } });
+addEventListener("popstate", () => { readAddress(); refresh(); });
 document.addEventListener("anew", anew);
 $("key").addEventListener("click", () => { forgetKey(); anew(); });
 

@@ -50,18 +50,17 @@ export function showAccuracy({ ticker, model }) {
   });
   fill(body, "Asking what became of the forecasts …", async () => {
     const [{ accuracy }, { reports }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${encodeURIComponent(model)}`)]);
-    return [reports.map(verdict), accuracy.length > 0 ? realised(ticker, accuracy) : calm(`No forecast of ${ticker} that was given here was scored in the last 90 days.`),
+    return [reports.map(verdict), accuracy.length > 0 ? realised(ticker, accuracy) : calm(`No forecast of ${ticker} that was given here has met its session yet, or none was scored.`),
       action("Score what has closed", score)];
   });
 }
 
-const VERDICTS = { fine: "still fits", watch: "is to be watched: ", retrain: "should be trained again: " };
+const VERDICTS = { fine: "The model still fits.", watch: "Watch it:", retrain: "Train it again:" };
 
-const verdict = ({ model_id, verdict: word, reasons, errors: known }) => el("p", { class: "second" },
-  `${model_id} ${VERDICTS[word]}${reasons.join("; ")}.${known ? "" : " Of its forecasts no outcome is known."}`);
+const verdict = (report) => el("p", { class: "second" }, [VERDICTS[report.verdict], report.reasons.join("; ")].filter(Boolean).join(" "));
 
 function realised(ticker, accuracy) {
   const rows = accuracy.map((one) => ({ cells: [one.model_id, one.step, count(one.n), day(one.last_session),
     ...errors(one.errors.mape, one.persistence.mape, one.skill.mape), signed(one.skill.crps), ...held(one.intervals)] }));
-  return table(`Forecasts of ${ticker} that met their session`, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS saved of nothing’s", ...HELD], rows);
+  return table(`Forecasts of ${ticker} that met their session`, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS saved", ...HELD], rows);
 }

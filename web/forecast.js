@@ -53,8 +53,8 @@ function sentence({ forecast: [next], currency, persistence }) {
     `, ${level(0.8)} between ${price(wide.lower)} and ${price(wide.upper)}; doing nothing says ${money(persistence, currency)}.`);
 }
 
-const evidence = ({ test: { tickers, accuracy, coverage } }) =>
-  el("p", { class: "second" }, worth(accuracy.model, accuracy.persistence, coverage, tickers, accuracy.n_origins));
+const evidence = ({ test: { accuracy, coverage } }) =>
+  el("p", { class: "second" }, worth(accuracy.model, accuracy.persistence, coverage, accuracy.n_origins));
 
 function figure(prices, forecast) {
   const rest = "Move over the chart to read it.";
@@ -67,7 +67,7 @@ function figure(prices, forecast) {
     el("figcaption", {},
       el("ul", { class: "legend" },
         el("li", {}, el("i", { class: "median" }), "median"),
-        LEVELS.map((one) => el("li", {}, el("i", { class: `band b${one * 100}` }), level(one))),
+        [...LEVELS].map((one) => el("li", {}, el("i", { class: `band b${one * 100}` }), level(one))),
         el("li", {}, el("i", { class: "nothing" }), "doing nothing")),
       el("p", { class: "readout", "data-rest": rest, "aria-hidden": "true" }, rest)));
 }

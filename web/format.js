@@ -25,12 +25,12 @@ export function percents(one, other) {
   return [percent(one, places), percent(other, places)];
 }
 
-/** What a model was worth, in words. */
-export function worth(model, nothing, coverage, tickers, n) {
+/** What a model was worth on its test, as a sentence or two. */
+export function worth(model, nothing, coverage, n) {
   const [own, still] = percents(model.mape, nothing.mape);
   const held = coverage.find((one) => one.step === 1 && one.level === 0.8);
-  return `Doing nothing has erred by ${still} on average, this model by ${own}, ${n ? `over the ${count(n)} sessions` : "on those"} of ${tickers.join(", ")} that it was tested on.` +
-    (held ? ` Its ${level(0.8)} intervals held ${percent(held.reached)} of all.` : "");
+  return `Doing nothing has erred by ${still} on average, this model by ${own}, ${n ? `over the ${count(n)} sessions it was tested on` : "on its test"}.` +
+    (held ? ` Its ${level(0.8)} intervals held ${percent(held.reached)} of them.` : "");
 }
 
 export const count = (value) => number({ maximumFractionDigits: 0 }).format(value);

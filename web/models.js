@@ -40,7 +40,7 @@ function comparison({ models, unreadable, next_after }, standing, chosen, use) {
   });
   const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS];
   return [
-    rows.length > 0 && table("Mean absolute error in percent, one step ahead", head, rows),
+    rows.length > 0 && table("Mean absolute error, one step ahead", head, rows),
     el("p", { class: "faint" }, "Only the two errors of one row are of the same sessions."),
     models.length === 0 && calm("No model has been trained here yet. The one that comes with the program answers."),
     unreadable.length > 0 && calm(`Not readable: ${unreadable.map(({ id, code }) => `${id} (${code})`).join(", ")}.`),

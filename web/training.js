@@ -26,10 +26,11 @@ export function prepareTraining(useModel) {
 }
 
 function request(form) {
-  const filled = [...new FormData(form)].filter(([, value]) => value !== "");
-  const { tickers, warm_start, ...fields } = Object.fromEntries(filled);
+  const { tickers, warm_start, ...fields } = Object.fromEntries(new FormData(form));
   const names = tickers.split(/[\s,;]+/).filter(Boolean);
-  return { ...fields, ...(names.length === 1 ? { ticker: names[0] } : { tickers: names }), warm_start: warm_start === "on" };
+  const filled = Object.keys(fields).map((name) => form.elements[name]).filter(({ value }) => value !== "");
+  const typed = filled.map(({ name, type, value, valueAsNumber }) => [name, type === "number" ? valueAsNumber : value]);
+  return { ...(names.length === 1 ? { ticker: names[0] } : { tickers: names }), ...Object.fromEntries(typed), warm_start: warm_start === "on" };
 }
 
 const order = (ask) => fill($("train-body"), "Asking for a training …", async () => {
@@ -97,8 +98,8 @@ function pace({ progress, cancel_requested }) {
   return `Epoch ${progress.epoch} of at most ${progress.max_epochs}${end > 0 ? `; at this pace ${span(end)} more, if it does not stop earlier` : ""}.`;
 }
 
-const outcome = ({ metrics, persistence, coverage, seconds, tickers }) =>
-  el("p", {}, `Done in ${span(seconds)}. ${worth(metrics.test, persistence.test, coverage, tickers, coverage[0]?.n_origins)}`);
+const outcome = ({ metrics, persistence, coverage, seconds }) =>
+  el("p", {}, `Done in ${span(seconds)}. ${worth(metrics.test, persistence.test, coverage, coverage[0]?.n_origins)} The forecast above is now this model’s.`);
 
 const cancel = (job) => act($("train-body"), () => call("DELETE", `/jobs/${job.id}`).then(showJob, (error) => {
   if (error.code !== "job_already_finished") throw error;
@@ -109,6 +110,6 @@ function showRecent() {
     const { jobs } = await get("/jobs?limit=8");
     const rows = jobs.map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, job.state, job.error?.detail ?? "",
       job.state === "succeeded" ? link("Use", () => use(job.model_id, tickersOf(job))) : link("Look", () => watch(job.id))] }));
-    return rows.length > 0 ? table("The newest trainings", ["Asked for", "Tickers", "Kind", "State", "Why", "Do"], rows) : calm("Nothing has been trained here yet.");
+    return rows.length > 0 ? table("The newest trainings", ["Asked for", "Tickers", "Kind", "State", "Why", ""], rows) : calm("Nothing has been trained here yet.");
   });
 }

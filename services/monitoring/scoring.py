@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 import numpy as np
 
-from errors import AppError, ArtifactCorrupt
+from errors import AppError, ArtifactCorrupt, StoreUnavailable
 from models.base import CLOSE
 from schemas.realised import ForecastRecord, Pair, RecordedStep, ScoreReport, SessionScores, Unscored
 from services.evaluation.accuracy import CRPS_LEVELS, crps_losses
@@ -37,6 +37,8 @@ def score_due(store: ArtifactStore, prices: PriceSource, now: datetime, meter: M
     for ticker, records in _by_ticker(store).items():
         try:
             scored = list(_scored(ticker, _due(store, ticker, records, now), store, prices, now))
+        except StoreUnavailable:
+            raise
         except AppError as error:
             unscored.append(Unscored(ticker=ticker, code=error.code, detail=error.message))
             continue

@@ -107,3 +107,10 @@ def test_whoever_asks_for_openmetrics_gets_it(meter: PrometheusMeter) -> None:
 @pytest.mark.parametrize("accept", ["", "*/*", "image/png", "text/plain;version=0.0.4", "\x00;;;=,,q"])
 def test_whoever_asks_for_anything_else_gets_text(meter: PrometheusMeter, accept: str) -> None:
     assert meter.exposition(accept).media_type == "text/plain; version=0.0.4; charset=utf-8"
+
+
+@pytest.mark.parametrize("version", ["abc", "1.x", "", "1.0.0.0.0", "-1"])
+def test_a_version_that_is_no_number_is_answered_all_the_same(version: str) -> None:
+    exposed = PrometheusMeter().exposition(f"application/openmetrics-text; version={version}")
+
+    assert b"http_requests" in exposed.content
