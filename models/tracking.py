@@ -29,6 +29,7 @@ from models.windows import future_closes
 RATE = 0.03  # a miss moves the 80 % bounds of step 1 by 2.4 %
 MEMORY = 500  # origins replayed: two years
 TRACKED_LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
+ROUNDING = 1e-9  # an outcome that has made a bound, as those of the calibration part have, is inside it
 REMEMBERED = 1024  # origins whose factors are kept: a ticker asked for again costs one inference
 
 LogFactors = NDArray[np.float64]
@@ -103,58 +104,56 @@ class TrackedForecaster:
         past = np.arange(first, int(origins.max()))
         if not past.size:
             return np.zeros((origins.size, self.horizon, TRACKED_LEVELS.size))
-        record = _Record.of(self.static.predict_quantiles(bars, past), future_closes(bars, past, self.horizon))
-        return _replay(record, past=origins - first)
+        reach = _reach(self.static.predict_quantiles(bars, past), future_closes(bars, past, self.horizon))
+        return _replay(reach, past=origins - first)
 
 
-class _Record:
-    """Log distances of past forecasts, with what followed them.
+def _reach(forecast: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far out each outcome lay: the ``a`` that would have put the bounds there, in units of its step's rate.
 
-    Attributes:
-        below, above: from the median to the bounds of TRACKED_LEVELS, shape (horizon, n, n_levels).
-        error: ln actual − ln median, shape (horizon, n), NaN where unknown.
+    Shape (horizon, n_levels, n). Column r tells what becomes known in the session after row r: at step h the
+    forecast made h − 1 rows before. NaN where there is none.
     """
+    median = np.log(forecast.median)
+    error = (np.log(actuals) - median)[..., None]
+    below = median[..., None] - np.log(forecast.at(0.5 - TRACKED_LEVELS / 2))
+    above = np.log(forecast.at(0.5 + TRACKED_LEVELS / 2)) - median[..., None]
+    n, horizon, _ = below.shape
+    with np.errstate(divide="ignore", invalid="ignore"):  # no error is within any bounds, no distance holds none
+        by_origin = np.log(np.abs(error) / np.where(error < 0, below, above)) / _rates(horizon)[:, None] - ROUNDING
+    known = np.full((horizon, TRACKED_LEVELS.size, n), np.nan)
+    for step in range(min(horizon, n)):
+        known[step, :, step:] = by_origin[: n - step, step].T
+    return known
 
-    def __init__(self, below: LogFactors, above: LogFactors, error: NDArray[np.float64]) -> None:
-        self.below, self.above, self.error = below, above, error
 
-    @classmethod
-    def of(cls, forecast: QuantileForecast, actuals: NDArray[np.float64]) -> "_Record":
-        median = np.log(forecast.median)
-        below = median[..., None] - np.log(forecast.at(0.5 - TRACKED_LEVELS / 2))
-        above = np.log(forecast.at(0.5 + TRACKED_LEVELS / 2)) - median[..., None]
-        error = np.log(actuals) - median
-        by_step = (np.ascontiguousarray(np.swapaxes(part, 0, 1)) for part in (below, above, error))
-        return cls(*by_step)
+def _replay(reach: NDArray[np.float64], past: Origins) -> LogFactors:
+    """Factors for origins that have ``past`` columns of ``reach`` before them, all replayed side by side.
 
-
-def _replay(record: _Record, past: Origins) -> LogFactors:
-    """Factors for origins that have ``past`` record rows before them, all replayed side by side.
-
-    In round r each origin takes up the forecast made MEMORY − r sessions before
-    it; an outcome h sessions after that forecast is known h rounds later.
+    In round r each origin takes up what became known MEMORY − r sessions before it, and adds
+    miss − (1 − c) to its excess of misses; the rates make log factors of these at the end.
     """
-    horizon = len(record.error)
-    steps, every = np.arange(1, horizon + 1), np.arange(horizon)
-    rate = RATE / steps[:, None, None]
-    outward, inward = np.exp(rate * TRACKED_LEVELS), np.exp(rate * (TRACKED_LEVELS - 1))
-    factors = np.ones((horizon, past.size, TRACKED_LEVELS.size))
-    # the bounds in force when each forecast was made, for the rounds until its last outcome
-    below, above = (np.zeros((horizon, *factors.shape)) for _ in range(2))
+    horizon, n_levels, _ = reach.shape
+    steps, every = np.arange(1, horizon + 1)[:, None], np.arange(horizon)
+    excess = np.zeros((horizon, n_levels, past.size))
+    then = np.zeros((horizon, *excess.shape))  # when each forecast was made, for the rounds until its last outcome
     for round_ in range(MEMORY):
         row = past - MEMORY + round_
-        at = np.maximum(row, 0)
-        slot = round_ % horizon
-        np.maximum.accumulate(record.below[:, at] * factors, axis=-1, out=below[slot])
-        np.maximum.accumulate(record.above[:, at] * factors, axis=-1, out=above[slot])
-        made = round_ + 1 - steps  # the round in which step h's forecast, now known, was made
-        slots = made % horizon
-        rows = row + 1 - steps[:, None]  # (horizon, n_origins)
-        known = (made >= 0)[:, None] & (rows >= 0) & (row >= 0)
-        error = record.error[every[:, None], np.maximum(rows, 0)][..., None]
-        outside = (-error > below[slots, every]) | (error > above[slots, every])  # (horizon, n_origins, n_levels)
-        factors *= np.where(known[..., None], np.where(outside, outward, inward), 1.0)
-    return np.log(factors).transpose(1, 0, 2)
+        then[round_ % horizon] = excess
+        made = round_ - every  # the round in which step h's forecast, now known, was made
+        outside = reach[:, :, np.maximum(row, 0)] > then[made % horizon, every]
+        for level in range(1, n_levels):  # inside the bounds of one level is inside those of all above
+            outside[:, level] &= outside[:, level - 1]
+        gained = outside - (1 - TRACKED_LEVELS[:, None])
+        known = (made[:, None] >= 0) & (row + 1 >= steps)  # (horizon, n_origins)
+        excess += gained if known.all() else gained * known[:, None]
+    return excess.transpose(2, 0, 1) * _rates(horizon)[:, None]
+
+
+def _rates(horizon: int) -> NDArray[np.float64]:
+    """What a miss moves the log factors of each step by."""
+    rates: NDArray[np.float64] = RATE / np.arange(1, horizon + 1)
+    return rates
 
 
 def _stretched(raw: QuantileForecast, factors: LogFactors) -> QuantileForecast:

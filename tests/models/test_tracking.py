@@ -37,7 +37,7 @@ def naive_factors(forecaster: TrackedForecaster, bars: Bars, origin: int) -> np.
             if made in bounds:
                 lower, upper = (side[step - 1] for side in bounds[made])
                 outcome = np.log(bars[past + 1, 3])
-                missed = (outcome < lower) | (outcome > upper)
+                missed = (outcome < lower - 1e-12) | (outcome > upper + 1e-12)  # on the bound is inside
                 factors[step - 1] += RATE / step * (missed - (1 - TRACKED_LEVELS))
     return factors
 
