@@ -4,12 +4,16 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from itertools import islice
 from queue import Empty, Full, Queue
 
+import numpy as np
 from cachetools import LRUCache
 
 from errors import AppError
+from schemas.common import DEFAULT_LEVELS
 from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasts.served import Served
@@ -21,6 +25,7 @@ from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
 FORECASTS = "forecasts/"
 MAX_WAITING = 1000
 MAX_KNOWN = 10_000  # forecasts that need not be logged again
+WRITERS = 8  # at once where an answer waits for them: enough to hide the waiting for S3
 PAUSE_S = 30.0  # after the store has failed: on Lambda, an answer waits for its log
 
 log = logging.getLogger(__name__)
@@ -67,14 +72,20 @@ class ForecastLog:
                 self._thread.start()
 
     def flush(self) -> None:
-        """Write what waits, up to the first that fails: where the store is down, nobody waits for it again."""
-        written = True
-        while written:
+        """Write what waits, some at once, until any fails: where the store is down, nobody waits for it again."""
+        waiting = self._taken()
+        with ThreadPoolExecutor(WRITERS) as writers:
+            while batch := tuple(islice(waiting, WRITERS)):
+                if not all(tuple(writers.map(self._write, batch))):
+                    return
+
+    def _taken(self) -> Iterator[Served]:
+        """What waits, taken from the queue one by one."""
+        while True:
             try:
-                served = self._waiting.get_nowait()
+                yield self._waiting.get_nowait()
             except Empty:
                 return
-            written = self._write(served)
 
     def _run(self) -> None:
         while True:
@@ -83,8 +94,8 @@ class ForecastLog:
     def _write(self, served: Served) -> bool:
         try:
             record = record_of(served)
-            if record.steps:
-                self._store.create(record_key(record), record.model_dump_json().encode())
+            if record.steps and self._store.create(record_key(record), record.model_dump_json().encode()):
+                self._meter.record(FORECASTS_LOGGED, outcome="written")
         except AppError as error:
             self._forget(served)
             self._down_until = time.monotonic() + PAUSE_S
@@ -95,7 +106,6 @@ class ForecastLog:
             self._meter.record(FORECASTS_LOGGED, outcome="failed")
             log.exception("a forecast of %s was not logged", served.ticker)
         else:
-            self._meter.record(FORECASTS_LOGGED, outcome="written")
             return True
         return False
 
@@ -105,15 +115,21 @@ class ForecastLog:
 
 
 def record_of(served: Served) -> ForecastRecord:
-    """What is kept of a forecast: the steps that were still open, unrounded."""
+    """What is kept of a forecast: the steps that were still open, unrounded.
+
+    Beside the levels that were asked for stand the default ones, out of the same distribution: who
+    asks first does not decide of which levels anything will be known.
+    """
     forecast, quantiles = served.inference.forecast, served.quantiles_at(CRPS_LEVELS)
+    unasked = np.array([level for level in DEFAULT_LEVELS if level not in served.inference.levels])
+    lower, upper = served.quantiles_at(0.5 - unasked / 2), served.quantiles_at(0.5 + unasked / 2)
     steps = [
         RecordedStep(
             step=h + 1,
             session=session,
             median=float(forecast.median[served.row, h]),
-            lower=tuple(forecast.lower[served.row, h].tolist()),
-            upper=tuple(forecast.upper[served.row, h].tolist()),
+            lower=(*forecast.lower[served.row, h].tolist(), *lower[h].tolist()),
+            upper=(*forecast.upper[served.row, h].tolist(), *upper[h].tolist()),
             quantiles=tuple(quantiles[h].tolist()),
         )
         for h, session in enumerate(served.origin.sessions)
@@ -127,7 +143,7 @@ def record_of(served: Served) -> ForecastRecord:
         origin=served.last_session,
         made_at=served.made_at,
         last=served.origin.last_value,
-        levels=served.inference.levels,
+        levels=(*served.inference.levels, *unasked.tolist()),
         steps=tuple(steps),
     )
 

@@ -19,6 +19,7 @@ import worker
 from config import Settings
 from services.jobs.aws_lambda import training_event
 from services.jobs.job import JOBS, START_WITHIN
+from services.monitoring.forecast_log import FORECASTS
 from services.prices.calendars import is_completed
 from tests.deploy.template import ROOT, Template, functions, possible_numbers, read_template, resources
 from tests.test_images import stage
@@ -154,7 +155,7 @@ def of_the_bucket(template: Template) -> Iterator[str]:
         for rule in properties["LifecycleConfiguration"]["Rules"]
         if "ExpirationInDays" in rule
     }
-    if expiring != {JOBS: 90, "idempotency/": 7}:
+    if expiring != {JOBS: 90, "idempotency/": 7, FORECASTS: 90}:
         yield f"Bucket: {expiring} expire"
     if not any(_refuses_plain_http(found) for found in resources(template, "AWS::S3::BucketPolicy").values()):
         yield "Bucket: answers without TLS"

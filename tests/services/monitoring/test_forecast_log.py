@@ -6,10 +6,11 @@ import pytest
 
 from errors import StoreUnavailable
 from schemas.by_symbol import SymbolForecastRequest
+from schemas.common import DEFAULT_LEVELS
 from services.forecasts.by_symbol import forecast_symbol
 from services.forecasts.served import Served
 from services.monitoring import forecast_log
-from services.monitoring.forecast_log import ForecastLog, read_record, recorded
+from services.monitoring.forecast_log import ForecastLog, read_record, record_of, recorded
 from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
@@ -27,8 +28,13 @@ def serve(trained: TrainedModel) -> Serve:
     registry = ModelRegistry(InMemoryArtifactStore())
     registry.publish(trained.card, trained.files)
 
-    def serve(days: int = 3, now: datetime = EVENING, history: PriceHistory = HISTORY) -> Served:
-        request = SymbolForecastRequest(symbol="M&M", days=days, model_id=trained.card.model_id)
+    def serve(
+        days: int = 3,
+        now: datetime = EVENING,
+        history: PriceHistory = HISTORY,
+        levels: tuple[float, ...] = DEFAULT_LEVELS,
+    ) -> Served:
+        request = SymbolForecastRequest(symbol="M&M", days=days, model_id=trained.card.model_id, levels=levels)
         served: list[Served] = []
         forecast_symbol(request, registry, FakePriceSource(history), now, served.append)
         return served[0]
@@ -54,6 +60,49 @@ def test_a_forecast_is_kept_as_it_was_told(serve: Serve, store: InMemoryArtifact
     assert record.last == HISTORY.series.close[-1]
     assert [step.median for step in record.steps] == served.inference.forecast.median[0, :3].tolist()
     assert [step.session for step in record.steps] == list(served.origin.sessions)
+
+
+def test_the_default_levels_are_kept_beside_those_that_were_asked_for(
+    serve: Serve, store: InMemoryArtifactStore
+) -> None:
+    usual, unusual = serve(), serve(levels=(0.5, 0.95))
+
+    record, asked = record_of(unusual), record_of(usual)
+
+    assert (asked.levels, record.levels) == (DEFAULT_LEVELS, (0.5, 0.95, 0.8))
+    for told, step in zip(asked.steps, record.steps, strict=True):
+        assert (step.lower[2], step.upper[2]) == pytest.approx((told.lower[0], told.upper[0]))
+        assert (step.lower[1], step.upper[1]) == pytest.approx((told.lower[1], told.upper[1]))
+
+
+def test_a_forecast_that_another_server_has_logged_is_not_counted_again(
+    serve: Serve, store: InMemoryArtifactStore
+) -> None:
+    meter = RecordingMeter()
+
+    for log in (ForecastLog(store, meter), ForecastLog(store, meter)):
+        log.note(serve())
+        log.flush()
+
+    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["written"]
+
+
+def test_what_waits_is_written_side_by_side(serve: Serve) -> None:
+    together = threading.Barrier(3)
+
+    class Waiting(InMemoryArtifactStore):
+        def create(self, key: str, data: bytes) -> bool:
+            together.wait(10)
+            return super().create(key, data)
+
+    store = Waiting()
+    log = ForecastLog(store)
+    for row in (-1, -2, -3):
+        log.note(serve(history=HISTORY.between(None, HISTORY.series.sessions[row].item())))
+
+    log.flush()
+
+    assert len(list(recorded(store))) == 3
 
 
 def test_the_same_forecast_is_logged_once_and_a_longer_one_again(serve: Serve, store: InMemoryArtifactStore) -> None:
