@@ -74,11 +74,13 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
 async def _serving(app: FastAPI) -> AsyncIterator[None]:
     """What only a server does, not Lambda: warm up, log forecasts beside its answers, take up jobs and stop workers."""
     warming = threading.Thread(target=warm_up, args=(app.state.registry, app.state.clock()), name="warm-up")
+    resuming = threading.Thread(target=resume_waiting, args=(app.state.jobs, app.state.executor), name="resume")
     warming.start()
+    resuming.start()  # beside the first answers: a store that hangs must not keep them waiting
     app.state.forecast_log.start()
-    await run_in_threadpool(resume_waiting, app.state.jobs, app.state.executor)
     yield
     await run_in_threadpool(warming.join)
+    await run_in_threadpool(resuming.join)
     await run_in_threadpool(app.state.executor.close)
     await run_in_threadpool(app.state.forecast_log.flush)
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from cachetools import LRUCache
 
-from errors import StoreUnavailable
+from errors import AppError, StoreUnavailable
 
 TTL_S = 5.0  # how long a process may not notice what another one changed
 PAUSE_S = 10.0  # how long a store that has failed is left alone: it may take its time to fail
@@ -39,8 +39,11 @@ class Recent(Generic[T]):
         """
         with self._lock:
             known, outage = self._known.get(name), self._outages.get(name)
-        if known is not None and time.monotonic() < known.until:
-            return known.value
+            if known is not None:
+                if time.monotonic() < known.until:
+                    return known.value
+                # while this thread asks, which may take long, others go by what is known
+                self._known[name] = _Until(known.value, time.monotonic() + PAUSE_S)
         if known is None and outage is not None and time.monotonic() < outage.until:
             raise StoreUnavailable(outage.value)
         try:
@@ -51,6 +54,9 @@ class Recent(Generic[T]):
                     self._outages[name] = _Until(error.message, time.monotonic() + PAUSE_S)
                 raise
             value, holds_s = known.value, PAUSE_S
+        except AppError:  # what was known is so no longer
+            self.forget(name)
+            raise
         with self._lock:
             self._known[name] = _Until(value, time.monotonic() + holds_s)
         return value

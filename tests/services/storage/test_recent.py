@@ -47,6 +47,27 @@ def test_what_was_said_holds_for_a_while(pass_time: Callable[[float], None]) -> 
     assert said == [1, 1, 2]
 
 
+def test_while_one_asks_a_store_that_hangs_others_go_by_what_is_known(pass_time: Callable[[float], None]) -> None:
+    memory, source, meanwhile = Recent[int](), Source(), list[int]()
+    memory.recall("a", source)
+    pass_time(recent.TTL_S)
+    source.takes = lambda: meanwhile.append(memory.recall("a", source))
+
+    assert memory.recall("a", source) == 2
+    assert meanwhile == [1]
+
+
+def test_what_is_no_more_is_not_answered_with_what_was(pass_time: Callable[[float], None]) -> None:
+    memory, source = Recent[int](), Source()
+    memory.recall("a", source)
+    pass_time(recent.TTL_S)
+    source.broken = ArtifactCorrupt("broken")
+
+    for _ in range(2):
+        with pytest.raises(ArtifactCorrupt):
+            memory.recall("a", source)
+
+
 def test_what_was_forgotten_is_asked_again() -> None:
     memory, source = Recent[int](), Source()
     memory.recall("a", source)
