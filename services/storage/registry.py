@@ -76,11 +76,19 @@ class ModelRegistry:
             ArtifactCorrupt: it is not what was written.
             ArtifactTooNew: a later version of this program wrote it.
         """
-        alias = self.alias(name)
-        model_id = name if alias is None else alias.model_id
+        model_id = self.id_of(name)
         if self._bundled is not None and (model_id == DEFAULT or model_id == self._bundled_id()):
             return self._bundled.card
         return self._cards.recall(model_id, self._read_card)
+
+    def id_of(self, name: str) -> str:
+        """What an alias stands for now, the name itself where it is none; whether there is such a model is not asked.
+
+        Raises:
+            ArtifactCorrupt, StoreUnavailable: what the alias stands for cannot be read.
+        """
+        alias = self.alias(name)
+        return (self._unmoved(name) or name) if alias is None else alias.model_id
 
     def card_to_serve(self, name: str) -> tuple[ModelCard, tuple[str, ...]]:
         """The card to answer with, and what its reader should be warned of.
@@ -109,6 +117,10 @@ class ModelRegistry:
         """All aliases that were ever moved and can be read, by name."""
         names = (key.removeprefix(ALIASES).removesuffix(".json") for key in document_keys(self._store, ALIASES))
         return tuple(alias for alias in map(self._readable_alias, names) if alias is not None)
+
+    def look_again(self, name: str) -> None:
+        """Ask the store what an alias stands for the next time, however lately it was asked."""
+        self._aliases.forget(name)
 
     def move_alias(self, name: str, model_id: str, now: datetime, evidence: str | None = None) -> Alias:
         """Let an alias stand for another model; ``evidence`` is the key of what speaks for it.

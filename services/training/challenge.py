@@ -129,6 +129,7 @@ def _decided(challenge: Challenge, champion: ModelCard, arena: Arena, registry: 
     tested = diebold_mariano(loss, loss_champion, -(-HORIZON // STRIDE))
     p_value = None if np.isnan(tested) else tested
     won, reason = _judge(score, champion_score, p_value)
+    registry.look_again(challenge.alias)  # the contest took its time
     if won and registry.card(challenge.alias).model_id != champion.model_id:
         won, reason = False, "better, but the alias was moved to another model meanwhile"
     sessions = arena.series.sessions

@@ -123,6 +123,25 @@ def test_a_clearly_worse_champion_loses_its_alias_and_the_evidence_says_why(
     assert Contest.model_validate_json(store.get(alias.evidence)) == contest
 
 
+def test_an_alias_that_was_moved_elsewhere_while_they_met_stays_there(
+    store: LosingStore, registry: ModelRegistry
+) -> None:
+    reigning(registry, "persistence")
+    trained(registry, "third-1", "ewma")
+    challenger = trained(registry, "challenger-1", "ewma")
+
+    class Meanwhile(FakePriceSource):
+        def history(self, ticker: str, now: datetime) -> PriceHistory:
+            ModelRegistry(store).move_alias("default", "third-1", NOW)  # by another process
+            return super().history(ticker, now)
+
+    contest = hold_contest(challenger, registry, Meanwhile(grown_wild()))
+
+    assert not contest.won
+    assert "moved to another model meanwhile" in contest.reason
+    assert pointed_to(store) == "third-1"
+
+
 def test_persistence_scores_what_persistence_as_a_champion_does(registry: ModelRegistry) -> None:
     reigning(registry, "persistence")
 
