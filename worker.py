@@ -16,7 +16,6 @@ from config import Settings, artifact_store, default_model, prepare_environment,
 from errors import InvalidRequest
 from services.jobs.aws_lambda import TRAIN
 from services.jobs.job import Jobs, record_end
-from services.monitoring.realised import measure_realised
 from services.monitoring.scoring import score_due
 from services.storage.registry import ModelRegistry
 from services.training.work import Workplace, run_training
@@ -65,7 +64,6 @@ def score(settings: Settings, *, clock: Clock = utc_now, meter: Meter = NO_METER
     """Score every forecast whose session has closed since the last time, as ``POST /monitoring/score`` does."""
     store, now = artifact_store(settings), clock()
     report = score_due(store, price_source(settings), now, meter)
-    measure_realised(store, now, meter)
     log.info("%d pairs of %d sessions scored", report.n_pairs, report.n_sessions)
     for ticker in report.unscored:
         log.warning("%s was not scored: %s", ticker.ticker, ticker.detail)

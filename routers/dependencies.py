@@ -14,6 +14,7 @@ from fastapi.security import APIKeyHeader
 from clock import Clock
 from config import Settings
 from errors import NotAuthenticated, TooManyTrainings
+from services.forecasts.served import OnServed, Served
 from services.health import Checkup
 from services.jobs.executor import Executor
 from services.jobs.job import Jobs
@@ -146,6 +147,16 @@ def record_prediction(meter: Meter, kind: str, inference_ms: float | None = None
     meter.record(PREDICTIONS, type=kind)
     if inference_ms is not None:
         meter.record(PREDICTION_SECONDS, inference_ms / 1000, type=kind)
+
+
+def noted(log: ForecastLog, meter: Meter, kind: str) -> OnServed:
+    """Log what is served, and measure the time the model took for it."""
+
+    def on_served(served: Served) -> None:
+        meter.record(PREDICTION_SECONDS, served.inference.elapsed_ms / 1000, type=kind)
+        log.note(served)
+
+    return on_served
 
 
 def refuse_future(now: datetime, where: str = "body", /, **dates: date | None) -> None:

@@ -22,6 +22,7 @@ from routers.dependencies import (
     PriceSourceDep,
     RegistryDep,
     TrainingSlotsDep,
+    noted,
     record_prediction,
     refuse_future,
 )
@@ -72,7 +73,7 @@ def predict_next(
     """Forecast the next session with its intervals, persistence and the model's record on its test part."""
     request = request or PredictRequest()
     refuse_future(now, as_of=request.as_of)
-    answer = predict(model_id, request, registry, prices, now, log.note)
+    answer = predict(model_id, request, registry, prices, now, noted(log, meter, "live"))
     record_prediction(meter, "live")
     return answer
 
@@ -94,7 +95,7 @@ def forecast_sessions(
     """Forecast up to 30 sessions; sessions are the exchange's own, holidays left out."""
     request = request or ForecastRequest()
     refuse_future(now, as_of=request.as_of)
-    answer = forecast(model_id, request, registry, prices, now, log.note)
+    answer = forecast(model_id, request, registry, prices, now, noted(log, meter, "forecast"))
     record_prediction(meter, "forecast")
     return answer
 

@@ -32,19 +32,23 @@ ORDERED: dict[int | str, dict[str, Any]] = {
     202: {"model": RetrainAnswer, "description": "A job trains a challenger; Location tells where to look."}
 }
 
-ModelIdQuery = Annotated[str | None, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Only this model.")]
+ModelIdQuery = Annotated[
+    str | None, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Only this model, by id or alias.")
+]
 
 
 @router.get("/accuracy", summary="What forecasts were worth", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def accuracy(
     store: StoreDep,
+    registry: RegistryDep,
     now: NowDep,
     ticker: Annotated[Ticker | None, Query(description="Only forecasts of this ticker.")] = None,
     model_id: ModelIdQuery = None,
     days: Annotated[int, Query(ge=1, le=3650, description="Sessions of the last so many days.")] = 90,
 ) -> AccuracyOverTime:
     """Errors, coverage and skill of served forecasts whose sessions have closed, with persistence beside them."""
-    return realised_accuracy(store, now, days, ticker, model_id)
+    only = None if model_id is None else registry.id_of(model_id)
+    return realised_accuracy(store, now, days, ticker, only)
 
 
 @router.get("/drift", summary="Does the model still fit?", responses=problems(*MODEL_PROBLEMS))
@@ -53,7 +57,6 @@ def drift(
     registry: RegistryDep,
     store: StoreDep,
     now: NowDep,
-    meter: MeterDep,
     ticker: Annotated[Ticker | None, Query(description="One ticker; without, every one that was scored.")] = None,
     model_id: Annotated[
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
@@ -61,18 +64,18 @@ def drift(
 ) -> DriftOverview:
     """Compare the latest ranges with their past, and outcomes with what was promised: fine, watch or retrain."""
     tickers = tickers_scored(store) if ticker is None else [ticker]
-    overview = drift_overview(registry.card(model_id), tickers, prices, store, now)
-    if ticker is None and model_id == DEFAULT:
-        measure_drift(overview, meter)
-    return overview
+    return drift_overview(registry.card(model_id), tickers, prices, store, now)
 
 
 @router.post("/score", summary="Score what has closed", responses=problems(ArtifactCorrupt, StoreUnavailable))
-def score(store: StoreDep, log: ForecastLogDep, prices: PriceSourceDep, now: NowDep, meter: MeterDep) -> ScoreReport:
+def score(
+    store: StoreDep, log: ForecastLogDep, registry: RegistryDep, prices: PriceSourceDep, now: NowDep, meter: MeterDep
+) -> ScoreReport:
     """Compare every forecast whose session has closed with the close that came; done again, it changes nothing."""
     log.flush()
     report = score_due(store, prices, now, meter)
     measure_realised(store, now, meter)
+    measure_drift(registry, prices, store, now, meter)
     return report
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfPatience
 from datetime import datetime
@@ -12,7 +12,7 @@ from errors import AppError, StoreUnavailable
 from schemas.card import ModelCard
 from schemas.root import Health, HealthReason
 from services.forecasts.by_symbol import timestamp
-from services.prices.measured import PriceWatch
+from services.prices.measured import Ailment, PriceWatch
 from services.storage.registry import DEFAULT, ModelRegistry
 from services.storage.store import ArtifactStore
 from telemetry.measures import MODEL_LOADED, Meter
@@ -21,6 +21,10 @@ PATIENCE_S = 2.0  # for a store that hangs; whoever asks for health has not much
 STORE_TTL_S = 5.0
 PROBE = "aliases/probe"  # nothing is stored there, and whoever forecasts may look
 SHOWN = 5  # tickers
+AILMENTS: Mapping[Ailment, str] = {
+    "prices_stale": "a newer session should exist of",
+    "prices_unavailable": "no prices could be had of",
+}
 
 T = TypeVar("T")
 
@@ -39,6 +43,7 @@ class Checkup:
         self._watch = watch
         self._meter = meter
         self._asking_store, self._asking_model = _Patiently[bool](), _Patiently[ModelCard]()
+        self._card: ModelCard | None = None
         self._store_error: AppError | None = None
         self._store_checked_at = -STORE_TTL_S
 
@@ -49,7 +54,7 @@ class Checkup:
         """
         card, model_error = self.default_model(registry)
         store_error = self._check_store()
-        reasons = (*_told(model_error, store_error), *self._stale_prices(now))
+        reasons = (*_told(model_error, store_error), *self._ailing_prices(now))
         cannot_answer = card is None and store_error is not None  # neither the default model nor a stored one
         return Health(
             status="unavailable" if cannot_answer else "degraded" if reasons else "ok",
@@ -68,6 +73,11 @@ class Checkup:
             return card
 
         card, error = self._asking_model.ask(load)
+        if isinstance(error, StoreUnavailable):  # it still answers with what it has; the store's own check tells of it
+            card = self._card or registry.bundled
+            error = None if card is not None else error
+        else:
+            self._card = card
         self._meter.record(MODEL_LOADED, 0 if card is None else 1)
         return card, error
 
@@ -77,12 +87,12 @@ class Checkup:
             self._store_checked_at = time.monotonic()
         return self._store_error
 
-    def _stale_prices(self, now: datetime) -> tuple[HealthReason, ...]:
-        tickers = self._watch.stale(now)
-        if not tickers:
-            return ()
-        named = ", ".join(tickers[:SHOWN]) + (f" and {len(tickers) - SHOWN} more" if len(tickers) > SHOWN else "")
-        return (HealthReason(code="prices_stale", detail=f"a newer session should exist of {named}"),)
+    def _ailing_prices(self, now: datetime) -> Iterator[HealthReason]:
+        for ailment, what in AILMENTS.items():
+            tickers = self._watch.ailing(ailment, now)
+            if tickers:
+                more = f" and {len(tickers) - SHOWN} more" if len(tickers) > SHOWN else ""
+                yield HealthReason(code=ailment, detail=f"{what} {', '.join(tickers[:SHOWN])}{more}")
 
 
 class _Patiently(Generic[T]):

@@ -9,7 +9,7 @@ LogFormat = Literal["json", "text"]
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered; threads that answer it inherit it."""
 
-TEXT = "%(levelname)s: %(message)s"
+TEXT = "%(asctime)s %(levelname)s: %(message)s"
 QUIET = ("uvicorn.access",)  # the application's own access log has route, status and duration
 
 
@@ -19,6 +19,15 @@ class _WithRequestId(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = REQUEST_ID.get()
         return True
+
+
+class _TextFormatter(logging.Formatter):
+    """A line with its time, and at its end the request's id where there is one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        line = super().formatMessage(record)
+        request_id = getattr(record, "request_id", None)
+        return line if request_id is None else f"{line} [{request_id}]"
 
 
 def configure_logging(log_format: LogFormat, *, replace: bool = False) -> None:
@@ -31,7 +40,7 @@ def configure_logging(log_format: LogFormat, *, replace: bool = False) -> None:
     handler = logging.StreamHandler()
     as_json = log_format == "json"
     handler.addFilter(_WithRequestId())
-    handler.setFormatter(_json_formatter() if as_json else logging.Formatter(TEXT))
+    handler.setFormatter(_json_formatter() if as_json else _TextFormatter(TEXT))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=replace)
     for name in QUIET:
         logging.getLogger(name).disabled = True

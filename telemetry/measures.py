@@ -152,6 +152,9 @@ REALISED_COVERAGE = Measure(
     "Share of closes that lay inside the intervals that were served, by level.",
     ("kind", "level"),
 )
+REALISED_FORECASTS = Measure(
+    "forecast_realised_forecasts", "gauge", "Forecasts that these two figures were formed of.", ("kind",)
+)
 DRIFT = Measure(
     "forecast_drift", "gauge", "Tickers by what their record advises: fine, watch or retrain.", ("verdict",)
 )

@@ -66,7 +66,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel("Default model (1 = can answer)", (("min(model_loaded)", "loaded"),), newest=True, good_from=1),
             Panel("API up", (('min(up{job="api"})', "up"),), newest=True, good_from=1),
             Panel("Version", (("build_info", "{{version}}, Python {{python}}"),), newest=True),
-            Panel("Requests under way", (("http_active_requests", "requests"),), newest=True),
+            Panel("Requests under way, the scrape among them", (("http_active_requests", "requests"),), newest=True),
         ),
     ),
     (
@@ -79,8 +79,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel(
                 "Errors",
                 (
-                    ("api:request_errors:ratio_rate5m", "5xx"),
-                    (share("http_requests_total", 'status=~"4.."'), "4xx"),
+                    ("api:request_errors:ratio_rate5m", "5xx, without probes"),
+                    (share("http_requests_total", 'status=~"4.."'), "4xx, of all"),
                 ),
                 "percentunit",
             ),
@@ -112,13 +112,13 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Closes inside the intervals", (("forecast_realised_coverage", "{{kind}}, {{level}}"),), "percentunit"
             ),
             Panel("Tickers by verdict", (("forecast_drift", "{{verdict}}"),)),
+            Panel("Outcomes behind these, in 90 days", (("forecast_realised_forecasts", "{{kind}}"),)),
             Panel(
-                "Forecasts noted and scored, per second",
+                "Forecasts noted and scored, in a day",
                 (
-                    (per_second("forecasts_logged_total", "outcome"), "{{outcome}}"),
-                    (per_second("forecasts_scored_total", "kind"), "scored, {{kind}}"),
+                    ("sum by (outcome) (increase(forecasts_logged_total[1d]))", "{{outcome}}"),
+                    ("sum by (kind) (increase(forecasts_scored_total[1d]))", "scored, {{kind}}"),
                 ),
-                "cps",
             ),
         ),
     ),

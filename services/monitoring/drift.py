@@ -7,6 +7,7 @@ Errors, one step ahead: a CUSUM of the misses of one level, and a Kolmogorov–S
 Source: Page (1954), Biometrika, for the CUSUM; Parkinson (1980), J. Business, for ranges.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -20,8 +21,9 @@ from errors import AppError, InsufficientHistory, StoreUnavailable
 from models.base import CLOSE, HIGH, LOW, Bars
 from schemas.card import ModelCard
 from schemas.realised import DriftOverview, DriftReport, ErrorDrift, InputDrift, Pair, Unjudged, Verdict
-from services.monitoring.realised import scores_since
+from services.monitoring.realised import scores_since, tickers_scored
 from services.prices.series import PriceHistory, PriceSource
+from services.storage.registry import DEFAULT, ModelRegistry
 from services.storage.store import ArtifactStore
 from telemetry.measures import DRIFT, Meter
 
@@ -35,6 +37,8 @@ ALLOWANCE = 0.1  # misses above or below the promise that are no concern
 RETRAIN_CUSUM = 6.0
 MIN_PITS = 30
 RETRAIN_P = 0.001
+
+log = logging.getLogger(__name__)
 
 Values = NDArray[np.float64]
 
@@ -58,8 +62,15 @@ def drift_overview(
     return DriftOverview(reports=tuple(reports), unjudged=tuple(unjudged))
 
 
-def measure_drift(overview: DriftOverview, meter: Meter) -> None:
-    """Tell the meter how many tickers have which verdict."""
+def measure_drift(
+    registry: ModelRegistry, prices: PriceSource, store: ArtifactStore, now: datetime, meter: Meter
+) -> None:
+    """Tell the meter how the default model fits the tickers that were scored; that it cannot be told is logged."""
+    try:
+        overview = drift_overview(registry.card(DEFAULT), tickers_scored(store), prices, store, now)
+    except AppError as error:
+        log.warning("whether the default model still fits is not known: %s", error.message)
+        return
     verdicts = Counter(report.verdict for report in overview.reports)
     for verdict in get_args(Verdict):
         meter.record(DRIFT, verdicts[verdict], verdict=verdict)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,10 @@ from schemas.realised import (
 from services.evaluation import accuracy
 from services.monitoring.forecast_log import folder_of, ticker_of
 from services.monitoring.scoring import SCORES
-from services.prices.calendars import kind_of
+from services.prices.calendars import Kind, kind_of
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
-from telemetry.measures import REALISED_COVERAGE, REALISED_MAPE, Meter
+from telemetry.measures import REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter
 
 READERS = 8
 
@@ -57,10 +58,11 @@ def realised_accuracy(
 
 def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
     """Tell the meter what one-step forecasts of the last ``MEASURED_DAYS`` days were worth, by kind of ticker."""
-    by_kind: dict[str, list[Pair]] = defaultdict(list)
+    by_kind: dict[str, list[Pair]] = {kind: [] for kind in get_args(Kind)}
     for scores in scores_since(store, now.date() - timedelta(days=MEASURED_DAYS)):
         by_kind[kind_of(scores.ticker)] += [pair for pair in scores.pairs if pair.step == 1]
     for kind, pairs in by_kind.items():
+        meter.record(REALISED_FORECASTS, len(pairs), kind=kind)
         if not pairs:
             continue
         actual = _column(pairs, "actual")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,7 +48,14 @@ _BY_INDEX = {
 _CRYPTO = re.compile(r".+-(USD|USDT|USDC|EUR|GBP|JPY|BRL|CAD|AUD|CHF|CNY|INR|KRW|MXN|BTC|ETH)")
 
 
-KINDS = {"24/5": "currency", "24/7": "crypto", "CMES": "other"}  # every other calendar is a stock exchange's
+Kind = Literal["index", "share", "currency", "crypto", "other"]
+"""What a ticker is of, in one of few words."""
+
+KINDS: Mapping[str, Kind] = {
+    "24/5": "currency",
+    "24/7": "crypto",
+    "CMES": "other",
+}  # every other calendar is a stock exchange's
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +89,7 @@ def exchange_of(ticker: str) -> str:
     return "24/7" if _CRYPTO.fullmatch(symbol) else "XNYS"
 
 
-def kind_of(ticker: str) -> str:
+def kind_of(ticker: str) -> Kind:
     """One of few words for a ticker, fit for a label.
 
     Raises:

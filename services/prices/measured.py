@@ -4,13 +4,16 @@ import threading
 import time
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
+from typing import Literal
 
 from cachetools import LRUCache
 
-from errors import AppError
+from errors import AppError, UpstreamUnavailable
 from services.prices.cache import Fetcher
 from services.prices.series import PriceHistory, PriceSource, RawBars
 from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED, Meter
+
+Ailment = Literal["prices_stale", "prices_unavailable"]
 
 WATCHED = 256  # tickers
 FORGOTTEN_AFTER = timedelta(minutes=15)  # a ticker nobody asks for any more ails nobody
@@ -40,24 +43,25 @@ class MeasuredFetcher:
 
 
 class PriceWatch:
-    """Remembers which tickers were lately served stale."""
+    """Remembers which tickers were lately served stale, or could not be had at all."""
 
     def __init__(self) -> None:
-        self._stale: LRUCache[str, datetime] = LRUCache(WATCHED)
+        self._ailing: LRUCache[str, tuple[Ailment, datetime]] = LRUCache(WATCHED)
         self._lock = threading.Lock()
 
-    def note(self, history: PriceHistory, now: datetime) -> None:
-        """Take note of what is being served."""
+    def note(self, ticker: str, ailment: Ailment | None, now: datetime) -> None:
+        """Take note of how a ticker was served just now."""
         with self._lock:
-            if history.stale:
-                self._stale[history.series.ticker] = now
+            if ailment is None:
+                self._ailing.pop(ticker, None)
             else:
-                self._stale.pop(history.series.ticker, None)
+                self._ailing[ticker] = (ailment, now)
 
-    def stale(self, now: datetime) -> tuple[str, ...]:
-        """The tickers that were stale when they were last served, which was not long ago."""
+    def ailing(self, ailment: Ailment, now: datetime) -> tuple[str, ...]:
+        """The tickers that ailed so when they were last asked for, which was not long ago."""
         with self._lock:
-            return tuple(sorted(ticker for ticker, at in self._stale.items() if now - at < FORGOTTEN_AFTER))
+            found = ((ticker, at) for ticker, (what, at) in self._ailing.items() if what == ailment)
+            return tuple(sorted(ticker for ticker, at in found if now - at < FORGOTTEN_AFTER))
 
 
 class WatchedSource:
@@ -70,8 +74,12 @@ class WatchedSource:
 
     def history(self, ticker: str, now: datetime) -> PriceHistory:
         """The completed sessions of ``ticker``; see ``PriceSource``."""
-        history = self._source.history(ticker, now)
-        self._watch.note(history, now)
+        try:
+            history = self._source.history(ticker, now)
+        except UpstreamUnavailable:
+            self._watch.note(ticker, "prices_unavailable", now)
+            raise
+        self._watch.note(ticker, "prices_stale" if history.stale else None, now)
         self._meter.record(PRICES_SERVED, freshness="stale" if history.stale else "fresh")
         self._meter.record(PRICE_AGE, age_s(history, now))
         return history

@@ -27,6 +27,7 @@ from tools.dashboard import RANGE, queries
 pytestmark = pytest.mark.slow
 
 PATIENCE_S = 60.0
+N_SCORED = 55  # enough for the alerts on coverage to look
 DEAD_PROXY = "http://127.0.0.1:9"  # the discard port: nobody listens, so Yahoo cannot be reached
 TRAINING = {"ticker": "^GSPC", "start_date": "2016-01-01", "sequence_length": 20, "epochs": 2}
 
@@ -48,11 +49,15 @@ def fill_cache(folder: Path) -> None:
         CachedSource(WalkFetcher(), folder / "cache" / "prices", 0).history(ticker, datetime.now(UTC) - age)
 
 
-def log_a_forecast(folder: Path) -> None:
-    """What somebody was told of FRESH the evening before its newest session: the close, give or take two."""
+def log_forecasts(folder: Path) -> None:
+    """What somebody was told of FRESH on each of its last evenings: the close, give or take two."""
     history = CachedSource(WalkFetcher(), folder / "cache" / "prices", 3600).history("FRESH", datetime.now(UTC))
-    origin, session = (day.item() for day in history.series.sessions[-2:])
-    last = float(history.series.close[-2])
+    sessions = [session.item() for session in history.series.sessions[-N_SCORED - 1 :]]
+    for origin, session, last in zip(sessions, sessions[1:], history.series.close[-N_SCORED - 1 :], strict=False):
+        log_forecast(folder, origin, session, float(last))
+
+
+def log_forecast(folder: Path, origin: date, session: date, last: float) -> None:
     step = RecordedStep(
         step=1,
         session=session,
@@ -90,6 +95,8 @@ def traffic(server: str, turn: int) -> None:
     post("/predict/live", {"symbol": "no ticker"}, 422)
     post("/predict/forecast", {"symbol": "FRESH", "days": 5})
     post("/predict/batch", {"symbols": ["FRESH", "OLD"]})
+    post("/models/default/predict", {"ticker": "FRESH"})
+    post("/models/default/forecast", {"ticker": "FRESH", "horizon": 3})
     post("/models/none-1/forecast", {}, 404)
     post("/monitoring/score", {})
     for path, status in (
@@ -97,6 +104,10 @@ def traffic(server: str, turn: int) -> None:
         ("/health", 200),
         ("/monitoring/stats", 200),
         ("/monitoring/drift", 200),
+        ("/monitoring/accuracy", 200),
+        ("/models", 200),
+        ("/jobs", 200),
+        ("/analysis/FRESH", 200),
         ("/wp-login.php", 404),
     ):
         assert requests.get(f"{server}{path}", timeout=60).status_code == status
@@ -107,7 +118,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     require("prometheus")
     folder = tmp_path_factory.mktemp("served")
     fill_cache(folder)
-    log_a_forecast(folder)
+    log_forecasts(folder)
     settings = {
         "PRICE_SOURCE": "yahoo",
         "YAHOO_ATTEMPTS": "1",
@@ -130,6 +141,8 @@ def watched(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             assert time.monotonic() < deadline, "the server was never scraped"
             time.sleep(0.2)
         assert requests.post(f"{server}/models/train", json=TRAINING, timeout=120).status_code == 200
+        backtest = {"ticker": "FRESH", "horizon": 1, "stride": 20}
+        assert requests.post(f"{server}/models/default/backtest", json=backtest, timeout=120).status_code == 200
         for turn in range(4):
             traffic(server, turn)
             time.sleep(1.2)
@@ -186,7 +199,11 @@ def test_a_documented_metric_exists(watched: Prometheus, name: str) -> None:
         'store_operations_total{operation="get", outcome="absent"} > 0',
         'training_jobs_total{state="succeeded"} == 1',
         "training_jobs_running == 0",
-        'forecasts_scored_total{kind="share"} == 1',
+        f'forecasts_scored_total{{kind="share"}} == {N_SCORED}',
+        f'forecast_realised_forecasts{{kind="share"}} == {N_SCORED}',
+        'forecast_realised_forecasts{kind="crypto"} == 0',
+        'http_requests_total{endpoint="/models/{model_id}/forecast", status="200"} > 0',
+        'prediction_duration_seconds_count{type="forecast"} >= 8',
         'forecasts_logged_total{outcome="written"} > 0',
         "sum(forecast_drift) == 1",
         "model_loaded == 1",
@@ -211,9 +228,10 @@ def test_promtool_has_nothing_against_the_metrics(server: str) -> None:
 
 
 @pytest.mark.usefixtures("watched")
-def test_stale_prices_degrade_the_health(server: str) -> None:
+def test_prices_that_are_stale_or_cannot_be_had_degrade_the_health(server: str) -> None:
     health = requests.get(f"{server}/health", timeout=10).json()
 
     assert health["status"] == "degraded"
-    assert [reason["code"] for reason in health["reasons"]] == ["prices_stale"]
+    assert [reason["code"] for reason in health["reasons"]] == ["prices_stale", "prices_unavailable"]
     assert "OLD" in health["reasons"][0]["detail"]
+    assert "UNHEARD0" in health["reasons"][1]["detail"]

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -14,7 +13,7 @@ from services.health import PATIENCE_S, Checkup
 from services.prices.measured import PriceWatch
 from services.storage.registry import ModelRegistry
 from telemetry.measures import MODEL_LOADED
-from tests.fakes import InMemoryArtifactStore, RecordingMeter, walk_history
+from tests.fakes import InMemoryArtifactStore, RecordingMeter
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 BUNDLED = default_model(Settings(_env_file=None))
@@ -113,12 +112,14 @@ def test_stale_prices_are_told_by_name_with_everything_else_that_ails(
     checkup: Checkup, store: Store, watch: PriceWatch
 ) -> None:
     for ticker in ("A", "B", "C", "D", "E", "F", "G"):
-        watch.note(replace(walk_history(ticker), stale=True), NOW)
+        watch.note(ticker, "prices_stale", NOW)
+    watch.note("H", "prices_unavailable", NOW)
 
     found = checkup.health(ModelRegistry(store), NOW)
 
-    assert [reason.code for reason in found.reasons] == ["model_not_found", "prices_stale"]
+    assert [reason.code for reason in found.reasons] == ["model_not_found", "prices_stale", "prices_unavailable"]
     assert found.reasons[1].detail.endswith("of A, B, C, D, E and 2 more")
+    assert found.reasons[2].detail.endswith("of H")
 
 
 def test_a_store_that_hangs_makes_nobody_wait_for_long(
@@ -130,7 +131,7 @@ def test_a_store_that_hangs_makes_nobody_wait_for_long(
 
     found = [codes(checkup, registry) for _ in range(3)]
 
-    assert found == [("unavailable", ["store_unavailable"])] * 3
+    assert found == [("degraded", ["store_unavailable"])] * 3  # the bundled model needs no store
     assert time.monotonic() - started < PATIENCE_S
     assert store.n_asked == 1  # no second question while the first is not answered
     store.answers.set()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,4 +78,6 @@ def test_neither_secrets_nor_prices_are_logged(records: list[dict[str, object]])
 def test_plain_text_is_for_people(tmp_path: Path) -> None:
     lines = logged(tmp_path, "text")
 
-    assert any("GET /up 200" in line for line in lines)
+    (line,) = [line for line in lines if "GET /up 200" in line]
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO: ", line)
+    assert line.endswith("[request-1]")

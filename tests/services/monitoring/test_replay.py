@@ -14,6 +14,7 @@ from config import Settings
 from models.base import CLOSE, HIGH, LOW, OPEN, Bars
 from schemas.realised import Pair
 from services.monitoring.drift import error_drift, input_drift, judge
+from services.monitoring.realised import scores_since
 from services.prices.csv_files import CsvSource
 from services.prices.series import PriceHistory
 
@@ -108,9 +109,14 @@ def test_the_errors_of_an_undisturbed_year_are_no_drift(lived: TestClient) -> No
     assert report["verdict"] != "retrain", report
 
 
-def test_undisturbed_windows_are_fine_nineteen_times_of_twenty(history: PriceHistory) -> None:
+def test_undisturbed_windows_are_fine_nineteen_times_of_twenty(lived: TestClient, history: PriceHistory) -> None:
+    sessions = [session.item() for session in history.series.sessions[-N_SESSIONS:]]
+    scored = {scores.session: scores.pairs for scores in scores_since(lived.app.state.store, sessions[0])}  # type: ignore[attr-defined]
+    pairs = [pair for session in sessions for pair in scored[session]]
+
     verdicts = [
-        verdict_at(history.series.bars, end) for end in range(len(history.series) - N_SESSIONS, len(history.series))
+        verdict_at(history.series.bars, len(history.series) - N_SESSIONS + known, pairs[:known])
+        for known in range(1, N_SESSIONS + 1)
     ]
 
     assert np.mean([verdict == "fine" for verdict in verdicts]) >= 0.95

@@ -7,7 +7,7 @@ import pytest
 
 from errors import AppError, PricesUnreachable, TickerNotFound
 from services.prices.measured import FORGOTTEN_AFTER, MeasuredFetcher, PriceWatch, WatchedSource, age_s
-from services.prices.series import RawBars
+from services.prices.series import PriceHistory, RawBars
 from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED
 from tests.fakes import FakePriceSource, RecordingMeter, new_york_sessions, random_walk, walk_history
 
@@ -69,15 +69,33 @@ def test_age_counts_from_the_end_of_the_newest_session_s_day() -> None:
 def test_a_ticker_is_stale_until_it_is_served_fresh() -> None:
     watch = PriceWatch()
 
-    watch.note(replace(walk_history(), stale=True), NOW)
-    assert watch.stale(NOW) == ("WALK",)
-    watch.note(walk_history(), NOW)
-    assert watch.stale(NOW) == ()
+    watch.note("WALK", "prices_stale", NOW)
+    assert watch.ailing("prices_stale", NOW) == ("WALK",)
+    watch.note("WALK", None, NOW)
+    assert watch.ailing("prices_stale", NOW) == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "ailing"), [(PricesUnreachable("down"), ("WALK",)), (TickerNotFound("unheard of"), ())]
+)
+def test_a_ticker_whose_source_fails_ails_and_one_that_does_not_exist_does_not(
+    meter: RecordingMeter, error: AppError, ailing: tuple[str, ...]
+) -> None:
+    watch = PriceWatch()
+
+    class Failing(FakePriceSource):
+        def history(self, ticker: str, now: datetime) -> PriceHistory:
+            raise error
+
+    with pytest.raises(type(error)):
+        WatchedSource(Failing(walk_history()), watch, meter).history("WALK", NOW)
+
+    assert watch.ailing("prices_unavailable", NOW) == ailing
 
 
 def test_a_ticker_nobody_asks_for_any_more_ails_nobody() -> None:
     watch = PriceWatch()
 
-    watch.note(replace(walk_history(), stale=True), NOW)
+    watch.note("WALK", "prices_stale", NOW)
 
-    assert watch.stale(NOW + FORGOTTEN_AFTER) == ()
+    assert watch.ailing("prices_stale", NOW + FORGOTTEN_AFTER) == ()
