@@ -7,9 +7,10 @@ from pathlib import Path
 import typer
 
 from cli.forecasting import BAND_LEVELS, plot_forecast
+from cli.layout import console, price
 from cli.options import Plot
 from cli.output import show, tell
-from cli.tables import backtest_table, console, forecast_table, price, trained_table
+from cli.tables import backtest_table, forecast_table, trained_table
 from cli.target import target_of
 from cli.training import train_visibly
 from config import Settings

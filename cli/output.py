@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import RenderableType
 
-from cli.tables import console
+from cli.layout import console
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from cli.exits import printable
+from cli.layout import columns, fact_sheet, line, more, notes, price, saved
 from schemas.accuracy import AccuracyReport, Coverage
 from schemas.alias import AliasList
 from schemas.analysis import Analysis
@@ -18,30 +19,18 @@ from schemas.models import ModelPage
 from schemas.predict import Evidence, ForecastContext, ForecastResponse, Interval, PredictResponse
 from schemas.train import TrainResult
 
-PIPED_WIDTH = 160
 SIGNIFICANT = 0.05  # a p-value below is called more than chance
-ONE_BLOCK = 1.0
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A terminal, or a wide page where there is none; nothing in a text is taken for a command."""
-    found = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    return (
-        found
-        if found.is_terminal
-        else Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=PIPED_WIDTH)
-    )
 
 
 def prices_table(answer: FetchDataResponse) -> RenderableType:
     """Daily prices."""
-    table = _table("session", "open", "high", "low", "close", "volume")
+    table = columns("session", "open", "high", "low", "close", "volume")
     for bar in answer.data:
         prices = [price(value) for value in (bar.Open, bar.High, bar.Low, bar.Close)]
         table.add_row(str(bar.Date), *prices, f"{bar.Volume:,.0f}")
     head = f"{answer.ticker} ({answer.currency or 'currency unknown'}), source {answer.source}"
     stale = ["newer sessions exist and could not be had"] if answer.stale else []
-    return Group(_line(head), table, *_warnings([*stale, *_dropped(answer.dropped)]))
+    return Group(line(head), table, *notes([*stale, *_dropped(answer.dropped)]))
 
 
 def prediction_table(answer: PredictResponse) -> RenderableType:
@@ -53,7 +42,7 @@ def prediction_table(answer: PredictResponse) -> RenderableType:
         price(answer.persistence),
         *_bounds(answer.intervals),
     )
-    return Group(_context(answer), table, *_worth(answer.test), *_warnings(answer.warnings))
+    return Group(_context(answer), table, *_worth(answer.test), *notes(answer.warnings))
 
 
 def forecast_table(answer: ForecastResponse) -> RenderableType:
@@ -61,7 +50,7 @@ def forecast_table(answer: ForecastResponse) -> RenderableType:
     table = _forecast_table(answer.forecast[0].intervals)
     for step in answer.forecast:
         table.add_row(str(step.session), price(step.price), price(step.persistence), *_bounds(step.intervals))
-    return Group(_context(answer), table, *_worth(answer.test), *_warnings(answer.warnings))
+    return Group(_context(answer), table, *_worth(answer.test), *notes(answer.warnings))
 
 
 def backtest_table(answer: BacktestResponse) -> RenderableType:
@@ -71,10 +60,10 @@ def backtest_table(answer: BacktestResponse) -> RenderableType:
         f"to {answer.last_origin}, every {answer.stride}, {answer.horizon} sessions ahead, source {answer.source}"
     )
     levels = [f"{level:.0%} held" for level in answer.levels]
-    table = _table("", "MAE", "saved", "p-value", "MAPE", "RMSE", "CRPS", "vs empirical", "direction", *levels)
+    table = columns("", "MAE", "saved", "p-value", "MAPE", "RMSE", "CRPS", "vs empirical", "direction", *levels)
     for one in (answer.model_report, *answer.opponents):
         table.add_row(*_scores(one))
-    return Group(_line(head), table, _line(verdict(answer)), *_warnings(answer.warnings))
+    return Group(line(head), table, line(verdict(answer)), *notes(answer.warnings))
 
 
 def verdict(answer: BacktestResponse) -> str:
@@ -96,7 +85,7 @@ def verdict(answer: BacktestResponse) -> str:
 
 def model_table(page: ModelPage) -> RenderableType:
     """Stored models, a line each."""
-    table = _table("model", "kind", "tickers", "sessions", "test MAPE", "persistence", "saved (MAE)")
+    table = columns("model", "kind", "tickers", "sessions", "test MAPE", "persistence", "saved (MAE)")
     for one in page.models:
         table.add_row(
             one.id,
@@ -105,17 +94,17 @@ def model_table(page: ModelPage) -> RenderableType:
             f"{one.first_session} to {one.last_session}",
             f"{one.test.model.mape:.3%}",
             f"{one.test.persistence.mape:.3%}",
-            _saved(None if one.test.skill is None else one.test.skill.mae),
+            saved(None if one.test.skill is None else one.test.skill.mae),
         )
     unreadable = [f"{one.id} cannot be read: {one.code}" for one in page.unreadable]
     if not page.models and not unreadable:
-        return _line("no stored models; `models show default` shows the one that comes with the program")
-    return Group(table, *_more(page.next_after), *_warnings(unreadable))
+        return line("no stored models; `models show default` shows the one that comes with the program")
+    return Group(table, *more(page.next_after), *notes(unreadable))
 
 
 def card_table(card: ModelCard) -> RenderableType:
     """A model: what it is, what it was made from, what it is worth."""
-    facts = _facts()
+    facts = fact_sheet()
     facts.add_row("model", card.model_id)
     facts.add_row("kind", f"{card.model} of {card.target_column}, {card.lookback} sessions back, {card.horizon} ahead")
     facts.add_row("made", f"{card.created_at:%Y-%m-%d %H:%M} UTC, {card.calibration} calibration")
@@ -129,25 +118,25 @@ def card_table(card: ModelCard) -> RenderableType:
     if card.base_model_id is not None:
         facts.add_row("began from", card.base_model_id)
     coverage = [reached for reached in card.coverage if reached.step == 1]
-    return Group(facts, *_accuracy(card.test, coverage), *_warnings(card.warnings))
+    return Group(facts, *_accuracy(card.test, coverage), *notes(card.warnings))
 
 
 def trained_table(result: TrainResult) -> RenderableType:
     """A fresh model, and what it is worth."""
-    table = _table("test block", "MAE", "MAPE", "RMSE")
+    table = columns("test block", "MAE", "MAPE", "RMSE")
     for name, scores in (("model", result.metrics.test), ("persistence", result.persistence.test)):
         table.add_row(name, price(scores.mae), f"{scores.mape:.3%}", price(scores.rmse))
     if result.skill is not None:
-        table.add_row("saved", *map(_saved, (result.skill.mae, result.skill.mape, result.skill.rmse)))
+        table.add_row("saved", *map(saved, (result.skill.mae, result.skill.mape, result.skill.rmse)))
     head = f"model {result.id} of {', '.join(result.tickers)}, prices to {result.as_of} from {result.source}"
-    return Group(_line(head), table, _line(_held(result.coverage)), *_warnings(result.warnings))
+    return Group(line(head), table, line(_held(result.coverage)), *notes(result.warnings))
 
 
 def alias_table(answer: AliasList) -> RenderableType:
     """Names and what they stand for."""
     if not answer.aliases:
-        return _line("no alias was ever moved; `default` stands for the model that comes with the program")
-    table = _table("alias", "model", "before", "moved")
+        return line("no alias was ever moved; `default` stands for the model that comes with the program")
+    table = columns("alias", "model", "before", "moved")
     for one in answer.aliases:
         table.add_row(one.alias, one.model_id, one.previous_model_id or "", f"{one.moved_at:%Y-%m-%d %H:%M}")
     return table
@@ -156,8 +145,8 @@ def alias_table(answer: AliasList) -> RenderableType:
 def jobs_table(page: JobPage) -> RenderableType:
     """Jobs, a line each."""
     if not page.jobs:
-        return _line("no jobs")
-    table = _table("job", "state", "done", "tickers", "kind", "asked for", "model")
+        return line("no jobs")
+    table = columns("job", "state", "done", "tickers", "kind", "asked for", "model")
     for job in page.jobs:
         table.add_row(
             job.id,
@@ -168,12 +157,12 @@ def jobs_table(page: JobPage) -> RenderableType:
             f"{job.created_at:%Y-%m-%d %H:%M}",
             job.model_id if job.state == "succeeded" else "",
         )
-    return Group(table, *_more(page.next_after))
+    return Group(table, *more(page.next_after))
 
 
 def job_table(job: Job) -> RenderableType:
     """A job: its state, its losses, its end."""
-    facts = _facts()
+    facts = fact_sheet()
     facts.add_row("job", job.id)
     facts.add_row("state", f"{job.state}, to be cancelled" if job.cancel_requested and not job.ended_at else job.state)
     facts.add_row("training", f"{job.request.model} of {', '.join(job.request.all_tickers)}")
@@ -192,7 +181,7 @@ def job_table(job: Job) -> RenderableType:
 
 def analysis_table(answer: Analysis) -> RenderableType:
     """A ticker's past in a few figures."""
-    facts = _facts()
+    facts = fact_sheet()
     facts.add_row("sessions", f"{answer.n_sessions}, {answer.first_session} to {answer.last_session}, {answer.source}")
     summary = answer.summary
     facts.add_row("volatility", f"{summary.annualised_volatility:.1%} a year")
@@ -209,20 +198,11 @@ def analysis_table(answer: Analysis) -> RenderableType:
     ):
         facts.add_row(name, printable(part.reading))
     head = f"{answer.ticker} ({answer.currency or 'currency unknown'})"
-    return Group(_line(head), facts, *_warnings(answer.warnings))
-
-
-def price(value: float) -> str:
-    """A price for reading: cents where it has them, six digits where it is small.
-
-    >>> price(2506.8501), price(0.00123456789)
-    ('2,506.85', '0.00123457')
-    """
-    return f"{value:,.2f}" if abs(value) >= ONE_BLOCK else f"{value:.6g}"
+    return Group(line(head), facts, *notes(answer.warnings))
 
 
 def _forecast_table(intervals: Sequence[Interval]) -> Table:
-    return _table("session", "price", "persistence", *[f"{one.level:.0%} interval" for one in intervals])
+    return columns("session", "price", "persistence", *[f"{one.level:.0%} interval" for one in intervals])
 
 
 def _bounds(intervals: Iterable[Interval]) -> list[str]:
@@ -230,7 +210,7 @@ def _bounds(intervals: Iterable[Interval]) -> list[str]:
 
 
 def _context(answer: ForecastContext) -> Text:
-    return _line(
+    return line(
         f"{answer.ticker} ({answer.currency or 'currency unknown'}) by {answer.model} {answer.model_id}: last close "
         f"{price(answer.last_close)} on {answer.last_session}, source {answer.source}"
     )
@@ -241,12 +221,12 @@ def _worth(test: Evidence) -> list[RenderableType]:
 
 
 def _accuracy(accuracy: AccuracyReport, coverage: Sequence[Coverage]) -> list[RenderableType]:
-    saved = "" if accuracy.skill is None else f", {_saved(accuracy.skill.mae)} saved (MAE)"
+    less = "" if accuracy.skill is None else f", {saved(accuracy.skill.mae)} saved (MAE)"
     worth = (
         f"one step ahead on {accuracy.n_origins} test sessions: MAPE {accuracy.model.mape:.3%}, "
-        f"persistence {accuracy.persistence.mape:.3%}{saved}"
+        f"persistence {accuracy.persistence.mape:.3%}{less}"
     )
-    return [_line(worth), *([_line(_held(coverage))] if coverage else [])]
+    return [line(worth), *([line(_held(coverage))] if coverage else [])]
 
 
 def _held(coverage: Sequence[Coverage]) -> str:
@@ -259,12 +239,12 @@ def _scores(one: ForecasterReport) -> list[str]:
     return [
         one.name,
         price(scores.mae),
-        _saved(skill.mae),
+        saved(skill.mae),
         "" if one.overall.p_value is None else f"{one.overall.p_value:.2f}",
         f"{scores.mape:.3%}",
         price(scores.rmse),
         price(scores.crps),
-        _saved(skill.crps_vs_rolling_empirical),
+        saved(skill.crps_vs_rolling_empirical),
         "" if scores.hit_rate is None else f"{scores.hit_rate:.1%}",
         *[f"{interval.coverage:.1%}" for interval in scores.intervals],
     ]
@@ -280,35 +260,5 @@ def _against_persistence(saved: float | None, p_value: float | None) -> str:
     return f"The model errs {abs(saved):.2%} {more_or_less} than persistence{by_chance}."
 
 
-def _saved(share: float | None) -> str:
-    return "" if share is None else f"{share:+.2%}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
-    return table
-
-
-def _facts() -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    return table
-
-
-def _line(text: str) -> Text:
-    return Text(printable(text))
-
-
-def _warnings(warnings: Iterable[str]) -> list[RenderableType]:
-    return [Text(f"note: {printable(one)}", style="yellow") for one in warnings]
-
-
 def _dropped(dropped: dict[str, int]) -> list[str]:
     return [f"{count} rows left out or mended: {reason}" for reason, count in dropped.items()]
-
-
-def _more(next_after: str | None) -> list[RenderableType]:
-    return [] if next_after is None else [_line(f"more: --after {next_after}")]

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from cli.layout import console
 from cli.options import After, AsJson, End, Limit, Start, given
 from cli.output import show, tell
 from cli.progress import TrainingBar
-from cli.tables import console, job_table, jobs_table
+from cli.tables import job_table, jobs_table
 from cli.target import Target, target_of
 from client import Client
 from client.errors import failure_of

@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from cli.demo import sparkline
+from cli.layout import console, price
 from cli.plots import draw_analysis, draw_backtest
 from cli.progress import TrainingBar, described
-from cli.tables import analysis_table, console, price
+from cli.tables import analysis_table
 from schemas.analysis import Analysis
 from schemas.backtest import BacktestRequest
 from schemas.job import Job, Progress

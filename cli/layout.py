@@ -1,0 +1,67 @@
+"""What tables are built from: columns, facts, lines, notes, and how a figure is written."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cli.exits import printable
+
+PIPED_WIDTH = 160
+ONE_BLOCK = 1.0
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal, or a wide page where there is none; nothing in a text is taken for a command."""
+    found = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    return (
+        found
+        if found.is_terminal
+        else Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=PIPED_WIDTH)
+    )
+
+
+def columns(*names: str) -> Table:
+    """A table with these headings; the first column holds names, the others figures."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(names):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
+    return table
+
+
+def fact_sheet() -> Table:
+    """Rows of a name and what is to be told of it."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def line(text: str) -> Text:
+    """A line of text that cannot steer the terminal."""
+    return Text(printable(text))
+
+
+def notes(texts: Iterable[str]) -> list[RenderableType]:
+    """What a reader should mind, a line each."""
+    return [Text(f"note: {printable(one)}", style="yellow") for one in texts]
+
+
+def more(next_after: str | None) -> list[RenderableType]:
+    """How to see the next page, if there is one."""
+    return [] if next_after is None else [line(f"more: --after {next_after}")]
+
+
+def price(value: float) -> str:
+    """A price for reading: cents where it has them, six digits where it is small.
+
+    >>> price(2506.8501), price(0.00123456789)
+    ('2,506.85', '0.00123457')
+    """
+    return f"{value:,.2f}" if abs(value) >= ONE_BLOCK else f"{value:.6g}"
+
+
+def saved(share: float | None) -> str:
+    """A share of persistence's error, signed; empty where it makes none."""
+    return "" if share is None else f"{share:+.2%}"
