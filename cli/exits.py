@@ -82,6 +82,16 @@ def exit_code(error: AppError) -> Exit:
     return _BY_STATUS.get(int(status or 0), Exit.FAILED)
 
 
+def exit_code_of(code: str) -> Exit:
+    """The exit code of an error that an answer tells by its code alone.
+
+    >>> exit_code_of("ticker_not_found").value, exit_code_of("of_a_later_version").value
+    (3, 1)
+    """
+    error = AppError.restored(code, "")
+    return Exit.FAILED if error is None else exit_code(error)
+
+
 def hint(error: AppError) -> str:
     """What to do about it."""
     wait = "" if error.retry_after_s is None else f"wait {error.retry_after_s} s; "

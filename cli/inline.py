@@ -40,6 +40,7 @@ def local_client(settings: Settings) -> Iterator[Client]:
     ):
         yield client
         trainer.close()
+        state.forecast_log.flush()  # no lifespan does it here
 
 
 class InProcess(httpx2.BaseTransport):

@@ -53,6 +53,15 @@ def more(next_after: str | None) -> list[RenderableType]:
     return [] if next_after is None else [line(f"more: --after {next_after}")]
 
 
+def counted(n: int, what: str) -> str:
+    """So many of a thing that has a regular plural.
+
+    >>> counted(1, "session"), counted(1200, "session")
+    ('1 session', '1,200 sessions')
+    """
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def price(value: float) -> str:
     """A price for reading: cents where it has them, six digits where it is small.
 

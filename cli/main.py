@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from cli import demo, forecasting, serving, training
+from cli import demo, forecasting, realised, serving, training
 from cli.exits import Exit, exit_code, fields_at_fault, hint, told
 from cli.models import models_app
 from cli.target import Target
@@ -70,6 +70,10 @@ def command_line(*, completion: bool) -> typer.Typer:
         forecasting.forecast,
         forecasting.backtest,
         forecasting.analyze,
+        realised.score,
+        realised.accuracy,
+        realised.drift,
+        realised.retrain,
         serving.serve,
         demo.demo,
     ):

@@ -6,11 +6,12 @@ import typer
 
 from cli.options import After, AsJson, Limit
 from cli.output import show, tell
+from cli.realised_tables import contest_table
 from cli.tables import alias_table, card_table, model_table
 from cli.target import target_of
 from schemas.alias import AliasList
 
-models_app = typer.Typer(help="Stored models: list, show, delete, alias, aliases.", no_args_is_help=True)
+models_app = typer.Typer(help="Stored models: list, show, delete, alias, aliases, contests.", no_args_is_help=True)
 
 ModelId = Annotated[str, typer.Argument(help="Id of a model, or an alias.")]
 
@@ -67,3 +68,16 @@ def list_aliases(context: typer.Context, as_json: AsJson = False) -> None:
     """Show every alias that was ever moved."""
     with target_of(context).client() as client:
         show(client.aliases(), alias_table, as_json=as_json)
+
+
+@models_app.command("contests")
+def list_contests(
+    context: typer.Context,
+    alias: Annotated[str, typer.Argument(help="A name, such as default.")] = "default",
+    limit: Limit = 20,
+    after: After = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who challenged an alias and what came of it, beside persistence."""
+    with target_of(context).client() as client:
+        show(client.contests(alias, limit=limit, after=after), contest_table, as_json=as_json)

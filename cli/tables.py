@@ -13,6 +13,7 @@ from schemas.alias import AliasList
 from schemas.analysis import Analysis
 from schemas.backtest import BacktestResponse, ForecasterReport
 from schemas.card import ModelCard
+from schemas.challenge import Contest
 from schemas.fetch_data import FetchDataResponse
 from schemas.job import Job, JobPage
 from schemas.models import ModelPage
@@ -129,7 +130,8 @@ def trained_table(result: TrainResult) -> RenderableType:
     if result.skill is not None:
         table.add_row("saved", *map(saved, (result.skill.mae, result.skill.mape, result.skill.rmse)))
     head = f"model {result.id} of {', '.join(result.tickers)}, prices to {result.as_of} from {result.source}"
-    return Group(line(head), table, line(_held(result.coverage)), *notes(result.warnings))
+    met = [] if result.contest is None else [line(_outcome(result.contest))]
+    return Group(line(head), table, line(_held(result.coverage)), *met, *notes(result.warnings))
 
 
 def alias_table(answer: AliasList) -> RenderableType:
@@ -232,6 +234,12 @@ def _accuracy(accuracy: AccuracyReport, coverage: Sequence[Coverage]) -> list[Re
 def _held(coverage: Sequence[Coverage]) -> str:
     held = ", ".join(f"{one.reached:.1%} of closes in {one.level:.0%}" for one in coverage)
     return f"intervals held {held}"
+
+
+def _outcome(contest: Contest) -> str:
+    if contest.won:
+        return f"it takes the alias {contest.alias}: {contest.reason}"
+    return f"it does not take the alias {contest.alias}: {contest.reason}; see `models contests {contest.alias}`"
 
 
 def _scores(one: ForecasterReport) -> list[str]:

@@ -39,6 +39,9 @@ def train(
     calibration: Annotated[CalibrationKind | None, typer.Option(help="Whether intervals follow their record.")] = None,
     warm_start: Annotated[bool | None, typer.Option(help="Start from the bundled model where that is fair.")] = None,
     base: Annotated[str | None, typer.Option(help="Continue from this model.")] = None,
+    challenges: Annotated[
+        str | None, typer.Option(help="Take this alias afterwards, but only by winning against its model.")
+    ] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -60,9 +63,10 @@ def train(
             calibration=calibration,
             warm_start=warm_start,
             base_model_id=base,
+            challenges=challenges,
         )
     )
-    target = _patient_target(context, no_wait=no_wait)
+    target = patient_target(context, no_wait=no_wait)
     with target.client() as client:
         _finish(client.train(wanted, wait=False), client, target, no_wait=no_wait, as_json=as_json)
 
@@ -91,7 +95,7 @@ def cancel_job(context: typer.Context, job_id: JobId, as_json: AsJson = False) -
 @jobs_app.command("retry")
 def retry_job(context: typer.Context, job_id: JobId, no_wait: NoWait = False, as_json: AsJson = False) -> None:
     """Do again what failed, was cancelled or lost, as a new job."""
-    target = _patient_target(context, no_wait=no_wait)
+    target = patient_target(context, no_wait=no_wait)
     with target.client() as client:
         _finish(client.retry_job(job_id), client, target, no_wait=no_wait, as_json=as_json)
 
@@ -115,20 +119,28 @@ def train_visibly(client: Client, request: TrainRequest) -> Job:
     return job
 
 
-def _patient_target(context: typer.Context, *, no_wait: bool) -> Target:
+def patient_target(context: typer.Context, *, no_wait: bool) -> Target:
+    """The target, which is asked to wait for a training unless it goes on elsewhere.
+
+    Raises:
+        BadParameter: not to wait, where the training would end with this process.
+    """
     target = target_of(context)
     if no_wait and target.is_local:
         raise typer.BadParameter("--no-wait needs --url: a training in this process ends with it")
     return target
 
 
+def followed(job: Job, client: Client, target: Target) -> Job:
+    """The job once it is over, with a bar until then; Ctrl-C cancels one that runs in this process."""
+    return _followed_here(client, job) if target.is_local else _followed_there(client, job)
+
+
 def _finish(job: Job, client: Client, target: Target, *, no_wait: bool, as_json: bool) -> None:
     if no_wait:
         show(job, job_table, as_json=as_json)
-    elif target.is_local:
-        _conclude(_followed_here(client, job), as_json=as_json)
     else:
-        _conclude(_followed_there(client, job), as_json=as_json)
+        _conclude(followed(job, client, target), as_json=as_json)
 
 
 def _conclude(job: Job, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from typer.testing import CliRunner, Result
 from benchmarks.server import running_server
 from cli.main import app
 from client import Client
+from schemas.realised import Pair, SessionScores
 from schemas.train import TrainRequest
+from services.monitoring.scoring import scores_key
+from services.storage.store import LocalArtifactStore
 
 Run = Callable[..., Result]
 
@@ -31,6 +35,36 @@ def server(folder: Path) -> Iterator[str]:
 def model_id(server: str) -> str:
     with Client(server, poll_s=0.2) as client:
         return client.train(TrainRequest.model_validate({"ticker": "^GSPC", "model": "ewma"})).id
+
+
+@pytest.fixture(scope="session")
+def scored(folder: Path) -> None:
+    """A forecast of the default model that came true yesterday, and one that did not the day before."""
+    store = LocalArtifactStore(folder)
+    for days, actual in ((1, 101.0), (2, 120.0)):
+        session = datetime.now(UTC).date() - timedelta(days=days)
+        store.create(scores_key("^GSPC", session), came_true(session, actual).model_dump_json().encode())
+
+
+def came_true(session: date, actual: float) -> SessionScores:
+    """The scores of one forecast of 102 after a close of 100, whose 80 % interval went from 90 to 110."""
+    pair = Pair(
+        model_id="bundled-20181231-00000001",
+        model="return_lstm",
+        origin=session - timedelta(days=1),
+        step=1,
+        made_at=datetime(2026, 1, 1, tzinfo=UTC),
+        last=100.0,
+        actual=actual,
+        median=102.0,
+        levels=(0.8,),
+        lower=(90.0,),
+        upper=(110.0,),
+        crps=2.0,
+        persistence_crps=2.5,
+        pit=0.5,
+    )
+    return SessionScores(ticker="^GSPC", session=session, scored_at=pair.made_at, pairs=(pair,))
 
 
 @pytest.fixture

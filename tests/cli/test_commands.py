@@ -20,9 +20,14 @@ TABLED = {
     "forecast": ["forecast", "^GSPC", "--horizon", "3", "--level", "0.5"],
     "backtest": ["backtest", "^GSPC", "--start", "2018-06-01", "--stride", "10", "--horizon", "2"],
     "analyze": ["analyze", "^GSPC", "--start", "2017-01-03"],
+    "score": ["score"],
+    "accuracy": ["accuracy", "^GSPC", "--days", "30"],
+    "drift": ["drift"],
+    "retrain": ["retrain", "^GSPC"],
     "models list": ["models", "list"],
     "models show": ["models", "show", "default"],
     "models aliases": ["models", "aliases"],
+    "models contests": ["models", "contests"],
     "jobs list": ["jobs", "list"],
 }
 PNG = b"\x89PNG"
@@ -57,14 +62,19 @@ def answered(result: Result) -> Any:
             {"ticker": "^GSPC", "start": "2018-06-01", "stride": 10, "horizon": 2},
         ),
         (TABLED["analyze"], "GET", "/analysis/%5EGSPC?start=2017-01-03", None),
+        (TABLED["score"], "POST", "/monitoring/score", None),
+        (TABLED["accuracy"], "GET", "/monitoring/accuracy?ticker=%5EGSPC&days=30", None),
+        (TABLED["drift"], "GET", "/monitoring/drift", None),
+        (TABLED["retrain"], "POST", "/monitoring/retrain", {"ticker": "^GSPC"}),
         (TABLED["models list"], "GET", "/models", None),
         (TABLED["models show"], "GET", "/models/default", None),
         (TABLED["models aliases"], "GET", "/models/aliases", None),
+        (TABLED["models contests"], "GET", "/models/aliases/default/contests", None),
         (TABLED["jobs list"], "GET", "/jobs", None),
     ],
     ids=list(TABLED),
 )
-@pytest.mark.usefixtures("model_id")
+@pytest.mark.usefixtures("model_id", "scored")
 def test_json_is_the_apis_answer(
     run: Run, target: list[str], server: str, command: list[str], method: str, path: str, body: dict[str, Any] | None
 ) -> None:
@@ -74,7 +84,7 @@ def test_json_is_the_apis_answer(
 
 
 @pytest.mark.parametrize("command", TABLED.values(), ids=list(TABLED))
-@pytest.mark.usefixtures("model_id")
+@pytest.mark.usefixtures("model_id", "scored")
 def test_a_table_is_no_json_and_the_same_here_and_there(run: Run, server: str, command: list[str]) -> None:
     here, there = run(*command), run("--url", server, *command)
 

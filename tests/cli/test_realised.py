@@ -1,0 +1,169 @@
+"""Whether forecasts came true, from a terminal: one is logged, scored, judged, and a challenger is trained."""
+
+import csv
+import json
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from cli.layout import console
+from cli.realised_tables import contest_table
+from models.base import CLOSE, HIGH, LOW
+from schemas.challenge import Contest, ContestPage
+from schemas.realised import ForecastRecord, RecordedStep
+from services.evaluation.accuracy import CRPS_LEVELS
+from services.monitoring.forecast_log import record_key
+from services.prices.calendars import last_completed_session, sessions_between
+from services.storage.store import LocalArtifactStore
+from tests.cli.conftest import Run
+from tests.fakes import random_walk
+
+EPISODE_ROWS = 5  # the last week is wilder than any before
+
+
+@pytest.fixture
+def walk(tmp_path: Path) -> Path:
+    """A folder with the prices of WALK up to the last session, and a forecast of that session made before it."""
+    now = datetime.now(UTC)
+    last = last_completed_session("WALK", now)
+    sessions = sessions_between("WALK", last - timedelta(days=900), last)
+    bars = random_walk(len(sessions))
+    bars[-EPISODE_ROWS:, HIGH] = 1.1 * bars[-EPISODE_ROWS:, CLOSE]
+    bars[-EPISODE_ROWS:, LOW] = bars[-EPISODE_ROWS:, CLOSE] / 1.1
+    folder = tmp_path / "var"
+    (folder / "prices").mkdir(parents=True)
+    with (folder / "prices" / "WALK.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["Date", "Open", "High", "Low", "Close", "Volume"])
+        rows.writerows([str(day), *bar] for day, bar in zip(sessions, bars.tolist(), strict=True))
+    close = float(bars[-2, CLOSE])
+    record = ForecastRecord(
+        ticker="WALK",
+        model_id="bundled-20181231-00000001",
+        model="return_lstm",
+        target_column="Close",
+        origin=sessions[-2].item(),
+        made_at=datetime.combine(sessions[-2].item(), time(23), UTC),
+        last=close,
+        levels=(0.8,),
+        steps=(
+            RecordedStep(
+                step=1,
+                session=sessions[-1].item(),
+                median=1.001 * close,
+                lower=(0.5 * close,),
+                upper=(2.0 * close,),
+                quantiles=tuple((close * (0.5 + CRPS_LEVELS)).tolist()),
+            ),
+        ),
+    )
+    LocalArtifactStore(folder).create(record_key(record), record.model_dump_json().encode())
+    return folder
+
+
+def on(run: Run, folder: Path, *arguments: object) -> Result:
+    return run(*arguments, PRICE_SOURCE="csv", DATA_DIR=str(folder))
+
+
+@pytest.mark.slow
+def test_what_is_forecast_here_is_logged_to_be_scored(run: Run, walk: Path) -> None:
+    done = on(run, walk, "forecast", "WALK", "--horizon", "3")
+
+    logged = sorted(path.name for path in (walk / "forecasts").rglob("*_03.json"))
+    assert done.exit_code == 0, done.output
+    assert len(logged) == 1
+
+
+@pytest.mark.slow
+def test_a_forecast_that_came_true_is_scored_once_and_told_beside_persistence(run: Run, walk: Path) -> None:
+    first, second = on(run, walk, "score"), on(run, walk, "score")
+    shown = on(run, walk, "accuracy", "WALK")
+
+    assert [first.exit_code, second.exit_code, shown.exit_code] == [0, 0, 0]
+    assert "scored 1 forecast of 1 session closed since" in first.stdout
+    assert "no session that was forecast has closed since" in second.stdout
+    assert shown.stdout.count("persistence") == 2  # of MAPE, and of CRPS
+    assert "100.0%" in shown.stdout
+
+
+@pytest.mark.slow
+def test_accuracy_says_what_to_do_where_nothing_was_scored(run: Run, walk: Path) -> None:
+    shown = on(run, walk, "accuracy")
+
+    assert shown.exit_code == 0
+    assert "`score` does it once they have closed" in shown.stdout
+
+
+@pytest.mark.slow
+def test_drift_ends_with_1_where_the_verdict_is_retrain(run: Run, walk: Path) -> None:
+    shown = on(run, walk, "drift", "WALK")
+    printed = on(run, walk, "drift", "WALK", "--json")
+
+    assert [shown.exit_code, printed.exit_code] == [1, 1]
+    assert json.loads(printed.stdout)["reports"][0]["verdict"] == "retrain"
+    assert "WALK: ranges of the last 5 sessions are" in shown.stdout
+
+
+@pytest.mark.slow
+def test_a_ticker_that_cannot_be_judged_or_scored_ends_as_its_error(run: Run, walk: Path) -> None:
+    (walk / "prices" / "WALK.csv").unlink()
+
+    judged, scored = on(run, walk, "drift", "WALK"), on(run, walk, "score")
+
+    assert [judged.exit_code, scored.exit_code] == [3, 3]
+    assert "WALK could not be judged: ticker_not_found" in judged.stdout
+    assert "WALK could not be scored: ticker_not_found" in scored.stdout
+
+
+@pytest.mark.slow
+def test_drift_trains_a_challenger_whose_contest_is_told(run: Run, walk: Path) -> None:
+    champion = json.loads(on(run, walk, "train", "WALK", "--model", "ewma", "--json").stdout)["model_id"]
+    on(run, walk, "models", "alias", "mine", champion)
+
+    done = on(run, walk, "retrain", "WALK", "--alias", "mine", "--json")
+    told = on(run, walk, "models", "contests", "mine")
+
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert (answer["verdict"], answer["job"]["state"]) == ("retrain", "succeeded")
+    assert f"champion {champion}" in told.stdout
+    assert "persistence" in told.stdout
+
+
+@pytest.mark.slow
+def test_a_challenger_elsewhere_need_not_be_waited_for_and_one_here_must(run: Run, server: str) -> None:
+    here = run("retrain", "^GSPC", "--no-wait")
+    there = run("--url", server, "retrain", "^GSPC", "--no-only-on-drift", "--no-wait", "--json")
+
+    job = json.loads(there.stdout)["job"]
+    cancelled = run("--url", server, "jobs", "cancel", job["id"])
+    again = run("--url", server, "retrain", "^GSPC", "--no-only-on-drift")
+    assert here.exit_code == 2
+    assert job["request"]["challenges"] == "default"
+    assert cancelled.exit_code == 0
+    assert again.exit_code == 4  # until a newer session it is the same job
+    assert "job_cancelled" in again.stderr
+
+
+def test_a_contest_that_could_not_be_held_tells_why_and_no_scores() -> None:
+    contest = Contest(
+        alias="default",
+        job_id="20261121t093000-1a2b3c4d",
+        champion_id=None,
+        challenger_id="walk-20261121-1a2b3c4d",
+        ticker="WALK",
+        horizon=5,
+        won=False,
+        reason="no contest: 3 common origins are too few",
+        at=datetime(2026, 11, 21, tzinfo=UTC),
+    )
+    page = console()
+
+    with page.capture() as shown:
+        page.print(contest_table(ContestPage(contests=(contest,), next_after=contest.job_id)))
+
+    assert "no contest: 3 common origins are too few" in shown.get()
+    assert "CRPS" not in shown.get()
+    assert f"more: --after {contest.job_id}" in shown.get()
