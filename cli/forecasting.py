@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from cli.analysis_table import analysis_table
 from cli.options import AsJson, AsOf, End, Levels, Model, OptionalTicker, Plot, Start, given
 from cli.output import drawn, show
-from cli.tables import analysis_table, backtest_table, forecast_table, prediction_table, prices_table
+from cli.tables import backtest_table, forecast_table, prediction_table, prices_table
 from cli.target import target_of
 from client import Client
 from schemas.analysis import AnalysisRequest

@@ -10,7 +10,6 @@ from cli.exits import printable
 from cli.layout import columns, fact_sheet, line, more, notes, price, saved
 from schemas.accuracy import AccuracyReport, Coverage
 from schemas.alias import AliasList
-from schemas.analysis import Analysis
 from schemas.backtest import BacktestResponse, ForecasterReport
 from schemas.card import ModelCard
 from schemas.challenge import Contest
@@ -179,28 +178,6 @@ def job_table(job: Job) -> RenderableType:
     if job.error is not None:
         facts.add_row("error", printable(f"{job.error.code}: {job.error.detail}"))
     return facts if job.result is None else Group(facts, trained_table(job.result))
-
-
-def analysis_table(answer: Analysis) -> RenderableType:
-    """A ticker's past in a few figures."""
-    facts = fact_sheet()
-    facts.add_row("sessions", f"{answer.n_sessions}, {answer.first_session} to {answer.last_session}, {answer.source}")
-    summary = answer.summary
-    facts.add_row("volatility", f"{summary.annualised_volatility:.1%} a year")
-    facts.add_row("log return", f"{summary.total_log_return:+.3f} in all")
-    facts.add_row("below peak", f"{answer.drawdowns.current:.1%}")
-    for one in answer.drawdowns.deepest[:1]:
-        facts.add_row("deepest", f"{one.depth:.1%}, {one.peak} to {one.trough}")
-    for name, part in (
-        ("distribution", answer.distribution),
-        ("weekdays", answer.seasonality.weekday),
-        ("months", answer.seasonality.month),
-        ("dependence", answer.dependence),
-        ("stationarity", answer.stationarity),
-    ):
-        facts.add_row(name, printable(part.reading))
-    head = f"{answer.ticker} ({answer.currency or 'currency unknown'})"
-    return Group(line(head), facts, *notes(answer.warnings))
 
 
 def _forecast_table(intervals: Sequence[Interval]) -> Table:

@@ -1,4 +1,4 @@
-"""Tables and drawings of what few tests can have from a service: an analysis, odd levels, a bar that moves."""
+"""Drawings of what few tests can have from a service: an analysis, odd levels, a bar that moves."""
 
 import io
 from datetime import UTC, datetime, timedelta
@@ -8,10 +8,9 @@ import pytest
 from rich.console import Console
 
 from cli.demo import sparkline
-from cli.layout import console, price
+from cli.layout import price
 from cli.plots import draw_analysis, draw_backtest
 from cli.progress import TrainingBar, described
-from cli.tables import analysis_table
 from schemas.analysis import Analysis
 from schemas.backtest import BacktestRequest
 from schemas.job import Job, Progress
@@ -54,15 +53,6 @@ def running(epoch: int, max_epochs: int) -> Job:
         result=None,
         error=None,
     )
-
-
-def test_an_analysis_is_told_in_figures_and_words(analysis: Analysis) -> None:
-    page = console()
-    with page.capture() as shown:
-        page.print(analysis_table(analysis))
-
-    assert "persistence (tomorrow = today) is hard to beat" in " ".join(shown.get().split())
-    assert f"{analysis.summary.annualised_volatility:.1%} a year" in shown.get()
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])

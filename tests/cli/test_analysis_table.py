@@ -1,0 +1,95 @@
+"""What ``analyze`` prints: every part of an analysis, in 80 columns, with nothing cut off."""
+
+import io
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from cli.analysis_table import analysis_table
+from schemas.analysis import Analysis, MissingRun, OvernightGap, SuspectedSplit
+from services.analysis.dependence import correlogram
+
+ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
+
+
+@pytest.fixture(scope="module")
+def analysis() -> Analysis:
+    return Analysis.model_validate_json(ANALYSIS.read_bytes())
+
+
+def shown(analysis: Analysis) -> str:
+    page = Console(file=io.StringIO(), width=80, markup=False, highlight=False)
+    with page.capture() as text:
+        page.print(analysis_table(analysis))
+    return text.get()
+
+
+def test_every_part_is_told_in_80_columns(analysis: Analysis) -> None:
+    text = shown(analysis)
+
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for figure in (
+        f"{analysis.summary.annualised_volatility:.1%} a year",
+        f"{analysis.distribution.excess_kurtosis:.3f}",
+        f"{analysis.drawdowns.deepest[4].depth:.1%}",
+        f"{analysis.volatility.rolling[3].last:.1%}",
+        f"{analysis.dependence.squared_returns.acf[4]:+.3f}",
+        f"{analysis.dependence.returns.ljung_box[1].statistic:.1f}",
+        "ADF",
+        "KPSS",
+    ):
+        assert figure in text, figure
+
+
+def test_figures_are_followed_by_what_they_mean(analysis: Analysis) -> None:
+    text = " ".join(shown(analysis).split())
+
+    assert "persistence (tomorrow = today) is hard to beat" in text
+    assert analysis.seasonality.month.reading in text
+    assert analysis.stationarity.reading in text
+
+
+def test_a_correlation_beyond_its_bound_is_marked(analysis: Analysis) -> None:
+    first = next(line.split() for line in shown(analysis).splitlines() if line.startswith("1 "))
+
+    assert [cell.endswith("*") for cell in first] == [False, False, False, False, True, False, True, False]
+
+
+def test_the_mean_of_a_month_has_its_error_and_a_mark_where_that_does_not_reach_to_zero(analysis: Analysis) -> None:
+    january = next(line.split() for line in shown(analysis).splitlines() if "January" in line)
+
+    assert january[-4:] == ["21", "+0.260", "0.231", "*"]
+
+
+def test_splits_gaps_and_missing_sessions_are_named(analysis: Analysis) -> None:
+    found = analysis.irregularities.model_copy(
+        update={
+            "n_missing_sessions": 9,
+            "missing": (
+                MissingRun(first=date(2018, 1, 3), last=date(2018, 1, 3), n_sessions=1),
+                MissingRun(first=date(2018, 2, 5), last=date(2018, 2, 14), n_sessions=8),
+            ),
+            "n_overnight_gaps": 1,
+            "overnight_gaps": (OvernightGap(session=date(2018, 5, 2), log_return=-0.12, robust_sds=-9.0),),
+            "suspected_splits": (SuspectedSplit(session=date(2018, 6, 4), ratio=0.502, near="1:2", robust_sds=-40.0),),
+        }
+    )
+
+    text = " ".join(shown(analysis.model_copy(update={"irregularities": found})).split())
+
+    assert "missing sessions 9, longest: 2018-02-05 to 2018-02-14, 2018-01-03" in text
+    assert "overnight gaps 1: 2018-05-02 -12.0%" in text
+    assert "suspected splits 1: 2018-06-04 1:2 (close is 0.502 of the one before)" in text
+
+
+def test_what_is_not_known_is_a_dash(analysis: Analysis) -> None:
+    nothing = correlogram(np.zeros(300))
+    unknown = analysis.dependence.model_copy(update={"returns": nothing, "squared_returns": nothing})
+
+    text = shown(analysis.model_copy(update={"dependence": unknown}))
+
+    assert "Ljung–Box of returns  10 lags –; 20 lags –" in text
