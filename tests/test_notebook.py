@@ -24,7 +24,7 @@ def test_the_notebook_is_committed_without_outputs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(WITHIN_S + 30)
+@pytest.mark.timeout(WITHIN_S)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client")
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HOME", "TMPDIR", "IPYTHONDIR"):
