@@ -3,18 +3,21 @@
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import pytest
+import requests
 from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
@@ -33,6 +36,9 @@ DECISIONS = sorted((DOCS / "adr").glob("[0-9]*.md"))
 SECTIONS_OF_A_DECISION = ["Context", "Decision", "Consequences", "Alternatives"]
 HTTP_CODES = {"malformed_request": 422, "not_found": 404, "method_not_allowed": 405, "request_too_large": 413}
 START_S = 60.0
+# installs nothing: what make would install into is the environment of whoever runs the tests
+MAKE = ["make", *[f"--old-file=.venv/{name}" for name in (".run", ".dev", "sam/.installed")]]
+DEMO = "python -m cli demo"  # run by tests/cli/test_processes.py
 
 _SECTION = re.compile(r"^#{2,3} (.+)$", re.MULTILINE)
 _LINK = re.compile(r"(?:\]\(|(?:src|srcset|href)=\")([^)#\s\"]*)(?:#([^)\s\"]*))?[)\"]")
@@ -149,15 +155,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def running(
     program: list[str], folder: Path, environment: Mapping[str, str], log: IO[str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(program, cwd=folder, env=environment, stdout=log, stderr=log) as process:
+    """The program as a process, which ends with the block, and its children with it."""
+    with subprocess.Popen(
+        program, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+    ) as process:
         try:
             yield process
         finally:
-            process.terminate()
-            try:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def listens(process: subprocess.Popen[bytes], port: int) -> bool:
@@ -221,6 +231,34 @@ def run(shell: str, server: str, names: Mapping[str, str]) -> JsonValue:
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
     answer: JsonValue = json.loads(done.stdout) if done.stdout else None
     return answer
+
+
+def made(target: str) -> list[str]:
+    """The words of the last command that a target of the Makefile would run."""
+    if shutil.which("make") is None:
+        pytest.skip("make not found")
+    done = subprocess.run(
+        [*MAKE, "--dry-run", target],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},  # without the MAKEFLAGS of the make that may run us
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return shlex.split(done.stdout.splitlines()[-1])
+
+
+def targets_shown() -> set[str]:
+    """Every target of the Makefile that a page names, in a block or in a line."""
+    return {
+        target
+        for page in PAGES
+        for target in re.findall(
+            r"(?:^|`)make (?:[A-Z_]+=\S+ )*([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
 
 
 def test_every_route_is_described_and_none_that_does_not_exist() -> None:
@@ -328,6 +366,53 @@ def test_readme_lays_out_what_exists_and_every_package() -> None:
 
     assert [path for path in listed if not path.exists()] == []
     assert packages - set(listed) == set()
+
+
+def test_every_make_of_a_page_has_its_target() -> None:
+    shown = targets_shown()
+
+    assert {"run", "test", "demo"} <= shown
+    assert [target for target in sorted(shown) if not made(target)] == []
+
+
+def test_make_test_runs_pytest_over_everything() -> None:
+    _, *program = made("test")
+
+    options = program[2:]
+    assert program[:2] == ["-m", "pytest"]
+    assert [word for word in options if (ROOT / word).exists()] == []
+    assert {"-k", "-m", "--ignore", "--deselect"} & {word.partition("=")[0] for word in options} == set()
+
+
+def test_make_demo_is_the_demo_that_another_test_runs() -> None:
+    assert made("demo")[1:] == DEMO.split()[1:]
+
+
+@pytest.mark.slow
+def test_make_run_serves_the_page_and_the_api(tmp_path: Path) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make not found")
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "DATA_DIR": str(tmp_path / "var"),
+        "PRICE_SOURCE": "sample",
+    }
+    program = [*MAKE, f"BIN={Path(sys.executable).parent}", "run"]
+
+    with (tmp_path / "log").open("w+") as log, running(program, ROOT, environment, log) as process:
+        assert listens(process, port), (tmp_path / "log").read_text()
+        health = requests.get(f"http://127.0.0.1:{port}/health", timeout=30)
+        page = requests.get(f"http://127.0.0.1:{port}/", headers={"Accept": "text/html"}, timeout=30)
+        docs = requests.get(f"http://127.0.0.1:{port}/docs", timeout=30)
+
+    assert health.json()["status"] == "ok"
+    assert "<html" in page.text
+    assert docs.status_code == 200
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
 @pytest.mark.slow
