@@ -1,11 +1,15 @@
 """What an error becomes in a terminal: one line, a hint and an exit code."""
 
+import re
 from enum import IntEnum
 
 from pydantic import ValidationError
 
 from client import RefusedByService
 from errors import AppError, ArtifactInvalid
+from schemas.alias import ALIAS_PATTERN
+from schemas.common import MODEL_ID_PATTERN
+from schemas.job import JOB_ID_PATTERN
 
 
 class Exit(IntEnum):
@@ -41,7 +45,8 @@ _HINTS = {
     "model_not_found": "see `models list` and `models aliases`",
     "job_not_found": "see `jobs list`",
     "not_found": "this version of the service has no such route",
-    "insufficient_history": "widen the dates, or shorten --sequence-length",
+    "insufficient_history": "widen the dates (`fetch` shows the newest); `train` takes a shorter --sequence-length too",
+    "address_not_free": "choose another with --port, or end what listens there",
     "model_in_use": "move the alias to another model first, see `models alias`",
     "job_already_finished": "see `jobs show`",
     "job_not_retryable": "see `jobs show`; only what failed, was cancelled or lost can be done again",
@@ -56,6 +61,23 @@ _HINTS = {
     "service_timed_out": "it may be busy; try again later",
     "internal": "run again with --verbose, or look into the service's log",
 }
+_OPTIONS = {
+    "start_date": "--start",
+    "end_date": "--end",
+    "base_model_id": "--base",
+    "levels": "--level",
+    "as_of": "--as-of",
+    "sequence_length": "--sequence-length",
+    "refit_every": "--refit-every",
+}
+"""What fields of the API are called on the command line, where the names differ."""
+
+_WORDED = {
+    MODEL_ID_PATTERN: "an id has lower-case letters and digits, with hyphens between",
+    ALIAS_PATTERN: "an alias has lower-case letters, with hyphens between",
+    JOB_ID_PATTERN: "the id of a job is such as 20261121t093000-1a2b3c4d",
+}
+
 _FAMILY_HINTS = {
     Exit.FAILED: "run again with --verbose, or look into the service's log",
     Exit.USAGE: "see --help",
@@ -102,11 +124,14 @@ def told(error: AppError, *, elsewhere: bool) -> str:
     """One line: the code, what happened, and, where a service has logged it elsewhere, under which id."""
     request_id = error.context.get("request_id")
     where = "" if request_id is None or not elsewhere else f" [request {request_id}]"
-    return printable(f"{error.code}: {error.message}{where}")
+    message = worded(error.message) if error.code == "malformed_request" else error.message
+    return printable(f"{error.code}: {message}{where}")
 
 
 def fields_at_fault(error: ValidationError) -> str:
     """Which arguments or settings are wrong, without their values: one may be a key.
+
+    Of a list that is too short for the fault of its item, only the item is told.
 
     >>> from schemas.predict import ForecastRequest
     >>> try: ForecastRequest(horizon=99)
@@ -114,10 +139,29 @@ def fields_at_fault(error: ValidationError) -> str:
     horizon: Input should be less than or equal to 30
     """
     faults = []
-    for fault in error.errors(include_url=False, include_input=False):
+    found = error.errors(include_url=False, include_input=False)
+    inside = {fault["loc"][:1] for fault in found if len(fault["loc"]) > 1}
+    for fault in found:
+        if fault["type"] == "too_short" and fault["loc"] in inside:
+            continue
         message = fault["msg"].removeprefix("Value error, ")
         faults.append(": ".join([*([".".join(map(str, fault["loc"]))] if fault["loc"] else []), message]))
     return printable("; ".join(faults))
+
+
+def worded(message: str) -> str:
+    """What the API says of its fields, in the words of the command line.
+
+    >>> worded("body.start_date: 2199-01-01 is in the future")
+    '--start: 2199-01-01 is in the future'
+    >>> worded(f"path.job_id: String should match pattern '{JOB_ID_PATTERN}'")
+    'job_id: the id of a job is such as 20261121t093000-1a2b3c4d'
+    """
+    for pattern, meaning in _WORDED.items():
+        message = message.replace(f"String should match pattern '{pattern}'", meaning)
+    message = re.sub(r"\b(?:body|path|query)\.(?=\w+)", "", message)
+    names = "|".join(_OPTIONS)
+    return re.sub(rf"\b({names})\b(?:\.\d+)?", lambda found: _OPTIONS[found[1]], message)
 
 
 def printable(text: str) -> str:

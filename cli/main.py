@@ -7,10 +7,11 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from cli import demo, forecasting, realised, serving, training
-from cli.exits import Exit, exit_code, fields_at_fault, hint, told
+from cli.exits import Exit, exit_code, fields_at_fault, hint, told, worded
 from cli.models import models_app
 from cli.target import Target
 from cli.training import jobs_app
+from config import Settings
 from errors import AppError
 
 EPILOG = (
@@ -32,7 +33,9 @@ class Commands(TyperGroup):
             typer.echo(f"error: {line}\nhint: {hint(error)}", err=True)
             raise typer.Exit(exit_code(error)) from error
         except ValidationError as error:
-            typer.echo(f"error: {fields_at_fault(error)}\nhint: see --help, and docs/configuration.md", err=True)
+            of_settings = error.title == Settings.__name__
+            faults = fields_at_fault(error) if of_settings else worded(fields_at_fault(error))
+            typer.echo(f"error: {faults}\nhint: see {'docs/configuration.md' if of_settings else '--help'}", err=True)
             raise typer.Exit(Exit.USAGE) from error
 
 

@@ -6,6 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from models.presets import OPPONENTS
 from schemas.job import Job
 
 
@@ -43,11 +44,17 @@ class TrainingBar:
         )
 
 
+def has_epochs(job: Job) -> bool:
+    """Whether the kind of model is trained in epochs: an opponent is fitted at one go."""
+    return job.request.model not in OPPONENTS
+
+
 def described(job: Job) -> str:
     """What a bar says of a job in a few words."""
     progress = job.progress
     if progress is None or not progress.validation_losses:
-        return {"queued": "waiting", "running": "preparing"}.get(job.state, job.state)
+        at_work = "preparing" if has_epochs(job) else "fitting"
+        return {"queued": "waiting", "running": at_work}.get(job.state, job.state)
     words = [f"epoch {progress.epoch} of {progress.max_epochs} at most"]
     words.append(f"loss {progress.validation_losses[-1]:.5g}")
     if job.ended_at is None and progress.estimated_end is not None:

@@ -1,5 +1,6 @@
 """The command that serves the API."""
 
+import socket
 from typing import Annotated
 
 import typer
@@ -7,6 +8,14 @@ import typer
 from cli.options import given
 from cli.target import target_of
 from config import Settings
+from errors import Conflict
+
+
+class AddressNotFree(Conflict):
+    """Somebody listens there, it is not ours to listen on, or it is no address of this machine."""
+
+    code = "address_not_free"
+    title = "Address not free"
 
 
 def serve(
@@ -17,8 +26,25 @@ def serve(
     """Serve the API, as `make run` does."""
     target_of(context).require_local("serve")
     settings = Settings().model_copy(update=given(host=host, port=port))
+    require_free(settings.host, settings.port)
     import uvicorn
 
     from app import create_app  # sets up the log, as a server's is
 
     uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_config=None)
+
+
+def require_free(host: str, port: int) -> None:
+    """Say in one line what a server would say amid its log, and before it loads a model.
+
+    Raises:
+        AddressNotFree: the address cannot be listened on.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server does: one may just have ended
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        raise AddressNotFree(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from None

@@ -8,10 +8,11 @@ from rich.text import Text
 
 from cli.exits import printable
 from cli.layout import columns, fact_sheet, line, more, notes, price, saved
+from cli.progress import has_epochs
 from schemas.accuracy import AccuracyReport, Coverage
 from schemas.alias import AliasList
 from schemas.backtest import BacktestResponse, ForecasterReport
-from schemas.card import ModelCard
+from schemas.card import ModelCard, TrainingReport
 from schemas.challenge import Contest
 from schemas.fetch_data import FetchDataResponse
 from schemas.job import Job, JobPage
@@ -113,8 +114,7 @@ def card_table(card: ModelCard) -> RenderableType:
         facts.add_row(
             one.ticker, f"{data.n_sessions} sessions, {data.first_session} to {data.last_session}, {data.source}"
         )
-    fit = card.training
-    facts.add_row("fit", f"{fit.epochs_run} epochs, best {fit.best_epoch}, ended by {fit.stopped_by}, {fit.seconds} s")
+    facts.add_row("fit", f"{_fit_of(card.training)}, {card.training.seconds} s")
     if card.base_model_id is not None:
         facts.add_row("began from", card.base_model_id)
     coverage = [reached for reached in card.coverage if reached.step == 1]
@@ -146,13 +146,13 @@ def alias_table(answer: AliasList) -> RenderableType:
 def jobs_table(page: JobPage) -> RenderableType:
     """Jobs, a line each."""
     if not page.jobs:
-        return line("no jobs")
-    table = columns("job", "state", "done", "tickers", "kind", "asked for", "model")
+        return line("no jobs; `train` makes one")
+    table = columns("job", "state", "epochs", "tickers", "kind", "asked for", "model")
     for job in page.jobs:
         table.add_row(
             job.id,
             job.state,
-            "" if job.progress is None else f"{job.progress.epoch} of {job.progress.max_epochs}",
+            _epochs(job),
             ", ".join(job.request.all_tickers),
             job.request.model,
             f"{job.created_at:%Y-%m-%d %H:%M}",
@@ -193,6 +193,18 @@ def _context(answer: ForecastContext) -> Text:
         f"{answer.ticker} ({answer.currency or 'currency unknown'}) by {answer.model} {answer.model_id}: last close "
         f"{price(answer.last_close)} on {answer.last_session}, source {answer.source}"
     )
+
+
+def _epochs(job: Job) -> str:
+    if job.progress is None or not has_epochs(job):
+        return ""
+    return f"{job.progress.epoch} of {job.progress.max_epochs}"
+
+
+def _fit_of(fit: TrainingReport) -> str:
+    if fit.stopped_by == "closed_form":
+        return "at one go, without epochs"
+    return f"{fit.epochs_run} epochs, best {fit.best_epoch}, ended by {fit.stopped_by}"
 
 
 def _worth(test: Evidence) -> list[RenderableType]:

@@ -1,5 +1,6 @@
 """Every route of the API as a method: schemas in, schemas out, problems as the exceptions of ``errors.py``."""
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -370,7 +371,7 @@ class Client:
         except httpx2.TimeoutException as error:
             raise ServiceTimedOut(f"{request.url.host} did not answer in time") from error
         except httpx2.RequestError as error:
-            raise ServiceUnreachable(f"cannot reach {request.url.host}:{request.url.port or ''}: {error}") from error
+            raise ServiceUnreachable(f"cannot reach {_host(request.url)}: {_reason(error)}") from error
         if not response.is_success and response.status_code not in fine:
             raise error_of(response)
         return response
@@ -384,6 +385,15 @@ def _address(url: str) -> httpx2.URL:
     if address.scheme not in ("http", "https") or not address.host:
         raise InvalidRequest(f"expected an address such as http://localhost:8000, found {url!r}")
     return address
+
+
+def _host(url: httpx2.URL) -> str:
+    return url.host if url.port is None else f"{url.host}:{url.port}"
+
+
+def _reason(error: httpx2.RequestError) -> str:
+    """What went wrong, without the number that the operating system has for it."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error))
 
 
 def _part(text: str) -> str:

@@ -7,10 +7,12 @@ from pydantic import Field
 
 from schemas.common import Document, ModelId
 
+ALIAS_PATTERN = r"^[a-z]+(?:-[a-z]+)*$"
+
 AliasName = Annotated[
     str,
     Field(
-        pattern=r"^[a-z]+(?:-[a-z]+)*$",
+        pattern=ALIAS_PATTERN,
         max_length=32,
         description="Letters and hyphens: never to be mistaken for a model's id.",
     ),

@@ -1,4 +1,4 @@
-"""Drawings of what few tests can have from a service: an analysis, odd levels, a bar that moves."""
+"""Drawings and bars of what few tests can have from a service: an analysis, odd levels, a bar that moves."""
 
 import io
 from datetime import UTC, datetime, timedelta
@@ -8,13 +8,14 @@ import pytest
 from rich.console import Console
 
 from cli.demo import sparkline
-from cli.layout import price
+from cli.layout import console, price
 from cli.plots import draw_analysis, draw_backtest
 from cli.progress import TrainingBar, described
+from cli.tables import jobs_table
 from schemas.analysis import Analysis
 from schemas.backtest import BacktestRequest
-from schemas.job import Job, Progress
-from schemas.train import TrainRequest
+from schemas.job import Job, JobPage, Progress
+from schemas.train import ModelName, TrainRequest
 from services.backtest import backtest
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
@@ -29,7 +30,7 @@ def analysis() -> Analysis:
     return Analysis.model_validate_json(ANALYSIS.read_bytes())
 
 
-def running(epoch: int, max_epochs: int) -> Job:
+def running(epoch: int, max_epochs: int, model: ModelName = "return_lstm") -> Job:
     """A job of which so many epochs are done, one a minute."""
     progress = Progress(
         at=NOW,
@@ -47,7 +48,7 @@ def running(epoch: int, max_epochs: int) -> Job:
         started_at=NOW,
         ended_at=None,
         model_id="walk-20240719-1a2b3c4d",
-        request=TrainRequest(ticker="WALK"),
+        request=TrainRequest(ticker="WALK", model=model),
         retry_of=None,
         progress=progress,
         result=None,
@@ -86,6 +87,16 @@ def test_a_bar_shows_epoch_loss_and_the_time_left() -> None:
 
 def test_a_bar_before_the_first_epoch_promises_nothing() -> None:
     assert described(running(0, 8)) == "preparing"
+
+
+def test_a_model_without_epochs_is_not_said_to_have_done_none_of_them() -> None:
+    page = console()
+
+    with page.capture() as shown:
+        page.print(jobs_table(JobPage(jobs=(running(0, 50, "ewma"),), next_after=None)))
+
+    assert described(running(0, 50, "ewma")) == "fitting"
+    assert "of 50" not in shown.get()
 
 
 def test_a_bar_is_drawn_in_a_terminal_and_nowhere_else() -> None:

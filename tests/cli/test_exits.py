@@ -1,11 +1,13 @@
 """Each family of errors has its exit code, one line and a hint, and never a traceback."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import AF_INET, SOCK_STREAM, socket
 
 import pytest
 from pydantic import ValidationError
@@ -167,6 +169,43 @@ def test_a_command_that_makes_no_sense_is_a_usage_error(run: Run, command: list[
     assert "Traceback" not in done.output
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["fetch", "^GSPC", "--start", "2018-12-01"], "give --start and --end, or days"),
+        (
+            ["fetch", "^GSPC", "--start", "2018-12-31", "--end", "2018-01-01"],
+            "--start 2018-12-31 must not be after --end",
+        ),
+        (["forecast", "^GSPC", "--as-of", "2199-01-01"], "--as-of: 2199-01-01 is in the future"),
+        (["forecast", "^GSPC", "--level", "90"], "error: --level: Input should be less than or equal to 0.99\n"),
+        (["predict", "^GSPC", "--model", "No_Such"], "an id has lower-case letters and digits, with hyphens between"),
+        (["models", "alias", "Best_1", "default"], "an alias has lower-case letters, with hyphens between"),
+        (["jobs", "show", "nope"], "the id of a job is such as 2026"),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_words_of_the_command_line(run: Run, command: list[str], said: str) -> None:
+    done = run(*command)
+
+    assert done.exit_code == Exit.USAGE
+    assert said in done.stderr
+    assert not re.search(r"body\.|path\.|query\.|_date|match pattern", done.stderr)
+
+
+def test_a_port_that_is_taken_is_one_line_and_no_log(run: Run) -> None:
+    with socket(AF_INET, SOCK_STREAM) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+
+        done = run("serve", "--port", port)
+
+    assert done.exit_code == Exit.CONFLICT
+    error, what_to_do = done.stderr.splitlines()
+    assert error == f"error: address_not_free: cannot listen on 127.0.0.1:{port}: address already in use"
+    assert "--port" in what_to_do
+
+
 def test_a_wrong_setting_is_named_without_its_value(run: Run) -> None:
     done = run("models", "list", API_KEY="short-secret")
 
@@ -180,6 +219,7 @@ def test_a_port_where_nobody_listens_is_unavailable(run: Run) -> None:
 
     assert done.exit_code == Exit.UNAVAILABLE
     assert "service_unreachable" in done.stderr
+    assert "Errno" not in done.stderr
 
 
 def test_a_model_whose_card_is_damaged_is_unusable(run: Run, tmp_path: Path) -> None:
