@@ -130,6 +130,7 @@ def test_drift_trains_a_challenger_whose_contest_is_told(run: Run, walk: Path) -
     assert (answer["verdict"], answer["job"]["state"]) == ("retrain", "succeeded")
     assert f"champion {champion}" in told.stdout
     assert "persistence" in told.stdout
+    assert "the alias mine: " in on(run, walk, "jobs", "show", answer["job"]["id"]).stdout
 
 
 @pytest.mark.slow
