@@ -188,7 +188,7 @@ class PricesInvalid(Conflict):
 
 
 class ModelInUse(Conflict):
-    """The model cannot be deleted while an alias stands for it."""
+    """The model cannot be deleted while an alias stands for it, and never where it comes with the program."""
 
     code = "model_in_use"
     title = "Model in use"

@@ -289,11 +289,11 @@ class Client:
     # models
 
     def models(self, *, ticker: str | None = None, limit: int = 20, after: str | None = None) -> ModelPage:
-        """A page of stored models, ordered by id."""
+        """A page of models, ordered by id, the bundled one among them."""
         return self._get("/models", ModelPage, {"ticker": ticker, "limit": limit, "after": after})
 
     def every_model(self, *, ticker: str | None = None) -> Iterator[ModelSummary]:
-        """All stored models whose card can be read, fetched a page at a time."""
+        """All models whose card can be read, fetched a page at a time."""
         after = None
         while True:
             page = self.models(ticker=ticker, limit=PAGE_SIZE, after=after)

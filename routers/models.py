@@ -135,7 +135,7 @@ def fetch(
     return fetch_data(request, prices, now)
 
 
-@router.get("", summary="Stored models", responses=problems(StoreUnavailable))
+@router.get("", summary="Models", responses=problems(StoreUnavailable))
 def models(
     registry: RegistryDep,
     ticker: Annotated[Ticker | None, Query(description="Only models of this ticker.")] = None,
@@ -144,7 +144,7 @@ def models(
         str | None, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Last id of the previous page.")
     ] = None,
 ) -> ModelPage:
-    """Models ordered by id, a page at a time."""
+    """Models ordered by id, a page at a time, the one that comes with the program among them."""
     return list_models(registry, ticker, limit, after)
 
 

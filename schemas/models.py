@@ -1,4 +1,4 @@
-"""Stored models, as a page of summaries."""
+"""The models that can be asked, as a page of summaries."""
 
 from datetime import date, datetime
 
@@ -9,7 +9,7 @@ from schemas.common import Document, ModelId, Ticker
 
 
 class ModelSummary(Document):
-    """A stored model in a line."""
+    """A model in a line."""
 
     id: ModelId
     model: str
@@ -18,6 +18,7 @@ class ModelSummary(Document):
     first_session: date
     last_session: date
     test: AccuracyReport
+    bundled: bool = Field(default=False, description="It comes with the program and cannot be deleted.")
 
 
 class UnreadableModel(Document):

@@ -1,4 +1,4 @@
-"""The stored models, a page at a time, and how a new one is named."""
+"""The models, a page at a time, and how a new one is named."""
 
 import re
 from collections.abc import Sequence
@@ -14,12 +14,15 @@ POOLED = "pooled"  # in place of a ticker in the id of a model of several
 def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: str | None) -> ModelPage:
     """Up to ``limit`` models beyond the id ``after``, of one ticker or of all, ordered by id.
 
-    A card that cannot be read is named as such: one broken model must not hide the rest.
+    The bundled model is among them wherever it can be read. A card that cannot be read is named as such: one broken
+    model must not hide the rest.
 
     Raises:
         StoreUnavailable: from the store.
     """
-    ids = registry.ids() if ticker is None else _ids_of(registry, ticker)
+    bundled_id = None if registry.bundled is None else registry.bundled.model_id
+    stored = registry.ids() if ticker is None else _ids_of(registry, ticker)
+    ids = sorted({*stored, *([] if bundled_id is None else [bundled_id])})
     page: list[ModelSummary] = []
     unreadable: list[UnreadableModel] = []
     for model_id in ids:
@@ -44,6 +47,7 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
                     first_session=min(series.data.first_session for series in card.series),
                     last_session=card.last_session,
                     test=card.test,
+                    bundled=card.model_id == bundled_id,
                 )
             )
     return ModelPage(models=tuple(page), unreadable=tuple(unreadable), next_after=None)
@@ -61,7 +65,7 @@ def new_model_id(tickers: Sequence[str], now: datetime, token: str) -> str:
 
 def _ids_of(registry: ModelRegistry, ticker: str) -> list[str]:
     """Ids that may be of the ticker: their cards decide, but not every card need be read."""
-    return sorted({*registry.ids(f"{slug(ticker)}-"), *registry.ids(f"{POOLED}-")})
+    return [*registry.ids(f"{slug(ticker)}-"), *registry.ids(f"{POOLED}-")]
 
 
 def slug(ticker: str) -> str:

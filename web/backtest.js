@@ -32,16 +32,16 @@ async function run({ ticker, model }, plan) {
 function parts(report) {
   const own = report.model_report;
   const nothing = report.opponents.find(({ name }) => name === "persistence");
-  const [model, still] = percents(own.overall.scores.mape, (nothing ?? own).overall.scores.mape);
+  const [model, still] = percents(own.overall.scores.mape, nothing.overall.scores.mape);
   const kept = own.overall.scores.intervals.map((one) => `${percent(one.coverage)} of closes inside the ${level(one.level)} intervals`);
   const reached = own.steps.flatMap(({ step, scores }) => scores.intervals.map((one) => ({ step, level: one.level, reached: one.coverage })));
   return [
     el("p", { class: "second" }, `${report.ticker}, ${count(report.n_origins)} origins from ${day(report.first_origin)} to ${day(report.last_origin)}, ${report.horizon} steps each: `,
-      nothing ? `${report.model} erred by ${model} on average, doing nothing by ${still}; ` : `${report.model} erred by ${model} on average; `, `${kept.join(", ")}.`),
+      `${report.model} erred by ${model} on average, doing nothing by ${still}; ${kept.join(", ")}.`),
     notes(report.warnings),
     coverage(reached),
     opponents(report),
-    nothing && more("Every step in figures", steps(own, nothing)),
+    more("Every step in figures", steps(own, nothing)),
   ];
 }
 

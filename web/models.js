@@ -1,4 +1,4 @@
-// The stored models: which can be chosen, the card of the one that is, and all of them beside doing nothing.
+// The models: which can be chosen, the card of the one that is, and all of them beside doing nothing.
 
 import { call, get } from "./api.js";
 import { $, act, action, announce, calm, el, facts, fill, link, notes, table } from "./dom.js";
@@ -14,27 +14,39 @@ export function showModels(chosen, use) {
     document.dispatchEvent(new Event("anew"));
   });
   fill(body, "Asking for the models …", async () => {
-    let [stored, { aliases }, standing] = [{ models: [] }, { aliases: [] }, null];
+    let [listed, aliases] = [{ models: [] }, []];
     try {
-      [stored, { aliases }, standing] = await Promise.all([get("/models?limit=100"), get("/models/aliases"), get("/models/default").catch(() => null)]);
+      [listed, { aliases }] = await Promise.all([everyModel(), get("/models/aliases")]);
     } finally {
-      fillChoice(chosen, stored.models, aliases, standing);
+      fillChoice(chosen, listed.models, aliases);
     }
-    return [comparison(stored, standing, chosen, use), names(aliases, standing, chosen, to)];
+    const byDefault = standing(listed.models, aliases);
+    return [comparison(listed, byDefault, chosen, use), names(aliases, byDefault, chosen, to)];
   });
 }
 
-function fillChoice(chosen, models, aliases, standing) {
-  const choices = { [chosen]: "", default: standing?.model_id ?? "" };
+/** All pages of the list as one. */
+async function everyModel(after) {
+  const page = await get(`/models?limit=100${after ? `&after=${after}` : ""}`);
+  if (!page.next_after) return page;
+  const rest = await everyModel(page.next_after);
+  return { models: [...page.models, ...rest.models], unreadable: [...page.unreadable, ...rest.unreadable] };
+}
+
+/** The id that answers where no model is named: the bundled one until `default` is moved. */
+const standing = (models, aliases) =>
+  aliases.find(({ alias }) => alias === "default")?.model_id ?? models.find(({ bundled }) => bundled)?.id;
+
+function fillChoice(chosen, models, aliases) {
+  const choices = { [chosen]: "", default: standing(models, aliases) ?? "" };
   aliases.forEach(({ alias, model_id }) => { choices[alias] = model_id; });
   models.forEach(({ id, tickers }) => { choices[id] = tickers.join(", "); });
   $("ask").elements.model.replaceChildren(...Object.entries(choices).map(([value, what]) => new Option(`${value}${what && ` · ${what}`}`, value, false, value === chosen)));
 }
 
-function comparison({ models, unreadable, next_after }, standing, chosen, use) {
-  const all = standing && !models.some(({ id }) => id === standing.model_id) ? [summary(standing), ...models] : models;
-  const rows = all.map((one) => {
-    const current = one.id === chosen || (chosen === "default" && one.id === standing?.model_id);
+function comparison({ models, unreadable }, byDefault, chosen, use) {
+  const rows = models.map((one) => {
+    const current = one.id === chosen || (chosen === "default" && one.id === byDefault);
     return { current, cells: [link(one.id, () => use(one.id), current), one.model, one.tickers.join(", "), day(one.last_session),
       count(one.test.n_origins), ...errors(one.test.model.mape, one.test.persistence.mape, one.test.skill?.mape)] };
   });
@@ -42,29 +54,21 @@ function comparison({ models, unreadable, next_after }, standing, chosen, use) {
   return [
     rows.length > 0 && table("Mean absolute error, one step ahead", head, rows),
     el("p", { class: "faint" }, "Only the two errors of one row are of the same sessions."),
-    models.length === 0 && calm("No model has been trained here yet. The one that comes with the program answers."),
+    models.every(({ bundled }) => bundled) && calm("No model has been trained here yet."),
     unreadable.length > 0 && calm(`Not readable: ${unreadable.map(({ id, code }) => `${id} (${code})`).join(", ")}.`),
-    next_after && calm("There are more; the API tells them all."),
   ];
 }
 
 /** Who stands for what, with a way back; and a way to let the chosen model answer where none is named. */
-function names(aliases, standing, chosen, to) {
+function names(aliases, byDefault, chosen, to) {
   const rows = aliases.map((one) => ({ cells: [one.alias, one.model_id, moment(one.moved_at), one.evidence ? "a contest" : "hand",
     one.previous_model_id ? link(`back to ${one.previous_model_id}`, () => to(one.alias, one.previous_model_id)) : ""] }));
   return [
     rows.length > 0 && table("Names, and what they stand for", ["Name", "Stands for", "Since", "Moved by", "Undo"], rows),
-    standing && !["default", standing.model_id].includes(chosen) &&
+    byDefault && !["default", byDefault].includes(chosen) &&
       action(`Let ${chosen} answer where no model is named`, () => to("default", chosen)),
   ];
 }
-
-const tickersOf = (card) => card.series.map(({ ticker }) => ticker);
-
-const summary = (card) => ({
-  id: card.model_id, model: card.model, tickers: tickersOf(card), test: card.test,
-  last_session: card.series.map(({ data }) => data.last_session).toSorted().at(-1),
-});
 
 /** The card of a model, by id or alias. */
 export const showCard = (chosen) =>
@@ -74,10 +78,11 @@ function card(model) {
   const [own, nothing] = percents(model.test.model.mape, model.test.persistence.mape);
   const data = model.series.map((one) => one.data);
   const first = data.map((one) => one.first_session).toSorted()[0];
+  const last = data.map((one) => one.last_session).toSorted().at(-1);
   return [
     facts([
-      ["Model", model.model_id], ["Kind", model.model], ["Tickers", tickersOf(model).join(", ")],
-      ["Sessions", `${day(first)} to ${day(summary(model).last_session)}`],
+      ["Model", model.model_id], ["Kind", model.model], ["Tickers", model.series.map(({ ticker }) => ticker).join(", ")],
+      ["Sessions", `${day(first)} to ${day(last)}`],
       ["Looks back", `${model.lookback} sessions`], ["Made", day(model.created_at.slice(0, 10))],
       ["Fit", `${model.training.epochs_run} epochs, ${model.training.stopped_by.replaceAll("_", " ")}`],
       ["Began from", model.base_model_id], ["Intervals", model.calibration],

@@ -196,12 +196,14 @@ class ModelRegistry:
 
         Raises:
             ModelNotFound: there is none.
-            ModelInUse: an alias stands for it.
+            ModelInUse: an alias stands for it, or it comes with the program.
         """
         names = [alias.alias for alias in self.aliases() if alias.model_id == model_id]
         if names:
             raise ModelInUse(f"{', '.join(names)} stands for model {model_id!r}: move it first", model_id=model_id)
         if not self._store.exists(model_key(model_id, CARD)):
+            if self.bundled is not None and model_id == self.bundled.model_id:
+                raise ModelInUse(f"model {model_id!r} comes with the program: it stays", model_id=model_id)
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
         self._store.delete(model_key(model_id, CARD))
         self._cards.forget(model_id)

@@ -111,7 +111,7 @@ def test_a_query_string_is_read(handle: Handler, api: FastAPI, trained: TrainedM
     of_gspc = handle(function_url_event("GET", "/models", query="ticker=%5EGSPC&limit=1"))
 
     assert [model["id"] for model in of_walk.json()["models"]] == [trained.card.model_id]
-    assert of_gspc.json()["models"] == []
+    assert [model["bundled"] for model in of_gspc.json()["models"]] == [True]
 
 
 def test_an_absent_body_takes_the_defaults(handle: Handler, api: FastAPI, trained: TrainedModel) -> None:

@@ -94,6 +94,8 @@ def test_the_default_is_moved_and_moved_back(app: FastAPI, visit: Open) -> None:
         body.get_by_role("button", name=f"Let {trained} answer where no model is named").click()
         row = body.locator("table", has_text="Names, and what they stand for").locator("tbody tr")
         expect(row.locator("td").first).to_have_text(trained)
+        expect(body.get_by_role("button", name="bundled-", exact=False).first).to_be_visible()
+        assert "bundled-20181231-00000001" in page.locator("#ask select[name=model]").inner_text()
         moved = row.locator("th, td").all_inner_texts()
         row.get_by_role("button", name=re.compile("back to bundled-")).click()
 

@@ -167,6 +167,6 @@ def test_an_api_key_lets_in(tmp_path: Path) -> None:
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path), "API_KEY": KEY}
     with running_server(settings) as url:
         with Client(url, api_key=KEY) as known:
-            assert known.models().models == ()
+            assert [one.bundled for one in known.models().models] == [True]
         with Client(url) as stranger, pytest.raises(NotAuthenticated):
             stranger.models()

@@ -1,7 +1,11 @@
 """Pages of stored models."""
 
+from datetime import UTC, datetime
+
 import pytest
 
+from config import Settings, default_model
+from errors import ModelInUse
 from services.catalogue import list_models, slug
 from services.storage.registry import CARD, ModelRegistry, model_key
 from services.training.train import TrainedModel
@@ -54,3 +58,44 @@ def test_one_unreadable_card_is_named_and_hides_no_other(registry: ModelRegistry
 
 def test_different_tickers_may_share_a_slug() -> None:
     assert slug("BRK-B") == slug("BRK.B")
+
+
+def bundled_beside(store: InMemoryArtifactStore) -> ModelRegistry:
+    return ModelRegistry(store, default_model(Settings(_env_file=None)))
+
+
+def test_the_bundled_model_is_listed_in_its_place_and_marked(
+    registry: ModelRegistry, store: InMemoryArtifactStore
+) -> None:
+    first = list_models(bundled_beside(store), None, limit=4, after=None)
+    rest = list_models(bundled_beside(store), None, limit=4, after=first.next_after)
+
+    assert [model.bundled for model in (*first.models, *rest.models)] == [False, False, False, True, False]
+    assert [model.id for model in (*first.models, *rest.models)] == sorted(
+        [*registry.ids(), "bundled-20181231-00000001"]
+    )
+
+
+@pytest.mark.parametrize(("ticker", "n"), [("^GSPC", 1), ("BRK", 0)])
+def test_the_bundled_model_is_of_the_tickers_it_was_made_from(
+    store: InMemoryArtifactStore, ticker: str, n: int
+) -> None:
+    page = list_models(bundled_beside(store), ticker, limit=10, after=None)
+
+    assert len([model for model in page.models if model.bundled]) == n
+
+
+def test_the_bundled_model_is_listed_after_default_was_moved(
+    registry: ModelRegistry, store: InMemoryArtifactStore
+) -> None:
+    both = bundled_beside(store)
+    both.move_alias("default", "walk-1", datetime(2024, 7, 19, tzinfo=UTC))
+
+    assert any(model.bundled for model in list_models(both, None, limit=10, after=None).models)
+
+
+def test_the_bundled_model_cannot_be_deleted(store: InMemoryArtifactStore) -> None:
+    both = bundled_beside(store)
+
+    with pytest.raises(ModelInUse, match="comes with the program"):
+        both.delete("bundled-20181231-00000001")
