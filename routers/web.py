@@ -1,7 +1,9 @@
 """The page for browsers: its own files in ``web/``, and the chart library where pip has put it."""
 
+import gzip
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +27,7 @@ HEADERS = {
     "Cache-Control": "no-cache",  # kept, but asked for again: all files of the page are of one version
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Referrer-Policy": "no-referrer",
+    "Vary": "Accept-Encoding",
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -44,7 +47,7 @@ def static(name: str, request: Request) -> Response:
 def page(request: Request) -> Response:
     """The page itself, for whoever ``prefers_html``."""
     response = answer(FOLDER / "index.html", request)
-    response.headers["Vary"] = "Accept"
+    response.headers["Vary"] = "Accept, Accept-Encoding"
     return response
 
 
@@ -66,6 +69,22 @@ def prefers_html(accept: Sequence[str]) -> bool:
     return html > 0 and html >= json
 
 
+def accepts_gzip(accept_encoding: Sequence[str]) -> bool:
+    """Whether ``Accept-Encoding`` headers name gzip.
+
+    >>> accepts_gzip(["br, gzip;q=0.8"]), accepts_gzip(["gzip;q=0"]), accepts_gzip([])
+    (True, False, False)
+    """
+    codings = ([part.strip() for part in entry.split(";")] for entry in ",".join(accept_encoding).lower().split(","))
+    return any(coding == "gzip" and _quality(parameters) > 0 for coding, *parameters in codings)
+
+
+@lru_cache(maxsize=64)
+def gzipped(content: bytes) -> bytes:
+    """The content compressed, once for all who ask; the same bytes in every process, so that its ETag is one."""
+    return gzip.compress(content, mtime=0)
+
+
 def files() -> dict[str, Path]:
     """Every file that can be asked for, by its name below ``/static/``; no other path is ever opened."""
     own = {path.name: path for path in FOLDER.iterdir() if path.suffix in MEDIA_TYPES}
@@ -82,14 +101,16 @@ def chart_library() -> Path | None:
 
 
 def answer(path: Path, request: Request) -> Response:
-    """The file, or 304 where the caller has these very bytes."""
-    content = path.read_bytes()
+    """The file, gzipped for whoever takes that, or 304 where the caller has these very bytes."""
+    content, encoding = path.read_bytes(), {}
+    if accepts_gzip(request.headers.getlist("Accept-Encoding")):
+        content, encoding = gzipped(content), {"Content-Encoding": "gzip"}
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = HEADERS | {"ETag": etag}
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
     if known & {etag, "*"}:
         return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type=MEDIA_TYPES[path.suffix])
+    return Response(content, headers=headers | encoding, media_type=MEDIA_TYPES[path.suffix])
 
 
 def _quality(parameters: Sequence[str]) -> float:

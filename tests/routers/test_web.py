@@ -1,5 +1,6 @@
 """The page as a server gives it: to whom, with which headers, and nothing else of the disk."""
 
+import gzip
 import hashlib
 import re
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_everybody_else_gets_what_they_always_got(client: TestClient, accept: st
 
 @pytest.mark.parametrize("accept", [BROWSER, "*/*"])
 def test_a_cache_keeps_both_answers_apart(client: TestClient, accept: str) -> None:
-    assert client.get("/", headers={"Accept": accept}).headers["vary"] == "Accept"
+    assert "Accept" in client.get("/", headers={"Accept": accept}).headers["vary"].split(", ")
 
 
 def test_the_page_may_load_from_here_only(client: TestClient) -> None:
@@ -109,7 +110,42 @@ def test_nothing_else_can_be_asked_for(client: TestClient, path: str) -> None:
 
 
 def test_files_answer_head_too(client: TestClient) -> None:
-    assert client.head("/static/style.css").status_code == 200
+    asked, told = client.get("/static/style.css"), client.head("/static/style.css")
+
+    assert told.status_code == 200
+    assert {name: told.headers[name] for name in ("etag", "content-length", "content-encoding")} == {
+        name: asked.headers[name] for name in ("etag", "content-length", "content-encoding")
+    }
+
+
+@pytest.mark.parametrize("path", ["/static/app.js", "/"])
+@pytest.mark.parametrize("coding", ["gzip", "br;q=1.0, GZIP;q=0.5"])
+def test_a_file_travels_gzipped_to_whoever_takes_that(client: TestClient, path: str, coding: str) -> None:
+    plain = client.get(path, headers={"Accept": BROWSER, "Accept-Encoding": "identity"})
+
+    answer = client.get(path, headers={"Accept": BROWSER, "Accept-Encoding": coding})
+
+    assert answer.content == plain.content  # the client has unpacked it
+    assert answer.headers["content-encoding"] == "gzip"
+    assert int(answer.headers["content-length"]) < len(plain.content) / 2
+    assert "content-encoding" not in plain.headers
+    assert "Accept-Encoding" in answer.headers["vary"].split(", ")
+
+
+def test_each_form_of_a_file_has_an_etag_of_its_own(client: TestClient) -> None:
+    plain, packed = (client.get("/static/app.js", headers={"Accept-Encoding": coding}) for coding in ("", "gzip"))
+    known = {"If-None-Match": packed.headers["etag"]}
+
+    again = client.get("/static/app.js", headers={"Accept-Encoding": "gzip", **known})
+    other = client.get("/static/app.js", headers={"Accept-Encoding": "", **known})
+
+    assert plain.headers["etag"] != packed.headers["etag"]
+    assert (again.status_code, other.status_code) == (304, 200)
+    assert "content-encoding" not in again.headers
+
+
+def test_forecasts_are_not_compressed(client: TestClient) -> None:
+    assert "content-encoding" not in client.get("/models", headers={"Accept-Encoding": "gzip"}).headers
 
 
 def test_the_chart_library_is_the_one_that_was_chosen(client: TestClient) -> None:
@@ -143,6 +179,16 @@ def test_lambda_carries_every_byte(app: FastAPI, name: str) -> None:
 
     path: Path = web.files()[name]
     assert (answer.status, answer.content) == (200, path.read_bytes())
+
+
+@pytest.mark.parametrize("name", ["style.css", "icon.svg", "vendor/lightweight-charts.js"])
+def test_lambda_carries_what_is_gzipped(app: FastAPI, name: str) -> None:
+    event = function_url_event("GET", f"/static/{name}", headers={"accept-encoding": "gzip, deflate, br"})
+
+    answer = read_answer(lambda_handler(app)(event, None) or {})
+
+    assert (answer.was_base64, answer.headers["content-encoding"]) == (True, "gzip")
+    assert gzip.decompress(answer.content) == web.files()[name].read_bytes()
 
 
 def test_lambda_answers_a_browser_with_the_page(app: FastAPI) -> None:
