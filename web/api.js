@@ -14,8 +14,8 @@ export function forgetKey() {
   return had;
 }
 
-/** The answer's JSON. A caller who gives up by `signal` gets the AbortError. */
-export async function call(method, path, { body, headers, signal } = {}) {
+/** The answer's JSON, or its text. A caller who gives up by `signal` gets the AbortError. */
+export async function call(method, path, { body, headers, signal, as = "json" } = {}) {
   const key = keyGiven();
   const options = {
     method,
@@ -30,7 +30,7 @@ export async function call(method, path, { body, headers, signal } = {}) {
     if (signal?.aborted) throw error;
     throw failure({ code: "unreachable", title: "The server cannot be reached", detail: "It did not answer." });
   }
-  const content = await answer.json().catch(() => null); // what stands before us may answer in HTML
+  const content = await answer[answer.ok ? as : "json"]().catch(() => null); // what stands before us may answer in HTML
   if (answer.ok && content !== null) return content;
   throw failure({
     ...content,

@@ -1,8 +1,8 @@
 // Two parts that are asked for when they come into view: the past of the prices, and what became of forecasts.
 
-import { get, keyGiven, post } from "./api.js";
-import { $, act, action, announce, calm, el, facts, fill, notes, table } from "./dom.js";
-import { count, day, ERRORS, errors, figure, HELD, held, percent, signed } from "./format.js";
+import { call, get, post } from "./api.js";
+import { $, act, action, announce, calm, el, fill, table } from "./dom.js";
+import { count, day, ERRORS, errors, HELD, held, signed } from "./format.js";
 
 /** Calls `ask` as soon as somebody is about to see the part, and again with each new `wake`. */
 export function whenSeen(id, ask) {
@@ -13,32 +13,23 @@ export function whenSeen(id, ask) {
 }
 
 export function showAnalysis(ticker) {
-  const path = `/analysis/${encodeURIComponent(ticker)}`;
   fill($("analysis-body"), `Looking at the past of ${ticker} …`, async () => {
-    const found = await get(path).catch((error) => { if (error.status !== 501) throw error; });
-    return found ? [...analysis(found), report(path)] : calm("This server does not analyse prices.");
+    const asked = call("GET", `/analysis/${encodeURIComponent(ticker)}?format=html`, { as: "text" });
+    const html = await asked.catch((error) => { if (error.status !== 501) throw error; });
+    return html ? report(ticker, html) : calm("This server does not analyse prices.");
   });
 }
 
-function analysis({ summary, distribution, drawdowns, seasonality, dependence, stationarity, warnings, ...found }) {
-  const deepest = drawdowns.deepest[0];
-  return [
-    facts([
-      ["Sessions", `${count(found.n_sessions)}, ${day(found.first_session)} to ${day(found.last_session)}`],
-      ["Volatility a year", percent(summary.annualised_volatility)],
-      ["Mean log return a year", signed(summary.annualised_mean_log_return)],
-      ["Skewness", figure(distribution.skewness, 3)], ["Excess kurtosis", figure(distribution.excess_kurtosis, 3)],
-      ["Beyond 3 sd", `${count(distribution.n_beyond_3_sd)}; ${figure(distribution.n_beyond_3_sd_if_normal, 3)} if normal`],
-      ["Below its peak now", percent(drawdowns.current)],
-      ["Deepest fall", deepest && `${percent(deepest.depth)}, ${day(deepest.peak)} to ${day(deepest.trough)}`],
-    ]),
-    notes(warnings),
-    el("ul", {}, [distribution.reading, dependence.reading, stationarity.reading, seasonality.weekday.reading, seasonality.month.reading].map((text) => el("li", {}, text))),
-  ];
-}
+let kept;
 
-/** The report is a page of its own; a link cannot carry an API key. */
-const report = (path) => !keyGiven() && el("p", {}, el("a", { href: `${path}?format=html` }, "The whole report"));
+/** The server's report as part of the page, its headings two levels deeper, and as a file. */
+function report(ticker, html) {
+  const body = html.slice(html.indexOf("<main")).replace(/(<\/?h)(\d)/g, (_, tag, depth) => tag + (Number(depth) + 2));
+  URL.revokeObjectURL(kept);
+  kept = URL.createObjectURL(new Blob([html], { type: "text/html" }));
+  return [...new DOMParser().parseFromString(body, "text/html").querySelector("main").children,
+    el("p", {}, el("a", { href: kept, download: `${ticker}.html` }, "Keep this report"))];
+}
 
 /** What became of the forecasts of a ticker, and whether the model that answers still fits it. */
 export function showAccuracy({ ticker, model }) {

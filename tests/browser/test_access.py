@@ -43,6 +43,19 @@ def test_axe_finds_nothing_grave(server: str, visit: Open, viewport: dict[str, i
     assert grave(page) == []
 
 
+@pytest.mark.parametrize(("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")])
+def test_axe_finds_nothing_grave_in_the_analysis(
+    server: str, visit: Open, viewport: dict[str, int], scheme: str
+) -> None:
+    page = visit(server, viewport=viewport, color_scheme=scheme)
+    settle(page)
+    page.locator("#analysis").scroll_into_view_if_needed()
+    expect(page.locator("#analysis-body figure").first).to_be_visible()
+
+    assert grave(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_grave_in_an_error(server: str, visit: Open, scheme: str) -> None:
     page = visit(f"{server}/?ticker=NOPE&model=none-such", color_scheme=scheme)

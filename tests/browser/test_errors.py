@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, expect
 
 from app import create_app
 from config import Settings
+from services.analysis.page.charts import FIGURES
 from services.prices.cache import CachedSource
 from services.prices.series import PriceHistory
 from services.prices.yahoo import YahooSource
@@ -146,3 +147,20 @@ def test_the_api_key_is_asked_for_kept_in_the_tab_and_sent(tmp_path: Path, visit
         expect(page.locator(".lede")).to_be_visible()
         expect(page.locator("#compare-body table")).to_be_visible()
         assert page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+
+
+def test_the_report_is_shown_and_kept_behind_an_api_key(tmp_path: Path, visit: Open) -> None:
+    locked = create_app(Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_key": KEY}))
+    with served(locked) as url:
+        page = visit(url)
+        page.locator("#forecast-body input").fill(KEY)
+        page.locator("#forecast-body").get_by_role("button", name="Use it").click()
+        expect(page.locator(".lede")).to_be_visible()
+        page.locator("#analysis").scroll_into_view_if_needed()
+
+        with page.expect_download() as kept:
+            page.get_by_role("link", name="Keep this report").click()
+
+        assert page.locator("#analysis-body figure svg").count() == len(FIGURES)
+        assert kept.value.suggested_filename.endswith(".html")
+        assert kept.value.path().read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

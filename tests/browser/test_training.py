@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
 from benchmarks.server import post
+from services.analysis.page.charts import FIGURES
 from tests.browser.conftest import Open, eventually, served
 
 pytestmark = pytest.mark.slow
@@ -128,9 +129,15 @@ def test_the_past_of_the_prices_is_told_when_it_comes_into_view(server: str, vis
     page.locator("#analysis").scroll_into_view_if_needed()
 
     body = page.locator("#analysis-body")
-    expect(body).to_contain_text("Deepest fall")
-    assert body.locator("li").count() >= 5
-    assert body.get_by_role("link", name="The whole report").get_attribute("href") == "/analysis/%5EGSPC?format=html"
+    expect(body).to_contain_text("Deepest drawdown")
+    assert body.get_by_role("img").count() == len(FIGURES)
+    label = body.locator("#acf-squares svg").get_attribute("aria-label") or ""
+    assert label.startswith("Autocorrelation of squared log returns")
+    tables = " ".join(body.locator("caption b").all_inner_texts())
+    assert all(name in tables for name in ("Tails", "Drawdowns", "Ljung–Box", "Unit roots"))
+    expect(body).to_contain_text("No close looks like a split")
+    line = body.locator("#volatility svg path[stroke='var(--blue)']").first
+    assert line.evaluate("node => getComputedStyle(node).stroke") == "rgb(15, 95, 92)"  # the page's own accent
 
 
 def test_a_server_that_does_not_analyse_says_so_in_a_sentence(

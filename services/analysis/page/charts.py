@@ -320,9 +320,15 @@ def _svg(figure: Figure, name: str, label: str) -> str:
 
 
 def _strip(element: ET.Element) -> None:
-    """Drop namespaces, metadata and style sheets, which would reach beyond the figure, and needless decimals."""
+    """Drop namespaces, metadata and style sheets, which would reach beyond the figure, and needless decimals.
+
+    Styles become attributes: a page whose policy forbids styles within elements can show the figure too.
+    """
     element.tag = element.tag.removeprefix(_SVG)
     element.attrib = {key.removeprefix(_XLINK): value for key, value in element.attrib.items()}
+    for declaration in filter(None, element.attrib.pop("style", "").split(";")):
+        name, _, value = declaration.partition(":")
+        element.attrib[name.strip()] = value.strip()
     if "d" in element.attrib:
         element.attrib["d"] = _LONG_DECIMAL.sub(r"\1", element.attrib["d"])
     for child in list(element):
