@@ -29,18 +29,18 @@ function readAddress() {
   for (const [name, value] of Object.entries(DEFAULTS)) choose(ask.elements[name], given.get(name) ?? value);
 }
 
-function writeAddress() {
+function writeAddress(how = "pushState") {
   const fields = Object.entries(wanted()).filter(([name, value]) => String(value) !== DEFAULTS[name]);
-  const query = new URLSearchParams(fields).toString();
-  const address = query ? `?${query}${location.hash}` : location.pathname + location.hash;
-  if (address !== location.search + location.hash) history.pushState(null, "", address);
+  const query = fields.length > 0 ? `?${new URLSearchParams(fields)}` : "";
+  if (query !== location.search) history[how](null, "", location.pathname + query + location.hash);
 }
 
-let shown = {}, latest;
+let shown = {}, latest, search;
 
 /** Show what the fields say, the forecast first; parts that would stay as they are are not asked for again. */
 async function refresh() {
   const now = latest = wanted();
+  search = location.search;
   await Promise.race([showForecast(now), new Promise((resolve) => setTimeout(resolve, HEAD_START_MS))]);
   if (now !== latest) return;
   if (now.model !== shown.model) {
@@ -74,8 +74,16 @@ ask.addEventListener("submit", (event) => {
   writeAddress();
   refresh();
 });
-ask.addEventListener("change", ({ target }) => target.tagName === "SELECT" && ask.requestSubmit());
-addEventListener("popstate", () => { readAddress(); refresh(); });
+ask.addEventListener("change", ({ target }) => {
+  if (target.tagName !== "SELECT" || !ask.reportValidity()) return;
+  writeAddress("replaceState");
+  refresh();
+});
+addEventListener("popstate", () => {
+  if (location.search === search) return; // a step within the page
+  readAddress();
+  refresh();
+});
 document.addEventListener("anew", anew);
 $("key").addEventListener("click", () => { forgetKey(); anew(); });
 

@@ -14,12 +14,8 @@ export function showModels(chosen, use) {
     document.dispatchEvent(new Event("anew"));
   });
   fill(body, "Asking for the models …", async () => {
-    let [listed, aliases] = [{ models: [] }, []];
-    try {
-      [listed, { aliases }] = await Promise.all([everyModel(), get("/models/aliases")]);
-    } finally {
-      fillChoice(chosen, listed.models, aliases);
-    }
+    const [listed, { aliases }] = await Promise.all([everyModel(), get("/models/aliases")]);
+    fillChoice(chosen, listed.models, aliases);
     const byDefault = standing(listed.models, aliases);
     return [comparison(listed, byDefault, chosen, use), names(aliases, byDefault, chosen, to)];
   });
@@ -53,7 +49,6 @@ function comparison({ models, unreadable }, byDefault, chosen, use) {
   const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS];
   return [
     rows.length > 0 && table("Mean absolute error, one step ahead", head, rows),
-    el("p", { class: "faint" }, "Only the two errors of one row are of the same sessions."),
     models.every(({ bundled }) => bundled) && calm("No model has been trained here yet."),
     unreadable.length > 0 && calm(`Not readable: ${unreadable.map(({ id, code }) => `${id} (${code})`).join(", ")}.`),
   ];

@@ -79,6 +79,41 @@ def test_another_ticker_is_kept_in_the_address_and_back_leads_back(server: str, 
     assert address.endswith("?ticker=%5EIXIC")
 
 
+def test_a_step_within_the_page_asks_nothing_and_keeps_what_was_typed(server: str, visit: Open) -> None:
+    page = visit(server)
+    wait_for_forecast(page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    page.get_by_label("Ticker", exact=True).fill("^IXIC")
+    page.get_by_role("navigation").get_by_role("link", name="Model").click()
+    page.get_by_role("navigation").get_by_role("link", name="Forecast").click()
+    page.go_back()
+    page.wait_for_timeout(300)
+
+    assert [url for url in asked if url.endswith("/predict/forecast")] == []
+    assert page.get_by_label("Ticker", exact=True).input_value() == "^IXIC"
+
+
+def test_a_choice_changes_the_address_and_only_a_submitted_form_makes_an_entry_of_history(
+    server: str, visit: Open
+) -> None:
+    page = visit(server)
+    wait_for_forecast(page)
+    entries = page.evaluate("history.length")
+
+    page.locator("#ask select[name=days]").select_option("20")
+    expect(page.locator("#forecast-body tbody tr")).to_have_count(20)
+    after_choice = page.evaluate("history.length")
+    chosen = page.url
+    page.get_by_label("Ticker", exact=True).fill("^IXIC")
+    page.get_by_role("button", name="Forecast").click()
+    expect(page.locator("h1")).to_have_text("^IXIC")
+
+    assert chosen.endswith("?days=20")
+    assert [after_choice, page.evaluate("history.length")] == [entries, entries + 1]
+
+
 def test_prices_are_written_as_the_reader_writes_them(server: str, visit: Open) -> None:
     page = visit(server, locale="pt-BR")
 
