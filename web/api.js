@@ -6,13 +6,7 @@ const failure = (fields) => Object.assign(new Error(fields.detail), fields);
 
 export const keyGiven = () => sessionStorage.getItem(KEY);
 export const keepKey = (key) => sessionStorage.setItem(KEY, key);
-
-/** Whether there was one to forget. */
-export function forgetKey() {
-  const had = keyGiven() !== null;
-  sessionStorage.removeItem(KEY);
-  return had;
-}
+export const forgetKey = () => sessionStorage.removeItem(KEY);
 
 /** The answer's JSON, or its text. A caller who gives up by `signal` gets the AbortError. */
 export async function call(method, path, { body, headers, signal, as = "json" } = {}) {
@@ -34,6 +28,7 @@ export async function call(method, path, { body, headers, signal, as = "json" } 
   if (answer.ok && content !== null) return content;
   throw failure({
     ...content,
+    key,
     status: answer.status,
     title: content?.title ?? `The server answered ${answer.status}`,
     detail: content?.detail ?? "It gave no reason.",

@@ -1,6 +1,6 @@
 // Elements, and the states that every part of the page can be in: busy, failed, or a sentence instead of figures.
 
-import { forgetKey, keepKey } from "./api.js";
+import { forgetKey, keepKey, keyGiven } from "./api.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -79,7 +79,7 @@ export function problem(error, retry) {
 }
 
 function keyForm(error, retry) {
-  const wrong = forgetKey();
+  if (error.key === keyGiven()) forgetKey(); // else another was given since
   const input = el("input", { type: "password", name: "key", required: true, autocomplete: "off", spellcheck: "false" });
   const submit = (event) => {
     event.preventDefault();
@@ -88,7 +88,7 @@ function keyForm(error, retry) {
     document.dispatchEvent(new Event("anew"));
   };
   return el("div", { class: "problem", role: "alert" },
-    el("h3", {}, wrong ? "That API key is not the right one" : "This server wants an API key"),
+    el("h3", {}, error.key ? "That API key is not the right one" : "This server wants an API key"),
     el("p", {}, "It is kept in this browser tab only, and sent as X-API-Key."),
     el("form", { class: "fields", onsubmit: submit }, el("label", {}, "API key", input), el("button", { class: "primary" }, "Use it")));
 }

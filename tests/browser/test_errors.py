@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from app import create_app
 from config import Settings
@@ -14,7 +14,7 @@ from services.analysis.page.charts import FIGURES
 from services.prices.cache import CachedSource
 from services.prices.series import PriceHistory
 from services.prices.yahoo import YahooSource
-from tests.browser.conftest import Open, served
+from tests.browser.conftest import Open, eventually, served
 from tests.fakes import new_york_sessions, random_walk
 from tests.yahoo_server import Quotes, Reply, YahooServer, running_yahoo
 
@@ -164,3 +164,23 @@ def test_the_report_is_shown_and_kept_behind_an_api_key(tmp_path: Path, visit: O
         assert page.locator("#analysis-body figure svg").count() == len(FIGURES)
         assert kept.value.suggested_filename.endswith(".html")
         assert kept.value.path().read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_refusal_from_before_the_key_was_given_does_not_forget_it(tmp_path: Path, visit: Open) -> None:
+    locked = create_app(Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_key": KEY}))
+    with served(locked) as url:
+        page = visit(url)
+        assert "This server wants an API key" in problem(page.locator("#model-body"))
+        held: list[Route] = []
+        page.route("**/models/default", lambda route: held.append(route))  # noqa: PLW0108  it must be a function
+        page.evaluate("document.dispatchEvent(new Event('anew'))")
+        eventually(page, lambda: len(held) == 1)
+
+        page.locator("#forecast-body input").fill(KEY)
+        page.locator("#forecast-body").get_by_role("button", name="Use it").click()
+        eventually(page, lambda: len(held) == 2)
+        for route in held:
+            route.continue_()
+
+        expect(page.locator("#model-body")).to_contain_text("bundled-")
+        assert page.evaluate("sessionStorage.getItem('api-key')") == KEY
