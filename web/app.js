@@ -85,6 +85,10 @@ addEventListener("popstate", () => {
   refresh();
 });
 document.addEventListener("anew", anew);
+document.addEventListener("moved", () => { // an alias: another model may stand behind the same name
+  delete shown.model;
+  refresh();
+});
 $("key").addEventListener("click", () => { forgetKey(); anew(); });
 
 readAddress();

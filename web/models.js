@@ -11,7 +11,7 @@ export function showModels(chosen, use) {
   const to = (alias, model_id) => act(body, async () => {
     await call("PUT", `/models/aliases/${alias}`, { body: { model_id } });
     announce(`${alias} stands for ${model_id}.`);
-    document.dispatchEvent(new Event("anew"));
+    document.dispatchEvent(new Event("moved"));
   });
   fill(body, "Asking for the models …", async () => {
     const [listed, { aliases }] = await Promise.all([everyModel(), get("/models/aliases")]);

@@ -90,6 +90,9 @@ def test_the_default_is_moved_and_moved_back(app: FastAPI, visit: Open) -> None:
         trained = post(f"{url}/models/train", {"ticker": "^GSPC", "model": "persistence"})["result"]["id"]
         page = visit(f"{url}/?model={trained}", viewport=NARROW)
         body = page.locator("#compare-body")
+        expect(body.locator("table").first).to_be_visible()  # the page has filled in what it knows
+        page.locator("#train-form").get_by_label("Tickers").fill("AAPL MSFT")
+        page.evaluate("document.querySelector('#backtest-body').append('a backtest')")
 
         body.get_by_role("button", name=f"Let {trained} answer where no model is named").click()
         row = body.locator("table", has_text="Names, and what they stand for").locator("tbody tr")
@@ -101,6 +104,8 @@ def test_the_default_is_moved_and_moved_back(app: FastAPI, visit: Open) -> None:
 
         expect(row.locator("td").first).to_contain_text("bundled-")
         assert (moved[0], moved[3]) == ("default", "hand")
+        assert page.locator("#train-form").get_by_label("Tickers").input_value() == "AAPL MSFT"
+        assert page.locator("#backtest-body").inner_text() == "a backtest"
         assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
         expect(row.get_by_role("button")).to_have_text(f"back to {trained}")
 
