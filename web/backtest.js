@@ -5,7 +5,7 @@ import { $, announce, el, fill, more, notes, table } from "./dom.js";
 import { count, day, ERRORS, errors, figure, HELD, held, level, percent, percents, signed } from "./format.js";
 import { coverage } from "./models.js";
 
-const LEVELS = [0.8, 0.95];
+const BELOW = "CRPS below 250 sessions";
 
 /** `wanted` tells the ticker and the model that stand above when the button is pressed. */
 export function prepareBacktest(wanted) {
@@ -13,7 +13,7 @@ export function prepareBacktest(wanted) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const { start, horizon, stride } = form.elements;
-    const plan = { horizon: horizon.valueAsNumber, stride: stride.valueAsNumber, levels: LEVELS, start: start.value || null };
+    const plan = { horizon: horizon.valueAsNumber, stride: stride.valueAsNumber, levels: [0.8, 0.95], start: start.value || null };
     run(wanted(), plan);
   });
 }
@@ -48,14 +48,14 @@ function parts(report) {
 function steps(own, nothing) {
   const rows = own.steps.map(({ step, scores, skill }, index) => ({ cells: [step, count(scores.n),
     ...errors(scores.mape, nothing.steps[index].scores.mape, skill.mape), signed(skill.crps_vs_rolling_empirical), ...held(scores.intervals)] }));
-  return table("By sessions ahead", ["Step", "Forecasts", ...ERRORS, "CRPS saved", ...HELD], rows);
+  return table("By sessions ahead", ["Step", "Forecasts", ...ERRORS, BELOW, ...HELD], rows);
 }
 
 function opponents({ model_report, opponents: others, model_id }) {
-  const head = ["Forecaster", "Error", "CRPS", "CRPS saved", ...HELD, "p"];
+  const head = ["Forecaster", "Error", "CRPS", BELOW, ...HELD, "p"];
   const row = ({ name, overall: { scores, skill, p_value } }) => [name, percent(scores.mape, 2), figure(scores.crps_log_return),
     signed(skill.crps_vs_rolling_empirical), ...held(scores.intervals.filter(({ width }) => width > 0)), p_value == null ? "–" : figure(p_value, 2)];
   const rows = [{ current: true, cells: row({ ...model_report, name: `${model_report.name} (${model_id})` }) }, ...others.map((one) => ({ cells: row(one) }))];
   return [table("All steps together, from the same origins", head, rows),
-    el("p", { class: "faint" }, "Error: of the median, absolute, in percent, on average. CRPS: of the whole distribution of the log return; saved, against that of the last 250 sessions. p: how easily chance makes such a difference to doing nothing.")];
+    el("p", { class: "faint" }, "Error: of the median, absolute, on average. CRPS: of the whole distribution of the log return. p: how easily chance makes such a difference to doing nothing.")];
 }

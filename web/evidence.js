@@ -1,7 +1,7 @@
 // Two parts that are asked for when they come into view: the past of the prices, and what became of forecasts.
 
 import { call, get, post } from "./api.js";
-import { $, act, action, announce, calm, el, fill, table } from "./dom.js";
+import { $, act, action, announce, calm, el, fill, notes, table } from "./dom.js";
 import { count, day, ERRORS, errors, HELD, held, signed } from "./format.js";
 
 /** Calls `ask` as soon as somebody is about to see the part, and again with each new `wake`. */
@@ -40,18 +40,22 @@ export function showAccuracy({ ticker, model }) {
     showAccuracy({ ticker, model });
   });
   fill(body, "Asking what became of the forecasts …", async () => {
-    const [{ accuracy }, { reports }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${encodeURIComponent(model)}`)]);
-    return [reports.map(verdict), accuracy.length > 0 ? realised(ticker, accuracy) : calm(`No forecast of ${ticker} that was given here has met its session yet, or none was scored.`),
+    const [{ since, accuracy }, { reports, unjudged }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${encodeURIComponent(model)}`)]);
+    return [reports.map(verdict), notes(unjudged.map((one) => `${one.ticker} was not judged: ${one.detail}`)),
+      accuracy.length > 0 ? realised(`Forecasts of ${ticker} that met their session since ${day(since)}`, accuracy)
+        : calm(`No forecast of ${ticker} that was given here has met its session since ${day(since)}, or none was scored.`),
       action("Score what has closed", score)];
   });
 }
 
-const VERDICTS = { fine: "The model still fits.", watch: "Watch it:", retrain: "Train it again:" };
+const VERDICTS = { fine: "still fits", watch: "wants watching", retrain: "wants training again" };
 
-const verdict = (report) => el("p", { class: "second" }, [VERDICTS[report.verdict], report.reasons.join("; ")].filter(Boolean).join(" "));
+const verdict = ({ model_id, verdict: word, reasons, errors }) =>
+  el("p", { class: "second" }, `${[`${model_id} ${VERDICTS[word]}`, reasons.join("; ")].filter(Boolean).join(": ")}.`,
+    !errors && " That is judged by the prices alone: no outcome of its forecasts is known yet.");
 
-function realised(ticker, accuracy) {
+function realised(caption, accuracy) {
   const rows = accuracy.map((one) => ({ cells: [one.model_id, one.step, count(one.n), day(one.last_session),
     ...errors(one.errors.mape, one.persistence.mape, one.skill.mape), signed(one.skill.crps), ...held(one.intervals)] }));
-  return table(`Forecasts of ${ticker} that met their session`, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS saved", ...HELD], rows);
+  return table(caption, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS below doing nothing", ...HELD], rows);
 }

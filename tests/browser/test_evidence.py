@@ -51,7 +51,7 @@ def test_realised_errors_stand_beside_doing_nothing_once_they_are_scored(lived: 
     page = visit(lived)
     body = page.locator("#accuracy-body")
     seen(page, "accuracy")
-    assert "No forecast of ^GSPC that was given here has met its session yet" in body.inner_text()
+    assert "No forecast of ^GSPC that was given here has met its session since 2 Oct 2018" in body.inner_text()
 
     body.get_by_role("button", name="Score what has closed").click()
 
@@ -69,7 +69,24 @@ def test_whether_the_model_still_fits_is_said(lived: str, visit: Open) -> None:
     page = visit(lived)
     seen(page, "accuracy")
 
-    assert re.match(r"The model still fits\.|Watch it: |Train it again: ", page.locator("#accuracy-body").inner_text())
+    body = page.locator("#accuracy-body")
+    verdict = r"bundled-20181231-00000001 (still fits|wants watching: .+|wants training again: .+)\."
+    by_prices = " That is judged by the prices alone: no outcome of its forecasts is known yet."
+    assert re.fullmatch(verdict + by_prices, body.locator("p").first.inner_text())
+
+    body.get_by_role("button", name="Score what has closed").click()
+    expect(body.locator("table")).to_be_visible()
+
+    assert re.fullmatch(verdict, body.locator("p").first.inner_text())
+    assert body.locator("caption").inner_text() == "Forecasts of ^GSPC that met their session since 2 Oct 2018"
+    assert "CRPS below doing nothing" in body.locator("thead th").all_inner_texts()
+
+
+def test_a_ticker_that_cannot_be_judged_is_told_with_the_reason(server: str, visit: Open) -> None:
+    page = visit(f"{server}/?ticker=NOPE")
+    seen(page, "accuracy")
+
+    assert "NOPE was not judged: " in page.locator("#accuracy-body .note").inner_text()
 
 
 def test_another_ticker_has_a_record_of_its_own(lived: str, visit: Open) -> None:
