@@ -4,8 +4,9 @@ from datetime import date, datetime
 
 from pydantic import Field
 
-from schemas.accuracy import AccuracyReport
+from schemas.accuracy import AccuracyReport, Coverage
 from schemas.common import Document, ModelId, Ticker
+from schemas.train import TargetColumn
 
 
 class ModelSummary(Document):
@@ -18,6 +19,8 @@ class ModelSummary(Document):
     first_session: date
     last_session: date
     test: AccuracyReport
+    target_column: TargetColumn = "Close"
+    coverage: tuple[Coverage, ...] = Field(default=(), description="One step ahead, on the test part.")
     bundled: bool = Field(default=False, description="It comes with the program and cannot be deleted.")
 
 

@@ -47,6 +47,8 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
                     first_session=min(series.data.first_session for series in card.series),
                     last_session=card.last_session,
                     test=card.test,
+                    target_column=card.target_column,
+                    coverage=tuple(one for one in card.coverage if one.step == 1),
                     bundled=card.model_id == bundled_id,
                 )
             )

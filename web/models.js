@@ -22,10 +22,10 @@ export function showModels(chosen, use) {
 }
 
 /** All pages of the list as one. */
-async function everyModel(after) {
-  const page = await get(`/models?limit=100${after ? `&after=${after}` : ""}`);
+async function everyModel(after = "") {
+  const page = await get(`/models?limit=100${after}`);
   if (!page.next_after) return page;
-  const rest = await everyModel(page.next_after);
+  const rest = await everyModel(`&after=${page.next_after}`);
   return { models: [...page.models, ...rest.models], unreadable: [...page.unreadable, ...rest.unreadable] };
 }
 
@@ -43,16 +43,18 @@ function fillChoice(chosen, models, aliases) {
 function comparison({ models, unreadable }, byDefault, chosen, use) {
   const rows = models.map((one) => {
     const current = one.id === chosen || (chosen === "default" && one.id === byDefault);
-    return { current, cells: [link(one.id, () => use(one.id), current), one.model, one.tickers.join(", "), day(one.last_session),
-      count(one.test.n_origins), ...errors(one.test.model.mape, one.test.persistence.mape, one.test.skill?.mape)] };
+    return { current, cells: [link(one.id, () => use(one.id), current), kind(one), one.tickers.join(", "), day(one.last_session),
+      count(one.test.n_origins), ...errors(one.test.model.mape, one.test.persistence.mape, one.test.skill?.mape), ...held(one.coverage)] };
   });
-  const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS];
+  const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS, ...HELD];
   return [
     rows.length > 0 && table("Mean absolute error, one step ahead", head, rows),
     models.every(({ bundled }) => bundled) && calm("No model has been trained here yet."),
     unreadable.length > 0 && calm(`Not readable: ${unreadable.map(({ id, code }) => `${id} (${code})`).join(", ")}.`),
   ];
 }
+
+const kind = ({ model, target_column: price }) => (price === "Close" ? model : `${model} of ${price}`);
 
 /** Who stands for what, with a way back; and a way to let the chosen model answer where none is named. */
 function names(aliases, byDefault, chosen, to) {
@@ -76,7 +78,7 @@ function card(model) {
   const last = data.map((one) => one.last_session).toSorted().at(-1);
   return [
     facts([
-      ["Model", model.model_id], ["Kind", model.model], ["Tickers", model.series.map(({ ticker }) => ticker).join(", ")],
+      ["Model", model.model_id], ["Kind", kind(model)], ["Tickers", model.series.map(({ ticker }) => ticker).join(", ")],
       ["Sessions", `${day(first)} to ${day(last)}`],
       ["Looks back", `${model.lookback} sessions`], ["Made", day(model.created_at.slice(0, 10))],
       ["Fit", `${model.training.epochs_run} epochs, ${model.training.stopped_by.replaceAll("_", " ")}`],

@@ -95,11 +95,12 @@ function pace({ progress, cancel_requested }) {
   if (cancel_requested) return "Its worker will stop within seconds.";
   if (!progress) return "It starts as soon as there is room.";
   const end = progress.estimated_end && (new Date(progress.estimated_end) - Date.now()) / 1000;
+  if (progress.epoch === 0) return "It is under way.";
   return `Epoch ${progress.epoch} of at most ${progress.max_epochs}${end > 0 ? `; at this pace ${span(end)} more, if it does not stop earlier` : ""}.`;
 }
 
 const outcome = ({ metrics, persistence, coverage, seconds }) =>
-  el("p", {}, `Done in ${span(seconds)}. ${worth(metrics.test, persistence.test, coverage, coverage[0]?.n_origins)} The forecast above is now this model’s.`);
+  el("p", {}, `Done in ${span(seconds)}. ${worth(metrics.test, persistence.test, coverage, coverage[0]?.n_origins)}`);
 
 const cancel = (job) => act($("train-body"), () => call("DELETE", `/jobs/${job.id}`).then(showJob, (error) => {
   if (error.code !== "job_already_finished") throw error;
@@ -110,6 +111,6 @@ function showRecent() {
     const { jobs } = await get("/jobs?limit=8");
     const rows = jobs.map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, job.state, job.error?.detail ?? "",
       job.state === "succeeded" ? link("Use", () => use(job.model_id, tickersOf(job))) : link("Look", () => watch(job.id))] }));
-    return rows.length > 0 ? table("The newest trainings", ["Asked for", "Tickers", "Kind", "State", "Why", ""], rows) : calm("Nothing has been trained here yet.");
+    return rows.length > 0 ? table("The newest trainings", ["Asked for", "Tickers", "Kind", "State", "Why", "Then"], rows) : calm("Nothing has been trained here yet.");
   });
 }

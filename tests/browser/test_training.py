@@ -100,6 +100,17 @@ def test_the_comparison_sets_doing_nothing_beside_every_model(server: str, visit
     assert page.locator("#compare-body thead th").all_inner_texts()[5:7] == ["Its error", "Doing nothing"]
     bundled = page.locator("#compare-body tr", has_text="bundled-").locator("td").all_inner_texts()
     assert bundled[4:6] == ["0.603%", "0.605%"]
+    assert page.locator("#compare-body thead th").all_inner_texts()[8:] == ["Held of 80%", "Held of 95%"]
+    assert re.fullmatch(r"[78]\d\.\d%", bundled[7])
+
+
+def test_a_model_of_another_price_is_named_as_such(server: str, visit: Open) -> None:
+    opens = {"ticker": "^IXIC", "model": "persistence", "target_column": "Open"}
+    trained = post(f"{server}/models/train", opens)["result"]["id"]
+    page = visit(f"{server}/?model={trained}")
+
+    expect(page.locator("#compare-body tr.current td").first).to_have_text("persistence of Open")
+    expect(page.locator("#model-body")).to_contain_text("persistence of Open")
 
 
 def test_a_backtest_shows_coverage_by_step_and_every_opponent(server: str, visit: Open) -> None:
