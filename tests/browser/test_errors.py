@@ -73,7 +73,7 @@ def test_a_ticker_that_cannot_be_one_is_told(server: str, visit: Open) -> None:
 
 def test_a_rate_limit_is_waited_for_and_then_over(live: FastAPI, yahoo: YahooServer, visit: Open) -> None:
     yahoo.quotes["AAPL"] = quotes(400)
-    yahoo.always = Reply(429, headers={"Retry-After": "2"})
+    yahoo.always = Reply(429, headers={"Retry-After": "6"})
     with served(live) as url:
         page = visit(f"{url}/?ticker=AAPL")
         told = problem(page.locator("#forecast-body"))
@@ -85,7 +85,7 @@ def test_a_rate_limit_is_waited_for_and_then_over(live: FastAPI, yahoo: YahooSer
 
         expect(page.locator(".lede")).to_be_visible()
     assert waited
-    assert "It asks to be left alone for 2 s" in told
+    assert "It asks to be left alone for 6 s" in told
 
 
 def test_a_yahoo_that_is_down_is_told(live: FastAPI, yahoo: YahooServer, visit: Open) -> None:
