@@ -4,9 +4,9 @@ import { call, get, post } from "./api.js";
 import { $, act, action, announce, calm, el, fill, notes, table } from "./dom.js";
 import { count, day, ERRORS, errors, HELD, held, signed } from "./format.js";
 
-/** Calls `ask` as soon as somebody is about to see the part, and again with each new `wake`. */
+/** What wakes a part: `ask` is called once for each waking, as soon as somebody is about to see it. */
 export function whenSeen(id, ask) {
-  let seen = false, due = true;
+  let seen, due;
   const look = () => { if (seen && due) { due = false; ask(); } };
   new IntersectionObserver((entries) => { seen = entries.at(-1).isIntersecting; look(); }, { rootMargin: "200px" }).observe($(id));
   return () => { due = true; look(); };

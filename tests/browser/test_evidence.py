@@ -51,7 +51,7 @@ def test_realised_errors_stand_beside_doing_nothing_once_they_are_scored(lived: 
     page = visit(lived)
     body = page.locator("#accuracy-body")
     seen(page, "accuracy")
-    assert "No forecast of ^GSPC that was given here has met its session since 2 Oct 2018" in body.inner_text()
+    expect(body).to_contain_text("No forecast of ^GSPC that was given here has met its session since 2 Oct 2018")
 
     body.get_by_role("button", name="Score what has closed").click()
 
@@ -72,12 +72,12 @@ def test_whether_the_model_still_fits_is_said(lived: str, visit: Open) -> None:
     body = page.locator("#accuracy-body")
     verdict = r"bundled-20181231-00000001 (still fits|wants watching: .+|wants training again: .+)\."
     by_prices = " That is judged by the prices alone: no outcome of its forecasts is known yet."
-    assert re.fullmatch(verdict + by_prices, body.locator("p").first.inner_text())
+    expect(body.locator("p").first).to_have_text(re.compile(f"^{verdict}{re.escape(by_prices)}$"))
 
     body.get_by_role("button", name="Score what has closed").click()
     expect(body.locator("table")).to_be_visible()
 
-    assert re.fullmatch(verdict, body.locator("p").first.inner_text())
+    expect(body.locator("p").first).to_have_text(re.compile(f"^{verdict}$"))
     assert body.locator("caption").inner_text() == "Forecasts of ^GSPC that met their session since 2 Oct 2018"
     assert "CRPS below doing nothing" in body.locator("thead th").all_inner_texts()
 
@@ -86,7 +86,7 @@ def test_a_ticker_that_cannot_be_judged_is_told_with_the_reason(server: str, vis
     page = visit(f"{server}/?ticker=NOPE")
     seen(page, "accuracy")
 
-    assert "NOPE was not judged: " in page.locator("#accuracy-body .note").inner_text()
+    expect(page.locator("#accuracy-body .note")).to_contain_text("NOPE was not judged: ")
 
 
 def test_another_ticker_has_a_record_of_its_own(lived: str, visit: Open) -> None:
