@@ -4,9 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
+from threading import Lock
 from typing import get_args
 
 import numpy as np
+from cachetools import LRUCache, cached
 from numpy.typing import NDArray
 
 from schemas.common import DEFAULT_LEVELS
@@ -28,6 +30,7 @@ from services.storage.store import ArtifactStore
 from telemetry.measures import REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter
 
 READERS = 8
+REMEMBERED = 4096  # sessions of a ticker: every page, alert and verdict asks for the same ones
 
 MEASURED_DAYS = 90
 
@@ -78,7 +81,13 @@ def scores_since(store: ArtifactStore, since: date, ticker: str | None = None) -
     prefix = SCORES if ticker is None else f"{SCORES}{folder_of(ticker)}/"
     keys = [key for key in document_keys(store, prefix) if _session_of(key) >= since]
     with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(lambda key: read_document(store, key, SessionScores), keys))
+        return list(readers.map(lambda key: _scores(store, key), keys))
+
+
+@cached(LRUCache(REMEMBERED), lock=Lock())
+def _scores(store: ArtifactStore, key: str) -> SessionScores:
+    """Scores are written once, so what was read of them holds."""
+    return read_document(store, key, SessionScores)
 
 
 def tickers_scored(store: ArtifactStore) -> list[str]:
