@@ -30,7 +30,7 @@ def accuracy(
     context: typer.Context,
     ticker: Scored = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Only the model of this id; an alias will not do.")
+        str | None, typer.Option("--model", "-m", help="Only this model, by id or alias.")
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Sessions of the last so many days.")] = 90,
     as_json: AsJson = False,
