@@ -18,6 +18,8 @@ help: ## List the targets
 run: .venv/.run ## Serve API and page on HOST and PORT (127.0.0.1:8000)
 	$(BIN)/python app.py
 
+# as many processes as there is room for: threads of each beside them would only wait for one another
+test: export OMP_NUM_THREADS := 1
 test: .venv/.dev ## Run the whole test suite
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
