@@ -29,9 +29,7 @@ def score(context: typer.Context, as_json: AsJson = False) -> None:
 def accuracy(
     context: typer.Context,
     ticker: Scored = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Only this model, by id or alias.")
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Only this model, by id or alias.")] = None,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Sessions of the last so many days.")] = 90,
     as_json: AsJson = False,
 ) -> None:
