@@ -250,7 +250,7 @@ def test_a_server_that_is_down_is_given_up_on_within_seconds() -> None:
     with pytest.raises(StoreUnavailable):
         store.get("card.json")
 
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
 
 
 def test_a_server_that_never_answers_is_given_up_on(open_store: Callable[..., S3ArtifactStore]) -> None:
@@ -263,7 +263,7 @@ def test_a_server_that_never_answers_is_given_up_on(open_store: Callable[..., S3
         with pytest.raises(StoreUnavailable, match="ReadTimeoutError"):
             store.get("card.json")
 
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize(
