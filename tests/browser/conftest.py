@@ -20,7 +20,7 @@ from tests.processes import free_port
 
 WIDE = {"width": 1440, "height": 900}
 NARROW = {"width": 360, "height": 740}
-PATIENCE_MS = 120_000  # a training makes way for everything else that runs
+PATIENCE_MS = 90_000  # a training makes way for everything else that runs
 expect.set_options(timeout=PATIENCE_MS)
 
 Open = Callable[..., Page]

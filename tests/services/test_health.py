@@ -132,7 +132,7 @@ def test_a_store_that_hangs_makes_nobody_wait_for_long(
     found = [codes(checkup, registry) for _ in range(3)]
 
     assert found == [("degraded", ["store_unavailable"])] * 3  # the bundled model needs no store
-    assert time.monotonic() - started < 5 * PATIENCE_S
+    assert time.monotonic() - started < PATIENCE_S
     assert store.n_asked == 1  # no second question while the first is not answered
     store.answers.set()
 

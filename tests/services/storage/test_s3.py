@@ -245,12 +245,13 @@ def test_a_server_that_is_down_is_worth_asking_again(
 
 def test_a_server_that_is_down_is_given_up_on_within_seconds() -> None:
     store = S3ArtifactStore("artifacts", f"http://127.0.0.1:{free_port()}")
+    store._s3()  # loading boto3 is not part of giving up
     start = time.monotonic()
 
     with pytest.raises(StoreUnavailable):
         store.get("card.json")
 
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 5
 
 
 def test_a_server_that_never_answers_is_given_up_on(open_store: Callable[..., S3ArtifactStore]) -> None:
@@ -263,7 +264,7 @@ def test_a_server_that_never_answers_is_given_up_on(open_store: Callable[..., S3
         with pytest.raises(StoreUnavailable, match="ReadTimeoutError"):
             store.get("card.json")
 
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 4
 
 
 @pytest.mark.parametrize(
