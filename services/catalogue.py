@@ -20,9 +20,9 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
     Raises:
         StoreUnavailable: from the store.
     """
-    bundled_id = None if registry.bundled is None else registry.bundled.model_id
     stored = registry.ids() if ticker is None else _ids_of(registry, ticker)
-    ids = sorted({*stored, *([] if bundled_id is None else [bundled_id])})
+    bundled = () if registry.bundled is None else (registry.bundled.model_id,)
+    ids = sorted({*stored, *bundled})
     page: list[ModelSummary] = []
     unreadable: list[UnreadableModel] = []
     for model_id in ids:
@@ -49,7 +49,7 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
                     test=card.test,
                     target_column=card.target_column,
                     coverage=tuple(one for one in card.coverage if one.step == 1),
-                    bundled=card.model_id == bundled_id,
+                    bundled=card.model_id in bundled,
                 )
             )
     return ModelPage(models=tuple(page), unreadable=tuple(unreadable), next_after=None)
