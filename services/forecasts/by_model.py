@@ -77,18 +77,21 @@ def evidence(
 ) -> Evidence:
     """The model's record, on this ticker where there is one, and at the levels and steps asked for."""
     found = card.static_coverage if static else card.coverage
-    own = _tested_on(card, ticker)
+    tickers, accuracy = _tested_on(card, ticker)
     return Evidence(
-        tickers=card.tickers if own is None or ticker is None else (ticker,),
-        accuracy=own or card.test,
+        tickers=tickers,
+        accuracy=accuracy,
         coverage=tuple(reached for reached in found if reached.step <= horizon and reached.level in levels),
     )
 
 
-def _tested_on(card: ModelCard, ticker: str | None) -> AccuracyReport | None:
-    """What the model was worth on one ticker that it was made from, or held out from; None where nobody knows."""
-    made_from = {series.ticker: series.test for series in card.series}
-    return made_from.get(ticker or "") or next((one.accuracy for one in card.held_out if one.ticker == ticker), None)
+def _tested_on(card: ModelCard, ticker: str | None) -> tuple[tuple[str, ...], AccuracyReport]:
+    """Whose sessions tell what the model is worth, and what they tell: the ticker's own where the card knows them."""
+    known = {one.ticker: one.accuracy for one in card.held_out}
+    known |= {series.ticker: series.test for series in card.series if series.test is not None}
+    if ticker in known:
+        return (ticker,), known[ticker]
+    return card.tickers, card.test
 
 
 def warnings_of(card: ModelCard, history: PriceHistory) -> tuple[str, ...]:

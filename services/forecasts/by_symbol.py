@@ -49,10 +49,10 @@ def predict_prices(
         dropped={},
         warnings=doubts if request.symbol is None else (*doubts, *ticker_warnings(card, request.symbol)),
     )
+    # no session precedes the prices, so nothing moves
+    answer = answer_of(card, inference, 1, request.symbol, now, static=True)
     return _prediction(
-        answer_of(
-            card, inference, 1, request.symbol, now, static=True
-        ),  # no session precedes the prices, so nothing moves
+        answer,
         provenance,
         inference.outlook(0, 1),
         symbol=request.symbol,

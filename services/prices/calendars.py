@@ -51,11 +51,8 @@ _CRYPTO = re.compile(r".+-(USD|USDT|USDC|EUR|GBP|JPY|BRL|CAD|AUD|CHF|CNY|INR|KRW
 Kind = Literal["index", "share", "currency", "crypto", "other"]
 """What a ticker is of, in one of few words."""
 
-KINDS: Mapping[str, Kind] = {
-    "24/5": "currency",
-    "24/7": "crypto",
-    "CMES": "other",
-}  # every other calendar is a stock exchange's
+# every other calendar is a stock exchange's
+KINDS: Mapping[str, Kind] = {"24/5": "currency", "24/7": "crypto", "CMES": "other"}
 
 
 @dataclass(frozen=True, eq=False)
