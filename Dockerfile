@@ -16,7 +16,7 @@ RUN sh /build/install_packages.sh /build/serve.txt /packages --no-deps \
  && sh /build/trim_for_serving.sh /packages
 
 FROM ${BASE_IMAGE} AS function
-ENV ORT_DISABLE_TELEMETRY=1
+ENV ORT_DISABLE_TELEMETRY=1 PRICE_SOURCE=yahoo
 COPY *.py ${LAMBDA_TASK_ROOT}/
 COPY models ${LAMBDA_TASK_ROOT}/models
 COPY routers ${LAMBDA_TASK_ROOT}/routers

@@ -15,8 +15,10 @@ RIE_PACKAGE := aws-sam-cli==1.170.0
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
+# Without internet, forecasts of two indices then come from the sample. PRICE_SOURCE in the shell or in .env wins.
 run: .venv/.run ## Serve API and page on HOST and PORT (127.0.0.1:8000)
-	$(BIN)/python app.py
+	@grep -Eqis "^ *(export +)?PRICE_SOURCE *= *['\"]?[a-z]" .env || export PRICE_SOURCE="$${PRICE_SOURCE:-yahoo,sample}"; \
+		exec $(BIN)/python app.py
 
 # as many processes as there is room for: threads of each beside them would only wait for one another
 test: export OMP_NUM_THREADS := 1

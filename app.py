@@ -48,7 +48,7 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.system_usage = SystemUsage()
     store = MeasuredStore(artifact_store(settings), app.state.meter)
     app.state.store = store
-    app.state.forecast_log = ForecastLog(store, app.state.meter)
+    app.state.forecast_log = ForecastLog(store, app.state.meter, skip_demo=settings.price_source != "sample")
     app.state.registry = ModelRegistry(store, default_model(settings), app.state.meter)
     app.state.jobs = Jobs(store)
     app.state.executor = executor(settings, app.state.jobs, clock, app.state.meter)

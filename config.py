@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clock import Clock
@@ -14,11 +14,12 @@ from services.jobs.executor import Executor
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from services.prices.cache import CachedSource
-from services.prices.csv_files import CsvSource
+from services.prices.csv import CsvSource
 from services.prices.fallback import FallbackSource
 from services.prices.measured import MeasuredFetcher
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
+from services.prices.suggestions import SuggestingSource
 from services.prices.yahoo import YahooSource
 from services.storage.bundled import BundledModel
 from services.storage.s3 import S3ArtifactStore
@@ -30,18 +31,22 @@ ROOT = Path(__file__).parent
 BUNDLED = ROOT / "models" / "bundled"
 _SHARED_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 
+PriceSourceName = Annotated[
+    Literal["yahoo", "sample", "csv", "yahoo,sample"],
+    BeforeValidator(lambda name: name.replace(" ", "").lower() if isinstance(name, str) else name),
+]
+"""``yahoo,sample``: Yahoo, and while it is unavailable the sample, in answers to forecasts only."""
+
 
 class Settings(BaseSettings):
-    """Read once from the environment and ``.env``; the defaults run offline with no cloud account."""
+    """Read once from the environment and ``.env``; the defaults need no cloud account."""
 
     model_config = SettingsConfigDict(frozen=True, env_file=".env", extra="ignore", env_ignore_empty=True)
 
     host: Annotated[str, Field(description="Address the server listens on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port the server listens on.")] = 8000
     data_dir: Annotated[Path, Field(description="Folder of models, caches and rescued models.")] = Path("var")
-    price_source: Annotated[Literal["yahoo", "sample", "csv"], Field(description="Where daily prices come from.")] = (
-        "yahoo"
-    )
+    price_source: Annotated[PriceSourceName, Field(description="Where daily prices come from.")] = "yahoo"
     price_dir: Annotated[
         Path | None, Field(description="Folder of TICKER.csv files, for PRICE_SOURCE=csv; by default DATA_DIR/prices.")
     ] = None
@@ -152,20 +157,28 @@ def executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Exec
 
 
 def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
-    """The source that ``PRICE_SOURCE`` names."""
+    """The source that ``PRICE_SOURCE`` names; with ``yahoo,sample`` that is Yahoo alone, see ``forecast_prices``."""
     if settings.price_source == "sample":
-        return SampleSource()
+        return SuggestingSource(SampleSource(), among=SampleSource.tickers)
     if settings.price_source == "csv":
-        return CsvSource(settings.price_dir or settings.writable_dir / "prices")
-    return _yahoo(settings, meter)
+        return SuggestingSource(CsvSource(settings.price_dir or settings.writable_dir / "prices"))
+    return SuggestingSource(_yahoo(settings, meter))
+
+
+def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:
+    """``prices``, and with ``yahoo,sample`` the sample while they are unavailable; for forecasts, never on Lambda."""
+    if settings.price_source == "yahoo,sample" and not settings.on_lambda:
+        return FallbackSource(prices, SampleSource())
+    return prices
 
 
 def _yahoo(settings: Settings, meter: Meter) -> PriceSource:
     cache = settings.writable_dir / "cache"
     fetcher = YahooSource(cache / "yfinance", settings.yahoo_timeout_s, settings.yahoo_attempts)
-    cached = CachedSource(MeasuredFetcher(fetcher, meter), cache / "prices", settings.price_ttl_s, meter)
-    # a laptop without a network can still try everything on the sample; a deployed service should rather fail
-    return cached if settings.on_lambda else FallbackSource(cached, SampleSource())
+    local = LocalArtifactStore(cache)
+    # a fresh Lambda instance has an empty disk: the bucket keeps it from requesting what another one has fetched
+    shared = artifact_store(settings) if settings.on_lambda and settings.s3_bucket_name else None
+    return CachedSource(MeasuredFetcher(fetcher, meter), local, settings.price_ttl_s, meter, shared)
 
 
 def prepare_environment() -> None:

@@ -12,8 +12,8 @@ AppError                        500 internal
 │   └── ArtifactNotFound        404 artifact_not_found     a key the store does not hold
 ├── Conflict                    409 conflict
 │   ├── InsufficientHistory     409 insufficient_history   fewer sessions than needed
-│   ├── CalendarTooShort        409 calendar_too_short     the exchange's calendar does not reach the date
 │   ├── ConstantSeries          409 constant_series        prices that never move cannot be modelled
+│   ├── NotFittable             409 not_fittable           prices that a kind of model cannot be fitted to
 │   ├── PricesInvalid           409 prices_invalid         too few usable rows in a history
 │   ├── ModelInUse              409 model_in_use           an alias stands for the model
 │   ├── JobFinished             409 job_already_finished   what is over cannot be cancelled
@@ -166,18 +166,18 @@ class InsufficientHistory(Conflict):
         super().__init__(f"need {needed} sessions of {ticker}, found {found}", needed=needed, found=found)
 
 
-class CalendarTooShort(Conflict):
-    """The trading calendar of the ticker's exchange does not reach the date."""
-
-    code = "calendar_too_short"
-    title = "Calendar too short"
-
-
 class ConstantSeries(Conflict):
     """The closes never move, so there is no volatility to scale by."""
 
     code = "constant_series"
     title = "Constant series"
+
+
+class NotFittable(Conflict):
+    """The prices cannot carry this kind of model, such as a distribution of returns that are nearly all zero."""
+
+    code = "not_fittable"
+    title = "Not fittable"
 
 
 class PricesInvalid(Conflict):

@@ -30,7 +30,7 @@ from schemas.common import MAX_HORIZON
 from schemas.train import CalibrationKind, TrainRequest
 from services.evaluation.backtesting import Plan, Track, walk_forward
 from services.evaluation.splits import split_train
-from services.prices.csv_files import CsvSource
+from services.prices.csv import CsvSource
 from services.prices.series import PriceSeries, to_date
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore

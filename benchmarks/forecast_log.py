@@ -25,6 +25,7 @@ from config import Settings
 from services.forecasts.served import Served
 from services.monitoring.forecast_log import FORECASTS, ForecastLog
 from services.prices.cache import CachedSource
+from services.storage.store import LocalArtifactStore
 from tests.fakes import new_york_sessions
 
 NOW = datetime.combine(new_york_sessions(N_SESSIONS)[-1].item(), datetime.min.time(), UTC).replace(hour=23)
@@ -63,7 +64,7 @@ def main() -> None:
 
 def _app(folder: Path) -> FastAPI:
     app = create_app(Settings(_env_file=None, data_dir=folder), clock=lambda: NOW)
-    app.state.price_source = CachedSource(WalkFetcher(), folder / "prices", ttl_s=1e9)
+    app.state.price_source = CachedSource(WalkFetcher(), LocalArtifactStore(folder), ttl_s=1e9)
     return app
 
 

@@ -80,7 +80,7 @@ def _app(folder: Path) -> FastAPI:
     """The application over a local folder, with a default model and cached prices."""
     settings = Settings(_env_file=None, data_dir=folder)
     registry = ModelRegistry(LocalArtifactStore(folder), default_model(settings))
-    prices = CachedSource(WalkFetcher(), folder / "prices", ttl_s=1e9)
+    prices = CachedSource(WalkFetcher(), LocalArtifactStore(folder), ttl_s=1e9)
     try:
         registry.card(DEFAULT)
     except ModelNotFound:

@@ -62,12 +62,14 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
-def price(value: float) -> str:
-    """A price for reading: cents where it has them, six digits where it is small.
+def price(value: float | None) -> str:
+    """A price for reading: cents where it has them, six digits where it is small, a dash where it is unknown.
 
-    >>> price(2506.8501), price(0.00123456789)
-    ('2,506.85', '0.00123457')
+    >>> price(2506.8501), price(0.00123456789), price(None)
+    ('2,506.85', '0.00123457', '–')
     """
+    if value is None:
+        return "–"
     return f"{value:,.2f}" if abs(value) >= ONE_BLOCK else f"{value:.6g}"
 
 

@@ -95,11 +95,16 @@ def _band(level: float) -> dict[str, Any]:
 
 
 def _candles(axes: Axes, bars: Sequence[Bar]) -> None:
+    """One candle per bar; the close takes the place of a price that is unknown."""
     places = np.arange(len(bars))
-    colours = [GREEN if bar.Close >= bar.Open else GREY for bar in bars]
-    axes.vlines(places, [bar.Low for bar in bars], [bar.High for bar in bars], color=colours, linewidth=0.8)
-    bodies = [(min(bar.Open, bar.Close), abs(bar.Close - bar.Open)) for bar in bars]
-    axes.bar(places, [height for _, height in bodies], 0.6, [low for low, _ in bodies], color=colours)
+    close = np.array([bar.Close for bar in bars])
+    opened, low, high = (
+        np.array([bar.Close if value is None else value for bar, value in zip(bars, values, strict=True)])
+        for values in ([bar.Open for bar in bars], [bar.Low for bar in bars], [bar.High for bar in bars])
+    )
+    colours = [GREEN if rose else GREY for rose in close >= opened]
+    axes.vlines(places, low, high, color=colours, linewidth=0.8)
+    axes.bar(places, np.abs(close - opened), 0.6, np.minimum(opened, close), color=colours)
 
 
 def _one_step_fan(

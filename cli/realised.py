@@ -22,8 +22,9 @@ def score(context: typer.Context, as_json: AsJson = False) -> None:
     with target_of(context).client() as client:
         report = client.score()
     show(report, score_table, as_json=as_json)
-    if report.unscored:
-        raise typer.Exit(exit_code_of(report.unscored[0].code))
+    failed = [one for one in report.unscored if one.session is None]
+    if failed:
+        raise typer.Exit(exit_code_of(failed[0].code))
 
 
 def accuracy(

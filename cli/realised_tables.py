@@ -20,7 +20,10 @@ def score_table(report: ScoreReport) -> RenderableType:
         if report.n_sessions
         else "no session that was forecast has closed since the last scoring"
     )
-    unscored = [f"{one.ticker} could not be scored: {one.code}: {one.detail}" for one in report.unscored]
+    unscored = [
+        f"{one.ticker} was not scored{f' for {one.session}' if one.session else ''}: {one.code}: {one.detail}"
+        for one in report.unscored
+    ]
     return Group(line(found), *notes(unscored))
 
 

@@ -30,7 +30,7 @@ def prices_table(answer: FetchDataResponse) -> RenderableType:
         prices = [price(value) for value in (bar.Open, bar.High, bar.Low, bar.Close)]
         table.add_row(str(bar.Date), *prices, f"{bar.Volume:,.0f}")
     head = f"{answer.ticker} ({answer.currency or 'currency unknown'}), source {answer.source}"
-    stale = ["newer sessions exist and could not be had"] if answer.stale else []
+    stale = ["newer sessions exist and are not available"] if answer.stale else []
     return Group(line(head), table, *notes([*stale, *_dropped(answer.dropped)]))
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from errors import CalibrationTooSmall
 from models.base import Bars, Forecaster, Origins, QuantileForecast
-from models.windows import future_closes
+from models.windows import future_closes, sessions_needed
 
 SPREAD_LEVELS = (0.1, 0.5, 0.9)
 MIN_SPREAD = 1e-6  # a hundredth of a basis point: a forecast without spread is scored by its plain log error
@@ -213,7 +213,7 @@ class CalibratedForecaster:
     @property
     def wanted_sessions(self) -> int:
         """Sessions up to and including an origin that determine its forecast."""
-        return self.inner.lookback
+        return sessions_needed(self.inner.lookback)
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
         """The calibrated distribution, on the grid of the forecaster inside."""

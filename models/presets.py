@@ -8,6 +8,7 @@ from errors import TrainingUnavailable
 from models import baselines
 from models.base import Forecaster
 from models.fitting import NETWORK, PARAMETERS, WEIGHTS, Fit, FitBlocks, FitSettings, FittedModel, OnEpoch
+from models.trading import HaltAwareForecaster
 
 Load = Callable[[Mapping[str, bytes], Sequence[float]], Forecaster]
 """A forecaster from its files and the quantile levels its card names; raises ArtifactCorrupt."""
@@ -74,11 +75,14 @@ def _fit_ratio_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
 def _load_network(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
     from models.runtime import OnnxForecaster
 
-    return OnnxForecaster(files[NETWORK], quantile_levels)
+    return HaltAwareForecaster(OnnxForecaster(files[NETWORK], quantile_levels))
 
 
 def _closed_form(fit: Fit, load: Load, lookback: int) -> Preset:
-    return Preset(fit, load, files=(PARAMETERS,), lookback=lookback)
+    def load_halt_aware(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
+        return HaltAwareForecaster(load(files, quantile_levels))
+
+    return Preset(fit, load_halt_aware, files=(PARAMETERS,), lookback=lookback)
 
 
 PRESETS: Mapping[str, Preset] = {

@@ -17,6 +17,7 @@ for time series prediction", quantile tracking, here on log margins.
 import threading
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from models.base import Bars, Forecaster, Origins, QuantileForecast
 from models.conformal import CalibratedForecaster, Calibration, IntervalForecast
-from models.windows import future_closes
+from models.windows import future_closes, sessions_needed
 
 RATE = 0.03  # a miss moves the 80 % bounds of step 1 by 2.4 %
 MEMORY = 500  # origins replayed: two years
@@ -62,7 +63,7 @@ class TrackedForecaster:
     @property
     def wanted_sessions(self) -> int:
         """Sessions up to and including an origin that determine its forecast; fewer will do."""
-        return self.lookback + MEMORY
+        return sessions_needed(self.lookback) + MEMORY
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
         """The distribution on the grid of the forecaster inside, see ``Forecaster``."""
@@ -104,8 +105,9 @@ class TrackedForecaster:
         past = np.arange(first, int(origins.max()))
         if not past.size:
             return np.zeros((origins.size, self.horizon, TRACKED_LEVELS.size))
-        reach = _reach(self.static.predict_quantiles(bars, past), future_closes(bars, past, self.horizon))
-        return _replay(reach, past=origins - first)
+        actuals = future_closes(bars, past, self.horizon)
+        reach = _reach(self.static.predict_quantiles(bars, past), actuals)
+        return _replay(reach, _by_session(~np.isnan(actuals)), past=origins - first)
 
 
 def _reach(forecast: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,20 +120,31 @@ def _reach(forecast: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[
     error = (np.log(actuals) - median)[..., None]
     below = median[..., None] - np.log(forecast.at(0.5 - TRACKED_LEVELS / 2))
     above = np.log(forecast.at(0.5 + TRACKED_LEVELS / 2)) - median[..., None]
-    n, horizon, _ = below.shape
+    horizon = below.shape[1]
     with np.errstate(divide="ignore", invalid="ignore"):  # no error is within any bounds, no distance holds none
         by_origin = np.log(np.abs(error) / np.where(error < 0, below, above)) / _rates(horizon)[:, None] - ROUNDING
-    known = np.full((horizon, TRACKED_LEVELS.size, n), np.nan)
+    return _by_session(by_origin)
+
+
+def _by_session(values: NDArray[Any]) -> NDArray[Any]:
+    """What becomes known in each session, (horizon, …, n), from what is known of each origin's steps, (n, horizon, …).
+
+    NaN, or False, where there is none.
+    """
+    n, horizon = values.shape[:2]
+    nothing = False if values.dtype == np.bool_ else np.nan
+    known = np.full((horizon, *values.shape[2:], n), nothing, dtype=values.dtype)
     for step in range(min(horizon, n)):
-        known[step, :, step:] = by_origin[: n - step, step].T
+        known[step, ..., step:] = np.moveaxis(values[: n - step, step], 0, -1)
     return known
 
 
-def _replay(reach: NDArray[np.float64], past: Origins) -> LogFactors:
+def _replay(reach: NDArray[np.float64], happened: NDArray[np.bool_], past: Origins) -> LogFactors:
     """Factors for origins that have ``past`` columns of ``reach`` before them, all replayed side by side.
 
     In round r each origin takes up what became known MEMORY − r sessions before it, and adds
     miss − (1 − c) to its excess of misses; the rates make log factors of these at the end.
+    ``happened`` (horizon, n) is False where a step has no outcome: its session did not trade.
     """
     horizon, n_levels, _ = reach.shape
     steps, every = np.arange(1, horizon + 1)[:, None], np.arange(horizon)
@@ -145,7 +158,7 @@ def _replay(reach: NDArray[np.float64], past: Origins) -> LogFactors:
         for level in range(1, n_levels):  # inside the bounds of one level is inside those of all above
             outside[:, level] &= outside[:, level - 1]
         gained = outside - (1 - TRACKED_LEVELS[:, None])
-        known = (made[:, None] >= 0) & (row + 1 >= steps)  # (horizon, n_origins)
+        known = (made[:, None] >= 0) & (row + 1 >= steps) & happened[:, np.maximum(row, 0)]  # (horizon, n_origins)
         excess += gained if known.all() else gained * known[:, None]
     return excess.transpose(2, 0, 1) * _rates(horizon)[:, None]
 

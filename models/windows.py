@@ -4,10 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import CLOSE, Bars, Origins
+from models.trading import MAX_IDLE, is_untraded, with_ranges
 
 
 def lookback_windows(bars: Bars, origins: Origins, lookback: int) -> Bars:
-    """The ``lookback`` sessions ending at each origin.
+    """The last ``lookback`` sessions that traded, up to each origin.
+
+    Sessions without a trade repeat a price: they are passed over where enough others lie within
+    ``sessions_needed``, and stay in the window elsewhere. Bars without a range get one, see ``with_ranges``.
 
     Args:
         bars: shape (n_sessions, 5).
@@ -24,11 +28,32 @@ def lookback_windows(bars: Bars, origins: Origins, lookback: int) -> Bars:
     assert origins.size == 0 or (origins.min() >= lookback - 1 and origins.max() < len(bars)), "origin out of range"  # noqa: S101 - our own mistake, never input
     windows = np.lib.stride_tricks.sliding_window_view(bars, lookback, axis=0)  # (n - lookback + 1, 5, lookback)
     chosen: Bars = windows[origins - lookback + 1].transpose(0, 2, 1)  # (n_origins, lookback, 5)
-    return chosen
+    untraded = is_untraded(bars)
+    if untraded.any():
+        chosen = _past_untraded(bars, origins, lookback, untraded, chosen)
+    return with_ranges(chosen)
+
+
+def sessions_needed(lookback: int) -> int:
+    """Sessions up to and including an origin that determine its window."""
+    return lookback + MAX_IDLE
+
+
+def _past_untraded(bars: Bars, origins: Origins, lookback: int, untraded: NDArray[np.bool_], plain: Bars) -> Bars:
+    """Windows of traded sessions where there are enough of them, else the plain ones."""
+    traded = np.flatnonzero(~untraded)
+    n_known = np.cumsum(~untraded)[origins]  # traded sessions up to each origin
+    places = n_known[:, None] - lookback + np.arange(lookback)  # (n_origins, lookback)
+    rows = traded[np.maximum(places, 0)]
+    # whether the very first of the sessions needed traded cannot be seen: the close before it is not among them
+    reached = (n_known >= lookback) & (rows[:, 0] >= origins - sessions_needed(lookback) + 2)
+    return np.where(reached[:, None, None], bars[rows], plain)
 
 
 def future_closes(bars: Bars, origins: Origins, horizon: int, stop: int | None = None) -> NDArray[np.float64]:
     """The closes at steps 1…horizon after each origin, NaN at row ``stop`` and beyond.
+
+    NaN too where nothing has traded since the origin: a price that is only repeated is no outcome.
 
     Args:
         bars: shape (n_sessions, 5).
@@ -48,7 +73,12 @@ def future_closes(bars: Bars, origins: Origins, horizon: int, stop: int | None =
     stop = len(bars) if stop is None else min(stop, len(bars))
     rows = origins[:, None] + np.arange(1, horizon + 1)  # (n_origins, horizon)
     known = rows < stop
-    closes: NDArray[np.float64] = np.where(known, bars[np.where(known, rows, 0), CLOSE], np.nan)
+    rows = np.where(known, rows, 0)
+    closes: NDArray[np.float64] = np.where(known, bars[rows, CLOSE], np.nan)
+    untraded = is_untraded(bars)
+    if untraded.any():
+        n_traded = np.cumsum(~untraded)
+        closes[n_traded[rows] == n_traded[origins, None]] = np.nan
     return closes
 
 

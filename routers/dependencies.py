@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader
 
 from clock import Clock
-from config import Settings
+from config import Settings, forecast_prices
 from errors import NotAuthenticated, TooManyTrainings
 from services.forecasts.served import OnServed, Served
 from services.health import Checkup
@@ -75,6 +75,10 @@ def _prices(request: Request) -> PriceSource:
     return source
 
 
+def _forecast_prices(request: Request) -> PriceSource:
+    return forecast_prices(_settings(request), _prices(request))
+
+
 def _clock(request: Request) -> Clock:
     clock: Clock = request.app.state.clock
     return clock
@@ -124,6 +128,7 @@ RegistryDep = Annotated[ModelRegistry, Depends(_registry)]
 JobsDep = Annotated[Jobs, Depends(_jobs)]
 ExecutorDep = Annotated[Executor, Depends(_executor)]
 PriceSourceDep = Annotated[PriceSource, Depends(_prices)]
+ForecastPricesDep = Annotated[PriceSource, Depends(_forecast_prices)]
 ClockDep = Annotated[Clock, Depends(_clock)]
 NowDep = Annotated[datetime, Depends(_now)]
 TrainingSlotsDep = Annotated[TrainingSlots, Depends(_training_slots)]

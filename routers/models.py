@@ -17,6 +17,7 @@ from errors import (
 )
 from routers.dependencies import (
     ForecastLogDep,
+    ForecastPricesDep,
     MeterDep,
     NowDep,
     PriceSourceDep,
@@ -63,7 +64,7 @@ ModelIdPath = Annotated[
 )
 def predict_next(
     model_id: ModelIdPath,
-    prices: PriceSourceDep,
+    prices: ForecastPricesDep,
     registry: RegistryDep,
     now: NowDep,
     meter: MeterDep,
@@ -85,7 +86,7 @@ def predict_next(
 )
 def forecast_sessions(
     model_id: ModelIdPath,
-    prices: PriceSourceDep,
+    prices: ForecastPricesDep,
     registry: RegistryDep,
     now: NowDep,
     meter: MeterDep,
@@ -127,7 +128,7 @@ def backtest_model(
 )
 def fetch(
     request: Annotated[FetchDataRequest, Body(examples=[{"ticker": "^GSPC", "days": 5}])],
-    prices: PriceSourceDep,
+    prices: ForecastPricesDep,
     now: NowDep,
 ) -> FetchDataResponse:
     """Adjusted daily prices of a ticker, by range or the most recent ``days`` sessions."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body
 from fastapi.exceptions import RequestValidationError
 
 from errors import CalibrationTooSmall, ConstantSeries, HorizonTooLong, PricesInvalid
-from routers.dependencies import ForecastLogDep, MeterDep, NowDep, PriceSourceDep, RegistryDep, record_prediction
+from routers.dependencies import ForecastLogDep, ForecastPricesDep, MeterDep, NowDep, RegistryDep, record_prediction
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, problems
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import (
@@ -50,7 +50,7 @@ def from_prices(
 def live(
     request: Annotated[LiveRequest, Body(examples=[{"symbol": "^GSPC"}])],
     registry: RegistryDep,
-    prices: PriceSourceDep,
+    prices: ForecastPricesDep,
     now: NowDep,
     meter: MeterDep,
     log: ForecastLogDep,
@@ -69,7 +69,7 @@ def live(
 def forecast(
     request: Annotated[SymbolForecastRequest, Body(examples=[{"symbol": "^GSPC", "days": 5}])],
     registry: RegistryDep,
-    prices: PriceSourceDep,
+    prices: ForecastPricesDep,
     now: NowDep,
     meter: MeterDep,
     log: ForecastLogDep,
@@ -88,7 +88,7 @@ def forecast(
 def batch(
     request: Annotated[BatchRequest, Body(examples=[{"symbols": ["^GSPC", "^IXIC"], "days": 5}])],
     registry: RegistryDep,
-    prices: PriceSourceDep,
+    prices: ForecastPricesDep,
     now: NowDep,
     meter: MeterDep,
     log: ForecastLogDep,

@@ -9,7 +9,6 @@ from errors import (
     AppError,
     ArtifactCorrupt,
     ArtifactTooNew,
-    CalendarTooShort,
     CalibrationTooSmall,
     ConstantSeries,
     InsufficientHistory,
@@ -29,7 +28,6 @@ MEDIA_TYPE = "application/problem+json"
 PRICE_PROBLEMS = (
     TickerNotFound,
     UnknownExchange,
-    CalendarTooShort,
     PricesInvalid,
     PricesRateLimited,
     PricesUnreachable,

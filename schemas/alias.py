@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.common import Document, ModelId
+from schemas.common import Document, ModelId, Request
 
 ALIAS_PATTERN = r"^[a-z]+(?:-[a-z]+)*$"
 
@@ -19,7 +19,7 @@ AliasName = Annotated[
 ]
 
 
-class AliasRequest(Document):
+class AliasRequest(Request):
     """Where to move the alias."""
 
     model_id: ModelId

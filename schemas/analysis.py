@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer, model_validator
 
-from schemas.common import Document, Price, Ticker
+from schemas.common import Document, Price, Request, Ticker
 
 Number = Annotated[float, PlainSerializer(lambda value: float(f"{value:.6g}"), when_used="json")]
 """A figure without a price's precision, written with six significant digits."""
@@ -13,7 +13,7 @@ Number = Annotated[float, PlainSerializer(lambda value: float(f"{value:.6g}"), w
 PValue = Annotated[Number | None, Field(ge=0, le=1)]
 
 
-class AnalysisRequest(Document):
+class AnalysisRequest(Request):
     """Which sessions to look at, and how to answer."""
 
     start: Annotated[dt.date | None, Field(description="First session; the first known where it is left out.")] = None
@@ -112,7 +112,9 @@ class Volatility(Document):
     """Close-to-close, and range-based; the latter see nothing of the moves between sessions."""
 
     rolling: tuple[RollingVolatility, ...]
-    n_without_range: int = Field(description="Sessions whose high equals their low.")
+    n_without_range: int = Field(
+        description="Sessions whose high and low are equal or unknown; range-based figures leave them out."
+    )
 
 
 class DrawdownEpisode(Document):
@@ -257,7 +259,11 @@ class Analysis(Document):
     last_session: dt.date
     n_sessions: int
     stale: bool
-    dropped: dict[str, int]
+    demo: bool = Field(description="Whether these are sample prices, which end in 2018.")
+    dropped: dict[str, int] = Field(description="Rows of the whole history that were left out, by reason.")
+    repaired: dict[str, int] = Field(
+        description="Cells of the whole history that were not usable and count as unknown, by column."
+    )
     sessions_per_year: Number = Field(description="Of the exchange's calendar in these years; annualises.")
     closes: PriceLine
     summary: Summary

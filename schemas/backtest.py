@@ -5,12 +5,22 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from schemas.common import DEFAULT_LEVELS, MAX_HORIZON, Document, Levels, ModelId, Price, Ticker, distinct_sorted
+from schemas.common import (
+    DEFAULT_LEVELS,
+    MAX_HORIZON,
+    Document,
+    Levels,
+    ModelId,
+    Price,
+    Request,
+    Ticker,
+    distinct_sorted,
+)
 
 QuantileLevel = Annotated[float, Field(ge=0.001, le=0.999)]
 
 
-class BacktestRequest(Document):
+class BacktestRequest(Request):
     """From which origins to forecast, how far, and what to report."""
 
     ticker: Annotated[Ticker | None, Field(description="Another ticker than the model's own.")] = None
@@ -113,6 +123,9 @@ class BacktestResponse(Document):
     source: str
     as_of: date
     stale: bool
+    demo: bool = Field(description="Whether these are the sample prices, which end in December 2018.")
+    dropped: dict[str, int] = Field(description="Rows of the history that were left out, by reason.")
+    repaired: dict[str, int] = Field(description="Cells of the history that were made unknown, by column.")
     first_origin: date
     last_origin: date
     n_origins: int

@@ -5,8 +5,18 @@ from typing import Annotated
 
 from pydantic import Field, PlainSerializer
 
-from schemas.common import DEFAULT_LEVELS, MAX_HORIZON, MODEL_ID_PATTERN, Document, Levels, ModelId, Price, Ticker
-from schemas.predict import Evidence, Interval
+from schemas.common import (
+    DEFAULT_LEVELS,
+    MAX_HORIZON,
+    MODEL_ID_PATTERN,
+    Document,
+    Levels,
+    ModelId,
+    Price,
+    Request,
+    Ticker,
+)
+from schemas.predict import ESTIMATED, Evidence, Interval
 
 DEFAULT_SYMBOL = "PETR4.SA"
 
@@ -16,7 +26,7 @@ Milliseconds = Annotated[float, PlainSerializer(lambda value: round(value, 3), w
 Days = Annotated[int, Field(ge=1, le=MAX_HORIZON, description="Sessions to forecast.")]
 
 
-class ModelChoice(Document):
+class ModelChoice(Request):
     """Which model answers, and with which intervals."""
 
     model_id: Annotated[
@@ -66,7 +76,9 @@ class Provenance(Document):
     currency: str | None
     source: str = Field(description="``request`` for prices sent along.")
     stale: bool | None = Field(description="Whether newer sessions exist; null for prices sent along.")
-    dropped: dict[str, int]
+    demo: bool = Field(description="Whether these are the sample prices, which end in December 2018.")
+    dropped: dict[str, int] = Field(description="Rows of the history that were left out, by reason.")
+    repaired: dict[str, int] = Field(description="Cells of the history that were made unknown, by column.")
     warnings: tuple[str, ...]
 
 
@@ -82,6 +94,7 @@ class NextClose(Document):
     last_known_price: Price = Field(description="The last known close.")
     expected_change_pct: Percent = Field(description="Of predicted_price against last_known_price.")
     prediction_for_date: dt.date | None
+    estimated: bool = Field(description=ESTIMATED)
     last_data_date: dt.date | None
 
 
@@ -94,6 +107,7 @@ class DayForecast(Document):
 
     day: int
     date: dt.date
+    estimated: bool = Field(description=ESTIMATED)
     predicted_price: Price
     expected_change_pct: Percent = Field(description="Against the last known close, whatever the day.")
     intervals: tuple[Interval, ...]

@@ -38,6 +38,7 @@ class DataReport(Document):
     n_sessions: int
     stale: bool
     dropped: dict[str, int]
+    repaired: dict[str, int] = Field(default_factory=dict)
     sha256: str = Field(description="Of sessions and bars as little-endian 64-bit values.")
 
 

@@ -1,12 +1,22 @@
 """Types that several schemas share: tickers, model ids, prices, levels."""
 
 import re
-from typing import Annotated
+from typing import Annotated, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 # what exchanges use, and nothing that means something in a path or an address
-TICKER_PATTERN = re.compile(r"\^?[A-Z0-9][A-Z0-9.=&-]{0,22}")
+TICKER_PATTERN = re.compile(r"\^?[A-Z0-9][A-Z0-9._=&-]{0,22}")
 MODEL_ID_PATTERN = r"^[a-z0-9]+(?:-[a-z0-9]+)*$"
 MAX_HORIZON = 30
 
@@ -17,9 +27,27 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Request(Document):
+    """What a caller sends. A number is never ``true`` or ``false``, which pydantic alone reads as 1 and 0."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _booleans_are_no_numbers(cls, value: object, info: ValidationInfo) -> object:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        items = value if isinstance(value, list | tuple) else [value]
+        if _takes_numbers(annotation) and any(isinstance(item, bool) for item in items):
+            raise PydanticCustomError("boolean", "Input should be a number, not true or false")
+        return value
+
+
+def _takes_numbers(annotation: object) -> bool:
+    """Whether the type of a field is ``int`` or ``float``, or holds such items."""
+    return annotation in (int, float) or any(map(_takes_numbers, get_args(annotation)))
+
+
 def _ticker(value: str) -> str:
     if not TICKER_PATTERN.fullmatch(value):
-        raise ValueError("a ticker is up to 23 letters, digits and . - = &, such as PETR4.SA or ^GSPC")
+        raise ValueError("a ticker has up to 23 letters, digits and . - _ = &, like PETR4.SA or ^GSPC")
     return value
 
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from schemas.common import Document, Price, Ticker
+from schemas.common import Document, Price, Request, Ticker
 
 
-class FetchDataRequest(Document):
+class FetchDataRequest(Request):
     """Either a range of dates or the last ``days`` sessions."""
 
     ticker: Ticker
@@ -32,9 +32,9 @@ class Bar(Document):
     """One session; prices are adjusted for splits and dividends."""
 
     Date: date
-    Open: Price
-    High: Price
-    Low: Price
+    Open: Price | None = Field(description="Null where unknown, like High and Low.")
+    High: Price | None
+    Low: Price | None
     Close: Price
     Volume: float
 
@@ -48,4 +48,6 @@ class FetchDataResponse(Document):
     source: str
     as_of: date
     stale: bool
-    dropped: dict[str, int]
+    demo: bool = Field(description="Whether these are the sample prices, which end in December 2018.")
+    dropped: dict[str, int] = Field(description="Rows left out of the whole history, by reason.")
+    repaired: dict[str, int] = Field(description="Cells of the whole history that were made unknown, by column.")

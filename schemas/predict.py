@@ -6,10 +6,12 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.accuracy import AccuracyReport, Coverage
-from schemas.common import DEFAULT_LEVELS, MAX_HORIZON, Document, Levels, ModelId, Price, Ticker
+from schemas.common import DEFAULT_LEVELS, MAX_HORIZON, Document, Levels, ModelId, Price, Request, Ticker
+
+ESTIMATED = "Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."
 
 
-class PredictRequest(Document):
+class PredictRequest(Request):
     """All optional: by default the model's own ticker, as of its newest session."""
 
     ticker: Annotated[Ticker | None, Field(description="Another ticker than the model's own.")] = None
@@ -36,6 +38,7 @@ class Step(Document):
 
     step: int
     session: date
+    estimated: bool = Field(description=ESTIMATED)
     price: Price
     intervals: tuple[Interval, ...]
     persistence: Price = Field(description="The forecast of tomorrow = today.")
@@ -63,7 +66,9 @@ class ForecastContext(Document):
     source: str
     as_of: date
     stale: bool
-    dropped: dict[str, int]
+    demo: bool = Field(description="Whether these are the sample prices, which end in December 2018.")
+    dropped: dict[str, int] = Field(description="Rows of the history that were left out, by reason.")
+    repaired: dict[str, int] = Field(description="Cells of the history that were made unknown, by column.")
     target_column: str = Field(description="The price that is forecast.")
     last_close: Price
     last_session: date
@@ -76,6 +81,7 @@ class PredictResponse(ForecastContext):
 
     prediction: tuple[Price, ...] = Field(description="One price: the median of the next session's close.")
     target_session: date
+    estimated: bool = Field(description=ESTIMATED)
     intervals: tuple[Interval, ...]
     persistence: Price = Field(description="The forecast of tomorrow = today.")
 

@@ -23,6 +23,7 @@ class ForecastRecord(Document):
     """A forecast as it was served; written once, before any of its sessions has closed."""
 
     ticker: Ticker
+    exchange: str | None = Field(default=None, description="Name of the trading calendar; null in older records.")
     model_id: ModelId
     model: str
     target_column: str
@@ -53,18 +54,25 @@ class Pair(Document):
 
 
 class SessionScores(Document):
-    """Everything that was forecast of one session of one ticker, once it has closed; written once."""
+    """Every forecast of one session of one ticker, once it has closed; written once.
+
+    Without pairs where the session has no price or no forecast has a step for it.
+    """
 
     ticker: Ticker
+    exchange: str | None = Field(default=None, description="Name of the trading calendar; null in older documents.")
     session: date
     scored_at: datetime
     pairs: tuple[Pair, ...]
 
 
 class Unscored(Document):
-    """A ticker whose outcomes could not be had."""
+    """A ticker whose prices are unavailable, or a session that has no price."""
 
     ticker: Ticker
+    session: date | None = Field(
+        default=None, description="The session that will never be scored; null: the whole ticker, to be tried again."
+    )
     code: str
     detail: str
 

@@ -5,12 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.alias import AliasName
-from schemas.common import Document, Ticker
+from schemas.common import Document, Request, Ticker
 from schemas.job import Job
 from schemas.realised import Verdict
 
 
-class RetrainRequest(Document):
+class RetrainRequest(Request):
     """Which ticker to look at, and the alias whose model is to be challenged."""
 
     ticker: Ticker

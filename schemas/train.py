@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from schemas.accuracy import Coverage, PointAccuracy, Skill
 from schemas.alias import AliasName
 from schemas.challenge import Contest
-from schemas.common import Document, ModelId, Ticker
+from schemas.common import Document, ModelId, Request, Ticker
 
 ModelName = Literal[
     "return_lstm",
@@ -25,7 +25,7 @@ CalibrationKind = Literal["adaptive", "static"]
 TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]
 
 
-class TrainRequest(Document):
+class TrainRequest(Request):
     """What to fit, on which prices, for how long."""
 
     ticker: Annotated[Ticker | None, Field(description="One ticker; or several in ``tickers``.")] = None
@@ -118,7 +118,10 @@ class TrainResult(Document):
     source: str
     as_of: date
     stale: bool
-    dropped: dict[str, dict[str, int]] = Field(description="Rows dropped or mended, by ticker and reason.")
+    dropped: dict[str, dict[str, int]] = Field(description="Rows that were left out, by ticker and reason.")
+    repaired: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="Cells that were made unknown, by ticker and column."
+    )
     base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
     warnings: tuple[str, ...]
     seconds: float

@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 import numpy as np
 
-from errors import ConstantSeries, InsufficientHistory, InvalidRequest, TrainingUnavailable
+from errors import ConstantSeries, InsufficientHistory, InvalidRequest, NotFittable, TrainingUnavailable
 from models.base import CLOSE, Bars, Forecaster
 from models.conformal import ServedForecaster
 from models.fitting import FitBlocks, FitSettings
@@ -18,6 +18,8 @@ from services.evaluation.significance import can_test
 from services.evaluation.splits import split_train
 from services.forecasts.by_model import own_ticker, require_horizon, ticker_warnings
 from services.prices.calendars import next_sessions
+from services.prices.cleaning import refuse_mostly_bad
+from services.prices.quality import price_warnings
 from services.prices.series import PriceHistory, PriceSource, to_date
 from services.storage.registry import ModelRegistry
 
@@ -55,6 +57,7 @@ def backtest(
         ModelNotFound, ArtifactCorrupt, ArtifactTooNew: from the registry.
         TickerNotFound, UpstreamUnavailable: from the price source.
         InsufficientHistory: no origin has both a full window and an outcome.
+        PricesInvalid: more than half of the rows in the range had no usable price.
         HorizonTooLong, CalibrationTooSmall: the model cannot answer the steps or levels.
         InvalidRequest: more fits or figures than one answer bears.
     """
@@ -75,6 +78,9 @@ def backtest(
         source=stage.history.source,
         as_of=stage.history.as_of,
         stale=stage.history.stale,
+        demo=stage.history.demo,
+        dropped=stage.history.dropped,
+        repaired=stage.history.repaired,
         first_origin=stage.session(stage.first_origin),
         last_origin=stage.session(int(stage.plan.origins[-1])),
         n_origins=stage.plan.origins.size,
@@ -93,16 +99,17 @@ def backtest(
 def _stage(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: datetime) -> Stage:
     require_horizon(card, request.horizon)
     ticker = request.ticker or own_ticker(card)
-    history = prices.history(ticker, now).between(None, request.end)
+    history = prices.history(ticker, now).between(None, request.end).with_target(card.target_column)
     sessions = history.series.sessions
     start = request.start or card.test_start
     first = max(card.lookback - 1, int(np.searchsorted(sessions, np.datetime64(start))))
     origins = np.arange(first, len(sessions) - 1, request.stride)
     if not origins.size:
         raise InsufficientHistory(ticker, needed=first + 2, found=len(sessions))
+    refuse_mostly_bad(history.between(to_date(sessions[first - card.lookback + 1]), None))
     plan = Plan(origins, request.horizon, request.levels, request.quantile_levels, request.stride, request.refit_every)
     _refuse_too_much(plan, request)
-    return Stage(card, history, history.series.bars_of(card.target_column), plan)
+    return Stage(card, history, history.series.bars, plan)
 
 
 def _refuse_too_much(plan: Plan, request: BacktestRequest) -> None:
@@ -149,7 +156,7 @@ def _opponent_tracks(stage: Stage) -> tuple[dict[str, Track], tuple[str, ...]]:
     for name, preset in OPPONENTS.items():
         try:
             tracks[name] = walk_forward(_opponent_at(stage, preset), stage.bars, stage.plan)
-        except (InsufficientHistory, ConstantSeries, TrainingUnavailable) as error:
+        except (InsufficientHistory, ConstantSeries, NotFittable, TrainingUnavailable) as error:
             missing.append(f"{name} is left out: {error.message}")
     return tracks, tuple(missing)
 
@@ -179,8 +186,8 @@ def _mase_scale(stage: Stage) -> float:
 
 
 def _told(stage: Stage, track: Track) -> tuple[BacktestForecast, ...]:
-    ticker, sessions = stage.history.series.ticker, stage.history.series.sessions
-    ahead = next_sessions(ticker, stage.history.as_of, stage.plan.horizon)
+    series = stage.history.series
+    sessions, ahead = series.sessions, next_sessions(series.exchange, series.last_session, stage.plan.horizon)
     dates = (*(to_date(session) for session in sessions), *ahead)
     return tuple(
         BacktestForecast(
@@ -198,6 +205,9 @@ def _warnings(stage: Stage) -> tuple[str, ...]:
     warnings = list(ticker_warnings(card, stage.history.series.ticker))
     if stage.plan.refit_every is None and stage.session(stage.first_origin) < card.test_start:
         warnings.append(f"the model was fitted and calibrated on sessions before {card.test_start}: it has seen some")
+    first_known = stage.session(max(stage.first_origin - card.lookback + 1, 0))
+    used = stage.history.between(first_known, None)
+    warnings.extend(price_warnings(used, len(used.series)))
     if not can_test():
         warnings.append("p-values are left out: this installation has no scipy")
     return tuple(warnings)

@@ -1,5 +1,6 @@
 """Daily prices as a caller asks for them."""
 
+import math
 from datetime import datetime
 
 from errors import InsufficientHistory
@@ -14,7 +15,7 @@ def fetch_data(request: FetchDataRequest, prices: PriceSource, now: datetime) ->
         InsufficientHistory: no session lies in the range.
         TickerNotFound, UpstreamUnavailable: from the source.
     """
-    history = prices.history(request.ticker, now)
+    history = prices.history(request.ticker, now, request.days)
     if request.days is not None:
         history = history.tail(request.days)
     else:
@@ -29,12 +30,17 @@ def fetch_data(request: FetchDataRequest, prices: PriceSource, now: datetime) ->
         source=history.source,
         as_of=history.as_of,
         stale=history.stale,
+        demo=history.demo,
         dropped=dict(history.dropped),
+        repaired=dict(history.repaired),
     )
 
 
 def _bars(series: PriceSeries) -> tuple[Bar, ...]:
     return tuple(
-        Bar(Date=to_date(session), **dict(zip(COLUMNS, row, strict=True)))
+        Bar(
+            Date=to_date(session),
+            **{name: None if math.isnan(cell) else cell for name, cell in zip(COLUMNS, row, strict=True)},
+        )
         for session, row in zip(series.sessions, series.bars.tolist(), strict=True)
     )

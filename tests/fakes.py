@@ -15,7 +15,8 @@ from errors import ArtifactNotFound, StoreUnavailable, TickerNotFound
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
 from services.jobs.executor import Submit
 from services.prices.calendars import next_sessions
-from services.prices.series import PriceHistory, Sessions, clean
+from services.prices.cleaning import clean
+from services.prices.series import PriceHistory, Sessions
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
 from services.training.work import Workplace, run_training
@@ -74,7 +75,7 @@ class FakePriceSource:
     def __init__(self, *histories: PriceHistory) -> None:
         self._histories = {history.series.ticker: history for history in histories}
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         if ticker not in self._histories:
             raise TickerNotFound(f"fake does not know {ticker!r}")
         return self._histories[ticker]
@@ -155,10 +156,10 @@ def random_walk(n_sessions: int, seed: int = 0, daily_volatility: float = 0.01, 
 
 def new_york_sessions(n_sessions: int, first: date = date(2010, 1, 4)) -> Sessions:
     """The true sessions of New York from ``first`` on."""
-    return np.array([first, *next_sessions("AAPL", first, n_sessions - 1)], dtype="datetime64[D]")
+    return np.array([first, *next_sessions("XNYS", first, n_sessions - 1)], dtype="datetime64[D]")
 
 
 def walk_history(ticker: str = "WALK", n_sessions: int = 500, seed: int = 0) -> PriceHistory:
     """A random walk on New York's sessions, as a source would answer it."""
-    series, dropped = clean(ticker, new_york_sessions(n_sessions), random_walk(n_sessions, seed), "USD")
-    return PriceHistory(series, source="fake", dropped=dropped)
+    series, defects = clean(ticker, new_york_sessions(n_sessions), random_walk(n_sessions, seed), "USD")
+    return PriceHistory(series, source="fake", defects=defects)

@@ -1,15 +1,22 @@
-"""What is set for libraries that read the environment themselves."""
+"""What is set for libraries that read the environment themselves, and what the settings choose."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from pydantic import ValidationError
 
-from config import Settings, meter, prepare_environment
+from config import Settings, forecast_prices, meter, prepare_environment, price_source
+from errors import PricesUnreachable
+from services.prices.fallback import FallbackSource
 from telemetry.embedded import EmbeddedMeter
 from telemetry.measures import ScrapedMeter
+from tests.fakes import FakePriceSource
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +58,61 @@ def test_a_server_can_be_scraped_and_lambda_writes_to_its_log(tmp_path: Path) ->
     assert isinstance(meter(here), ScrapedMeter)
     assert isinstance(meter(there), EmbeddedMeter)
     assert not isinstance(meter(there), ScrapedMeter)
+
+
+def test_prices_come_from_yahoo_alone_unless_the_server_asks_for_the_sample(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, data_dir=tmp_path)
+    prices = FakePriceSource()
+
+    assert settings.price_source == "yahoo"
+    assert forecast_prices(settings, prices) is prices
+
+
+@pytest.mark.parametrize("name", ["yahoo,sample", "yahoo, sample", " Yahoo,SAMPLE "])
+def test_the_sample_stands_in_for_forecasts_and_for_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("PRICE_SOURCE", name)
+    settings = Settings(_env_file=None, data_dir=tmp_path)
+    prices = FakePriceSource()
+
+    assert settings.price_source == "yahoo,sample"
+    assert isinstance(forecast_prices(settings, prices), FallbackSource)
+    assert not isinstance(price_source(settings), FallbackSource)
+
+
+def test_a_worker_gets_no_sample_prices_from_a_server_whose_forecasts_may_fall_back_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Settings(_env_file=None, data_dir=tmp_path, price_source="yahoo,sample", yahoo_attempts=1)
+    worker = Settings.model_validate_json(served.model_dump_json(exclude={"api_key"}))
+    monkeypatch.setattr("services.prices.yahoo.YahooSource.fetch", _refused)
+
+    with pytest.raises(PricesUnreachable):
+        price_source(worker).history("^GSPC", NOW)
+
+
+@pytest.mark.parametrize("source", ["yahoo", "yahoo,sample"])
+def test_no_sample_stands_in_for_yahoo_on_lambda(tmp_path: Path, source: str) -> None:
+    there = Settings.model_validate({"data_dir": tmp_path, "price_source": source, "aws_lambda_function_name": "serve"})
+    prices = FakePriceSource()
+
+    assert forecast_prices(there, prices) is prices
+
+
+@pytest.mark.parametrize("source", ["sample", "csv"])
+def test_other_sources_have_no_stand_in(tmp_path: Path, source: str) -> None:
+    settings = Settings.model_validate({"data_dir": tmp_path, "price_source": source})
+    prices = FakePriceSource()
+
+    assert forecast_prices(settings, prices) is prices
+
+
+@pytest.mark.parametrize("source", ["google", "sample,yahoo", "csv,sample", "", True])
+def test_an_unknown_price_source_is_refused(tmp_path: Path, source: object) -> None:
+    with pytest.raises(ValidationError, match="price_source"):
+        Settings.model_validate({"data_dir": tmp_path, "price_source": source})
+
+
+def _refused(*_: object) -> NoReturn:
+    raise PricesUnreachable("no network here")

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -22,15 +22,28 @@ CHART = "/v8/finance/chart/"
 
 @dataclass
 class Quotes:
-    """What the server knows of one symbol: raw closes, adjusted closes, events."""
+    """What the server knows of one symbol: raw bars, adjusted closes, events, and where it trades.
+
+    Attributes:
+        open: by default the closes; likewise high is 1 % above and low 1 % below them.
+        volume: by default 1,000 shares each session.
+        exchange: code of the exchange; by default the one of the zone. "" means null.
+        instrument: by default what the symbol looks like. "" means null.
+    """
 
     sessions: Sequence[date]
     close: Sequence[float | None]
     adjclose: Sequence[float | None] | None = None
+    open: Sequence[float | None] | None = None
+    high: Sequence[float | None] | None = None
+    low: Sequence[float | None] | None = None
+    volume: Sequence[float | None] | None = None
     dividends: dict[date, float] = field(default_factory=dict)
     splits: dict[date, tuple[int, int]] = field(default_factory=dict)
     currency: str | None = "USD"
     zone: str = "America/New_York"
+    exchange: str | None = None
+    instrument: str | None = None
 
     def opening(self, session: date) -> int:
         """The exchange's opening as Yahoo stamps a daily bar, seconds since the epoch."""
@@ -142,12 +155,11 @@ def chart_payload(symbol: str, quotes: Quotes, period1: int, period2: int) -> di
     rows = [row for row, day in enumerate(quotes.sessions) if period1 <= quotes.opening(day) < period2]
     if not rows:
         return error_payload("Bad Request", f"Data doesn't exist for startDate = {period1}, endDate = {period2}")
-    closes = [quotes.close[row] for row in rows]
     adjusted = quotes.close if quotes.adjclose is None else quotes.adjclose
     result = {
         "meta": _meta(symbol, quotes),
         "timestamp": [quotes.opening(quotes.sessions[row]) for row in rows],
-        "indicators": {"quote": [_quote(closes)], "adjclose": [{"adjclose": [adjusted[row] for row in rows]}]},
+        "indicators": {"quote": [_quote(quotes, rows)], "adjclose": [{"adjclose": [adjusted[row] for row in rows]}]},
     }
     if quotes.dividends or quotes.splits:
         result["events"] = _events(quotes)
@@ -162,11 +174,13 @@ def error_payload(code: str, description: str) -> dict[str, Any]:
 def _meta(symbol: str, quotes: Quotes) -> dict[str, Any]:
     newest = quotes.opening(quotes.sessions[-1])
     period = {"timezone": "EST", "start": newest, "end": newest + 23_400, "gmtoffset": -18_000}
+    instrument = _instrument(symbol) if quotes.instrument is None else quotes.instrument
+    exchange = _exchange(symbol, instrument, quotes.zone) if quotes.exchange is None else quotes.exchange
     return {
         "symbol": symbol,
         "currency": quotes.currency,
-        "exchangeName": "NMS",
-        "instrumentType": "EQUITY",
+        "exchangeName": exchange or None,
+        "instrumentType": instrument or None,
         "firstTradeDate": quotes.opening(quotes.sessions[0]),
         "regularMarketTime": newest,
         "gmtoffset": -18_000,
@@ -181,13 +195,45 @@ def _meta(symbol: str, quotes: Quotes) -> dict[str, Any]:
     }
 
 
-def _quote(closes: Sequence[float | None]) -> dict[str, list[float | int | None]]:
+def _instrument(symbol: str) -> str:
+    if symbol.endswith("=X"):
+        return "CURRENCY"
+    if symbol.endswith("=F"):
+        return "FUTURE"
+    if symbol.endswith("-USD"):
+        return "CRYPTOCURRENCY"
+    return "INDEX" if symbol.startswith("^") else "EQUITY"
+
+
+def _exchange(symbol: str, instrument: str, zone: str) -> str:
+    by_instrument = {"CURRENCY": "CCY", "FUTURE": "CME", "CRYPTOCURRENCY": "CCC"}
+    by_index = {"^GSPC": "SNP", "^DJI": "DJI", "^IXIC": "NIM", "^BVSP": "SAO"}
+    return by_instrument.get(instrument) or by_index.get(symbol) or _EXCHANGE_OF_ZONE.get(zone, "")
+
+
+_EXCHANGE_OF_ZONE = {
+    "America/New_York": "NMS",
+    "America/Sao_Paulo": "SAO",
+    "Europe/London": "LSE",
+    "Asia/Kolkata": "NSI",
+    "Asia/Tokyo": "JPX",
+    "Australia/Sydney": "ASX",
+}
+
+
+def _quote(quotes: Quotes, rows: Sequence[int]) -> dict[str, list[float | None]]:
+    def given_or(given: Sequence[float | None] | None, of_close: Callable[[float], float]) -> list[float | None]:
+        if given is not None:
+            return [given[row] for row in rows]
+        closes = (quotes.close[row] for row in rows)
+        return [None if close is None else of_close(close) for close in closes]
+
     return {
-        "open": list(closes),
-        "high": [None if close is None else close * 1.01 for close in closes],
-        "low": [None if close is None else close * 0.99 for close in closes],
-        "close": list(closes),
-        "volume": [None if close is None else 1_000 for close in closes],
+        "open": given_or(quotes.open, lambda close: close),
+        "high": given_or(quotes.high, lambda close: close * 1.01),
+        "low": given_or(quotes.low, lambda close: close * 0.99),
+        "close": given_or(quotes.close, lambda close: close),
+        "volume": given_or(quotes.volume, lambda close: 1_000),
     }
 
 

@@ -24,7 +24,7 @@ from schemas.card import HeldOut, ModelCard
 from schemas.train import TrainRequest
 from services.evaluation.backtesting import Plan, Track, walk_forward
 from services.evaluation.reports import REPORTED_LEVELS, Outcomes, accuracy_report, coverage_report, significant
-from services.prices.csv_files import CsvSource
+from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSeries, to_date
 from services.storage.registry import CALIBRATION, CARD, ModelRegistry, calibration_from_json

@@ -51,8 +51,8 @@ export function drawChart(node, readout, prices, forecast) {
   const base = forecast.base_price;
   const origin = { date: forecast.base_date, predicted_price: base, intervals: forecast.forecast[0].intervals.map((one) => ({ ...one, lower: base, upper: base })) };
   const points = [origin, ...forecast.forecast];
-  candles.setData(bars.map((bar) => ({ time: bar.Date, open: bar.Open, high: bar.High, low: bar.Low, close: bar.Close })));
-  volume.setData(bars.map((bar) => ({ time: bar.Date, value: bar.Volume ?? 0 })));
+  candles.setData(bars.map(({ Date, Open, High, Low, Close }) => ({ time: Date, open: Open ?? Close, high: High ?? Close, low: Low ?? Close, close: Close })));
+  volume.setData(bars.map((bar) => ({ time: bar.Date, value: bar.Volume })));
   median.setData(points.map((point) => ({ time: point.date, value: point.predicted_price })));
   persistence.setData(points.map((point) => ({ time: point.date, value: forecast.persistence })));
   fan.setData(points.map((point) => ({ time: point.date, median: point.predicted_price, bands: point.intervals.toReversed() })));

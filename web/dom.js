@@ -1,4 +1,4 @@
-// Elements, and the states that every part of the page can be in: busy, failed, or a sentence instead of figures.
+// Elements, and the states of a part of the page: busy, failed, or a sentence instead of figures.
 
 import { forgetKey, keepKey, keyGiven } from "./api.js";
 
@@ -17,14 +17,14 @@ export function el(tag, attributes, ...children) {
 }
 const SVG = new Set(["svg", "path", "line", "text", "g", "circle", "polyline"]);
 
-/** Tell those who do not see the page what has changed on it. */
+/** Says to screen readers what has changed. */
 export function announce(text) {
   $("status").textContent = text;
 }
 
 export function busy(node, text) {
   node.setAttribute("aria-busy", "true");
-  // what stands there stays, dimmed, until there is better: the page does not jump
+  // the old content stays, dimmed, so that the page does not jump
   if (node.childElementCount === 0 || node.querySelector(".problem, .calm")) {
     node.replaceChildren(el("p", { class: "busy" }, text));
   }
@@ -59,7 +59,7 @@ export const calm = (...children) => el("p", { class: "calm" }, ...children);
 
 const HINTS = {
   ticker_not_found: "Write it as Yahoo Finance does: PETR4.SA for São Paulo, ^GSPC for an index.",
-  prices_unreachable: "Prices come from Yahoo Finance. Without internet, the sample still has ^GSPC and ^IXIC.",
+  prices_unreachable: "Prices come from Yahoo Finance. Check the internet connection.",
   unreachable: "Is it still running? Nothing on this page is lost.",
 };
 

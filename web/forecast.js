@@ -16,7 +16,7 @@ export async function showForecast(wanted) {
   const body = $("forecast-body");
   busy(body, "Asking for prices and a forecast …");
   try {
-    // one after the other: then a function that sleeps is woken once, and has the prices for the second
+    // one after the other, so that a sleeping function starts only once
     const forecast = await post("/predict/forecast", { symbol: wanted.ticker, days: wanted.days, levels: LEVELS, model_id: wanted.model }, { signal });
     const prices = await post("/models/fetch-data", { ticker: wanted.ticker, days: wanted.history }, { signal });
     removeChart?.();
@@ -38,6 +38,7 @@ export async function showForecast(wanted) {
 
 function parts(prices, forecast) {
   return [
+    forecast.demo && el("p", { class: "warning" }, `Demo data, ends ${day(forecast.base_date)}`),
     el("p", { class: "faint last" }, `closed at ${money(forecast.base_price, forecast.currency)} on ${day(forecast.base_date)}`),
     el("div", { class: "said" }, sentence(forecast), evidence(forecast)),
     notes(forecast.warnings),

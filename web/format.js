@@ -5,7 +5,7 @@ const number = (options) => new Intl.NumberFormat(undefined, options);
 const digits = (value) => (Math.abs(value) < 1 && value !== 0 ? { maximumSignificantDigits: 4 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 /** A price without its currency. */
-export const price = (value) => number(digits(value)).format(value);
+export const price = (value) => (value == null ? "–" : number(digits(value)).format(value));
 
 /** A price in its currency. Codes such as GBp are hundredths of a currency, which no locale knows: they stand behind. */
 export function money(value, currency) {
@@ -37,7 +37,7 @@ export const count = (value) => number({ maximumFractionDigits: 0 }).format(valu
 export const level = (value) => number({ style: "percent", maximumFractionDigits: 1 }).format(value);
 export const figure = (value, significant = 4) => (value == null ? "–" : number({ maximumSignificantDigits: significant }).format(value));
 
-/** Heads and cells that tables share: an error beside that of doing nothing, and how often intervals held. */
+/** Heads and cells that tables share: errors, and the coverage of intervals. */
 export const ERRORS = ["Its error", "Doing nothing", "Saved"];
 export const errors = (own, nothing, saved) => [...percents(own, nothing), signed(saved, 2)];
 const LEVELS = [0.8, 0.95];

@@ -1,4 +1,4 @@
-// A training: asked for, watched, cancelled, tried again; when it has succeeded its model is used.
+// Trainings: start, watch, cancel, try again; then use the model.
 
 import { call, get, post } from "./api.js";
 import { $, act, action, announce, calm, el, fill, link, more, notes, problem, show, table } from "./dom.js";
@@ -70,7 +70,7 @@ function ended(job) {
 }
 
 function showJob(job) {
-  const held = document.activeElement?.dataset?.job; // whoever stands on a button stays on it
+  const held = document.activeElement?.dataset?.job; // the focus stays on the button
   show($("train-body"), view(job));
   if (held !== undefined) $("train-body").querySelector("[data-job]")?.focus();
 }

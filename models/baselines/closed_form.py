@@ -57,8 +57,7 @@ def sessions_to_fit(one: FitBlocks) -> Bars:
 
 def recent_log_closes(bars: Bars, origins: Origins, lookback: int) -> NDArray[np.float64]:
     """Log closes of the ``lookback`` sessions ending at each origin, shape (n_origins, lookback)."""
-    closes = lookback_windows(bars[:, CLOSE : CLOSE + 1], origins, lookback)[..., 0]
-    return np.log(np.ascontiguousarray(closes))
+    return np.log(np.ascontiguousarray(lookback_windows(bars, origins, lookback)[..., CLOSE]))
 
 
 def price_forecast(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from errors import ArtifactCorrupt, ConstantSeries, InvalidRequest
+from errors import ArtifactCorrupt, ConstantSeries, InvalidRequest, NotFittable
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
 from models.baselines.closed_form import (
     Parameters,
@@ -25,7 +25,9 @@ from models.baselines.closed_form import (
     sessions_to_fit,
 )
 from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
+from models.trading import is_untraded
 
+MIN_TRADED = 100  # sessions to fit four parameters and a Student-t to
 PERCENT = 100.0  # the optimiser of ``arch`` wants returns of about 1
 
 
@@ -94,10 +96,15 @@ def fit_gjr_garch(series: Sequence[FitBlocks], settings: FitSettings, _on_epoch:
     Raises:
         InvalidRequest: several series; their variances have nothing in common.
         ConstantSeries: the returns never vary.
+        NotFittable: hardly a session traded, or the likelihood has no finite maximum.
     """
     if len(series) != 1:
         raise InvalidRequest(f"gjr_garch is fitted to one ticker, not to {len(series)}")
-    returns = np.diff(np.log(sessions_to_fit(series[0])[:, CLOSE]))
+    known = sessions_to_fit(series[0])
+    traded = known[~is_untraded(known)]
+    if len(traded) < MIN_TRADED:
+        raise NotFittable(f"gjr_garch needs {MIN_TRADED} sessions that traded, found {len(traded)}")
+    returns = np.diff(np.log(traded[:, CLOSE]))
     if returns.std() < 1e-9:  # far below a tick
         raise ConstantSeries("the returns never vary: there is no variance to model")
     return fitted(_maximum_likelihood(returns, settings.horizon))
@@ -121,16 +128,19 @@ def _maximum_likelihood(returns: NDArray[np.float64], horizon: int) -> GjrGarchP
 
     model = arch_model(PERCENT * returns, mean="Constant", vol="GARCH", p=1, o=1, q=1, dist="t", rescale=False)
     # an optimiser that stops short of the maximum still leaves a usable opponent
-    found = model.fit(disp="off", show_warning=False).params
+    with np.errstate(all="ignore"):
+        found = model.fit(disp="off", show_warning=False).params
+    if not np.isfinite(found).all() or found["nu"] <= 2:
+        raise NotFittable("the likelihood of gjr_garch has no finite maximum for these returns")
     dof = found["nu"]
     standardized = stats.t.ppf(QUANTILE_GRID, dof) * np.sqrt((dof - 2) / dof)
     return GjrGarchParameters(
         horizon=horizon,
         mean=found["mu"] / PERCENT,
-        omega=found["omega"] / PERCENT**2,
-        alpha=found["alpha[1]"],
+        omega=max(found["omega"], 0.0) / PERCENT**2,  # an optimiser may end a rounding below its bounds
+        alpha=max(found["alpha[1]"], 0.0),
         gamma=found["gamma[1]"],
-        beta=found["beta[1]"],
+        beta=max(found["beta[1]"], 0.0),
         start_variance=returns.var(),
         quantiles=tuple(standardized),
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import ArtifactCorrupt
+from errors import ArtifactCorrupt, NotFittable
 from models.base import CLOSE, HIGH, LOW, OPEN, QUANTILE_GRID, Bars, Origins, QuantileForecast
 from models.baselines.closed_form import Parameters, fitted, price_forecast, read_parameters, sessions_to_fit
 from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
@@ -18,9 +18,11 @@ from models.windows import future_closes, lookback_windows
 
 MEAN_WIDTHS = (1, 5, 22, 60)  # sessions
 LOOKBACK = max(MEAN_WIDTHS) + 1  # a return needs the close before it
+MIN_OUTCOMES = 30  # of each step, to fit a Student-t to
 MIN_RANGE = 1e-4  # one basis point: keeps the logarithm of a session that did not move finite
 MIN_SPREAD = 1e-6  # of returns in units of their range, usually about a half
 DEGREES_OF_FREEDOM = (0.5, 1e4)  # searched between; beyond, a Student-t is a normal distribution
+LOG_SCALE_BOUNDS = (-12.0, 12.0)  # of what is standardized already: keeps a search from dividing by zero
 MAX_LOG_SCALE = 1.0  # a line through what was seen says nothing of what lies far out
 
 
@@ -58,7 +60,11 @@ class VolatilityRegression:
 
 
 def fit_volatility_regression(series: Sequence[FitBlocks], settings: FitSettings, _on_epoch: OnEpoch) -> FittedModel:
-    """Least squares for each step, then a Student-t for what is left; several series are stacked."""
+    """Least squares for each step, then a Student-t for what is left; several series are stacked.
+
+    Raises:
+        NotFittable: most sessions never moved, or too few traded.
+    """
     samples = _Samples.stacked([_Samples.of(sessions_to_fit(one), settings.horizon) for one in series])
     coefficients = np.array([_least_squares(samples.regressors, target) for target in samples.log_range.T])
     standardized = samples.log_return / _scale(samples.regressors, coefficients)
@@ -122,7 +128,7 @@ def _log_ranges(bars: Bars, origins: Origins) -> NDArray[np.float64]:
     Where a session's prices but the close are unknown, its |log return| plus the window's mean |log return| stands
     in: over a random walk the range is on average twice the |return|, and the mean keeps a still day from zero.
     """
-    prices = np.log(np.ascontiguousarray(lookback_windows(bars[:, : CLOSE + 1], origins, LOOKBACK)))
+    prices = np.log(np.ascontiguousarray(lookback_windows(bars, origins, LOOKBACK)[..., : CLOSE + 1]))
     unknown = np.isnan(prices[:, 1:, [OPEN, HIGH, LOW]]).any(axis=-1)
     move = np.abs(np.diff(prices[..., CLOSE], axis=1))
     stand_in = move + move.mean(axis=1, keepdims=True)
@@ -153,8 +159,12 @@ def _least_squares(regressors: NDArray[np.float64], target: NDArray[np.float64])
 def _student_t_quantiles(standardized: NDArray[np.float64]) -> tuple[float, ...]:
     from scipy import stats
 
+    if standardized.size < MIN_OUTCOMES:
+        raise NotFittable(f"need {MIN_OUTCOMES} outcomes of each step, found {standardized.size}: too little traded")
     if standardized.std() < MIN_SPREAD:  # a likelihood without bound
         return (float(standardized.mean()),) * len(QUANTILE_GRID)
+    if np.median(np.abs(standardized - np.median(standardized))) < MIN_SPREAD:  # likewise: half of them are one value
+        raise NotFittable("more than half of the returns are equal: no Student-t distribution fits them")
     return tuple(stats.t.ppf(QUANTILE_GRID, *_student_t(standardized)).tolist())
 
 
@@ -182,6 +192,7 @@ def _student_t(sample: NDArray[np.float64]) -> tuple[float, float, float]:
 
     low, high = np.log(DEGREES_OF_FREEDOM)
     start = [math.log(5.0), 0.0, math.log(0.8)]
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(low, high), (None,) * 2, (None,) * 2])
+    bounds = [(low, high), (None, None), LOG_SCALE_BOUNDS]
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     log_df, location, log_scale = found.x.tolist()
     return math.exp(log_df), centre + unit * location, unit * math.exp(log_scale)

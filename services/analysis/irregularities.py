@@ -6,8 +6,8 @@ import numpy as np
 
 from schemas.analysis import Irregularities, MissingRun, OvernightGap, SuspectedSplit
 from services.analysis.returns import log_returns
-from services.analysis.values import robust_sd
-from services.prices.calendars import exchange_of, sessions_between
+from services.analysis.values import Values, robust_sd
+from services.prices.calendars import sessions_between
 from services.prices.series import PriceSeries, Sessions, to_date
 
 THRESHOLD_SDS = 8.0
@@ -23,17 +23,13 @@ SPLITS = {f"{old}:{new}": old / new for new, old in _NEW_FOR_OLD} | {
 
 
 def irregularities(series: PriceSeries) -> Irregularities:
-    """Everything suspicious in the series; nothing is mended.
-
-    Raises:
-        UnknownExchange: no calendar is known for the ticker.
-    """
-    expected = sessions_between(series.ticker, series.first_session, series.last_session)
+    """Everything suspicious in the series; nothing is changed."""
+    expected = sessions_between(series.exchange, series.first_session, series.last_session)
     missing, unexpected = calendar_differences(series.sessions, expected)
     gaps = overnight_gaps(series)
     runs = sorted(missing, key=lambda run: -run.n_sessions)[:MAX_RUNS]
     return Irregularities(
-        exchange=exchange_of(series.ticker),
+        exchange=series.exchange,
         n_missing_sessions=sum(run.n_sessions for run in missing),
         missing=tuple(sorted(runs, key=lambda run: run.first)),
         n_unexpected_sessions=unexpected,
@@ -65,12 +61,11 @@ def calendar_differences(held: Sessions, expected: Sessions) -> tuple[list[Missi
 def overnight_gaps(series: PriceSeries) -> list[OvernightGap]:
     """Opens further from the close before than ``THRESHOLD_SDS`` robust sds of a whole session, in order of time.
 
-    The yardstick is the move from close to close: an index opens where it closed, so that measured by its usual
-    gap every stir would be a leap.
+    The unit is the move from close to close: an index opens where it closed, so that in units of its usual gap every
+    small one would be large. Sessions with an unknown open are left out.
     """
-    logs = np.log(series.bars[:, :4])
-    gaps = logs[1:, 0] - logs[:-1, 3]
-    distances = gaps / robust_sd(log_returns(series.close))
+    gaps = np.log(series.bars[1:, 0]) - np.log(series.close[:-1])
+    distances = _in_robust_sds(gaps, log_returns(series.close))
     return [
         OvernightGap(
             session=to_date(series.sessions[row + 1]), log_return=float(gaps[row]), robust_sds=float(distances[row])
@@ -82,7 +77,7 @@ def overnight_gaps(series: PriceSeries) -> list[OvernightGap]:
 def suspected_splits(series: PriceSeries) -> list[SuspectedSplit]:
     """Closes near a ratio of small whole numbers to the one before and far beyond a usual day, in order of time."""
     returns = log_returns(series.close)
-    distances = (returns - np.median(returns)) / robust_sd(returns)
+    distances = _in_robust_sds(returns - np.median(returns), returns)
     found = []
     for row in np.flatnonzero(np.abs(distances) > THRESHOLD_SDS):
         name = nearest_split(float(returns[row]))
@@ -96,6 +91,12 @@ def suspected_splits(series: PriceSeries) -> list[SuspectedSplit]:
                 )
             )
     return found
+
+
+def _in_robust_sds(moves: Values, returns: Values) -> Values:
+    """The moves in robust sds of the returns; all zero where the returns never vary."""
+    sd = robust_sd(returns)
+    return moves / sd if sd > 0 else np.zeros_like(moves)
 
 
 def nearest_split(log_return: float) -> str | None:

@@ -15,6 +15,7 @@ from services.analysis.seasonality import seasons
 from services.analysis.values import Values, thinned
 from services.analysis.volatility import volatility
 from services.prices.calendars import sessions_per_year
+from services.prices.cleaning import refuse_mostly_bad
 from services.prices.series import PriceHistory, PriceSeries, PriceSource, to_date
 
 MIN_SESSIONS = 100  # below, autocorrelations at 40 lags and a quarter's volatility say nothing
@@ -32,10 +33,12 @@ def analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: dat
         AnalysisUnavailable: the installation lacks a library for it.
         InsufficientHistory: fewer than ``MIN_SESSIONS`` lie between the dates.
         ConstantSeries: the closes never move, or always by the same share.
+        PricesInvalid: most rows between the dates have no usable close.
         TickerNotFound, UnknownExchange, UpstreamUnavailable: from the source.
     """
     _require(STATISTICS, "the statistics")
     history = prices.history(ticker, now).between(request.start, request.end)
+    refuse_mostly_bad(history)
     series = history.series
     if len(series) < MIN_SESSIONS:
         raise InsufficientHistory(ticker, needed=MIN_SESSIONS, found=len(series))
@@ -49,7 +52,8 @@ def analysis_page(ticker: str, request: AnalysisRequest, prices: PriceSource, no
 
     Raises:
         AnalysisUnavailable: the installation lacks a library for it.
-        InsufficientHistory, ConstantSeries, TickerNotFound, UnknownExchange, UpstreamUnavailable: as ``analyse``.
+        InsufficientHistory, ConstantSeries, PricesInvalid, TickerNotFound, UnknownExchange, UpstreamUnavailable: as
+            ``analyse``.
     """
     _require(DRAWING, "the page")
     from services.analysis.page.html import render
@@ -60,7 +64,7 @@ def analysis_page(ticker: str, request: AnalysisRequest, prices: PriceSource, no
 def _analysis(history: PriceHistory, returns: Values) -> Analysis:
     series = history.series
     closes, sessions = series.close, series.sessions
-    per_year = sessions_per_year(series.ticker, series.first_session, series.last_session)
+    per_year = sessions_per_year(series.exchange, series.first_session, series.last_session)
     moves = volatility(sessions, series.bars, per_year)
     return Analysis(
         ticker=series.ticker,
@@ -70,7 +74,9 @@ def _analysis(history: PriceHistory, returns: Values) -> Analysis:
         last_session=series.last_session,
         n_sessions=len(series),
         stale=history.stale,
+        demo=history.demo,
         dropped=dict(history.dropped),
+        repaired=dict(history.repaired),
         sessions_per_year=per_year,
         closes=_price_line(series),
         summary=summary(closes, returns, per_year),
@@ -102,10 +108,11 @@ def _refuse_constant(series: PriceSeries, returns: Values) -> None:
 def _warnings(history: PriceHistory, n_without_range: int) -> tuple[str, ...]:
     series, found = history.series, []
     if history.stale:
-        found.append(f"the newest session known is {history.as_of}: later ones could not be had")
+        found.append(f"prices end on {history.as_of}; newer ones are not available")
     if n_without_range > MANY_WITHOUT_RANGE * len(series):
-        share = f"{n_without_range} of {len(series)} sessions have no daily range"
-        found.append(f"{share}: volatility read off ranges is too low or not known")
+        found.append(
+            f"{n_without_range} of {len(series)} sessions have no daily range; range-based volatility leaves them out"
+        )
     return tuple(found)
 
 

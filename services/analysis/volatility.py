@@ -3,11 +3,12 @@
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.analysis import RollingVolatility, Volatility
 from services.analysis.returns import log_returns
 from services.analysis.values import Values, finite, series_of
-from services.prices.series import Sessions
+from services.prices.series import FLAT_TOLERANCE, Sessions
 
 SHORT, LONG = 21, 63  # about a month, and a quarter
 
@@ -34,7 +35,7 @@ def volatility(sessions: Sessions, bars: Values, sessions_per_year: float) -> Vo
             _rolling(estimator, window, sessions[-values.size :], values * sessions_per_year**0.5)
             for estimator, window, values in found
         ),
-        n_without_range=int((bars[:, 1] == bars[:, 2]).sum()),
+        n_without_range=int((~has_range(bars)).sum()),
     )
 
 
@@ -51,31 +52,43 @@ def close_to_close(returns: Values, window: int) -> Values:
 def parkinson(bars: Values, window: int) -> Values:
     """√(mean of ln(high / low)² / (4 ln 2)) over each window, shape (n − window + 1,).
 
-    NaN where no session of the window has a range: then the range is not known rather than zero.
+    The mean is over the sessions with a range, see ``has_range``; NaN where no session of the window has one.
 
     Source: Parkinson (1980), J. Business.
     """
     high, low = np.log(bars[:, 1]), np.log(bars[:, 2])
-    return _root_of_mean((high - low) ** 2 / (4 * np.log(2)), high > low, window)
+    return _root_of_mean((high - low) ** 2 / (4 * np.log(2)), has_range(bars), window)
 
 
 def garman_klass(bars: Values, window: int) -> Values:
     """√(mean of ln(high / low)² / 2 − (2 ln 2 − 1) ln(close / open)²) over each window, shape (n − window + 1,).
 
-    NaN where no session of the window has a range. No square is negative, because
-    high and low enclose open and close.
+    The mean is over the sessions with a range and a known open; NaN where no session of the window has both. No
+    square is negative, because high and low enclose open and close.
 
     Source: Garman and Klass (1980), J. Business, their practical estimator.
     """
     opened, high, low, close = np.log(bars[:, :4]).T
     squares = (high - low) ** 2 / 2 - (2 * np.log(2) - 1) * (close - opened) ** 2
-    return _root_of_mean(squares, high > low, window)
+    return _root_of_mean(squares, has_range(bars) & ~np.isnan(opened), window)
 
 
-def _root_of_mean(squares: Values, has_range: np.ndarray, window: int) -> Values:
-    means = np.lib.stride_tricks.sliding_window_view(squares, window).mean(axis=1)
-    known = np.lib.stride_tricks.sliding_window_view(has_range, window).any(axis=1)
-    roots: Values = np.where(known, np.sqrt(np.maximum(means, 0.0)), np.nan)
+def has_range(bars: Values) -> NDArray[np.bool_]:
+    """Where high and low are known and differ, shape (n,).
+
+    A bar whose high is its low did not trade, was locked at a price limit, or comes from a source that knows closes
+    only: its range is unknown, not zero.
+    """
+    found: NDArray[np.bool_] = bars[:, 1] > bars[:, 2] * (1 + FLAT_TOLERANCE)
+    return found
+
+
+def _root_of_mean(squares: Values, known: NDArray[np.bool_], window: int) -> Values:
+    windows = np.lib.stride_tricks.sliding_window_view
+    totals = windows(np.where(known, squares, 0.0), window).sum(axis=1)
+    counts = windows(known, window).sum(axis=1)
+    means = totals / np.maximum(counts, 1)
+    roots: Values = np.where(counts > 0, np.sqrt(np.maximum(means, 0.0)), np.nan)
     return roots
 
 

@@ -79,7 +79,7 @@ def walk_forward(forecaster_at: ForecasterAt, bars: Bars, plan: Plan) -> Track:
 def report(
     name: str, track: Track, persistence: Track, empirical: Track | None, mase_scale: float, plan: Plan
 ) -> ForecasterReport:
-    """A track's scores for every step and overall, with skill against persistence.
+    """A track's scores for every step that has an outcome and overall, with skill against persistence.
 
     Args:
         name: of the forecaster.
@@ -108,9 +108,8 @@ def report(
             p_value=_p_value(track, persistence, columns, plan),
         )
 
-    return ForecasterReport(
-        name=name, overall=part(None), steps=tuple(part(step) for step in range(1, plan.horizon + 1))
-    )
+    scored = [step for step in range(1, plan.horizon + 1) if not np.isnan(track.actual[:, step - 1]).all()]
+    return ForecasterReport(name=name, overall=part(None), steps=tuple(map(part, scored)))
 
 
 def _blocks(forecaster_at: ForecasterAt, plan: Plan) -> Iterator[tuple[Forecaster, Origins]]:

@@ -57,7 +57,8 @@ def _origins(
 
     def origin(symbol: str) -> Origin | AppError:
         try:
-            return origin_of(card, forecaster, _detached(prices.history(symbol, now), card.lookback), request.days)
+            history = prices.history(symbol, now, forecaster.wanted_sessions)
+            return origin_of(card, forecaster, _detached(history, forecaster.wanted_sessions), request.days)
         except AppError as error:
             return error
 

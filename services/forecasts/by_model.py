@@ -18,7 +18,7 @@ from schemas.predict import (
 )
 from services.forecasts.inference import Origin, Outlook, forecast_windows, origin_of
 from services.forecasts.served import OnServed, Served, unwatched
-from services.prices.series import PriceHistory, PriceSource
+from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 
 
@@ -37,6 +37,7 @@ def predict(
         **dict(answer.context),
         prediction=(step.price,),
         target_session=step.session,
+        estimated=step.estimated,
         intervals=step.intervals,
         persistence=step.persistence,
     )
@@ -94,11 +95,10 @@ def _tested_on(card: ModelCard, ticker: str | None) -> tuple[tuple[str, ...], Ac
     return card.tickers, card.test
 
 
-def warnings_of(card: ModelCard, history: PriceHistory) -> tuple[str, ...]:
+def warnings_of(card: ModelCard, origin: Origin) -> tuple[str, ...]:
     """What a reader of the forecast should know of its prices."""
-    warnings = list(ticker_warnings(card, history.series.ticker))
-    if history.stale:
-        warnings.append(f"the newest session known is {history.as_of}: later ones could not be had")
+    history = origin.history
+    warnings = [*ticker_warnings(card, history.series.ticker), *origin.warnings]
     if history.as_of < card.last_session:
         warnings.append(f"the model was made with prices up to {card.last_session}: this forecast looks back")
     return tuple(warnings)
@@ -143,7 +143,10 @@ def _answer(
     require_horizon(card, horizon)
     forecaster = registry.load(card)
     ticker = request.ticker or own_ticker(card)
-    origin = origin_of(card, forecaster, prices.history(ticker, now).between(None, request.as_of), horizon)
+    # an earlier origin may lie anywhere in the history
+    recent = forecaster.wanted_sessions if request.as_of is None else None
+    history = prices.history(ticker, now, recent).between(None, request.as_of)
+    origin = origin_of(card, forecaster, history, horizon)
     inference = forecast_windows(forecaster, [origin.window], request.levels)
     outlook = inference.outlook(0, horizon)
     if request.as_of is None:
@@ -153,9 +156,16 @@ def _answer(
 
 def _steps(origin: Origin, outlook: Outlook) -> tuple[Step, ...]:
     return tuple(
-        Step(step=h, session=session, price=price, intervals=intervals, persistence=origin.last_value)
-        for h, (session, price, intervals) in enumerate(
-            zip(origin.sessions, outlook.prices, outlook.intervals, strict=True), start=1
+        Step(
+            step=h,
+            session=session,
+            estimated=estimated,
+            price=price,
+            intervals=intervals,
+            persistence=origin.last_value,
+        )
+        for h, (session, estimated, price, intervals) in enumerate(
+            zip(origin.sessions, origin.estimated, outlook.prices, outlook.intervals, strict=True), start=1
         )
     )
 
@@ -170,10 +180,12 @@ def _context(card: ModelCard, origin: Origin, levels: tuple[float, ...], doubts:
         source=history.source,
         as_of=history.as_of,
         stale=history.stale,
-        dropped=dict(history.dropped),
+        demo=history.demo,
+        dropped=history.dropped,
+        repaired=history.repaired,
         target_column=card.target_column,
         last_close=origin.last_close,
         last_session=history.as_of,
         test=evidence(card, levels, len(origin.sessions), history.series.ticker),
-        warnings=(*doubts, *warnings_of(card, history)),
+        warnings=(*doubts, *warnings_of(card, origin)),
     )

@@ -46,7 +46,9 @@ def predict_prices(
         currency=None,
         source=SENT_ALONG,
         stale=None,
+        demo=False,
         dropped={},
+        repaired={},
         warnings=doubts if request.symbol is None else (*doubts, *ticker_warnings(card, request.symbol)),
     )
     # no session precedes the prices, so nothing moves
@@ -71,7 +73,7 @@ def predict_live(
     """The close after the newest prices of a symbol, see ``forecast_symbol`` for the errors."""
     card, doubts = registry.card_to_serve(request.model_id)
     forecaster = registry.load(card)
-    origin = origin_of(card, forecaster, prices.history(request.symbol, now), 1)
+    origin = origin_of(card, forecaster, prices.history(request.symbol, now, forecaster.wanted_sessions), 1)
     inference = forecast_windows(forecaster, [origin.window], request.levels)
     on_served(Served(card, origin, inference, row=0, made_at=now))
     return _prediction(
@@ -83,6 +85,7 @@ def predict_live(
         last_close=origin.last_close,
         last_session=origin.history.as_of,
         next_session=origin.sessions[0],
+        estimated=origin.estimated[0],
     )
 
 
@@ -98,14 +101,14 @@ def forecast_symbol(
     Raises:
         ModelNotFound, ArtifactCorrupt, ArtifactTooNew: from the registry.
         TickerNotFound, UnknownExchange, UpstreamUnavailable: from the price source.
-        InsufficientHistory, ConstantSeries, CalendarTooShort: see ``origin_of``.
+        InsufficientHistory, PricesInvalid, ConstantSeries: see ``origin_of``.
         HorizonTooLong: the model forecasts fewer steps.
         CalibrationTooSmall: a level the calibration part cannot support.
     """
     card, doubts = registry.card_to_serve(request.model_id)
     require_horizon(card, request.days)
     forecaster = registry.load(card)
-    origin = origin_of(card, forecaster, prices.history(request.symbol, now), request.days)
+    origin = origin_of(card, forecaster, prices.history(request.symbol, now, forecaster.wanted_sessions), request.days)
     inference = forecast_windows(forecaster, [origin.window], request.levels)
     daily = daily_forecast(card, origin, inference.outlook(0, request.days), doubts)
     on_served(Served(card, origin, inference, row=0, made_at=now))
@@ -138,14 +141,16 @@ def provenance_of(card: ModelCard, origin: Origin, doubts: tuple[str, ...]) -> P
         currency=history.series.currency,
         source=history.source,
         stale=history.stale,
-        dropped=dict(history.dropped),
-        warnings=(*doubts, *warnings_of(card, history)),
+        demo=history.demo,
+        dropped=history.dropped,
+        repaired=history.repaired,
+        warnings=(*doubts, *warnings_of(card, origin)),
     )
 
 
 def daily_forecast(card: ModelCard, origin: Origin, outlook: Outlook, doubts: tuple[str, ...]) -> DailyForecast:
     """The sessions to come, each against the last known close."""
-    days = zip(origin.sessions, outlook.prices, outlook.intervals, strict=True)
+    days = zip(origin.sessions, origin.estimated, outlook.prices, outlook.intervals, strict=True)
     return DailyForecast(
         **dict(provenance_of(card, origin, doubts)),
         base_price=origin.last_close,
@@ -155,11 +160,12 @@ def daily_forecast(card: ModelCard, origin: Origin, outlook: Outlook, doubts: tu
             DayForecast(
                 day=day,
                 date=session,
+                estimated=estimated,
                 predicted_price=price,
                 expected_change_pct=change_pct(price, origin.last_close),
                 intervals=intervals,
             )
-            for day, (session, price, intervals) in enumerate(days, start=1)
+            for day, (session, estimated, price, intervals) in enumerate(days, start=1)
         ),
     )
 
@@ -195,6 +201,7 @@ def _prediction(
     last_close: float,
     last_session: date | None = None,
     next_session: date | None = None,
+    estimated: bool = False,
 ) -> SymbolPrediction:
     (price,), (intervals,) = outlook.prices, outlook.intervals
     reference = float(window[0, CLOSE])
@@ -210,5 +217,6 @@ def _prediction(
         intervals=intervals,
         persistence=float(window[-1, CLOSE]),
         prediction_for_date=next_session,
+        estimated=estimated,
         last_data_date=last_session,
     )

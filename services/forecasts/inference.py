@@ -9,11 +9,14 @@ from functools import cached_property
 import numpy as np
 
 from errors import ConstantSeries, InsufficientHistory, PricesInvalid
-from models.base import CLOSE, Bars, QuantileForecast
+from models.base import CLOSE, N_COLUMNS, Bars, QuantileForecast
 from models.conformal import IntervalForecast, ServedForecaster
+from models.windows import lookback_windows
 from schemas.card import ModelCard
 from schemas.predict import Interval
-from services.prices.calendars import next_sessions
+from services.prices.calendars import is_estimated, next_sessions
+from services.prices.cleaning import refuse_mostly_bad
+from services.prices.quality import estimated_warning, price_warnings
 from services.prices.series import PriceHistory
 
 
@@ -25,11 +28,19 @@ class Origin:
         history: as many sessions as the forecaster wants, at least the model's lookback.
         window: their bars as the model sees them, its target column in the place of the close, shape (n, 5).
         sessions: those to forecast.
+        warnings: what a reader should know of the prices.
     """
 
     history: PriceHistory
     window: Bars
     sessions: tuple[date, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def estimated(self) -> tuple[bool, ...]:
+        """Of each session to forecast, whether it lies past the end of the exchange's calendar."""
+        exchange = self.history.series.exchange
+        return tuple(is_estimated(exchange, session) for session in self.sessions)
 
     @property
     def last_value(self) -> float:
@@ -88,6 +99,12 @@ class Inference:
         )
 
 
+def _padded(window: Bars, length: int) -> Bars:
+    """The window with unknown sessions before it, or without its oldest ones, so that it has this length."""
+    missing = max(length - len(window), 0)
+    return np.concatenate([np.full((missing, N_COLUMNS), np.nan), window[-length:]])
+
+
 def origin_of(card: ModelCard, forecaster: ServedForecaster, history: PriceHistory, horizon: int) -> Origin:
     """The newest sessions of a history as a model looks at them, and those that come next.
 
@@ -95,15 +112,25 @@ def origin_of(card: ModelCard, forecaster: ServedForecaster, history: PriceHisto
 
     Raises:
         InsufficientHistory: fewer sessions than the model's lookback.
+        PricesInvalid: more than half of the rows among them had no usable price.
         ConstantSeries: see ``require_movement``.
-        UnknownExchange, CalendarTooShort: from the calendar.
     """
-    recent, ticker = history.tail(forecaster.wanted_sessions), history.series.ticker
-    if len(recent.series) < card.lookback:
-        raise InsufficientHistory(ticker, needed=card.lookback, found=len(recent.series))
-    window = recent.series.bars_of(card.target_column)
-    require_movement(window[-card.lookback :])
-    return Origin(recent, window, next_sessions(ticker, recent.as_of, horizon))
+    targeted = history.with_target(card.target_column).tail(forecaster.wanted_sessions)
+    found, ticker = len(targeted.series), history.series.ticker
+    if found < card.lookback:
+        raise InsufficientHistory(ticker, needed=card.lookback, found=found)
+    refuse_mostly_bad(targeted)
+    window = targeted.series.bars
+    require_movement(lookback_windows(window, np.array([found - 1]), card.lookback)[0])
+    # the target may be unknown in the newest rows, which then are not part of what is known
+    last = None if targeted.as_of == history.as_of else targeted.as_of
+    recent = history.between(targeted.series.first_session, last)
+    exchange = history.series.exchange
+    sessions = next_sessions(exchange, targeted.as_of, horizon)
+    warnings = price_warnings(recent, card.lookback)
+    if is_estimated(exchange, sessions[-1]):
+        warnings = (*warnings, estimated_warning(exchange))
+    return Origin(recent, window, sessions, warnings)
 
 
 def require_movement(window: Bars) -> None:
@@ -126,8 +153,8 @@ def forecast_windows(forecaster: ServedForecaster, windows: Sequence[Bars], leve
 
     Args:
         forecaster: the model.
-        windows: each of shape (n, 5), its last row the origin. One alone may be of any length from the lookback on;
-            several must each be as long as the forecaster wants. Without any, there is nothing to run.
+        windows: each of shape (n, 5), its last row the origin, of any length from the lookback on. Without any,
+            there is nothing to run.
         levels: coverage levels of the intervals.
 
     Raises:
@@ -137,9 +164,9 @@ def forecast_windows(forecaster: ServedForecaster, windows: Sequence[Bars], leve
         nothing = np.empty((0, forecaster.horizon, len(levels)))
         return Inference(IntervalForecast(nothing[..., 0], nothing, nothing), levels, 0.0)
     # side by side as if they were one history: from its origin, a forecaster looks no further back than it wants
-    lengths = [len(window) for window in windows]
-    assert len(windows) == 1 or set(lengths) == {forecaster.wanted_sessions}, "a window reaches into its neighbour"  # noqa: S101 - our own mistake
-    origins = np.cumsum(lengths) - 1
+    if len(windows) > 1:
+        windows = [_padded(window, forecaster.wanted_sessions) for window in windows]
+    origins = np.cumsum([len(window) for window in windows]) - 1
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by ``outlook``
         forecast = forecaster.predict_intervals(np.concatenate(windows), origins, levels)

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import AppError, InsufficientHistory, StoreUnavailable
-from models.base import CLOSE, HIGH, LOW, Bars
+from models.base import CLOSE, HIGH, LOW, VOLUME, Bars
 from schemas.card import ModelCard
 from schemas.realised import DriftOverview, DriftReport, ErrorDrift, InputDrift, Pair, Unjudged, Verdict
 from services.monitoring.realised import scores_since, tickers_scored
-from services.prices.series import PriceHistory, PriceSource
+from services.prices.series import FLAT_TOLERANCE, PriceHistory, PriceSource
 from services.storage.registry import DEFAULT, ModelRegistry
 from services.storage.store import ArtifactStore
 from telemetry.measures import DRIFT, Meter
@@ -101,14 +101,19 @@ def drift(card: ModelCard, history: PriceHistory, store: ArtifactStore, now: dat
 def input_drift(ticker: str, bars: Bars) -> InputDrift:
     """Where the newest ratio of ranges stands among all earlier ones.
 
+    During a halt the newest ratio is that of the last window with trading.
+
     Raises:
-        InsufficientHistory: fewer than ``MIN_WINDOWS`` earlier windows.
+        InsufficientHistory: fewer than ``MIN_WINDOWS`` windows with trading.
     """
     needed = RECENT + EARLIER + MIN_WINDOWS
     if len(bars) < needed:
         raise InsufficientHistory(ticker, needed=needed, found=len(bars))
     ratios = range_ratios(bars)
-    newest, past = ratios[-1], ratios[:-1]
+    known = ratios[~np.isnan(ratios)]
+    if known.size < MIN_WINDOWS:
+        raise InsufficientHistory(ticker, needed=needed, found=needed - MIN_WINDOWS + known.size)
+    newest, past = known[-1], known[:-1]
     return InputDrift(
         recent_sessions=RECENT,
         earlier_sessions=EARLIER,
@@ -120,17 +125,28 @@ def input_drift(ticker: str, bars: Bars) -> InputDrift:
 def range_ratios(bars: Bars) -> Values:
     """Mean log range of ``RECENT`` sessions over that of the ``EARLIER`` before, for every window that is full.
 
-    The range takes in the close before, so that a gap counts. Where high and low are not known
-    it is the move of the close.
+    The range includes the close before, so that a gap counts. Where high and low are not known
+    it is the move of the close. Sessions without trading (no volume, no range and no move) are left
+    out of both means; a window without any trading is NaN.
     """
     before = bars[:-1, CLOSE]
     high = np.fmax(np.fmax(bars[1:, HIGH], bars[1:, CLOSE]), before)
     low = np.fmin(np.fmin(bars[1:, LOW], bars[1:, CLOSE]), before)
-    summed = np.concatenate([[0.0], np.cumsum(np.log(high / low))])
-    recent = (summed[RECENT + EARLIER :] - summed[EARLIER:-RECENT]) / RECENT
-    earlier = (summed[EARLIER:-RECENT] - summed[: -RECENT - EARLIER]) / EARLIER
+    ranges = np.log(high / low)
+    traded = (ranges > FLAT_TOLERANCE) | (bars[1:, VOLUME] > 0)
+    recent = _window_means(ranges, traded, RECENT)[EARLIER:]
+    earlier = _window_means(ranges, traded, EARLIER)[:-RECENT]
     ratios: Values = recent / np.maximum(earlier, np.finfo(np.float64).tiny)
     return ratios
+
+
+def _window_means(values: Values, known: NDArray[np.bool_], size: int) -> Values:
+    """Mean of the known values of each ``size`` successive ones, shape (n − size + 1,); NaN where none is known."""
+    summed = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    counted = np.concatenate([[0], np.cumsum(known)])
+    total, n = summed[size:] - summed[:-size], counted[size:] - counted[:-size]
+    means: Values = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+    return means
 
 
 def error_drift(pairs: Sequence[Pair]) -> ErrorDrift | None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from queue import Empty, Full, Queue
@@ -18,6 +19,7 @@ from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasts.served import Served
 from services.prices.calendars import is_completed
+from services.prices.keys import key_name, ticker_of
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
@@ -31,17 +33,42 @@ PAUSE_S = 30.0  # after the store has failed: on Lambda, an answer waits for its
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RecordKey:
+    """What the key of a record says without the record being read.
+
+    Attributes:
+        ticker: whose forecast it is.
+        key: where the record is stored.
+        origin: the session forecast from.
+        last_step: number of the last step.
+        last_session: session of the last step; None in keys of version 0.1 and before.
+    """
+
+    ticker: str
+    key: str
+    origin: date
+    last_step: int
+    last_session: date | None
+
+
 class ForecastLog:
     """Takes note of served forecasts and stores each once, from a thread of its own.
 
     A forecast is known by ticker, model and origin; one that was logged with as many steps is
     not logged again, so a million requests are one record a day. Steps whose session had
     closed when they were served are left out: they were no forecast.
+
+    Args:
+        store: where the records go.
+        meter: counts them.
+        skip_demo: leave out forecasts from sample prices, which stand in for others.
     """
 
-    def __init__(self, store: ArtifactStore, meter: Meter = NO_METER) -> None:
+    def __init__(self, store: ArtifactStore, meter: Meter = NO_METER, *, skip_demo: bool = False) -> None:
         self._store = store
         self._meter = meter
+        self._skip_demo = skip_demo
         self._waiting: Queue[Served] = Queue(MAX_WAITING)
         self._known: LRUCache[tuple[str, str, date], int] = LRUCache(MAX_KNOWN)
         self._lock = threading.Lock()
@@ -50,6 +77,8 @@ class ForecastLog:
 
     def note(self, served: Served) -> None:
         """Remember the forecast; it is dropped, and counted, where too many wait."""
+        if self._skip_demo and served.origin.history.demo:
+            return
         key = (served.ticker, served.card.model_id, served.last_session)
         with self._lock:
             if time.monotonic() < self._down_until:
@@ -123,6 +152,7 @@ def record_of(served: Served) -> ForecastRecord:
     forecast, quantiles = served.inference.forecast, served.quantiles_at(CRPS_LEVELS)
     unasked = np.array([level for level in DEFAULT_LEVELS if level not in served.inference.levels])
     lower, upper = served.quantiles_at(0.5 - unasked / 2), served.quantiles_at(0.5 + unasked / 2)
+    exchange = served.origin.history.series.exchange
     steps = [
         RecordedStep(
             step=h + 1,
@@ -133,10 +163,11 @@ def record_of(served: Served) -> ForecastRecord:
             quantiles=tuple(quantiles[h].tolist()),
         )
         for h, session in enumerate(served.origin.sessions)
-        if not is_completed(served.ticker, session, served.made_at)
+        if not is_completed(exchange, session, served.made_at)
     ]
     return ForecastRecord(
         ticker=served.ticker,
+        exchange=exchange,
         model_id=served.card.model_id,
         model=served.card.model,
         target_column=served.card.target_column,
@@ -151,31 +182,23 @@ def record_of(served: Served) -> ForecastRecord:
 def record_key(record: ForecastRecord) -> str:
     """Where a record is stored.
 
-    The name tells which sessions it speaks of, so that scoring need read no record in vain.
+    The name ends with the number and the session of the last step, so that scoring reads only records with something
+    left to score.
     """
-    return f"{FORECASTS}{folder_of(record.ticker)}/{record.model_id}/{record.origin}_{record.steps[-1].step:02d}.json"
+    last = record.steps[-1]
+    folder = f"{FORECASTS}{key_name(record.ticker)}/{record.model_id}"
+    return f"{folder}/{record.origin}_{last.step:02d}_{last.session}.json"
 
 
-def folder_of(ticker: str) -> str:
-    """The ticker in the alphabet of keys; no ticker has an underscore.
-
-    >>> folder_of("M&M.NS"), folder_of("^GSPC")
-    ('M_M.NS', '^GSPC')
-    """
-    return ticker.replace("&", "_")
-
-
-def ticker_of(folder: str) -> str:
-    """The inverse of ``folder_of``."""
-    return folder.replace("_", "&")
-
-
-def recorded(store: ArtifactStore) -> Iterator[tuple[str, str, date, int]]:
-    """Every record as ticker, key, origin and last step, without reading any."""
+def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
+    """The keys of all records, without reading any record."""
     for key in document_keys(store, FORECASTS):
         _, folder, _, name = key.split("/")
-        origin, _, last_step = name.removesuffix(".json").partition("_")
-        yield ticker_of(folder), key, date.fromisoformat(origin), int(last_step)
+        origin, last_step, *last = name.removesuffix(".json").split("_")
+        last_session = date.fromisoformat(last[0]) if last else None
+        # version 0.1, whose keys have no last session, wrote "_" for "&" and knew no ticker with "_"
+        ticker = ticker_of(folder) if last else folder.replace("_", "&")
+        yield RecordKey(ticker, key, date.fromisoformat(origin), int(last_step), last_session)
 
 
 def read_record(store: ArtifactStore, key: str) -> ForecastRecord:

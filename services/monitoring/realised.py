@@ -11,6 +11,7 @@ import numpy as np
 from cachetools import LRUCache, cached
 from numpy.typing import NDArray
 
+from errors import UnknownExchange
 from schemas.common import DEFAULT_LEVELS
 from schemas.realised import (
     AccuracyOverTime,
@@ -22,9 +23,9 @@ from schemas.realised import (
     SessionScores,
 )
 from services.evaluation import accuracy
-from services.monitoring.forecast_log import folder_of, ticker_of
-from services.monitoring.scoring import SCORES
-from services.prices.calendars import Kind, kind_of
+from services.monitoring.scoring import SCORES, keys_of_scores, session_of
+from services.prices.exchanges import NEW_YORK, Kind, exchange_of, kind_of
+from services.prices.keys import ticker_of
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter
@@ -63,7 +64,7 @@ def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
     """Tell the meter what one-step forecasts of the last ``MEASURED_DAYS`` days were worth, by kind of ticker."""
     by_kind: dict[str, list[Pair]] = {kind: [] for kind in get_args(Kind)}
     for scores in scores_since(store, now.date() - timedelta(days=MEASURED_DAYS)):
-        by_kind[kind_of(scores.ticker)] += [pair for pair in scores.pairs if pair.step == 1]
+        by_kind[_kind_of(scores)] += [pair for pair in scores.pairs if pair.step == 1]
     for kind, pairs in by_kind.items():
         meter.record(REALISED_FORECASTS, len(pairs), kind=kind)
         if not pairs:
@@ -78,8 +79,8 @@ def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
 
 def scores_since(store: ArtifactStore, since: date, ticker: str | None = None) -> list[SessionScores]:
     """Scored sessions from a day on, of one ticker or all, in the order of their keys."""
-    prefix = SCORES if ticker is None else f"{SCORES}{folder_of(ticker)}/"
-    keys = [key for key in document_keys(store, prefix) if _session_of(key) >= since]
+    every = document_keys(store, SCORES) if ticker is None else keys_of_scores(store, ticker)
+    keys = [key for key in every if session_of(key) >= since]
     with ThreadPoolExecutor(READERS) as readers:
         return list(readers.map(lambda key: _scores(store, key), keys))
 
@@ -92,11 +93,21 @@ def _scores(store: ArtifactStore, key: str) -> SessionScores:
 
 def tickers_scored(store: ArtifactStore) -> list[str]:
     """Every ticker of which a forecast has come true, or not."""
-    return sorted({ticker_of(key.split("/")[1]) for key in document_keys(store, SCORES)})
+    return sorted({_ticker_of(store, key) for key in document_keys(store, SCORES)})
 
 
-def _session_of(key: str) -> date:
-    return date.fromisoformat(key.rpartition("/")[2].removesuffix(".json"))
+def _kind_of(scores: SessionScores) -> Kind:
+    try:
+        exchange = scores.exchange or exchange_of(scores.ticker)
+    except UnknownExchange:  # only documents from before exchanges were recorded
+        exchange = NEW_YORK
+    return kind_of(scores.ticker, exchange)
+
+
+def _ticker_of(store: ArtifactStore, key: str) -> str:
+    folder = key.split("/")[1]
+    # in version 0.1 "_" meant "&": the document itself knows its ticker
+    return _scores(store, key).ticker if "_" in folder else ticker_of(folder)
 
 
 def _figures(group: Group, found: Sequence[tuple[date, Pair]]) -> RealisedAccuracy:

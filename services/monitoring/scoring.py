@@ -3,101 +3,175 @@
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, timedelta
 
 import numpy as np
 
-from errors import AppError, ArtifactCorrupt, StoreUnavailable
-from models.base import CLOSE
+from errors import AppError, ArtifactCorrupt, StoreUnavailable, UnknownExchange
+from models.trading import is_untraded
 from schemas.realised import ForecastRecord, Pair, RecordedStep, ScoreReport, SessionScores, Unscored
 from services.evaluation.accuracy import CRPS_LEVELS, crps_losses
-from services.monitoring.forecast_log import folder_of, read_record, recorded
-from services.prices.calendars import kind_of, last_completed_session, next_sessions
-from services.prices.series import PriceHistory, PriceSource, to_date
+from services.monitoring.forecast_log import RecordKey, read_record, recorded
+from services.prices.calendars import last_completed_session, next_sessions
+from services.prices.cleaning import UNUSABLE
+from services.prices.exchanges import NEW_YORK, exchange_of, kind_of
+from services.prices.keys import key_name
+from services.prices.series import PriceHistory, PriceSeries, PriceSource, to_date
+from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import FORECASTS_SCORED, NO_METER, Meter
 
 SCORES = "scores/"
-
-Due = Mapping[date, Sequence[str]]
-"""Keys of the records that speak of each session that has closed and is not scored."""
+NOT_TRADED, PRICE_UNUSABLE = "session_not_traded", "session_price_unusable"
 
 log = logging.getLogger(__name__)
 
 
 def score_due(store: ArtifactStore, prices: PriceSource, now: datetime, meter: Meter = NO_METER) -> ScoreReport:
-    """Score every session that has closed since; done again, it finds nothing to do.
+    """Score all sessions that closed since the last run. Idempotent.
 
-    A ticker whose prices cannot be had is named and left for the next time.
+    A ticker whose prices are unavailable is reported and left for the next run. A session that never traded, such as
+    a closure announced after the forecast, is reported once.
 
     Raises:
         StoreUnavailable: from the store.
     """
     n_sessions, n_pairs, unscored = 0, 0, []
-    for ticker, records in _by_ticker(store).items():
+    for ticker, keys in _by_ticker(store).items():
         try:
-            scored = list(_scored(ticker, _due(store, ticker, records, now), store, prices, now))
+            found = list(_scored(ticker, keys, store, prices, now))
         except StoreUnavailable:
             raise
         except AppError as error:
             unscored.append(Unscored(ticker=ticker, code=error.code, detail=error.message))
             continue
-        for scores in scored:
-            if store.create(scores_key(ticker, scores.session), scores.model_dump_json().encode()):
-                meter.record(FORECASTS_SCORED, len(scores.pairs), kind=kind_of(ticker))
-        n_sessions += len(scored)
-        n_pairs += sum(len(scores.pairs) for scores in scored)
+        for scores, reason in found:
+            is_new = store.create(scores_key(ticker, scores.session), scores.model_dump_json().encode())
+            if reason is not None:
+                unscored += [reason] if is_new else []
+                continue
+            if is_new:
+                kind = kind_of(ticker, scores.exchange or NEW_YORK)
+                meter.record(FORECASTS_SCORED, len(scores.pairs), kind=kind)
+            n_sessions += 1
+            n_pairs += len(scores.pairs)
     return ScoreReport(n_sessions=n_sessions, n_pairs=n_pairs, unscored=tuple(unscored))
 
 
 def scores_key(ticker: str, session: date) -> str:
     """Where the scores of a session are stored."""
-    return f"{SCORES}{folder_of(ticker)}/{session}.json"
+    return f"{SCORES}{key_name(ticker)}/{session}.json"
 
 
-def _by_ticker(store: ArtifactStore) -> Mapping[str, list[tuple[str, date, int]]]:
-    found: dict[str, list[tuple[str, date, int]]] = defaultdict(list)
-    for ticker, key, origin, last_step in recorded(store):
-        found[ticker].append((key, origin, last_step))
+def keys_of_scores(store: ArtifactStore, ticker: str) -> list[str]:
+    """The keys of all scores of a ticker."""
+    folders = dict.fromkeys([key_name(ticker), ticker.replace("&", "_")])  # version 0.1 wrote "_" for "&"
+    keys = [key for folder in folders for key in document_keys(store, f"{SCORES}{folder}/")]
+    if "&" in ticker or "_" in ticker:  # the folder of version 0.1 may hold scores of two tickers
+        return [key for key in keys if read_document(store, key, SessionScores).ticker == ticker]
+    return keys
+
+
+def session_of(key: str) -> date:
+    """The session that a key of scores names."""
+    return date.fromisoformat(key.rpartition("/")[2].removesuffix(".json"))
+
+
+def _by_ticker(store: ArtifactStore) -> Mapping[str, list[RecordKey]]:
+    found: dict[str, list[RecordKey]] = defaultdict(list)
+    for key in recorded(store):
+        found[key.ticker].append(key)
     return found
 
 
-def _due(store: ArtifactStore, ticker: str, records: Sequence[tuple[str, date, int]], now: datetime) -> Due:
-    last = last_completed_session(ticker, now)
-    done = {key.rpartition("/")[2] for key in store.list_keys(f"{SCORES}{folder_of(ticker)}/")}
-    due: dict[date, list[str]] = defaultdict(list)
-    for key, origin, last_step in records:
-        for session in next_sessions(ticker, origin, last_step):
-            if session <= last and f"{session}.json" not in done:
-                due[session].append(key)
+def _scored(
+    ticker: str, keys: Sequence[RecordKey], store: ArtifactStore, prices: PriceSource, now: datetime
+) -> Iterator[tuple[SessionScores, Unscored | None]]:
+    """The scores of each session that is due, oldest first, and why a session has none."""
+    done = _done(store, ticker)
+    records = _readable(store, [key.key for key in keys if _may_be_due(key, done, now)])
+    due = _due(records, done, now)
+    if not due:
+        return
+    earliest = min(record.origin for found in due.values() for record in found)
+    history = prices.history(ticker, now, recent=(now.date() - earliest).days + 1)
+    for session in sorted(due):
+        if session > history.as_of:
+            break  # its price is not known yet
+        reason = _why_unscored(history, session)
+        pairs = () if reason else tuple(_pairs(history, session, due[session]))
+        if not (pairs or reason) and not _traded_since(history.series, session, session - timedelta(days=1)):
+            reason = _not_traded(ticker, session)
+        exchange = history.series.exchange
+        yield SessionScores(ticker=ticker, exchange=exchange, session=session, scored_at=now, pairs=pairs), reason
+
+
+def _done(store: ArtifactStore, ticker: str) -> frozenset[date]:
+    """The sessions that have scores, or a document that says that there are none."""
+    return frozenset(session_of(key) for key in keys_of_scores(store, ticker))
+
+
+def _may_be_due(key: RecordKey, done: AbstractSet[date], now: datetime) -> bool:
+    """Whether the record may have a step that is due, as far as its key and the calendar say.
+
+    A record is finished when its last session is: all its earlier sessions were handled with it.
+    """
+    if key.last_session in done:
+        return False
+    try:
+        exchange = exchange_of(key.ticker)
+    except UnknownExchange:  # the record may name it
+        return True
+    listed = next_sessions(exchange, key.origin, key.last_step)
+    last = key.last_session or listed[-1]
+    closed = min(last, last_completed_session(exchange, now))
+    return last not in done and any(session <= closed and session not in done for session in (*listed, last))
+
+
+def _due(
+    records: Iterable[ForecastRecord], done: AbstractSet[date], now: datetime
+) -> Mapping[date, Sequence[ForecastRecord]]:
+    """The records with a step for each session that has closed and is not done.
+
+    The sessions are those of the record: the calendar may have learned of a closure since.
+    """
+    due: dict[date, list[ForecastRecord]] = defaultdict(list)
+    for record in records:
+        last = last_completed_session(record.exchange or exchange_of(record.ticker), now)
+        for step in record.steps:
+            if step.session <= last and step.session not in done:
+                due[step.session].append(record)
     return due
 
 
-def _scored(ticker: str, due: Due, store: ArtifactStore, prices: PriceSource, now: datetime) -> Iterator[SessionScores]:
-    if not due:
-        return
-    history = prices.history(ticker, now)
-    records = _readable(store, {key for keys in due.values() for key in keys})
-    for session in sorted(due):
-        if session > history.as_of:
-            break  # its price is not to be had yet
-        pairs = _pairs(history, session, [records[key] for key in due[session] if key in records])
-        yield SessionScores(ticker=ticker, session=session, scored_at=now, pairs=tuple(pairs))
+def _why_unscored(history: PriceHistory, session: date) -> Unscored | None:
+    ticker = history.series.ticker
+    if _price(history.series, session) is not None:
+        return None
+    dropped = history.defects.dropped
+    if any(np.datetime64(session) in dropped[reason] for reason in UNUSABLE if reason in dropped):
+        detail = f"the price source has a row of {ticker} for {session}, but no usable close"
+        return Unscored(ticker=ticker, session=session, code=PRICE_UNUSABLE, detail=detail)
+    return _not_traded(ticker, session)
 
 
-def _readable(store: ArtifactStore, keys: Iterable[str]) -> Mapping[str, ForecastRecord]:
-    """The records under the keys; one that is corrupt is named in the log and keeps no other from being scored."""
-    records = {}
+def _not_traded(ticker: str, session: date) -> Unscored:
+    detail = f"{ticker} did not trade on {session}, or the exchange was closed that day"
+    return Unscored(ticker=ticker, session=session, code=NOT_TRADED, detail=detail)
+
+
+def _readable(store: ArtifactStore, keys: Iterable[str]) -> Iterator[ForecastRecord]:
+    """The records under the keys; a corrupt one is logged and does not keep others from being scored."""
     for key in keys:
         try:
-            records[key] = read_record(store, key)
+            yield read_record(store, key)
         except ArtifactCorrupt as error:
             log.warning("a forecast will not be scored: %s", error.message)
-    return records
 
 
 def _pairs(history: PriceHistory, session: date, records: Sequence[ForecastRecord]) -> Iterator[Pair]:
-    """Of each model, origin and step what was said first; a session the ticker did not trade in has none."""
+    """The first forecast of each model and origin, with the outcome; none where the target column is unknown."""
     said: set[tuple[str, date]] = set()
     for record in sorted(records, key=lambda record: record.made_at):
         step = next((step for step in record.steps if step.session == session), None)
@@ -113,20 +187,26 @@ def _actual(history: PriceHistory, record: ForecastRecord, session: date) -> flo
     """The price of a session in the money of the forecast's day.
 
     A dividend or split since then has changed every adjusted price before it by one factor,
-    that of the origin included.
+    that of the origin included. None where it is unknown, or only repeated because nothing traded since the origin.
     """
-    row, origin = _row(history, session), _row(history, record.origin)
-    if row is None or origin is None:
+    if not _traded_since(history.series, session, record.origin):
         return None
-    values = history.series.bars_of(record.target_column)[:, CLOSE]
-    price, then = float(values[row]), float(values[origin])
-    return None if np.isnan(price) or np.isnan(then) else price * (record.last / then)
+    series = history.series.with_target(record.target_column)
+    price, then = _price(series, session), _price(series, record.origin)
+    return None if price is None or then is None else price * (record.last / then)
 
 
-def _row(history: PriceHistory, session: date) -> int | None:
-    sessions = history.series.sessions
-    row = int(np.searchsorted(sessions, np.datetime64(session)))
-    return row if row < len(sessions) and to_date(sessions[row]) == session else None
+def _traded_since(series: PriceSeries, session: date, origin: date) -> bool:
+    """Whether the ticker traded in a session after ``origin``, up to ``session``."""
+    later = (series.sessions > np.datetime64(origin)) & (series.sessions <= np.datetime64(session))
+    return bool((later & ~is_untraded(series.bars)).any())
+
+
+def _price(series: PriceSeries, session: date) -> float | None:
+    """The close of a session; None where the series has no such session."""
+    row = int(np.searchsorted(series.sessions, np.datetime64(session)))
+    found = row < len(series) and to_date(series.sessions[row]) == session
+    return float(series.close[row]) if found else None
 
 
 def _pair(record: ForecastRecord, step: RecordedStep, actual: float) -> Pair:

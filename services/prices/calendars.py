@@ -1,197 +1,175 @@
-"""When exchanges trade: a ticker's exchange, its next sessions, and what of a history was final at a given moment.
+"""When an exchange trades: its next sessions, and what of a history was final at a given moment.
 
 The only file that imports exchange_calendars, and only once a calendar is asked
-for: it brings pandas along.
+for: it brings pandas along. Calendars are named as ``exchanges.exchange_of``
+returns them.
 """
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
-from errors import CalendarTooShort, PricesEmpty, UnknownExchange
+from errors import PricesEmpty
 from services.prices.pandas4 import ignore_pandas_4_warnings
-from services.prices.series import PriceHistory, PriceSeries, Sessions, to_date
+from services.prices.series import FLAT_TOLERANCE, Defects, PriceHistory, PriceSeries, Sessions, to_date
 
 SETTLING = timedelta(minutes=20)  # quotes of some exchanges reach the public 15 minutes late
+UNLISTED_SETTLING = timedelta(hours=4)  # after the usual close: an unlisted session may be an evening one (Muhurat)
 
 _FIRST_DAY, _LAST_DAY = date(1990, 1, 1), date(2040, 12, 31)
+_FIRST_ESTIMATED, _LAST_ESTIMATED = date(1885, 1, 1), date(2100, 12, 31)
 _COVERED_BY_ALL = (date(2026, 1, 5), date(2026, 6, 30))
 # Tel Aviv moved from Sunday–Thursday to Monday–Friday that day, and the package cannot build what lies before
 _FIRST_DAY_OF = {"XTAE": date(2026, 1, 5)}
-
-_BY_SUFFIX = {
-    "SA": "BVMF", "L": "XLON", "IL": "XLON", "DE": "XETR", "F": "XFRA", "HM": "XHAM", "DU": "XDUS", "SG": "XSTU",
-    "PA": "XPAR", "AS": "XAMS", "BR": "XBRU", "LS": "XLIS", "MI": "XMIL", "MC": "XMAD", "SW": "XSWX", "ST": "XSTO",
-    "HE": "XHEL", "CO": "XCSE", "OL": "XOSL", "IC": "XICE", "IR": "XDUB", "VI": "XWBO", "WA": "XWAR", "PR": "XPRA",
-    "BD": "XBUD", "IS": "XIST", "TO": "XTSE", "V": "XTSE", "T": "XTKS", "HK": "XHKG", "SS": "XSHG", "SZ": "XSHG",
-    "TW": "XTAI", "TWO": "XTAI", "KS": "XKRX", "KQ": "XKRX", "NS": "XBOM", "BO": "XBOM", "AX": "XASX", "NZ": "XNZE",
-    "SI": "XSES", "BK": "XBKK", "JK": "XIDX", "KL": "XKLS", "PS": "XPHS", "TA": "XTAE", "SR": "XSAU", "JO": "XJSE",
-    "MX": "XMEX", "BA": "XBUE", "SN": "XSGO",
-}  # fmt: skip
-
-_BY_INDEX = {
-    "^BVSP": "BVMF", "^FTSE": "XLON", "^FTMC": "XLON", "^GDAXI": "XETR", "^MDAXI": "XETR", "^SDAXI": "XETR",
-    "^TECDAX": "XETR", "^STOXX": "XETR", "^STOXX50E": "XETR", "^FCHI": "XPAR", "^AEX": "XAMS", "^BFX": "XBRU",
-    "^IBEX": "XMAD", "^SSMI": "XSWX", "^OMX": "XSTO", "^OMXH25": "XHEL", "^OMXC25": "XCSE", "^ATX": "XWBO",
-    "^GSPTSE": "XTSE", "^N225": "XTKS", "^HSI": "XHKG", "^HSCE": "XHKG", "^TWII": "XTAI", "^KS11": "XKRX",
-    "^KQ11": "XKRX", "^BSESN": "XBOM", "^NSEI": "XBOM", "^NSEBANK": "XBOM", "^AXJO": "XASX", "^AORD": "XASX",
-    "^NZ50": "XNZE", "^STI": "XSES", "^JKSE": "XIDX", "^KLSE": "XKLS", "^MXX": "XMEX", "^MERV": "XBUE",
-    "^IPSA": "XSGO",
-}  # fmt: skip
-
-# a closed list, because New York writes share classes and preferred stock with a hyphen too (BRK-B, BAC-PL)
-_CRYPTO = re.compile(r".+-(USD|USDT|USDC|EUR|GBP|JPY|BRL|CAD|AUD|CHF|CNY|INR|KRW|MXN|BTC|ETH)")
-
-
-Kind = Literal["index", "share", "currency", "crypto", "other"]
-"""What a ticker is of, in one of few words."""
-
-# every other calendar is a stock exchange's
-KINDS: Mapping[str, Kind] = {"24/5": "currency", "24/7": "crypto", "CMES": "other"}
+_EARLIER_WEEK = {"XTAE": "1111001"}
+HOLIDAY_YEARS = 10  # a day of the year that was a holiday whenever it fell on a weekday of so many years is a fixed one
 
 
 @dataclass(frozen=True, eq=False)
 class _Timetable:
-    """Every session an exchange's calendar knows, and when each closes in UTC; both ascending, shape (n,)."""
+    """Every session of an exchange, and when each closes in UTC; both ascending, shape (n,).
+
+    Attributes:
+        exchange: name of the calendar.
+        sessions: days, datetime64[D].
+        closes: datetime64[s], UTC.
+        known: first and last day that the calendar covers; sessions beyond are estimated.
+        zone: time zone of the exchange.
+        close_time: the usual close in that zone; midnight means the end of the day.
+    """
 
     exchange: str
     sessions: Sessions
     closes: Sessions
+    known: tuple[date, date]
+    zone: ZoneInfo
+    close_time: time
+
+    def is_estimated(self, session: date) -> bool:
+        """Whether the day lies beyond what the calendar covers."""
+        return not self.known[0] <= session <= self.known[1]
 
 
-def exchange_of(ticker: str) -> str:
-    """The name of the trading calendar ``ticker`` follows.
+def next_sessions(exchange: str, after: date, count: int) -> tuple[date, ...]:
+    """The first ``count`` sessions later than ``after``, holidays left out.
 
-    Raises:
-        UnknownExchange: its suffix is in no table here.
-
-    >>> exchange_of("PETR4.SA"), exchange_of("BRK-B"), exchange_of("BTC-USD")
-    ('BVMF', 'XNYS', '24/7')
+    Past the end of the calendar they are estimated from the exchange's week and fixed holidays, see ``is_estimated``.
     """
-    symbol = ticker.upper()
-    if symbol in _BY_INDEX:
-        return _BY_INDEX[symbol]
-    if symbol.endswith("=X"):
-        return "24/5"
-    if symbol.endswith("=F"):
-        return "CMES"
-    _, dot, suffix = symbol.rpartition(".")
-    if dot:
-        return _exchange_of_suffix(ticker, suffix)
-    return "24/7" if _CRYPTO.fullmatch(symbol) else "XNYS"
-
-
-def kind_of(ticker: str) -> Kind:
-    """One of few words for a ticker, fit for a label.
-
-    Raises:
-        UnknownExchange: its suffix is in no table here.
-
-    >>> [kind_of(ticker) for ticker in ("^GSPC", "PETR4.SA", "EURUSD=X", "BTC-USD", "CL=F")]
-    ['index', 'share', 'currency', 'crypto', 'other']
-    """
-    if ticker.startswith("^"):
-        return "index"
-    return KINDS.get(exchange_of(ticker), "share")
-
-
-def next_sessions(ticker: str, after: date, count: int) -> tuple[date, ...]:
-    """The first ``count`` sessions of the ticker's exchange later than ``after``, holidays left out.
-
-    Raises:
-        UnknownExchange: no calendar is known for the ticker.
-        CalendarTooShort: it does not reach that far.
-    """
-    timetable = _timetable(exchange_of(ticker))
+    timetable = _timetable(exchange)
     first = int(np.searchsorted(timetable.sessions, np.datetime64(after), side="right"))
-    if after < to_date(timetable.sessions[0]) or first + count > timetable.sessions.size:
-        raise _out_of_range(timetable, f"{count} sessions after {after}")
     return tuple(to_date(session) for session in timetable.sessions[first : first + count])
 
 
-def sessions_between(ticker: str, first: date, last: date) -> Sessions:
-    """The sessions of the ticker's exchange with first <= session <= last, as far as its calendar reaches.
-
-    Raises:
-        UnknownExchange: no calendar is known for the ticker.
-    """
-    sessions = _timetable(exchange_of(ticker)).sessions
-    start = np.searchsorted(sessions, np.datetime64(first), side="left")
-    stop = np.searchsorted(sessions, np.datetime64(last), side="right")
-    return sessions[start:stop]
+def is_estimated(exchange: str, session: date) -> bool:
+    """Whether the exchange's calendar does not reach ``session``, so that it may turn out to be a holiday."""
+    return _timetable(exchange).is_estimated(session)
 
 
-def sessions_per_year(ticker: str, first: date, last: date) -> float:
-    """Mean number of sessions a year of the ticker's exchange, over the calendar years from first's to last's.
+def last_known_day(exchange: str) -> date:
+    """The last day that the exchange's calendar covers."""
+    return _timetable(exchange).known[1]
+
+
+def sessions_between(exchange: str, first: date, last: date) -> Sessions:
+    """The sessions with first <= session <= last that the exchange's calendar covers."""
+    timetable = _timetable(exchange)
+    start = np.searchsorted(timetable.sessions, np.datetime64(max(first, timetable.known[0])), side="left")
+    stop = np.searchsorted(timetable.sessions, np.datetime64(min(last, timetable.known[1])), side="right")
+    return timetable.sessions[start:stop]
+
+
+def sessions_per_year(exchange: str, first: date, last: date) -> float:
+    """Mean number of sessions a year, over the calendar years from first's to last's.
 
     Where the calendar knows less than 300 days of them, over all that it knows.
-
-    Raises:
-        UnknownExchange: no calendar is known for the ticker.
     """
-    timetable = _timetable(exchange_of(ticker))
-    bounds = to_date(timetable.sessions[0]), to_date(timetable.sessions[-1])
-    start, stop = max(date(first.year, 1, 1), bounds[0]), min(date(last.year, 12, 31), bounds[1])
+    known = _timetable(exchange).known
+    start, stop = max(date(first.year, 1, 1), known[0]), min(date(last.year, 12, 31), known[1])
     if (stop - start).days < 300:
-        start, stop = bounds
+        start, stop = known
     days = (stop - start).days + 1
-    return sessions_between(ticker, start, stop).size / days * 365.2425
+    return sessions_between(exchange, start, stop).size / days * 365.2425
 
 
-def last_completed_session(ticker: str, now: datetime) -> date:
+def last_completed_session(exchange: str, now: datetime) -> date:
     """The newest session whose close, and a settling delay after it, had passed at ``now`` (time zone aware).
 
     Crypto trades every day and its session ends at midnight UTC.
-
-    Raises:
-        UnknownExchange: no calendar is known for the ticker.
-        CalendarTooShort: it does not cover ``now``.
     """
-    timetable = _timetable(exchange_of(ticker))
+    timetable = _timetable(exchange)
     settled_by = _utc(now) - np.timedelta64(SETTLING)
     completed = int(np.searchsorted(timetable.closes, settled_by, side="right"))
-    if not 0 < completed < timetable.sessions.size:
-        raise _out_of_range(timetable, f"the last session completed at {now}")
-    return to_date(timetable.sessions[completed - 1])
+    return to_date(timetable.sessions[max(completed, 1) - 1])
 
 
-def is_completed(ticker: str, session: date, now: datetime) -> bool:
+def is_completed(exchange: str, session: date, now: datetime) -> bool:
     """Whether the prices of ``session`` were final at ``now``.
 
-    Days the calendar does not list count as final once a later session is.
+    Days that the calendar does not list count as final once a later session is.
     """
-    return session <= last_completed_session(ticker, now)
+    return session <= last_completed_session(exchange, now)
+
+
+def local_date(exchange: str, moment: datetime) -> date:
+    """The date at the exchange at a moment (time zone aware)."""
+    return moment.astimezone(_timetable(exchange).zone).date()
 
 
 def history_at(
-    series: PriceSeries, now: datetime, *, source: str, dropped: Mapping[str, int], stale: bool = False
+    series: PriceSeries, now: datetime, *, source: str, defects: Defects, stale: bool = False
 ) -> PriceHistory:
     """What of ``series`` was final at ``now``: the one place that decides what is unfinished and what is stale.
 
-    Stale means that the history does not reach the last completed session of its
-    exchange, whatever the reason; ``stale=True`` says so for a reason of the caller's.
+    Ghost rows are dropped here too: a flat bar without volume at the previous close, on a day that the calendar does
+    not list. A row with volume or a range on such a day is a session, final some hours after the usual close.
+    Stale means that the history does not reach the last completed session of its exchange, whatever the reason;
+    ``stale=True`` says so for a reason of the caller's.
 
     Raises:
         PricesEmpty: no session was final yet.
-        UnknownExchange: no calendar is known for the ticker.
-        CalendarTooShort: it does not cover ``now``.
     """
-    final = last_completed_session(series.ticker, now)
-    completed = series.between(None, final)
-    if len(completed) == 0:
+    timetable = _timetable(series.exchange)
+    final = last_completed_session(series.exchange, now)
+    listed = _is_listed(timetable, series.sessions)
+    ghosts = ~listed & _repeats_previous_close(series)
+    future = series.sessions > np.datetime64(local_date(series.exchange, now))
+    unlisted_final = ~listed & (series.sessions <= np.datetime64(_last_unlisted(timetable, now)))
+    completed = (series.sessions <= np.datetime64(final)) | unlisted_final
+    found = defects.with_dropped("ghost", series.sessions[ghosts & completed]).with_dropped(
+        "future", series.sessions[future]
+    )
+    kept = series.where(completed & ~ghosts)
+    if len(kept) == 0:
         raise PricesEmpty(f"no session of {series.ticker} was completed by {now}")
-    return PriceHistory(completed, source, stale=stale or completed.last_session < final, dropped=dropped)
+    return PriceHistory(kept, source, stale=stale or kept.last_session < final, defects=found)
 
 
-def _exchange_of_suffix(ticker: str, suffix: str) -> str:
-    if suffix not in _BY_SUFFIX:
-        raise UnknownExchange(f"no trading calendar is known for the suffix of {ticker}", ticker=ticker)
-    return _BY_SUFFIX[suffix]
+def _is_listed(timetable: _Timetable, sessions: Sessions) -> NDArray[np.bool_]:
+    places = np.searchsorted(timetable.sessions, sessions)
+    listed: NDArray[np.bool_] = timetable.sessions[np.minimum(places, timetable.sessions.size - 1)] == sessions
+    return listed
+
+
+def _repeats_previous_close(series: PriceSeries) -> NDArray[np.bool_]:
+    """Rows without volume whose known prices all equal the close before."""
+    prices, volume = series.bars[:, :4], series.bars[:, 4]
+    before = np.concatenate([[np.nan], series.close[:-1]])
+    apart = np.abs(prices / before[:, None] - 1)
+    repeats: NDArray[np.bool_] = (volume == 0) & ~np.isnan(before) & ~(apart > FLAT_TOLERANCE).any(axis=1)
+    return repeats
+
+
+def _last_unlisted(timetable: _Timetable, now: datetime) -> date:
+    """The newest day of the calendar's zone whose usual close lies ``UNLISTED_SETTLING`` back."""
+    local = (now - UNLISTED_SETTLING).astimezone(timetable.zone)
+    closed = timetable.close_time != time(0) and local.time() >= timetable.close_time
+    return local.date() if closed else local.date() - timedelta(days=1)
 
 
 def _utc(now: datetime) -> np.datetime64:
@@ -199,29 +177,31 @@ def _utc(now: datetime) -> np.datetime64:
     return np.datetime64(now.astimezone(UTC).replace(tzinfo=None), "s")
 
 
-def _out_of_range(timetable: _Timetable, wanted: str) -> CalendarTooShort:
-    first, last = to_date(timetable.sessions[0]), to_date(timetable.sessions[-1])
-    return CalendarTooShort(f"the calendar of {timetable.exchange} knows {first} to {last}, asked for {wanted}")
-
-
 @lru_cache(maxsize=64)
 def _timetable(exchange: str) -> _Timetable:
     """Built once per exchange: building takes about 0.1 s whatever the number of years (Seoul 2 s)."""
     calendar = _calendar(exchange)
-    closes = calendar.closes.dt.tz_convert(None).to_numpy()
-    return _Timetable(
-        exchange, calendar.closes.index.to_numpy().astype("datetime64[D]"), closes.astype("datetime64[s]")
+    sessions = calendar.closes.index.to_numpy().astype("datetime64[D]")
+    known = _Timetable(
+        exchange,
+        sessions,
+        calendar.closes.dt.tz_convert(None).to_numpy().astype("datetime64[s]"),
+        known=(_known_from(exchange, calendar, sessions), _known_until(calendar, sessions)),
+        zone=calendar.tz,
+        close_time=calendar.close_times[-1][1],
     )
+    return _extended(_with_special_weeks(known, calendar), calendar.weekmask)
 
 
 def _calendar(exchange: str) -> Any:
     from exchange_calendars import get_calendar
 
     ignore_pandas_4_warnings()
+    _repair_orthodox_easter()
     start = _FIRST_DAY_OF.get(exchange, _FIRST_DAY)
     try:
         return get_calendar(exchange, start=start, end=_LAST_DAY)
-    except ValueError:  # holidays of some exchanges are announced year by year; only an instance tells the bounds
+    except ValueError:  # holidays of some exchanges are announced year by year; only an instance has the bounds
         narrow = get_calendar(exchange, start=_COVERED_BY_ALL[0], end=_COVERED_BY_ALL[1])
     earliest, latest = narrow.bound_min(), narrow.bound_max()
     return get_calendar(
@@ -229,3 +209,107 @@ def _calendar(exchange: str) -> Any:
         start=max(start, earliest.date()) if earliest is not None else start,
         end=min(_LAST_DAY, latest.date()) if latest is not None else _LAST_DAY,
     )
+
+
+def _repair_orthodox_easter() -> None:
+    """Let pandas 3 add the offset: it calls ``_add_datetime``, which exchange_calendars 4.13 still names ``_apply``."""
+    from exchange_calendars.pandas_extensions.offsets import OrthodoxEaster
+
+    if "_add_datetime" not in vars(OrthodoxEaster):
+        OrthodoxEaster._add_datetime = OrthodoxEaster._apply  # noqa: SLF001 - both names are pandas's
+
+
+def _known_from(exchange: str, calendar: Any, sessions: Sessions) -> date:
+    earliest = calendar.bound_min()
+    wanted = _FIRST_DAY_OF.get(exchange, _FIRST_DAY)
+    first = wanted if earliest is None else max(wanted, earliest.date())
+    return min(first, to_date(sessions[0]))
+
+
+def _known_until(calendar: Any, sessions: Sessions) -> date:
+    latest = calendar.bound_max()
+    last = _LAST_DAY if latest is None else min(_LAST_DAY, latest.date())
+    return max(last, to_date(sessions[-1]))
+
+
+def _with_special_weeks(timetable: _Timetable, calendar: Any) -> _Timetable:
+    """Adds the sessions of weeks with other trading days than usual (Saturdays in Seoul until 1998).
+
+    exchange_calendars declares them in ``special_weekmasks`` and loses them with pandas 3, whose ``date_range`` goes
+    past its offset class; what it does keep of those weeks stays.
+    """
+    missing = [timetable.sessions]
+    for start, end, mask in getattr(calendar, "special_weekmasks", ()):
+        first = max(timetable.known[0], start.date() if start is not None else timetable.known[0])
+        last = min(timetable.known[1], end.date() if end is not None else timetable.known[1])
+        days = np.arange(np.datetime64(first), np.datetime64(last) + 1)
+        missing.append(days[np.is_busday(days, weekmask=mask, holidays=_declared_holidays(calendar, first, last))])
+    sessions = np.unique(np.concatenate(missing))
+    closes = _usual_closes(timetable, sessions)
+    closes[np.searchsorted(sessions, timetable.sessions)] = timetable.closes
+    return replace(timetable, sessions=sessions, closes=closes)
+
+
+def _declared_holidays(calendar: Any, first: date, last: date) -> Sessions:
+    from pandas import DatetimeIndex, Timestamp
+
+    regular = calendar.regular_holidays
+    listed = [] if regular is None else [regular.holidays(Timestamp(first), Timestamp(last))]
+    every = [DatetimeIndex(calendar.adhoc_holidays), *listed]
+    days = [index.tz_localize(None).to_numpy().astype("datetime64[D]") for index in every]
+    return np.concatenate(days)
+
+
+def _extended(timetable: _Timetable, weekmask: str) -> _Timetable:
+    """The timetable with estimated sessions before and after what the calendar knows."""
+    fixed = _fixed_holidays(timetable, weekmask)
+    known_first, known_last = timetable.known
+    earlier_week = _EARLIER_WEEK.get(timetable.exchange, weekmask)
+    earlier = _weekdays(_FIRST_ESTIMATED, known_first - timedelta(days=1), earlier_week)
+    later = _weekdays(known_last + timedelta(days=1), _LAST_ESTIMATED, weekmask)
+    before = earlier[~np.isin(_days_of_year(earlier), fixed)]
+    after = later[~np.isin(_days_of_year(later), fixed)]
+    return replace(
+        timetable,
+        sessions=np.concatenate([before, timetable.sessions, after]),
+        closes=np.concatenate([_usual_closes(timetable, before), timetable.closes, _usual_closes(timetable, after)]),
+    )
+
+
+def _fixed_holidays(timetable: _Timetable, weekmask: str) -> NDArray[np.int64]:
+    """Days of the year that were no session whenever they fell on a trading weekday of the last known years."""
+    first = max(timetable.known[0], timetable.known[1].replace(year=timetable.known[1].year - HOLIDAY_YEARS, day=28))
+    weekdays = _weekdays(first, timetable.known[1], weekmask)
+    closed = ~np.isin(weekdays, timetable.sessions)
+    names, place = np.unique(_days_of_year(weekdays), return_inverse=True)
+    n_closed, n = np.bincount(place, weights=closed), np.bincount(place)
+    always: NDArray[np.int64] = names[(n_closed == n) & (n > 1)]
+    return always
+
+
+def _weekdays(first: date, last: date, weekmask: str) -> Sessions:
+    days = np.arange(np.datetime64(first), np.datetime64(last) + 1)
+    return days[np.is_busday(days, weekmask=weekmask)]
+
+
+def _days_of_year(days: Sessions) -> NDArray[np.int64]:
+    """Month and day as one number: 1225 for Christmas."""
+    months = days.astype("datetime64[M]")
+    numbers: NDArray[np.int64] = (months.astype(np.int64) % 12 + 1) * 100 + (days - months).astype(np.int64) + 1
+    return numbers
+
+
+def _usual_closes(timetable: _Timetable, sessions: Sessions) -> Sessions:
+    """When sessions close that no calendar says more of; the zone's summer time is looked up once a month."""
+    months, place = np.unique(sessions.astype("datetime64[M]"), return_inverse=True)
+    offsets = np.array(list(_offsets(timetable, months)), dtype="timedelta64[s]")
+    usual = timetable.close_time
+    since_midnight = timedelta(hours=usual.hour, minutes=usual.minute) or timedelta(days=1)
+    closes: Sessions = sessions.astype("datetime64[s]") + np.timedelta64(since_midnight) - offsets[place]
+    return closes.astype("datetime64[s]")
+
+
+def _offsets(timetable: _Timetable, months: Sessions) -> Iterator[timedelta]:
+    for month in months:
+        noon = datetime.combine(to_date(month), time(12), timetable.zone) + timedelta(days=14)
+        yield noon.utcoffset() or timedelta(0)

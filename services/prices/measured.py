@@ -72,10 +72,10 @@ class WatchedSource:
         self._watch = watch
         self._meter = meter
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         """The completed sessions of ``ticker``; see ``PriceSource``."""
         try:
-            history = self._source.history(ticker, now)
+            history = self._source.history(ticker, now, recent)
         except UpstreamUnavailable:
             self._watch.note(ticker, "prices_unavailable", now)
             raise

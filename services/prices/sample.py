@@ -1,15 +1,18 @@
 """Real daily history of two American indices, as shipped inside the ``arch`` package: works without a network."""
 
 import gzip
-from datetime import date, datetime
-from functools import lru_cache
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from errors import PricesUnreachable, TickerNotFound
-from services.prices.calendars import history_at
-from services.prices.csv_files import read_bars
-from services.prices.series import PriceHistory, PriceSeries, clean
+from services.prices.calendars import history_at, local_date
+from services.prices.cleaning import clean_raw
+from services.prices.csv.source import read_bars
+from services.prices.exchanges import exchange_of
+from services.prices.series import SAMPLE, Defects, PriceHistory, PriceSeries
 
 _FILES = {"^GSPC": "data/sp500/sp500.csv.gz", "^IXIC": "data/nasdaq/nasdaq.csv.gz"}
 
@@ -20,11 +23,11 @@ class SampleSource:
     Index levels carry no splits or dividends: the file's Close and Adj Close agree.
     """
 
-    name = "sample"
+    name = SAMPLE
     tickers = frozenset(_FILES)
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
-        """The sessions completed at ``now``; stale whenever ``now`` lies after the sample's end.
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002  in memory
+        """All sessions completed at ``now``; stale whenever ``now`` lies after the sample's end.
 
         Raises:
             TickerNotFound: the sample does not have the ticker; the message names those it has.
@@ -34,29 +37,24 @@ class SampleSource:
         if ticker not in self.tickers:
             known = ", ".join(sorted(self.tickers))
             raise TickerNotFound(f"the sample prices have {known}, not {ticker}", ticker=ticker)
-        return history_at(_load(ticker), now, source=self.name, dropped={})
+        series, defects = _load(ticker)
+        return history_at(series, now, source=self.name, defects=defects)
 
 
 @lru_cache(maxsize=len(_FILES))
-def _load(ticker: str) -> PriceSeries:
+def _load(ticker: str) -> tuple[PriceSeries, Defects]:
     path = _package_folder() / _FILES[ticker]
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
-            raw = read_bars(lines, path.name, _american_day)
+            raw = read_bars(lines, path.name, ticker=ticker, local_date=partial(local_date, exchange_of(ticker)))
     except OSError as error:
         raise PricesUnreachable(f"cannot read the sample {path.name}: {error}") from error
-    series, _ = clean(ticker, raw.sessions, raw.bars, "USD")
-    return series
+    return clean_raw(ticker, replace(raw, currency="USD"))
 
 
 def _package_folder() -> Path:
     """Where ``arch`` is installed, without importing it: it would bring pandas, scipy and statsmodels."""
     spec = find_spec("arch")
     if spec is None or spec.origin is None:
-        raise PricesUnreachable("the sample prices come with the package arch, which is not installed")
+        raise PricesUnreachable("the sample prices need the package arch, which is not installed")
     return Path(spec.origin).parent
-
-
-def _american_day(text: str) -> date:
-    month, day, year = map(int, text.split("/"))
-    return date(year, month, day)

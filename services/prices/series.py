@@ -1,39 +1,43 @@
 """Daily prices as values: validated once, frozen, and the protocol of whatever supplies them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from errors import PricesInvalid, TickerNotFound
+from errors import TickerNotFound
 from schemas.common import TICKER_PATTERN
+from services.prices.exchanges import Listing
 
 Sessions = NDArray[np.datetime64]
 
 COLUMNS = ("Open", "High", "Low", "Close", "Volume")
-MAX_BAD_SHARE = 0.1  # beyond this the history is refused rather than patched
+FLAT_TOLERANCE = 1e-6  # relative: adjusted prices carry rounding of about 1e-8
 
 
 @dataclass(frozen=True, eq=False)
 class PriceSeries:
     """Daily bars of one ticker, oldest first.
 
-    Sessions are unique and ascending; prices are finite and positive, volume is
-    finite and not negative; high and low enclose open and close. Build it with
-    ``clean``, which establishes this.
+    Sessions are unique and ascending. Closes are finite and positive. Open, high
+    and low are the same, or NaN where unknown; where known, high and low enclose
+    open and close. Volume is finite and not negative. ``cleaning.clean``
+    establishes this.
 
     Attributes:
         ticker: exchange symbol.
+        exchange: name of the trading calendar, see ``exchanges.exchange_of``.
         sessions: trading days, datetime64[D], shape (n,).
         bars: open, high, low, close (split- and dividend-adjusted, quote currency)
             and volume (shares), float64, shape (n, 5), read-only.
-        currency: ISO code of the quote currency, where the source tells it.
+        currency: ISO code of the quote currency; None where the source does not say.
     """
 
     ticker: str
+    exchange: str
     sessions: Sessions
     bars: NDArray[np.float64]
     currency: str | None = None
@@ -48,61 +52,124 @@ class PriceSeries:
 
     @property
     def first_session(self) -> date:
-        """The oldest session held."""
+        """The oldest session."""
         return to_date(self.sessions[0])
 
     @property
     def last_session(self) -> date:
-        """The newest session held."""
+        """The newest session."""
         return to_date(self.sessions[-1])
 
-    def bars_of(self, target_column: str) -> NDArray[np.float64]:
-        """The bars with the target column in the place of the close, shape (n, 5).
-
-        For another target than the close the remaining prices say nothing of the
-        same moment, so they are NaN.
-        """
-        if target_column in ("Close", "Adj Close"):  # ours is adjusted
-            return self.bars
-        bars = np.full_like(self.bars, np.nan)
-        bars[:, COLUMNS.index("Close")] = self.bars[:, COLUMNS.index(target_column)]
-        bars[:, COLUMNS.index("Volume")] = self.bars[:, COLUMNS.index("Volume")]
-        return bars
-
     def between(self, start: date | None, end: date | None) -> "PriceSeries":
-        """The sessions with start <= session <= end; an open side is not bounded. May be empty."""
+        """The sessions with start <= session <= end; None leaves a side open. May be empty."""
         first = 0 if start is None else int(np.searchsorted(self.sessions, np.datetime64(start), side="left"))
         stop = len(self) if end is None else int(np.searchsorted(self.sessions, np.datetime64(end), side="right"))
         return self._slice(first, stop)
 
     def tail(self, count: int) -> "PriceSeries":
-        """The last ``count`` sessions, or all of them where fewer are held."""
+        """The last ``count`` sessions, or all of them where there are fewer."""
         return self._slice(max(0, len(self) - count), len(self))
 
+    def where(self, kept: NDArray[np.bool_]) -> "PriceSeries":
+        """The sessions marked True; ``kept`` has shape (n,)."""
+        if kept.all():
+            return self
+        return replace(self, sessions=_frozen(self.sessions[kept]), bars=_frozen(self.bars[kept]))
+
+    def with_target(self, target_column: str) -> "PriceSeries":
+        """The series with the target column in the place of the close, without the sessions where it is unknown.
+
+        For another target than the close the remaining prices say nothing of the
+        same moment, so they are NaN.
+        """
+        if target_column in ("Close", "Adj Close"):  # closes here are adjusted
+            return self
+        bars = np.full_like(self.bars, np.nan)
+        bars[:, COLUMNS.index("Close")] = self.bars[:, COLUMNS.index(target_column)]
+        bars[:, COLUMNS.index("Volume")] = self.bars[:, COLUMNS.index("Volume")]
+        targeted = replace(self, bars=_frozen(bars))
+        return targeted.where(~np.isnan(targeted.close))
+
     def _slice(self, first: int, stop: int) -> "PriceSeries":
-        return PriceSeries(self.ticker, self.sessions[first:stop], self.bars[first:stop], self.currency)
+        return replace(self, sessions=self.sessions[first:stop], bars=self.bars[first:stop])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Defects:
+    """What was wrong with the rows of a source: the days concerned, by reason.
+
+    Attributes:
+        dropped: rows left out. Reasons: "missing", "not_positive", "implausible", "contradictory", "duplicate",
+            "ghost", "future", "undated" (whose days are NaT).
+        repaired: cells made unknown in rows that stay, by column in lower case; "order" counts rows out of order.
+    """
+
+    dropped: Mapping[str, Sessions] = field(default_factory=dict)
+    repaired: Mapping[str, Sessions] = field(default_factory=dict)
+
+    def with_dropped(self, reason: str, days: Sessions) -> "Defects":
+        """The same with more rows left out."""
+        if not days.size:
+            return self
+        before = self.dropped.get(reason, np.array([], dtype="datetime64[D]"))
+        return replace(self, dropped={**self.dropped, reason: np.concatenate([before, days])})
+
+    def within(self, first: date, last: date) -> "Defects":
+        """The defects of the days first <= day <= last."""
+        start, stop = np.datetime64(first), np.datetime64(last)
+
+        def cut(days_by_reason: Mapping[str, Sessions]) -> dict[str, Sessions]:
+            inside = {reason: days[(days >= start) & (days <= stop)] for reason, days in days_by_reason.items()}
+            return {reason: days for reason, days in inside.items() if days.size}
+
+        return Defects(cut(self.dropped), cut(self.repaired))
+
+    @property
+    def n_dropped(self) -> dict[str, int]:
+        """Rows left out, reason -> count."""
+        return {reason: int(days.size) for reason, days in self.dropped.items()}
+
+    @property
+    def n_repaired(self) -> dict[str, int]:
+        """Cells made unknown, column -> count."""
+        return {reason: int(days.size) for reason, days in self.repaired.items()}
+
+
+@dataclass(frozen=True, eq=False)
 class PriceHistory:
     """A series together with where it came from.
 
     Attributes:
         series: the validated prices; never an unfinished session.
         source: the name of the source that supplied it ("yahoo", "sample", "csv").
-        stale: True when a newer completed session should exist but could not be had.
-        dropped: rows that were left out or mended while cleaning, reason -> count.
+        stale: True when a newer completed session should exist but is missing.
+        defects: what was wrong with the whole history that the source supplied.
     """
 
     series: PriceSeries
     source: str
     stale: bool = False
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    defects: Defects = field(default_factory=Defects)
 
     @property
     def as_of(self) -> date:
-        """The newest session the history holds."""
+        """The newest session of the history."""
         return self.series.last_session
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Rows of the whole history that were left out, reason -> count."""
+        return self.defects.n_dropped
+
+    @property
+    def repaired(self) -> dict[str, int]:
+        """Cells of the whole history that were made unknown, column -> count."""
+        return self.defects.n_repaired
+
+    @property
+    def demo(self) -> bool:
+        """Whether these are sample prices, which end in 2018."""
+        return self.source == SAMPLE
 
     def between(self, start: date | None, end: date | None) -> "PriceHistory":
         """The history of start <= session <= end; it is not stale when nothing newer was asked for."""
@@ -113,69 +180,50 @@ class PriceHistory:
         """The history of the last ``count`` sessions."""
         return replace(self, series=self.series.tail(count))
 
+    def with_target(self, target_column: str) -> "PriceHistory":
+        """The history of another column, see ``PriceSeries.with_target``."""
+        return replace(self, series=self.series.with_target(target_column))
+
+
+SAMPLE = "sample"
+"""The name of the source of sample prices."""
+
 
 @dataclass(frozen=True, eq=False)
 class RawBars:
-    """Rows as a source supplied them, before ``clean``.
+    """Rows as a source supplied them, before ``cleaning.clean``.
 
     Attributes:
         sessions: one day per row, datetime64[D], any order, shape (n,).
         bars: open, high, low, close, volume, float64, shape (n, 5); NaN where unknown.
-        currency: ISO code of the quote currency, where the source tells it.
+        currency: ISO code of the quote currency; None where the source does not say.
+        listing: what the source says of where the ticker trades.
     """
 
     sessions: Sessions
     bars: NDArray[np.float64]
     currency: str | None = None
+    listing: Listing | None = None
 
 
 class PriceSource(Protocol):
-    """Anything that answers with the whole known daily history of a ticker."""
+    """Anything that answers with the known daily history of a ticker."""
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         """The completed sessions of ``ticker`` as known at ``now`` (time zone aware).
+
+        Args:
+            ticker: exchange symbol.
+            now: the present.
+            recent: how many of the newest sessions are enough; None for the whole history. More may come.
 
         Raises:
             TickerNotFound: the source does not know the ticker.
-            UnknownExchange: no calendar is known for its suffix.
-            PricesInvalid: the rows supplied cannot be mended.
+            UnknownExchange: nothing says which calendar it follows.
+            PricesInvalid: not a single row is usable.
             UpstreamUnavailable: the source failed (subclasses say how).
         """
         ...
-
-
-def clean(
-    ticker: str, sessions: Iterable[date] | Sessions, bars: ArrayLike, currency: str | None = None
-) -> tuple[PriceSeries, dict[str, int]]:
-    """A valid series from raw rows, and how many rows were dropped or mended, by reason.
-
-    Rows with a missing or non-positive price or a negative volume are dropped; of
-    rows with the same session the last one counts; a high or low that does not
-    enclose open and close is widened to do so; a missing volume counts as zero.
-
-    Args:
-        ticker: exchange symbol, for messages.
-        sessions: one day per row, in any order.
-        bars: open, high, low, close, volume, shape (n, 5); NaN where unknown.
-        currency: ISO code, where known.
-
-    Raises:
-        PricesInvalid: no usable row, or more than a tenth of the rows is bad.
-    """
-    days = _as_days(sessions)
-    rows = np.array(bars, dtype=np.float64).reshape(-1, len(COLUMNS))
-    report: dict[str, int] = {}
-
-    rows[np.isnan(rows[:, 4]), 4] = 0.0
-    keep = _usable(days, rows, report)
-    _refuse_if_mostly_bad(ticker, n_rows=days.size, n_kept=int(keep.sum()), report=report)
-    days, rows = days[keep], rows[keep]
-    days, rows = _sorted_unique(days, rows, report)
-    _enclose(rows, report)
-
-    rows.setflags(write=False)
-    days.setflags(write=False)
-    return PriceSeries(ticker, days, rows, currency), report
 
 
 def require_ticker(ticker: str) -> str:
@@ -195,51 +243,6 @@ def to_date(session: np.datetime64) -> date:
     return day
 
 
-def _as_days(sessions: Iterable[date] | Sessions) -> Sessions:
-    values = sessions if isinstance(sessions, np.ndarray) else list(sessions)
-    return np.array(values, dtype="datetime64[D]")
-
-
-def _usable(days: Sessions, rows: NDArray[np.float64], report: dict[str, int]) -> NDArray[np.bool_]:
-    prices, volume = rows[:, :4], rows[:, 4]
-    reasons = {
-        "missing": ~np.isfinite(rows).all(axis=1) | np.isnat(days),
-        "not_positive": (prices <= 0).any(axis=1),
-        "negative_volume": volume < 0,
-    }
-    keep = np.ones(days.size, dtype=bool)
-    for reason, bad in reasons.items():
-        _count(report, reason, int((bad & keep).sum()))
-        keep &= ~bad
-    return keep
-
-
-def _refuse_if_mostly_bad(ticker: str, *, n_rows: int, n_kept: int, report: Mapping[str, int]) -> None:
-    if n_kept == 0 or n_rows - n_kept > MAX_BAD_SHARE * n_rows:
-        why = ", ".join(f"{count} {reason}" for reason, count in report.items()) or "no rows at all"
-        raise PricesInvalid(f"only {n_kept} of {n_rows} rows of {ticker} are usable ({why})")
-
-
-def _sorted_unique(
-    days: Sessions, rows: NDArray[np.float64], report: dict[str, int]
-) -> tuple[Sessions, NDArray[np.float64]]:
-    _count(report, "unsorted", int((np.diff(days) < np.timedelta64(0, "D")).sum()))
-    order = np.argsort(days, kind="stable")
-    days, rows = days[order], rows[order]
-    last_of_day = np.append(days[1:] != days[:-1], True)
-    _count(report, "duplicated", int((~last_of_day).sum()))
-    return days[last_of_day], rows[last_of_day]
-
-
-def _enclose(rows: NDArray[np.float64], report: dict[str, int]) -> None:
-    high = rows[:, :4].max(axis=1)
-    low = rows[:, :4].min(axis=1)
-    # adjusted prices carry rounding of about 1e-8; only what is larger is worth telling
-    widened = (high / (1 + 1e-6) > rows[:, 1]) | (low < rows[:, 2] * (1 - 1e-6))
-    _count(report, "range_widened", int(widened.sum()))
-    rows[:, 1], rows[:, 2] = high, low
-
-
-def _count(report: dict[str, int], reason: str, n: int) -> None:
-    if n:
-        report[reason] = n
+def _frozen(array: NDArray) -> NDArray:  # type: ignore[type-arg]
+    array.setflags(write=False)
+    return array

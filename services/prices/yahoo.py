@@ -15,6 +15,7 @@ import numpy as np
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from errors import AppError, PricesEmpty, PricesRateLimited, PricesUnreachable, TickerNotFound
+from services.prices.exchanges import Listing
 from services.prices.pandas4 import ignore_pandas_4_warnings
 from services.prices.series import COLUMNS, RawBars, require_ticker
 
@@ -110,7 +111,7 @@ class YahooSource:
 class _Watch:
     """Holds every request of a session to one time-out, and keeps each thread's last answer.
 
-    yfinance fetches its cookie with a time-out of its own, 30 seconds, and tells
+    yfinance fetches its cookie with a time-out of its own, 30 seconds, and reports
     neither the status nor Retry-After; the session is the one place that sees all.
     """
 
@@ -146,12 +147,28 @@ def _download(ticker: str, start: date | None, session: Any, timeout_s: float) -
     reader = ChartReader(YfData(session=session), ticker, tz="UTC", session=session)
     span = {"period": "max"} if start is None else {"start": (start - timedelta(days=1)).isoformat()}
     frame = reader.history(**span, interval="1d", auto_adjust=True, actions=False, keepna=True, timeout=timeout_s)
-    currency = reader.get_history_metadata().get("currency")
+    metadata = reader.get_history_metadata()
     return RawBars(
         frame.index.tz_localize(None).to_numpy().astype("datetime64[D]"),
         frame[list(COLUMNS)].to_numpy(dtype=np.float64),
-        currency if isinstance(currency, str) else None,
+        _text(metadata, "currency"),
+        _listing(metadata),
     )
+
+
+def _listing(metadata: Any) -> Listing | None:
+    """Where the chart's metadata say that the symbol trades; None where they say nothing."""
+    listing = Listing(
+        exchange=_text(metadata, "exchangeName"),
+        zone=_text(metadata, "exchangeTimezoneName"),
+        instrument=_text(metadata, "instrumentType"),
+    )
+    return None if listing == Listing() else listing
+
+
+def _text(metadata: Any, key: str) -> str | None:
+    value = metadata.get(key)
+    return value if isinstance(value, str) else None
 
 
 def _rate_limited(answer: _Answer | None, now: datetime) -> PricesRateLimited:

@@ -43,7 +43,7 @@ class ModelRegistry:
 
     A model is ``models/{id}/`` with its files and, written last, its card. The
     card seals itself and every file with a sha256; a model is whole or it is an
-    error. Loaded models are kept by the checksum of their files, so that a
+    error. Loaded models are kept by the checksum of their card, so that a
     replaced model is never confused with its predecessor.
     """
 
@@ -55,6 +55,7 @@ class ModelRegistry:
         self._cards = Recent[ModelCard]()
         self._loaded: LRUCache[str, ServedForecaster] = LRUCache(MAX_LOADED)
         self._load_seconds: LRUCache[str, float] = LRUCache(MAX_LOADED)
+        self._fingerprints: LRUCache[int, tuple[ModelCard, str]] = LRUCache(MAX_LOADED)
         self._lock = threading.Lock()
 
     def publish(self, card: ModelCard, files: Mapping[str, bytes]) -> None:
@@ -149,7 +150,7 @@ class ModelRegistry:
             ModelNotFound: a file is missing.
             ArtifactCorrupt: a file is not the one the card vouches for.
         """
-        key = _fingerprint(card)
+        key = self._fingerprint(card)
         with self._lock:
             forecaster = self._loaded.get(key)
         self._meter.record(MODEL_CACHE, outcome="miss" if forecaster is None else "hit")
@@ -163,8 +164,8 @@ class ModelRegistry:
 
     def load_seconds(self, card: ModelCard) -> float | None:
         """What reading and checking the model of a card took; None where it is not loaded."""
+        key = self._fingerprint(card)
         with self._lock:
-            key = _fingerprint(card)
             return self._load_seconds.get(key) if key in self._loaded else None
 
     @property
@@ -209,6 +210,17 @@ class ModelRegistry:
         self._cards.forget(model_id)
         for key in self._store.list_keys(f"models/{model_id}/"):
             self._store.delete(key)
+
+    def _fingerprint(self, card: ModelCard) -> str:
+        """The checksum of the whole card, computed once per card object: it takes as long as a short forecast."""
+        with self._lock:
+            known = self._fingerprints.get(id(card))
+        if known is not None and known[0] is card:
+            return known[1]
+        fingerprint = sha256(card.model_dump_json().encode()).hexdigest()
+        with self._lock:
+            self._fingerprints[id(card)] = (card, fingerprint)  # the card too: no other object gets its id
+        return fingerprint
 
     def _read_card(self, model_id: str) -> ModelCard:
         try:
@@ -275,10 +287,6 @@ def _moves_of(alias: Alias | None) -> tuple[AliasMove, ...]:
     if alias is None:
         return ()
     return (AliasMove(model_id=alias.model_id, moved_at=alias.moved_at, evidence=alias.evidence), *alias.earlier)
-
-
-def _fingerprint(card: ModelCard) -> str:
-    return "".join(card.files[name].sha256 for name in sorted(card.files))
 
 
 def _alias_key(name: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import ArtifactInvalid, ModelNotFound
+from models.windows import future_closes
 from schemas.card import ModelCard
 from schemas.challenge import Contest
 from services.evaluation.accuracy import CRPS_LEVELS, log_return_crps_losses
@@ -98,14 +99,16 @@ def _unfit(champion: ModelCard, challenger: ModelCard) -> str | None:
 
 def _arena(challenge: Challenge, champion: ModelCard, prices: PriceSource) -> Arena:
     report = challenge.challenger.series[0]
-    series = prices.history(challenge.ticker, challenge.now).series.between(None, report.data.last_session)
+    history = prices.history(challenge.ticker, challenge.now).between(None, report.data.last_session)
+    series = history.with_target(challenge.challenger.target_column).series
     test = report.split.test
     if test is None:
         return Arena(series, np.array([], dtype=np.intp), ())
     first, last = np.searchsorted(series.sessions, [np.datetime64(test.first_origin), np.datetime64(test.last_origin)])
     lookback = max(champion.lookback, challenge.challenger.lookback)
-    # only origins whose outcomes are all known
+    # only origins whose outcomes are all known: where a session did not trade, a step has none
     whole = np.arange(max(first, lookback - 1), min(last + 1, len(series) - HORIZON))
+    whole = whole[~np.isnan(future_closes(series.bars, whole, HORIZON)).any(axis=1)]
     unseen = whole[series.sessions[whole] > np.datetime64(champion.last_session)]
     warnings = _warnings(champion, challenge.challenger)
     if unseen.size >= MIN_UNSEEN:
@@ -168,7 +171,7 @@ def _judge(score: float, champion_score: float, p_value: float | None) -> tuple[
 def _track(card: ModelCard, arena: Arena, registry: ModelRegistry) -> Track:
     forecaster = registry.load(card)
     plan = Plan(arena.origins, HORIZON, levels=(0.8,), quantile_levels=(0.5,), stride=STRIDE)
-    return walk_forward(lambda _: forecaster, arena.series.bars_of(card.target_column), plan)
+    return walk_forward(lambda _: forecaster, arena.series.bars, plan)
 
 
 def _losses(track: Track) -> Losses:

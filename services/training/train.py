@@ -9,8 +9,9 @@ from datetime import date, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
-from errors import ConstantSeries, InvalidRequest, StoreUnavailable
+from errors import CalibrationTooSmall, ConstantSeries, InvalidRequest, StoreUnavailable
 from models.base import CLOSE, Bars
+from models.conformal import Calibration
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, OnEpoch
 from models.presets import PRESETS
 from models.serving import calibrated
@@ -28,6 +29,8 @@ from schemas.common import MAX_HORIZON
 from schemas.train import Paths, TrainRequest, TrainResponse, TrainResult, TrainTestAccuracy
 from services.evaluation.reports import Outcomes, accuracy_report, coverage_report, outcomes, stacked
 from services.evaluation.splits import Split, split_together
+from services.prices.cleaning import refuse_mostly_bad
+from services.prices.quality import price_warnings
 from services.prices.series import PriceHistory, PriceSource, to_date
 from services.storage.registry import (
     CALIBRATION,
@@ -39,6 +42,7 @@ from services.storage.registry import (
 )
 
 DEFAULT_SESSIONS = 2000  # about eight years: older volatility says little about tomorrow's
+MIN_SCORES = 20  # of each step: what the 95 % interval takes
 LIBRARIES = ("torch", "pytorch-lightning", "onnxruntime", "numpy")
 
 
@@ -78,7 +82,8 @@ def train_model(
     The fit ends at ``request.max_seconds`` or when ``time.monotonic()`` reaches ``fit_until``, with the best so far.
 
     Raises:
-        InsufficientHistory, ConstantSeries: the prices cannot carry a model.
+        InsufficientHistory, ConstantSeries, NotFittable, CalibrationTooSmall: the prices cannot carry a model.
+        PricesInvalid: more than half of the rows in the range had no usable price.
         TickerNotFound, UpstreamUnavailable: from the price source.
         ModelNotFound, InvalidRequest: the base model is none, or not of the same kind.
     """
@@ -95,6 +100,7 @@ def train_model(
     blocks = [(m.bars, m.split.calibration) for m in materials]
     forecaster = calibrated(preset, fitted, blocks, request.calibration)
     static = calibrated(preset, fitted, blocks, "static")
+    _require_outcomes(forecaster.calibration)
     files = {**fitted.files, CALIBRATION: calibration_to_json(forecaster.calibration)}
     train = stacked([outcomes(static, m.bars, m.split.train, target_stop(m.split.train)) for m in materials])
     test = [outcomes(forecaster, m.bars, m.split.test) for m in materials]
@@ -185,6 +191,7 @@ def train_result(card: ModelCard) -> TrainResult:
         as_of=max(one.last_session for one in data),
         stale=any(one.stale for one in data),
         dropped={series.ticker: series.data.dropped for series in card.series if series.data.dropped},
+        repaired={series.ticker: series.data.repaired for series in card.series if series.data.repaired},
         base_model_id=card.base_model_id,
         warnings=card.warnings,
         seconds=card.training.seconds,
@@ -193,11 +200,12 @@ def train_result(card: ModelCard) -> TrainResult:
 
 def _materials(request: TrainRequest, lookback: int, prices: PriceSource, now: datetime) -> tuple[Material, ...]:
     histories = [_requested(prices.history(ticker, now), request) for ticker in request.all_tickers]
+    for history in histories:
+        refuse_mostly_bad(history)
     sessions = {history.series.ticker: history.series.sessions for history in histories}
     splits = split_together(sessions, lookback, request.train_size)
     materials = tuple(
-        Material(history, history.series.bars_of(request.target_column), split)
-        for history, split in zip(histories, splits, strict=True)
+        Material(history, history.series.bars, split) for history, split in zip(histories, splits, strict=True)
     )
     for material in materials:
         _refuse_constant(material)
@@ -205,9 +213,8 @@ def _materials(request: TrainRequest, lookback: int, prices: PriceSource, now: d
 
 
 def _requested(history: PriceHistory, request: TrainRequest) -> PriceHistory:
-    if request.start_date is None:
-        return history.between(None, request.end_date).tail(DEFAULT_SESSIONS)
-    return history.between(request.start_date, request.end_date)
+    targeted = history.between(request.start_date, request.end_date).with_target(request.target_column)
+    return targeted if request.start_date is not None else targeted.tail(DEFAULT_SESSIONS)
 
 
 def _refuse_constant(material: Material) -> None:
@@ -217,6 +224,16 @@ def _refuse_constant(material: Material) -> None:
             raise ConstantSeries(
                 f"the closes of {material.ticker} never move from {closes[0]:g}: there is nothing to forecast"
             )
+
+
+def _require_outcomes(calibration: Calibration) -> None:
+    """Refuse a calibration block in which too few sessions traded."""
+    fewest = min(step.size for step in calibration.scores)
+    if fewest < MIN_SCORES:
+        raise CalibrationTooSmall(
+            f"need {MIN_SCORES} outcomes of each step to calibrate intervals, found {fewest}: too few sessions traded",
+            found=fewest,
+        )
 
 
 def _base(
@@ -261,10 +278,15 @@ def _settings(request: TrainRequest, lookback: int, start: bytes | None, seconds
 
 
 def _warnings(base: ModelCard | None, materials: Sequence[Material]) -> tuple[str, ...]:
-    if base is None or base.last_session < _first_unseen(materials):
-        return ()
-    seen = f"the base model {base.model_id!r} was made with prices up to {base.last_session}"
-    return (f"{seen}: calibration and accuracy are measured on sessions it has seen",)
+    warnings = [
+        f"{material.ticker}: {warning}"
+        for material in materials
+        for warning in price_warnings(material.history, len(material.history.series))
+    ]
+    if base is not None and base.last_session >= _first_unseen(materials):
+        seen = f"the base model {base.model_id!r} was made with prices up to {base.last_session}"
+        warnings.append(f"{seen}: calibration and accuracy are measured on sessions it has seen")
+    return tuple(warnings)
 
 
 def _series_report(material: Material, found: Outcomes) -> SeriesReport:
@@ -279,7 +301,8 @@ def _series_report(material: Material, found: Outcomes) -> SeriesReport:
             last_session=series.last_session,
             n_sessions=len(series),
             stale=history.stale,
-            dropped=dict(history.dropped),
+            dropped=history.dropped,
+            repaired=history.repaired,
             sha256=fingerprint.hexdigest(),
         ),
         split=_split_report(material),

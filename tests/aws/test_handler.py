@@ -56,7 +56,7 @@ def handle(adapter: Adapter) -> Handler:
 class BrokenPrices:
     """A price source with a mistake in it."""
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         raise RuntimeError("the secret is hunter2, kept in /opt/secret")
 
 

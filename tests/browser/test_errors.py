@@ -14,6 +14,7 @@ from services.analysis.page.charts import FIGURES
 from services.prices.cache import CachedSource
 from services.prices.series import PriceHistory
 from services.prices.yahoo import YahooSource
+from services.storage.store import LocalArtifactStore
 from tests.browser.conftest import Open, eventually, served
 from tests.fakes import new_york_sessions, random_walk
 from tests.yahoo_server import Quotes, Reply, YahooServer, running_yahoo
@@ -33,14 +34,14 @@ def yahoo() -> Iterator[YahooServer]:
 def live(app: FastAPI, yahoo: YahooServer, tmp_path: Path) -> FastAPI:
     """The application on prices of the real client, which asks the Yahoo of this test."""
     fetcher = YahooSource(tmp_path / "yfinance", timeout_s=5, attempts=1, session=yahoo.session(), backoff_s=0.01)
-    app.state.price_source = CachedSource(fetcher, folder=tmp_path / "prices", ttl_s=0)
+    app.state.price_source = CachedSource(fetcher, LocalArtifactStore(tmp_path), ttl_s=0)
     return app
 
 
 class BrokenPrices:
     """A price source with a mistake in it."""
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         raise RuntimeError("the secret is hunter2")
 
 
@@ -68,7 +69,7 @@ def test_an_unknown_ticker_is_told_with_how_to_write_it(server: str, visit: Open
 def test_a_ticker_that_cannot_be_one_is_told(server: str, visit: Open) -> None:
     page = visit(f"{server}/?ticker=<script>alert(1)</script>")
 
-    assert "a ticker is up to 23 letters" in problem(page.locator("#forecast-body"))
+    assert "a ticker has up to 23 letters" in problem(page.locator("#forecast-body"))
 
 
 def test_a_rate_limit_is_waited_for_and_then_over(live: FastAPI, yahoo: YahooServer, visit: Open) -> None:
@@ -96,7 +97,7 @@ def test_a_yahoo_that_is_down_is_told(live: FastAPI, yahoo: YahooServer, visit: 
         told = problem(page.locator("#forecast-body"))
 
     assert told.startswith("Prices unreachable")
-    assert "Without internet, the sample still has ^GSPC and ^IXIC." in told
+    assert "Check the internet connection." in told
 
 
 def test_too_short_a_history_is_told_with_both_numbers(live: FastAPI, yahoo: YahooServer, visit: Open) -> None:

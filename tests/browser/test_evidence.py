@@ -15,7 +15,7 @@ from config import Settings
 from schemas.analysis import AnalysisRequest
 from services.analysis.page.charts import FIGURES
 from services.analysis.report import analysis_page
-from services.prices.csv_files import CsvSource
+from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from tests.browser.conftest import NARROW, Open, served

@@ -1,14 +1,19 @@
 """The forecast as it is seen: the fan, the sentence, every figure beside doing nothing."""
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
 from benchmarks.server import post
 from routers import web
+from services.prices.sample import SampleSource
 from tests.browser.conftest import NARROW, Open, eventually, served
+from tests.fakes import FakePriceSource
 
 pytestmark = pytest.mark.slow
 
@@ -47,11 +52,30 @@ def test_the_sentence_tells_price_interval_and_doing_nothing(server: str, visit:
     assert "Doing nothing has erred by 0.523% on average, this model by 0.522%" in page.locator(".second").inner_text()
 
 
+def test_sample_prices_are_called_demo_data(server: str, visit: Open) -> None:
+    page = visit(server)
+    wait_for_forecast(page)
+
+    assert page.locator("#forecast-body .warning").inner_text() == "Demo data, ends 31 Dec 2018"
+
+
+def test_sessions_without_open_high_and_low_are_drawn(app: FastAPI, visit: Open) -> None:
+    known = SampleSource().history("^GSPC", datetime.now(UTC))
+    bars = known.series.bars.copy()
+    bars[-5:, :3] = np.nan
+    app.state.price_source = FakePriceSource(replace(known, series=replace(known.series, bars=bars)))
+    with served(app) as url:
+        page = visit(url)
+        wait_for_forecast(page)
+
+        eventually(page, lambda: page.evaluate(TINTED) > 5000)
+
+
 def test_old_prices_are_told(server: str, visit: Open) -> None:
     page = visit(server)
     wait_for_forecast(page)
 
-    assert "later ones could not be had" in page.locator("#forecast-body .note").inner_text()
+    assert "newer ones are not available" in page.locator("#forecast-body .note").inner_text()
 
 
 def test_every_session_has_its_intervals_and_persistence(server: str, visit: Open) -> None:

@@ -1,7 +1,7 @@
 """Drawings and bars of what few tests can have from a service: an analysis, odd levels, a bar that moves."""
 
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,14 +9,17 @@ from rich.console import Console
 
 from cli.demo import sparkline
 from cli.layout import console, price
-from cli.plots import draw_analysis, draw_backtest
+from cli.plots import draw_analysis, draw_backtest, draw_forecast
 from cli.progress import TrainingBar, described
-from cli.tables import jobs_table
+from cli.tables import jobs_table, prices_table
 from schemas.analysis import Analysis
 from schemas.backtest import BacktestRequest
+from schemas.fetch_data import Bar, FetchDataResponse
 from schemas.job import Job, JobPage, Progress
+from schemas.predict import ForecastRequest
 from schemas.train import ModelName, TrainRequest
 from services.backtest import backtest
+from services.forecasts.by_model import forecast
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
@@ -123,3 +126,38 @@ def test_a_line_of_blocks_rises_and_falls_with_its_values() -> None:
 )
 def test_a_price_is_shown_with_the_digits_that_matter(value: float, shown: str) -> None:
     assert price(value) == shown
+
+
+WITHOUT_RANGE = tuple(
+    Bar(Date=date(2024, 7, 15 + day), Open=None, High=None, Low=None, Close=100.0 + day, Volume=0.0) for day in range(4)
+)
+
+
+def test_sessions_without_open_high_and_low_are_drawn(tmp_path: Path, trained: TrainedModel) -> None:
+    registry = ModelRegistry(InMemoryArtifactStore())
+    registry.publish(trained.card, trained.files)
+    prices = FakePriceSource(walk_history())
+    answer = forecast(trained.card.model_id, ForecastRequest(horizon=3), registry, prices, NOW)
+
+    draw_forecast(answer, WITHOUT_RANGE, tmp_path / "forecast.svg")
+
+    assert "svg" in (tmp_path / "forecast.svg").read_text(encoding="utf-8")
+
+
+def test_an_unknown_price_is_a_dash_in_the_table() -> None:
+    answer = FetchDataResponse(
+        ticker="WALK",
+        data=WITHOUT_RANGE[:1],
+        currency="USD",
+        source="csv",
+        as_of=date(2024, 7, 15),
+        stale=False,
+        demo=False,
+        dropped={},
+        repaired={"open": 1},
+    )
+    written = io.StringIO()
+
+    Console(file=written, width=100).print(prices_table(answer))
+
+    assert written.getvalue().count("–") == 3

@@ -27,8 +27,8 @@ EPISODE_ROWS = 5  # the last week is wilder than any before
 def walk(tmp_path: Path) -> Path:
     """A folder with the prices of WALK up to the last session, and a forecast of that session made before it."""
     now = datetime.now(UTC)
-    last = last_completed_session("WALK", now)
-    sessions = sessions_between("WALK", last - timedelta(days=900), last)
+    last = last_completed_session("XNYS", now)
+    sessions = sessions_between("XNYS", last - timedelta(days=900), last)
     bars = random_walk(len(sessions))
     bars[-EPISODE_ROWS:, HIGH] = 1.1 * bars[-EPISODE_ROWS:, CLOSE]
     bars[-EPISODE_ROWS:, LOW] = bars[-EPISODE_ROWS:, CLOSE] / 1.1
@@ -71,7 +71,7 @@ def on(run: Run, folder: Path, *arguments: object) -> Result:
 def test_what_is_forecast_here_is_logged_to_be_scored(run: Run, walk: Path) -> None:
     done = on(run, walk, "forecast", "WALK", "--horizon", "3")
 
-    logged = sorted(path.name for path in (walk / "forecasts").rglob("*_03.json"))
+    logged = sorted(path.name for path in (walk / "forecasts").rglob("*_03_*.json"))
     assert done.exit_code == 0, done.output
     assert len(logged) == 1
 
@@ -114,7 +114,26 @@ def test_a_ticker_that_cannot_be_judged_or_scored_ends_as_its_error(run: Run, wa
 
     assert [judged.exit_code, scored.exit_code] == [3, 3]
     assert "WALK could not be judged: ticker_not_found" in judged.stdout
-    assert "WALK could not be scored: ticker_not_found" in scored.stdout
+    assert "WALK was not scored: ticker_not_found" in scored.stdout
+
+
+@pytest.mark.slow
+def test_a_session_that_never_traded_is_named_and_ends_with_0(run: Run, walk: Path) -> None:
+    (record,) = (walk / "forecasts").rglob("*.json")
+    forecast = ForecastRecord.model_validate_json(record.read_bytes())
+    origin, session = (str(forecast.origin), str(forecast.steps[0].session))
+    prices = walk / "prices" / "WALK.csv"
+    prices.write_text("".join(line for line in prices.read_text().splitlines(True) if not line.startswith(origin)))
+    closed = forecast.steps[0].model_copy(update={"session": forecast.origin})
+    earlier = forecast.model_copy(update={"origin": forecast.origin - timedelta(days=7), "steps": (closed,)})
+    LocalArtifactStore(walk).create(record_key(earlier), earlier.model_dump_json().encode())
+
+    first, second = on(run, walk, "score"), on(run, walk, "score")
+
+    assert [first.exit_code, second.exit_code] == [0, 0]
+    assert f"WALK was not scored for {origin}: session_not_traded" in first.stdout.replace("\n", " ")
+    assert session not in second.stdout
+    assert "session_not_traded" not in second.stdout
 
 
 @pytest.mark.slow

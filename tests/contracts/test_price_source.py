@@ -11,13 +11,14 @@ import pytest
 from errors import PricesEmpty, TickerNotFound, UnknownExchange
 from services.prices.cache import CachedSource
 from services.prices.calendars import next_sessions
-from services.prices.csv_files import CsvSource
+from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from services.prices.yahoo import YahooSource
+from services.storage.store import LocalArtifactStore
 from tests.yahoo_server import Quotes, running_yahoo
 
-SESSIONS = next_sessions("^GSPC", date(2018, 1, 1), 251)  # all of 2018
+SESSIONS = next_sessions("XNYS", date(2018, 1, 1), 251)  # all of 2018
 DURING_THE_LAST = datetime(2018, 12, 31, 18, tzinfo=UTC)
 AFTER_THE_LAST = datetime(2018, 12, 31, 23, tzinfo=UTC)
 
@@ -42,13 +43,23 @@ def supplied(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Supplie
         with running_yahoo() as yahoo:
             yahoo.quotes["^GSPC"] = Quotes(SESSIONS, [10 + number / 1000 for number in range(len(SESSIONS))])
             fetcher = YahooSource(tmp_path, timeout_s=5.0, attempts=1, session=yahoo.session())
-            yield Supplied(name, CachedSource(fetcher, tmp_path / "prices", ttl_s=60.0))
+            yield Supplied(name, CachedSource(fetcher, LocalArtifactStore(tmp_path / "prices"), ttl_s=60.0))
 
 
 def test_source_names_itself_and_the_ticker(supplied: Supplied) -> None:
     history = supplied.source.history("^GSPC", AFTER_THE_LAST)
 
     assert (history.source, history.series.ticker) == (supplied.name, "^GSPC")
+
+
+@pytest.mark.parametrize("recent", [1, 20, 10_000])
+def test_recent_history_has_the_newest_sessions_of_the_whole(supplied: Supplied, recent: int) -> None:
+    some = supplied.source.history("^GSPC", AFTER_THE_LAST, recent).series
+    whole = supplied.source.history("^GSPC", AFTER_THE_LAST).series
+
+    assert len(some) >= min(recent, len(whole))
+    assert np.array_equal(some.tail(recent).sessions, whole.tail(recent).sessions[-len(some) :])
+    assert np.array_equal(some.tail(recent).bars, whole.tail(recent).bars[-len(some) :])
 
 
 def test_sessions_are_unique_and_ascending(supplied: Supplied) -> None:

@@ -192,7 +192,7 @@ def test_a_model_is_deleted_by_either_role(store_of: StoreOf) -> None:
         (SERVE, "models/m-1/metadata.json"),
         (SERVE, "elsewhere/file"),
         (SERVE, "contests/default/job.json"),
-        (TRAIN, "forecasts/^GSPC/m-1/2018-12-31_01.json"),
+        (TRAIN, "forecasts/^GSPC/m-1/2018-12-31_01_2019-01-02.json"),
         (TRAIN, "idempotency/key.json"),
         (TRAIN, "elsewhere/file"),
     ],

@@ -21,6 +21,7 @@ from services.jobs.aws_lambda import training_event
 from services.jobs.job import JOBS, START_WITHIN
 from services.monitoring.forecast_log import FORECASTS
 from services.prices.calendars import is_completed
+from services.prices.exchanges import exchange_of
 from tests.deploy.template import ROOT, Template, functions, possible_numbers, read_template, resources
 from tests.test_images import stage
 
@@ -214,7 +215,7 @@ def of_the_schedule(template: Template) -> Iterator[str]:
         return
     at = time(int(daily[2]), int(daily[1]), tzinfo=UTC)
     for ticker, session in product(("AAPL", "PETR4.SA"), (date(2024, 1, 17), date(2024, 7, 17))):  # winter, summer
-        if not is_completed(ticker, session, datetime.combine(session, at)):
+        if not is_completed(exchange_of(ticker), session, datetime.combine(session, at)):
             yield f"ScoreSchedule: {ticker} has not closed by {at}"
 
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 60.0
 N_SCORED = 55  # enough for the alerts on coverage to look
 DEAD_PROXY = "http://127.0.0.1:9"  # the discard port: nobody listens, so Yahoo cannot be reached
-TRAINING = {"ticker": "^GSPC", "start_date": "2016-01-01", "sequence_length": 20, "epochs": 2}
+TRAINING = {"ticker": "FRESH", "start_date": "2016-01-01", "sequence_length": 20, "epochs": 2}
 
 
 class WalkFetcher:
@@ -39,19 +39,20 @@ class WalkFetcher:
 
     def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:
         sessions = new_york_sessions(5000)
-        sessions = sessions[sessions <= np.datetime64(last_completed_session(ticker, now))]
+        sessions = sessions[sessions <= np.datetime64(last_completed_session("XNYS", now))]
         return RawBars(sessions, random_walk(sessions.size), "USD")
 
 
 def fill_cache(folder: Path) -> None:
     """FRESH was fetched a moment ago; OLD long ago, so that it will be asked for again, in vain."""
     for ticker, age in (("FRESH", timedelta(0)), ("OLD", timedelta(days=3))):
-        CachedSource(WalkFetcher(), folder / "cache" / "prices", 0).history(ticker, datetime.now(UTC) - age)
+        CachedSource(WalkFetcher(), LocalArtifactStore(folder / "cache"), 0).history(ticker, datetime.now(UTC) - age)
 
 
 def log_forecasts(folder: Path) -> None:
     """What somebody was told of FRESH on each of its last evenings: the close, give or take two."""
-    history = CachedSource(WalkFetcher(), folder / "cache" / "prices", 3600).history("FRESH", datetime.now(UTC))
+    kept = LocalArtifactStore(folder / "cache")
+    history = CachedSource(WalkFetcher(), kept, 3600).history("FRESH", datetime.now(UTC))
     sessions = [session.item() for session in history.series.sessions[-N_SCORED - 1 :]]
     for origin, session, last in zip(sessions, sessions[1:], history.series.close[-N_SCORED - 1 :], strict=False):
         log_forecast(folder, origin, session, float(last))
@@ -120,7 +121,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     fill_cache(folder)
     log_forecasts(folder)
     settings = {
-        "PRICE_SOURCE": "yahoo",
+        "PRICE_SOURCE": "yahoo,sample",
         "YAHOO_ATTEMPTS": "1",
         "DATA_DIR": str(folder),
         "HTTPS_PROXY": DEAD_PROXY,

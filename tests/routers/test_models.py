@@ -239,7 +239,7 @@ def test_a_denied_store_is_503_and_the_model_is_kept_and_named(client: TestClien
 
 def test_a_rate_limited_source_is_503_with_its_retry_after(client: TestClient, app: FastAPI) -> None:
     class Limited:
-        def history(self, ticker: str, now: object) -> None:
+        def history(self, ticker: str, now: object, recent: int | None = None) -> None:
             raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
 
     app.state.price_source = Limited()
@@ -254,7 +254,7 @@ def test_an_unexpected_failure_is_an_opaque_500_with_an_id(
     client: TestClient, app: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        def history(self, ticker: str, now: object) -> None:
+        def history(self, ticker: str, now: object, recent: int | None = None) -> None:
             raise ValueError("secret path /srv/keys")
 
     app.state.price_source = Broken()

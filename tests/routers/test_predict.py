@@ -153,7 +153,7 @@ def test_a_batch_of_nothing_but_failures_is_still_an_answer(client: TestClient) 
 
 def test_a_batch_outlives_a_rate_limited_source(client: TestClient, app: FastAPI) -> None:
     class Limited:
-        def history(self, ticker: str, now: object) -> None:
+        def history(self, ticker: str, now: object, recent: int | None = None) -> None:
             raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
 
     app.state.price_source = Limited()

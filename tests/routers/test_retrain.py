@@ -8,7 +8,8 @@ from fastapi.testclient import TestClient
 
 from config import default_model
 from models.base import CLOSE, HIGH, LOW
-from services.prices.series import PriceHistory, clean
+from services.prices.cleaning import clean
+from services.prices.series import PriceHistory
 from services.storage.contests import contest_key
 from services.storage.registry import ModelRegistry
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, random_walk
@@ -22,15 +23,15 @@ def walk(last_week_times: float) -> PriceHistory:
     bars = random_walk(N_SESSIONS)
     bars[-5:, HIGH] = bars[-5:, CLOSE] + last_week_times * (bars[-5:, HIGH] - bars[-5:, CLOSE])
     bars[-5:, LOW] = bars[-5:, CLOSE] / last_week_times
-    series, dropped = clean("WALK", new_york_sessions(N_SESSIONS), bars, "USD")
-    return PriceHistory(series, source="fake", dropped=dropped)
+    series, defects = clean("WALK", new_york_sessions(N_SESSIONS), bars, "USD")
+    return PriceHistory(series, source="fake", defects=defects)
 
 
 def quiet() -> PriceHistory:
     bars = random_walk(N_SESSIONS)
     bars[-5:, HIGH] = bars[-5:, LOW] = bars[-5:, 0] = bars[-5:, CLOSE] = bars[-6, CLOSE]
-    series, dropped = clean("WALK", new_york_sessions(N_SESSIONS), bars, "USD")
-    return PriceHistory(series, source="fake", dropped=dropped)
+    series, defects = clean("WALK", new_york_sessions(N_SESSIONS), bars, "USD")
+    return PriceHistory(series, source="fake", defects=defects)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.train import TrainRequest
 from services.prices.calendars import next_sessions
-from services.prices.series import PriceHistory, clean
+from services.prices.cleaning import clean
+from services.prices.series import PriceHistory
 from services.training.train import TrainedModel, train_model
 from tests.fakes import EMPTY_REGISTRY, FakePriceSource, random_walk, walk_history
 
@@ -117,10 +118,10 @@ def client(app: FastAPI, default: TrainedModel) -> Iterator[TestClient]:
 
 def petrobras() -> PriceHistory:
     """A random walk around 30 reais on São Paulo's true sessions up to the README's day."""
-    listed = (date(2023, 7, 3), *next_sessions("PETR4.SA", date(2023, 7, 3), 300))
+    listed = (date(2023, 7, 3), *next_sessions("BVMF", date(2023, 7, 3), 300))
     sessions = [session for session in listed if session <= date(2024, 7, 19)]
-    series, dropped = clean("PETR4.SA", sessions, random_walk(len(sessions), start=30.0), "BRL")
-    return PriceHistory(series, source="fake", dropped=dropped)
+    series, defects = clean("PETR4.SA", sessions, random_walk(len(sessions), start=30.0), "BRL")
+    return PriceHistory(series, source="fake", defects=defects)
 
 
 def send(client: TestClient, curl: str) -> Any:

@@ -11,7 +11,8 @@ from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.predict import ForecastRequest
 from services.backtest import backtest
 from services.forecasts.by_model import forecast
-from services.prices.series import PriceHistory, clean
+from services.prices.cleaning import clean
+from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, walk_history

@@ -7,6 +7,9 @@ import pytest
 from errors import InsufficientHistory
 from schemas.fetch_data import FetchDataRequest
 from services.market_data import fetch_data
+from services.prices.cleaning import clean
+from services.prices.sample import SampleSource
+from services.prices.series import PriceHistory
 from tests.fakes import FakePriceSource, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -34,3 +37,25 @@ def test_a_range_without_a_session_is_refused() -> None:
 
     with pytest.raises(InsufficientHistory):
         fetch_data(weekend, PRICES, NOW)
+
+
+def test_an_unknown_price_of_a_session_is_null() -> None:
+    rows = [[1.0, 2.0, 0.5, 1.5, 10.0], [float("nan"), 900.0, 1.0, 1.6, 10.0]]
+    series, defects = clean("AAPL", [date(2010, 1, 4), date(2010, 1, 5)], rows, "USD")
+    prices = FakePriceSource(PriceHistory(series, "fake", defects=defects))
+
+    answer = fetch_data(FetchDataRequest(ticker="AAPL", days=2), prices, NOW)
+
+    whole, partial = answer.data
+    assert (whole.Open, whole.High, whole.Low, whole.Close, whole.Volume) == (1.0, 2.0, 0.5, 1.5, 10.0)
+    assert (partial.Open, partial.High, partial.Low, partial.Close) == (None, None, 1.0, 1.6)
+    assert answer.repaired == {"open": 1, "high": 1}
+    assert '"High":null' in answer.model_dump_json()
+
+
+def test_sample_prices_are_marked_as_demo_data() -> None:
+    of_sample = fetch_data(FetchDataRequest(ticker="^GSPC", days=1), SampleSource(), NOW)
+    of_another = fetch_data(FetchDataRequest(ticker="WALK", days=1), PRICES, NOW)
+
+    assert (of_sample.source, of_sample.demo) == ("sample", True)
+    assert not of_another.demo

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.analysis import Analysis, AnalysisRequest
 from services.analysis.report import analyse
-from services.prices.csv_files import CsvSource
+from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSeries
 

@@ -12,7 +12,8 @@ from services.analysis.irregularities import (
     overnight_gaps,
     suspected_splits,
 )
-from services.prices.series import PriceSeries, clean
+from services.prices.cleaning import clean
+from services.prices.series import PriceSeries
 from tests.fakes import new_york_sessions, random_walk
 
 N = 400
@@ -96,10 +97,36 @@ def test_an_overnight_gap_is_measured_against_whole_sessions() -> None:
     assert overnight_gaps(_series(bars)) == []
 
 
+def test_an_unknown_open_is_no_gap() -> None:
+    bars = random_walk(N)
+    bars[200, 0] = 0.0
+    bars[300, 0] = bars[300, 1] = bars[299, 3] * 1.5
+
+    gaps = overnight_gaps(_series(bars))
+
+    assert [gap.session for gap in gaps] == [SESSIONS[300].item()]
+
+
+@pytest.mark.parametrize("closes", [np.full(N, 100.0), 100.0 + np.arange(N) // 100], ids=["never", "seldom"])
+def test_a_price_that_never_or_seldom_moves_has_its_irregularities_without_a_failure(closes: np.ndarray) -> None:
+    found = irregularities(_series(np.column_stack([closes] * 4 + [np.zeros(N)])))
+
+    assert found.suspected_splits == ()
+    assert found.n_missing_sessions == 0
+
+
+def test_a_close_that_seldom_moves_may_still_be_split() -> None:
+    closes = np.where(np.arange(N) < 200, 100.0, 50.0)
+
+    (found,) = suspected_splits(_series(np.column_stack([closes] * 4 + [np.zeros(N)])))
+
+    assert (found.session, found.near) == (SESSIONS[200].item(), "1:2")
+
+
 def test_lists_are_cut_to_the_largest_and_counts_are_not() -> None:
     bars = random_walk(N)
     for row in range(20, 20 + 10 * (MAX_LISTED + 5), 10):
-        bars[row, 0] = bars[row - 1, 3] * (1.5 + row / 1000)
+        bars[row, 0] = bars[row, 1] = bars[row - 1, 3] * (1.5 + row / 1000)
 
     found = irregularities(_series(bars))
 

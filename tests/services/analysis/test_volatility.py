@@ -80,6 +80,35 @@ def test_sessions_without_a_range_have_no_range_based_volatility_rather_than_non
     assert by_name["close_to_close", 63].last is not None
 
 
+def test_sessions_without_a_range_are_left_out_of_the_mean() -> None:
+    bars = random_walk(30)
+    ranges, moves = np.log(bars[:, 1] / bars[:, 2]), np.log(bars[:, 3] / bars[:, 0])
+    bars[4, :4] = bars[4, 3]  # halted, or locked
+    bars[7, 1] = np.nan
+    bars[9, 2] = np.nan
+    bars[12, 0] = np.nan  # of no use to Garman and Klass alone
+    ranges[[4, 7, 9]] = np.nan
+    squares = ranges**2 / 2 - (2 * math.log(2) - 1) * moves**2
+    squares[12] = np.nan
+
+    assert parkinson(bars, 10).tolist() == pytest.approx(
+        [math.sqrt(np.nanmean(ranges[s : s + 10] ** 2) / (4 * math.log(2))) for s in range(21)]
+    )
+    assert garman_klass(bars, 10).tolist() == pytest.approx(
+        [math.sqrt(np.nanmean(squares[s : s + 10])) for s in range(21)]
+    )
+    found = volatility(new_york_sessions(200), np.concatenate([random_walk(170), bars]), sessions_per_year=252)
+    assert found.n_without_range == 3
+
+
+def test_a_window_without_any_range_is_unknown_and_its_neighbours_are_not() -> None:
+    bars = random_walk(30)
+    bars[10:20, :4] = bars[10:20, 3:4]
+
+    assert np.flatnonzero(np.isnan(parkinson(bars, 10))).tolist() == [10]
+    assert np.flatnonzero(np.isnan(garman_klass(bars, 10))).tolist() == [10]
+
+
 def test_real_volatility_is_told_for_sessions_up_to_the_last(real: PriceSeries) -> None:
     found = volatility(real.sessions, real.bars, sessions_per_year=250)
 

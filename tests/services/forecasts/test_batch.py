@@ -30,7 +30,7 @@ class CountingSource:
         self._lock = threading.Lock()
         self._gathered = threading.Event()
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         with self._lock:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)

@@ -52,7 +52,7 @@ def test_a_prediction_names_the_true_next_session(registry: ModelRegistry, model
     answer = predict(model_id, PredictRequest(), registry, PRICES, NOW)
 
     assert answer.last_session == HISTORY.as_of
-    assert answer.target_session == next_sessions("WALK", HISTORY.as_of, 1)[0]
+    assert answer.target_session == next_sessions("XNYS", HISTORY.as_of, 1)[0]
 
 
 def test_a_forecast_has_one_step_per_session_and_begins_as_the_prediction(
@@ -62,7 +62,7 @@ def test_a_forecast_has_one_step_per_session_and_begins_as_the_prediction(
 
     first = predict(model_id, PredictRequest(), registry, PRICES, NOW)
     assert [step.step for step in answer.forecast] == list(range(1, 11))
-    assert [step.session for step in answer.forecast] == list(next_sessions("WALK", HISTORY.as_of, 10))
+    assert [step.session for step in answer.forecast] == list(next_sessions("XNYS", HISTORY.as_of, 10))
     assert answer.forecast[0].price == first.prediction[0]
     assert answer.forecast[0].intervals == first.intervals
 

@@ -68,7 +68,7 @@ def test_a_forecast_by_symbol_is_the_models_own(registry: ModelRegistry, trained
 def test_a_forecast_names_the_true_next_sessions(registry: ModelRegistry) -> None:
     answer = forecast_symbol(SymbolForecastRequest(symbol="WALK", days=30), registry, PRICES, NOW)
 
-    assert tuple(day.date for day in answer.forecast) == next_sessions("WALK", HISTORY.as_of, 30)
+    assert tuple(day.date for day in answer.forecast) == next_sessions("XNYS", HISTORY.as_of, 30)
     assert (answer.base_price, answer.base_date) == (LAST_CLOSE, HISTORY.as_of)
 
 
@@ -166,7 +166,7 @@ def test_a_stale_history_is_said_to_be(registry: ModelRegistry) -> None:
     answer = predict_live(LiveRequest(symbol="WALK"), registry, FakePriceSource(replace(HISTORY, stale=True)), NOW)
 
     assert answer.stale
-    assert any("could not be had" in warning for warning in answer.warnings)
+    assert any("newer ones are not available" in warning for warning in answer.warnings)
 
 
 def test_a_timestamp_is_utc_in_whole_seconds() -> None:

@@ -10,7 +10,7 @@ from schemas.common import DEFAULT_LEVELS
 from services.forecasts.by_symbol import forecast_symbol
 from services.forecasts.served import Served
 from services.monitoring import forecast_log
-from services.monitoring.forecast_log import ForecastLog, read_record, record_of, recorded
+from services.monitoring.forecast_log import ForecastLog, read_record, record_key, record_of, recorded
 from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
@@ -54,9 +54,11 @@ def test_a_forecast_is_kept_as_it_was_told(serve: Serve, store: InMemoryArtifact
     log.note(served)
     log.flush()
 
-    ((ticker, key, origin, last_step),) = recorded(store)
-    record = read_record(store, key)
-    assert (ticker, origin, last_step) == ("M&M", HISTORY.as_of, 3)
+    (found,) = recorded(store)
+    record = read_record(store, found.key)
+    assert (found.ticker, found.origin, found.last_step) == ("M&M", HISTORY.as_of, 3)
+    assert found.last_session == served.origin.sessions[-1]
+    assert record.exchange == "XNYS"
     assert record.last == HISTORY.series.close[-1]
     assert [step.median for step in record.steps] == served.inference.forecast.median[0, :3].tolist()
     assert [step.session for step in record.steps] == list(served.origin.sessions)
@@ -112,7 +114,7 @@ def test_the_same_forecast_is_logged_once_and_a_longer_one_again(serve: Serve, s
         log.note(serve(days))
         log.flush()
 
-    assert sorted(last_step for *_, last_step in recorded(store)) == [3, 5]
+    assert sorted(found.last_step for found in recorded(store)) == [3, 5]
 
 
 def test_what_had_happened_already_was_no_forecast(serve: Serve, store: InMemoryArtifactStore) -> None:
@@ -139,6 +141,17 @@ def test_too_many_at_once_are_dropped_and_counted(
     log.flush()
 
     assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["dropped", "written", "written"]
+
+
+def test_a_record_of_an_earlier_version_is_still_read(serve: Serve, store: InMemoryArtifactStore) -> None:
+    record = record_of(serve())
+    key = record_key(record).replace(f"_{record.steps[-1].session}", "")
+    store.put(key, record.model_dump_json(exclude={"exchange"}).encode())
+
+    (found,) = recorded(store)
+
+    assert (found.origin, found.last_step, found.last_session) == (HISTORY.as_of, 3, None)
+    assert read_record(store, key) == record.model_copy(update={"exchange": None})
 
 
 class Down(InMemoryArtifactStore):

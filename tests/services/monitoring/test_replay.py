@@ -15,7 +15,7 @@ from models.base import CLOSE, HIGH, LOW, OPEN, Bars
 from schemas.realised import Pair
 from services.monitoring.drift import error_drift, input_drift, judge
 from services.monitoring.realised import scores_since
-from services.prices.csv_files import CsvSource
+from services.prices.csv import CsvSource
 from services.prices.series import PriceHistory
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ class KeptSource:
     def __init__(self, history: PriceHistory) -> None:
         self._history = history
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         known = now.date() if now.hour >= 23 else now.date() - timedelta(days=1)
         return self._history.between(None, known)
 

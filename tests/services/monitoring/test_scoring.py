@@ -8,10 +8,14 @@ from errors import ArtifactCorrupt, PricesUnreachable
 from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.monitoring.forecast_log import record_key
-from services.monitoring.realised import realised_accuracy
-from services.monitoring.scoring import score_due
-from services.prices.series import PriceHistory
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
+from services.monitoring.realised import measure_realised, realised_accuracy, scores_since
+from services.monitoring.scoring import score_due, scores_key
+from services.prices import calendars
+from services.prices.calendars import next_sessions
+from services.prices.cleaning import clean
+from services.prices.series import Defects, PriceHistory
+from telemetry.measures import REALISED_FORECASTS
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, random_walk, walk_history
 
 HISTORY = walk_history()
 SESSIONS = [session.item() for session in HISTORY.series.sessions]
@@ -62,6 +66,11 @@ def prices(history: PriceHistory = HISTORY) -> FakePriceSource:
     return FakePriceSource(history)
 
 
+def without(session: date) -> PriceHistory:
+    """The history as a source has it that has no row of a session."""
+    return replace(HISTORY, series=HISTORY.series.where(HISTORY.series.sessions != np.datetime64(session)))
+
+
 def test_a_forecast_is_set_beside_the_close_that_came(store: InMemoryArtifactStore) -> None:
     keep(store, record(-2))
 
@@ -94,9 +103,11 @@ def test_each_step_is_scored_once_its_session_has_closed(store: InMemoryArtifact
 
 
 def test_of_two_forecasts_of_a_step_the_first_counts(store: InMemoryArtifactStore) -> None:
-    early, late = record(-2), record(-3, horizon=2)
-    longer = late.model_copy(update={"origin": early.origin, "made_at": early.made_at + timedelta(hours=1)})
-    keep(store, early, longer)
+    early = record(-2)
+    (step,) = early.steps
+    later = step.model_copy(update={"step": 2, "session": next_sessions("XNYS", step.session, 1)[0]})
+    update = {"steps": (step, later), "made_at": early.made_at + timedelta(hours=1)}
+    keep(store, early, early.model_copy(update=update))
 
     score_due(store, prices(), NOW)
 
@@ -112,21 +123,184 @@ def test_a_split_since_then_changes_no_score(store: InMemoryArtifactStore) -> No
     assert found.errors.mae == pytest.approx(2 * abs(CLOSE[-1] - CLOSE[-2]))
 
 
-def test_a_session_the_ticker_did_not_trade_in_is_closed_without_a_pair(store: InMemoryArtifactStore) -> None:
-    series = HISTORY.series
-    kept = np.delete(np.arange(len(series)), -2)
-    halted = replace(HISTORY, series=replace(series, sessions=series.sessions[kept], bars=series.bars[kept]))
+def test_a_session_that_never_traded_is_reported_once(store: InMemoryArtifactStore) -> None:
     keep(store, record(-3))
 
-    first, second = (score_due(store, prices(halted), NOW) for _ in range(2))
+    first, second = (score_due(store, prices(without(SESSIONS[-2])), NOW) for _ in range(2))
 
-    assert (first.n_sessions, first.n_pairs) == (1, 0)
-    assert second.n_sessions == 0
+    (found,) = first.unscored
+    assert (first.n_sessions, first.n_pairs) == (0, 0)
+    assert (found.ticker, found.session, found.code) == ("WALK", SESSIONS[-2], "session_not_traded")
+    assert f"WALK did not trade on {SESSIONS[-2]}" in found.detail
+    assert (second.n_sessions, second.n_pairs, second.unscored) == (0, 0, ())
+
+
+def test_later_sessions_are_scored_by_date_where_one_never_traded(store: InMemoryArtifactStore) -> None:
+    keep(store, record(-4, horizon=3))
+
+    report = score_due(store, prices(without(SESSIONS[-2])), NOW)
+
+    assert (report.n_sessions, report.n_pairs) == (2, 2)
+    assert [(one.session, one.code) for one in report.unscored] == [(SESSIONS[-2], "session_not_traded")]
+    pairs = {scores.session: scores.pairs for scores in scores_since(store, SESSIONS[-4])}
+    (pair,) = pairs[SESSIONS[-1]]
+    assert (pair.step, pairs[SESSIONS[-2]]) == (3, ())
+    assert pair.actual == pytest.approx(CLOSE[-1])
+
+
+def test_a_session_waits_until_newer_prices_show_that_it_never_traded(store: InMemoryArtifactStore) -> None:
+    keep(store, record(-3))
+    evening = datetime.combine(SESSIONS[-2], time(23), UTC)
+
+    report = score_due(store, prices(HISTORY.between(None, SESSIONS[-3])), evening)
+
+    assert (report.n_sessions, report.unscored, store.list_keys("scores/")) == (0, (), [])
+
+
+def test_a_session_with_an_unusable_close_is_reported_as_that(store: InMemoryArtifactStore) -> None:
+    bad = np.array([SESSIONS[-2]], dtype="datetime64[D]")
+    history = replace(without(SESSIONS[-2]), defects=Defects(dropped={"contradictory": bad}))
+    keep(store, record(-3))
+
+    report = score_due(store, prices(history), NOW)
+
+    assert [(one.session, one.code) for one in report.unscored] == [(SESSIONS[-2], "session_price_unusable")]
+
+
+SEOUL = [date(2026, 5, 28), date(2026, 5, 29), date(2026, 6, 1), date(2026, 6, 2), date(2026, 6, 4), date(2026, 6, 5)]
+ELECTION_DAY = date(2026, 6, 3)  # exchange_calendars 4.13 does not know that Seoul was closed
+
+
+def seoul_history() -> PriceHistory:
+    series, defects = clean("005930.KS", SEOUL, random_walk(len(SEOUL)), "KRW")
+    return PriceHistory(series, "fake", defects=defects)
+
+
+def seoul_record(exchange: str | None) -> ForecastRecord:
+    history = seoul_history()
+    last = float(history.series.close[3])
+    sessions = [ELECTION_DAY, date(2026, 6, 4), date(2026, 6, 5)]
+    template = record(-4, horizon=3)
+    steps = [
+        step.model_copy(update={"session": session}) for step, session in zip(template.steps, sessions, strict=True)
+    ]
+    return template.model_copy(
+        update={
+            "ticker": "005930.KS",
+            "exchange": exchange,
+            "origin": date(2026, 6, 2),
+            "made_at": datetime(2026, 6, 2, 8, tzinfo=UTC),
+            "last": last,
+            "steps": tuple(steps),
+        }
+    )
+
+
+@pytest.mark.parametrize("exchange", ["XKRX", None], ids=["of today", "of an earlier version"])
+@pytest.mark.parametrize("learned", [False, True], ids=["unknown to the calendar", "learned since"])
+def test_a_closure_announced_late_spoils_no_later_session(
+    store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch, exchange: str | None, learned: bool
+) -> None:
+    if learned:
+        timetable = calendars._timetable("XKRX")
+        kept = timetable.sessions != np.datetime64(ELECTION_DAY)
+        known = replace(timetable, sessions=timetable.sessions[kept], closes=timetable.closes[kept])
+        monkeypatch.setattr(calendars, "_timetable", lambda _: known)
+    one = seoul_record(exchange)
+    key = record_key(one) if exchange else record_key(one).replace("_2026-06-05", "")
+    store.create(key, one.model_dump_json(exclude_none=True).encode())
+
+    reports = [
+        score_due(store, FakePriceSource(seoul_history().between(None, day)), datetime.combine(day, time(12), UTC))
+        for day in [date(2026, 6, 2), ELECTION_DAY, *SEOUL[-2:], SEOUL[-1]]
+    ]
+
+    assert [report.n_pairs for report in reports] == [0, 0, 1, 1, 0]
+    assert [[one.session for one in report.unscored] for report in reports] == [[], [], [ELECTION_DAY], [], []]
+    scored = {scores.session: scores for scores in scores_since(store, date(2026, 6, 1))}
+    assert {day: [pair.step for pair in scores.pairs] for day, scores in scored.items()} == {
+        ELECTION_DAY: [], date(2026, 6, 4): [2], date(2026, 6, 5): [3]
+    }  # fmt: skip
+    actual = [pair.actual for day in SEOUL[-2:] for pair in scored[day].pairs]
+    assert actual == pytest.approx(seoul_history().series.close[-2:].tolist())
+    assert {scores.exchange for scores in scored.values()} == {"XKRX"}
+
+
+def test_a_halted_session_has_no_outcome(store: InMemoryArtifactStore) -> None:
+    bars = HISTORY.series.bars.copy()
+    bars[-1] = [bars[-2, 3]] * 4 + [0.0]
+    history = replace(HISTORY, series=replace(HISTORY.series, bars=bars))
+    keep(store, record(-2))
+
+    report = score_due(store, prices(history), NOW)
+
+    (unscored,) = report.unscored
+    assert (report.n_pairs, unscored.code) == (0, "session_not_traded")
+
+
+def test_an_unknown_open_leaves_its_session_without_a_pair(store: InMemoryArtifactStore) -> None:
+    bars = HISTORY.series.bars.copy()
+    bars[-1, 0] = np.nan
+    history = replace(HISTORY, series=replace(HISTORY.series, bars=bars))
+    opens = record(-3, horizon=2).model_copy(update={"target_column": "Open"})
+    keep(store, opens)
+
+    report = score_due(store, prices(history), NOW)
+
+    assert (report.n_sessions, report.n_pairs, report.unscored) == (2, 1, ())
+
+
+class CountingSource(FakePriceSource):
+    """Records how many sessions each call asks for."""
+
+    def __init__(self, *histories: PriceHistory) -> None:
+        super().__init__(*histories)
+        self.asked: list[int | None] = []
+
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+        self.asked.append(recent)
+        return super().history(ticker, now, recent)
+
+
+class CountingStore(InMemoryArtifactStore):
+    """Counts what is read."""
+
+    n_read = 0
+
+    def get(self, key: str) -> bytes:
+        self.n_read += 1
+        return super().get(key)
+
+
+def test_prices_are_asked_for_only_when_something_is_due() -> None:
+    store, source = CountingStore(), CountingSource(HISTORY)
+    keep(store, record(-4, horizon=3))
+
+    score_due(store, source, datetime.combine(SESSIONS[-4], time(23), UTC))
+    assert (source.asked, store.n_read) == ([], 0)
+
+    for _ in range(3):
+        score_due(store, source, NOW)
+
+    assert len(source.asked) == 1
+    assert source.asked[0] is not None
+    assert 4 <= source.asked[0] < 15
+    assert store.n_read == 1
+
+
+def test_a_ticker_whose_exchange_only_its_record_knows_is_scored(store: InMemoryArtifactStore) -> None:
+    series = replace(HISTORY.series, ticker="^CNXIT", exchange="XNYS")
+    source = FakePriceSource(replace(HISTORY, series=series))
+    keep(store, record(-2).model_copy(update={"ticker": "^CNXIT", "exchange": "XNYS"}))
+
+    report = score_due(store, source, NOW)
+
+    assert (report.n_pairs, report.unscored) == (1, ())
 
 
 def test_a_ticker_without_prices_is_named_and_tried_again(store: InMemoryArtifactStore) -> None:
     class Down(FakePriceSource):
-        def history(self, ticker: str, now: datetime) -> PriceHistory:
+        def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
             raise PricesUnreachable("yahoo is down")
 
     keep(store, record(-2))
@@ -186,3 +360,22 @@ def test_what_a_console_leaves_in_a_folder_is_no_document(store: InMemoryArtifac
     score_due(store, FakePriceSource(HISTORY), NOW)
 
     assert realised_accuracy(store, NOW, 30, None, None).accuracy[0].n == 1
+
+
+@pytest.mark.parametrize(("ticker", "kind"), [("WALK", "share"), ("ABC.QQ", "share"), ("^CNXIT", "index")])
+def test_scores_of_an_earlier_version_are_still_counted_by_kind(
+    store: InMemoryArtifactStore, ticker: str, kind: str
+) -> None:
+    keep(store, record(-2))
+    score_due(store, prices(), NOW)
+    (scores,) = scores_since(store, SESSIONS[-1])
+    older, meter = InMemoryArtifactStore(), RecordingMeter()
+    renamed = scores.model_copy(update={"ticker": ticker})
+    older.create(scores_key(ticker, scores.session), renamed.model_dump_json(exclude={"exchange"}).encode())
+
+    measure_realised(older, NOW, meter)
+
+    counted = dict(
+        zip((one["kind"] for one in meter.labels(REALISED_FORECASTS)), meter.values(REALISED_FORECASTS), strict=True)
+    )
+    assert {name for name, count in counted.items() if count} == {kind}

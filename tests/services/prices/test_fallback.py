@@ -14,7 +14,7 @@ class Failing:
     def __init__(self, error: AppError) -> None:
         self._error = error
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         raise self._error
 
 
@@ -23,7 +23,7 @@ def test_unavailable_index_is_answered_from_the_sample_and_called_stale() -> Non
 
     history = source.history("^GSPC", NOW)
 
-    assert (history.source, history.stale) == ("sample", True)
+    assert (history.source, history.stale, history.demo) == ("sample", True, True)
 
 
 def test_no_other_ticker_is_answered_from_the_sample() -> None:
@@ -34,17 +34,20 @@ def test_no_other_ticker_is_answered_from_the_sample() -> None:
 
 
 def test_ticker_the_primary_does_not_know_stays_unknown() -> None:
-    source = FallbackSource(Failing(TickerNotFound("never heard of it")), SampleSource())
+    source = FallbackSource(Failing(TickerNotFound("unknown")), SampleSource())
 
     with pytest.raises(TickerNotFound):
         source.history("^GSPC", NOW)
 
 
-def test_answer_of_the_primary_is_passed_on() -> None:
+def test_answer_of_the_primary_is_passed_on_and_so_is_the_number_of_sessions() -> None:
     answer = SampleSource().history("^IXIC", NOW)
+    asked: list[int | None] = []
 
     class Primary:
-        def history(self, ticker: str, now: datetime) -> PriceHistory:
+        def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+            asked.append(recent)
             return answer
 
-    assert FallbackSource(Primary(), SampleSource()).history("^IXIC", NOW) is answer
+    assert FallbackSource(Primary(), SampleSource()).history("^IXIC", NOW, 60) is answer
+    assert asked == [60]

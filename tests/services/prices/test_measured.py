@@ -84,7 +84,7 @@ def test_a_ticker_whose_source_fails_ails_and_one_that_does_not_exist_does_not(
     watch = PriceWatch()
 
     class Failing(FakePriceSource):
-        def history(self, ticker: str, now: datetime) -> PriceHistory:
+        def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
             raise error
 
     with pytest.raises(type(error)):

@@ -18,6 +18,14 @@ def test_sample_is_twenty_years_of_real_closes(ticker: str, last_close: float) -
     assert history.series.currency == "USD"
 
 
+def test_sample_has_known_bars_and_no_defects() -> None:
+    history = SampleSource().history("^GSPC", TODAY, recent=5)
+
+    assert history.series.bars[0].tolist() == [1229.22998, 1248.810059, 1219.099976, 1228.099976, 877000000.0]
+    assert (history.dropped, history.repaired) == ({}, {})
+    assert history.demo
+
+
 def test_sample_is_stale_today_and_was_not_at_its_end() -> None:
     sample = SampleSource()
 

@@ -13,14 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yfinance.data import SingletonMeta
 
-from errors import AppError, PricesEmpty, PricesRateLimited, PricesUnreachable, TickerNotFound
-from services.prices.cache import CachedSource
+from errors import AppError, PricesEmpty, PricesRateLimited, PricesUnreachable, TickerNotFound, UnknownExchange
+from services.prices.cache.source import OVERLAP, CachedSource
 from services.prices.calendars import next_sessions
-from services.prices.series import COLUMNS, clean
+from services.prices.cleaning import clean, clean_raw
+from services.prices.exchanges import Listing
+from services.prices.series import COLUMNS
 from services.prices.yahoo import RATE_LIMIT_PAUSE_S, YahooSource
+from services.storage.store import LocalArtifactStore
 from tests.yahoo_server import Quotes, Reply, YahooServer, chart_payload, error_payload
 
-SESSIONS = next_sessions("AAPL", date(2024, 1, 1), 52)  # 2024-01-02 to 2024-03-15
+SESSIONS = next_sessions("XNYS", date(2024, 1, 1), 52)  # 2024-01-02 to 2024-03-15
 CLOSES = [100.0 + session for session in range(len(SESSIONS))]
 NOW = datetime(2024, 3, 15, 15, tzinfo=UTC)  # the last session is open
 MONDAY_EVENING = datetime(2024, 3, 18, 21, tzinfo=UTC)
@@ -36,7 +39,7 @@ def source(yahoo: YahooServer, tmp_path: Path) -> YahooSource:
 
 @pytest.fixture
 def cached(source: YahooSource, tmp_path: Path) -> CachedSource:
-    return CachedSource(source, tmp_path / "prices", ttl_s=900.0)
+    return CachedSource(source, LocalArtifactStore(tmp_path / "prices"), ttl_s=900.0)
 
 
 def failure_of(source: YahooSource, ticker: str = "AAPL") -> AppError:
@@ -88,7 +91,7 @@ def test_tail_is_asked_for_by_period1(source: YahooSource, yahoo: YahooServer) -
 
 
 def test_session_of_an_eastern_exchange_keeps_its_own_day(source: YahooSource, yahoo: YahooServer) -> None:
-    days = next_sessions("BHP.AX", date(2024, 3, 1), 5)
+    days = next_sessions("XASX", date(2024, 3, 1), 5)
     yahoo.quotes["BHP.AX"] = Quotes(days, [40.0] * 5, currency="AUD", zone="Australia/Sydney")
 
     raw = source.fetch("BHP.AX", days[0], NOW)
@@ -111,16 +114,60 @@ def test_null_close_is_a_missing_value(source: YahooSource, yahoo: YahooServer) 
     yahoo.quotes["AAPL"] = Quotes(SESSIONS, [*CLOSES[:10], None, *CLOSES[11:]])
 
     raw = source.fetch("AAPL", None, NOW)
-    series, dropped = clean("AAPL", raw.sessions, raw.bars)
+    series, defects = clean_raw("AAPL", raw)
 
     assert len(series) == len(SESSIONS) - 1
-    assert dropped == {"missing": 1}
+    assert defects.n_dropped == {"missing": 1}
 
 
 def test_currency_yahoo_does_not_tell_is_unknown(source: YahooSource, yahoo: YahooServer) -> None:
     yahoo.quotes["AAPL"] = Quotes(SESSIONS, CLOSES, currency=None)
 
     assert source.fetch("AAPL", None, NOW).currency is None
+
+
+@pytest.mark.parametrize(
+    ("symbol", "quotes", "listing"),
+    [
+        ("AAPL", Quotes(SESSIONS, CLOSES), Listing("NMS", "America/New_York", "EQUITY")),
+        ("BTC-USD", Quotes(SESSIONS, CLOSES, zone="UTC"), Listing("CCC", "UTC", "CRYPTOCURRENCY")),
+        ("XYZ", Quotes(SESSIONS, CLOSES, exchange="", instrument=""), Listing(zone="America/New_York")),
+    ],
+)
+def test_metadata_say_where_the_symbol_trades(
+    source: YahooSource, yahoo: YahooServer, symbol: str, quotes: Quotes, listing: Listing
+) -> None:
+    yahoo.quotes[symbol] = quotes
+
+    assert source.fetch(symbol, None, NOW).listing == listing
+
+
+@pytest.mark.parametrize("odd", [None, 7, ["NMS"], {"code": "NMS"}, True])
+def test_metadata_that_are_no_text_are_unknown(source: YahooSource, yahoo: YahooServer, odd: Any) -> None:
+    payload = chart_payload("AAPL", Quotes(SESSIONS, CLOSES), 0, 2**31)
+    payload["chart"]["result"][0]["meta"] |= {"exchangeName": odd, "instrumentType": odd}
+    yahoo.always = Reply(200, json.dumps(payload))
+
+    assert source.fetch("AAPL", None, NOW).listing == Listing(zone="America/New_York")
+
+
+def test_bars_come_as_yahoo_has_them(source: YahooSource, yahoo: YahooServer) -> None:
+    yahoo.quotes["AAPL"] = Quotes(
+        SESSIONS[:3],
+        [100.0, 101.0, 102.0],
+        open=[0.0, 101.0, None],
+        high=[102.0, 101.0, 103.0],
+        low=[99.0, 101.0, 101.0],
+        volume=[500, 0, None],
+    )
+
+    raw = source.fetch("AAPL", None, NOW)
+
+    assert raw.bars[:, :4].tolist() == [
+        pytest.approx(row, nan_ok=True)
+        for row in ([0.0, 102.0, 99.0, 100.0], [101.0] * 4, [np.nan, 103.0, 101.0, 102.0])
+    ]
+    assert raw.bars[:2, 4].tolist() == [500, 0]
 
 
 def test_unknown_ticker_is_not_found_and_not_tried_again(source: YahooSource, yahoo: YahooServer) -> None:
@@ -286,7 +333,7 @@ def test_whatever_yahoo_answers_becomes_a_valid_series_or_a_named_error(
     except AppError:
         return
 
-    assert np.isfinite(series.bars).all()
+    assert np.isfinite(series.bars[:, 3:]).all()
 
 
 # the cache in front of the real client
@@ -305,7 +352,7 @@ def test_second_day_fetches_only_the_tail(cached: CachedSource, yahoo: YahooServ
 
     history = cached.history("AAPL", MONDAY_EVENING)
 
-    assert [request.first_day for request in yahoo.chart_requests[1:]] == [date(2024, 3, 7)]
+    assert [request.first_day for request in yahoo.chart_requests[1:]] == [SESSIONS[-1 - OVERLAP] - timedelta(days=1)]
     assert history.series.close.tolist() == pytest.approx([*CLOSES, 152.0])
     assert not history.stale
 
@@ -359,3 +406,113 @@ def test_threads_share_one_fetch(cached: CachedSource, yahoo: YahooServer) -> No
 
     assert {history.as_of for history in histories} == {date(2024, 3, 14)}
     assert len(yahoo.chart_requests) == 1
+
+
+def test_late_session_appears_once_yahoo_has_it(cached: CachedSource, yahoo: YahooServer) -> None:
+    days = next_sessions("XNYS", date(2026, 6, 30), 44)  # to 2026-09-01
+    closes = [600.0 + number for number in range(len(days))]
+    late = days.index(date(2026, 8, 28))
+    monday = days.index(date(2026, 8, 31)) + 1
+    yahoo.quotes["SPY"] = Quotes(days[:late] + days[late + 1 : monday], closes[:late] + closes[late + 1 : monday])
+    before = cached.history("SPY", datetime(2026, 8, 31, 21, tzinfo=UTC))
+    yahoo.quotes["SPY"] = Quotes(days, closes)
+
+    after = cached.history("SPY", datetime(2026, 9, 1, 21, tzinfo=UTC))
+
+    assert date(2026, 8, 28) not in before.series.sessions.tolist()
+    assert after.series.sessions.tolist() == list(days)
+    assert len(yahoo.chart_requests) == 2
+    assert yahoo.chart_requests[1].params["period1"] != yahoo.chart_requests[0].params["period1"]
+
+
+def test_history_near_zero_that_is_multiplied_is_fetched_whole(cached: CachedSource, yahoo: YahooServer) -> None:
+    days = [date(2024, 3, 1) + timedelta(days=number) for number in range(18)]  # to 2024-03-18
+    closes = [1.4e-7 * 1.001**number for number in range(18)]
+    yahoo.quotes["BTT-USD"] = Quotes(days[:14], closes[:14], zone="UTC")
+    cached.history("BTT-USD", NOW)
+    yahoo.quotes["BTT-USD"] = Quotes(days, [1.5 * close for close in closes], zone="UTC")
+
+    history = cached.history("BTT-USD", MONDAY_EVENING)
+
+    assert len(yahoo.chart_requests) == 3
+    assert history.series.exchange == "24/7"
+    assert history.series.close.tolist() == pytest.approx([1.5 * close for close in closes[:17]])
+
+
+def test_index_that_only_yahoo_knows_follows_its_national_calendar(cached: CachedSource, yahoo: YahooServer) -> None:
+    days = next_sessions("XBOM", date(2025, 12, 1), 60)
+    days = tuple(day for day in days if day <= date(2026, 1, 23))
+    yahoo.quotes["^CNXIT"] = Quotes(days, [38_000.0 + number for number in range(len(days))], zone="Asia/Kolkata")
+
+    series = cached.history("^CNXIT", datetime(2026, 1, 24, 12, tzinfo=UTC)).series
+
+    assert series.last_session == date(2026, 1, 23)
+    assert next_sessions(series.exchange, series.last_session, 1) == (date(2026, 1, 27),)  # the 26th is Republic Day
+
+
+def test_index_without_metadata_is_refused(cached: CachedSource, yahoo: YahooServer) -> None:
+    yahoo.quotes["^CNXIT"] = Quotes(SESSIONS, CLOSES, zone="Etc/UTC", exchange="", instrument="")
+
+    with pytest.raises(UnknownExchange):
+        cached.history("^CNXIT", NOW)
+
+
+def test_recent_sessions_are_one_request_for_the_last_months(cached: CachedSource, yahoo: YahooServer) -> None:
+    days = next_sessions("XNYS", date(2004, 1, 1), 5_082)
+    days = tuple(day for day in days if day <= date(2024, 3, 15))
+    yahoo.quotes["AAPL"] = Quotes(days, [100.0 + number / 100 for number in range(len(days))])
+
+    few = cached.history("AAPL", NOW, recent=60)
+    first = list(yahoo.chart_requests)
+    cached.history("AAPL", NOW, recent=30)
+    again = list(yahoo.chart_requests)
+    whole = cached.history("AAPL", NOW)
+
+    assert 60 <= len(few.series) <= 90
+    assert [request.first_day for request in first] == [date(2023, 11, 22)]  # 113 days and a day before today
+    assert again == first
+    assert len(yahoo.chart_requests) == 2
+    assert whole.series.first_session == days[0]
+
+
+def test_listing_with_fewer_sessions_than_needed_costs_two_requests(cached: CachedSource, yahoo: YahooServer) -> None:
+    history = cached.history("AAPL", NOW, recent=250)
+    cached.history("AAPL", NOW, recent=250)
+
+    assert len(history.series) == len(SESSIONS) - 1
+    assert len(yahoo.chart_requests) == 2
+    assert yahoo.chart_requests[1].first_day < date(1990, 1, 1)
+
+
+def test_one_404_for_a_known_ticker_is_answered_from_the_cache(cached: CachedSource, yahoo: YahooServer) -> None:
+    cached.history("AAPL", NOW)
+    quotes = yahoo.quotes.pop("AAPL")
+
+    stale = cached.history("AAPL", MONDAY_EVENING)
+    yahoo.quotes["AAPL"] = Quotes([*SESSIONS, MONDAY], [*quotes.close, 152.0])
+    back = cached.history("AAPL", MONDAY_EVENING + timedelta(minutes=10))
+    del yahoo.quotes["AAPL"]
+    tuesday = MONDAY_EVENING + timedelta(days=1)
+
+    assert (stale.stale, back.stale) == (True, False)
+    assert cached.history("AAPL", tuesday).stale
+    with pytest.raises(TickerNotFound):
+        cached.history("AAPL", tuesday + timedelta(hours=1))
+
+
+@pytest.mark.parametrize("n_threads", [1, 8])
+def test_batch_costs_few_time_outs_while_yahoo_is_down(yahoo: YahooServer, tmp_path: Path, n_threads: int) -> None:
+    yahoo.always = Reply(503, "", delay_s=0.1)
+    fetcher = YahooSource(tmp_path, TIMEOUT_S, attempts=1, session=yahoo.session(), backoff_s=0.01)
+    cached = CachedSource(fetcher, LocalArtifactStore(tmp_path / "prices"), ttl_s=900.0)
+
+    def outcome(ticker: str) -> type[AppError]:
+        with pytest.raises(AppError) as caught:
+            cached.history(ticker, NOW)
+        return type(caught.value)
+
+    with ThreadPoolExecutor(n_threads) as threads:
+        outcomes = set(threads.map(outcome, [f"T{number}" for number in range(500)]))
+
+    assert outcomes == {PricesUnreachable}
+    assert len(yahoo.chart_requests) <= 2 * (n_threads + 2)  # yfinance tries each of them twice

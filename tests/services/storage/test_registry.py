@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from errors import ArtifactCorrupt, ArtifactTooNew, ModelInUse, ModelNotFound, StoreUnavailable
+from models.conformal import CalibratedForecaster
 from models.fitting import NETWORK, WEIGHTS
 from schemas.card import FORMAT_VERSION, ModelCard
 from services.storage.registry import CALIBRATION, CARD, ModelRegistry, model_key
@@ -59,6 +60,34 @@ def test_a_model_is_read_once_and_then_kept(
         store.delete(model_key(trained.card.model_id, name))
 
     assert published.load(trained.card) is first
+
+
+def test_cards_that_differ_share_no_forecaster(published: ModelRegistry, trained: TrainedModel) -> None:
+    adaptive = trained.card.model_copy(update={"calibration": "adaptive"})
+    static = trained.card.model_copy(update={"calibration": "static"})
+
+    following, fixed = published.load(adaptive), published.load(static)
+
+    assert isinstance(fixed, CalibratedForecaster)
+    assert not isinstance(following, CalibratedForecaster)
+    assert published.load(adaptive) is following
+    assert published.load(static) is fixed
+
+
+def test_equal_cards_share_a_forecaster(published: ModelRegistry, trained: TrainedModel) -> None:
+    copy = ModelCard.model_validate_json(trained.card.model_dump_json())
+
+    assert published.load(copy) is published.load(trained.card)
+    assert published.load_seconds(copy) == published.load_seconds(trained.card)
+
+
+def test_card_is_put_into_words_once_however_often_its_model_is_loaded(
+    published: ModelRegistry, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published.load(trained.card)
+    monkeypatch.setattr(ModelCard, "model_dump_json", None)
+
+    published.load(trained.card)
 
 
 @pytest.mark.parametrize("name", FILES)

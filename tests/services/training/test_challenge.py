@@ -12,7 +12,8 @@ from schemas.challenge import Contest
 from schemas.job import JobEnd, JobOrder
 from schemas.train import CalibrationKind, ModelName, TargetColumn, TrainRequest
 from services.jobs.job import Jobs
-from services.prices.series import PriceHistory, clean
+from services.prices.cleaning import clean
+from services.prices.series import PriceHistory
 from services.storage.contests import contest_key, contest_page
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
@@ -32,8 +33,8 @@ def grown_wild() -> PriceHistory:
     n_calm = int(np.searchsorted(sessions, np.datetime64(LONG_AGO), side="right"))
     calm = random_walk(n_calm, daily_volatility=0.003)
     wild = random_walk(900 - n_calm, seed=1, daily_volatility=0.03, start=float(calm[-1, CLOSE]))
-    series, dropped = clean("WALK", sessions, np.concatenate([calm, wild]), "USD")
-    return PriceHistory(series, source="fake", dropped=dropped)
+    series, defects = clean("WALK", sessions, np.concatenate([calm, wild]), "USD")
+    return PriceHistory(series, source="fake", defects=defects)
 
 
 PRICES = FakePriceSource(grown_wild(), walk_history("OTHER", n_sessions=900, seed=5))
@@ -131,7 +132,7 @@ def test_an_alias_that_was_moved_elsewhere_while_they_met_stays_there(
     challenger = trained(registry, "challenger-1", "ewma")
 
     class Meanwhile(FakePriceSource):
-        def history(self, ticker: str, now: datetime) -> PriceHistory:
+        def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
             ModelRegistry(store).move_alias("default", "third-1", NOW)  # by another process
             return super().history(ticker, now)
 

@@ -12,7 +12,8 @@ from config import BUNDLED
 from errors import ConstantSeries, InsufficientHistory, InvalidRequest, StoreUnavailable, TickerNotFound
 from models.fitting import Epoch
 from schemas.train import TrainRequest
-from services.prices.series import PriceHistory, clean
+from services.prices.cleaning import clean
+from services.prices.series import PriceHistory
 from services.storage.bundled import BundledModel
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore

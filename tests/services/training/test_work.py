@@ -32,7 +32,7 @@ class CountingSource(FakePriceSource):
         super().__init__(walk_history())
         self._before = before
 
-    def history(self, ticker: str, now: datetime) -> PriceHistory:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         self._before()
         return super().history(ticker, now)
 

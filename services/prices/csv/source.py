@@ -1,0 +1,138 @@
+"""Daily prices from a folder of CSV files, one file per ticker, in the formats that people have."""
+
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from functools import partial
+from io import TextIOWrapper
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import PricesInvalid, PricesUnreachable, TickerNotFound
+from services.prices.calendars import history_at, local_date
+from services.prices.cleaning import clean_raw
+from services.prices.csv.dates import read_days
+from services.prices.csv.formats import ADJUSTED, DATE, TICKS, read_table
+from services.prices.csv.numbers import read_numbers
+from services.prices.csv.rows import bounded_lines
+from services.prices.exchanges import exchange_of
+from services.prices.series import COLUMNS, PriceHistory, RawBars, require_ticker
+
+MAX_FILE_BYTES = 64 * 2**20
+
+_Values = NDArray[np.float64]
+
+
+class CsvSource:
+    """Reads ``folder/TICKER.csv`` at every call, so that an edited file counts at once.
+
+    ``docs/configuration.md`` lists the formats. Each is recognised from the file itself.
+    """
+
+    name = "csv"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002  one file
+        """The completed sessions in the ticker's file.
+
+        Raises:
+            TickerNotFound: there is no such file in the folder, or it has prices of other tickers only.
+            UnknownExchange: no calendar is known for its suffix.
+            PricesInvalid: the file cannot be read as prices; names line and column.
+            PricesUnreachable: the file exists but cannot be opened.
+        """
+        require_ticker(ticker)
+        read = partial(read_bars, ticker=ticker, local_date=partial(local_date, exchange_of(ticker)))
+        series, defects = clean_raw(ticker, _read_file(self._folder, ticker, read))
+        return history_at(series, now, source=self.name, defects=defects)
+
+
+def read_bars(lines: Iterable[str], name: str, *, ticker: str, local_date: Callable[[datetime], date]) -> RawBars:
+    """The rows of a CSV text that belong to ``ticker``, in the order of the text.
+
+    Open, high and low are NaN where the text has no such column, and so is volume. An adjusted close replaces the
+    close, and scales open, high and low by the same factor.
+
+    Args:
+        lines: the text, header first.
+        name: what to call the text in messages.
+        ticker: exchange symbol, for texts with several.
+        local_date: the date at the exchange at a moment, for texts with times in another zone.
+
+    Raises:
+        PricesInvalid: a column is missing or a cell cannot be read; names line and column.
+        TickerNotFound: the text has prices of other tickers only.
+    """
+    columns = read_table(lines, name, ticker)
+    days = read_days(columns.pop(DATE), local_date)
+    values = read_numbers(columns)
+    unknown = np.full(days.size, np.nan)
+    prices = _adjusted({column: values.get(column, unknown) for column in COLUMNS[:4]}, values.get(ADJUSTED))
+    return RawBars(days, np.column_stack([*prices, _volume(values, unknown)]))
+
+
+def _adjusted(prices: dict[str, _Values], adjusted: _Values | None) -> list[_Values]:
+    """Open, high, low and close on the scale of the adjusted close.
+
+    A row without an adjusted close has no close: its raw one is on another scale. A column of adjusted closes without
+    a single number counts as absent.
+    """
+    if adjusted is None or np.isnan(adjusted).all():
+        return list(prices.values())
+    close = prices["Close"]
+    with np.errstate(all="ignore"):
+        factor = np.where(close > 0, adjusted / close, np.nan)
+        scaled = [prices[column] * factor for column in ("Open", "High", "Low")]
+    return [*scaled, adjusted]
+
+
+def _volume(values: dict[str, _Values], unknown: _Values) -> _Values:
+    """The volume; MetaTrader's number of price changes where it knows no volume at all."""
+    volume = values.get("Volume", unknown)
+    return values[TICKS] if TICKS in values and not (volume > 0).any() else volume
+
+
+def _read_file(folder: Path, ticker: str, read: Callable[[Iterable[str], str], RawBars]) -> RawBars:
+    name = f"{ticker}.csv"
+    try:
+        with _inside(folder, name, ticker).open("rb") as content:
+            return _decoded(content, name, read)
+    except FileNotFoundError:
+        raise TickerNotFound(f"there is no {name} in the price folder", ticker=ticker) from None
+    except OSError as error:
+        raise PricesUnreachable(f"cannot read {name}: {error.strerror}") from error
+
+
+def _inside(folder: Path, name: str, ticker: str) -> Path:
+    """The regular file of this name in the folder."""
+    try:
+        path, root = (folder / name).resolve(), folder.resolve()
+    except RuntimeError:  # a link to itself
+        raise TickerNotFound(f"{name} is a link that leads nowhere", ticker=ticker) from None
+    if not path.is_relative_to(root):
+        raise TickerNotFound(f"{name} is a link that leads out of the price folder", ticker=ticker)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise PricesUnreachable(f"cannot read {name}: it is not a regular file")
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise PricesInvalid(f"{name} has {size / 2**20:.0f} MB; the limit is {MAX_FILE_BYTES / 2**20:.0f} MB")
+    return path
+
+
+def _decoded(content: BinaryIO, name: str, read: Callable[[Iterable[str], str], RawBars]) -> RawBars:
+    mark = content.read(3)
+    encodings = ("utf-16",) if mark[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
+    for encoding in encodings:
+        content.seek(0)
+        text = TextIOWrapper(content, encoding, newline="")
+        try:
+            return read(bounded_lines(text, name), name)
+        except UnicodeDecodeError:
+            continue
+        finally:
+            text.detach()
+    raise PricesInvalid(f"{name} is not text in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252")

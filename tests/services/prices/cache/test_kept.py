@@ -1,0 +1,141 @@
+import zipfile
+from datetime import UTC, date, datetime
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.prices.cache.kept import MAX_BYTES, Corrupt, Entry, from_bytes, to_bytes
+from services.prices.exchanges import Listing
+from services.prices.series import RawBars
+from tests.fakes import new_york_sessions, random_walk
+
+NOW = datetime(2024, 3, 15, 14, tzinfo=UTC)
+RAW = RawBars(new_york_sessions(30), random_walk(30), "USD", Listing("NMS", "America/New_York", "EQUITY"))
+ENTRY = Entry.of("WALK", RAW, fetched_at=NOW, first_fetched_at=NOW, first_day=date(2010, 1, 4), not_found_since=NOW)
+DOCUMENT = to_bytes(ENTRY)
+
+
+def document(**members: Any) -> bytes:
+    """A document with other members than the right ones; None leaves one out."""
+    with np.load(BytesIO(DOCUMENT)) as right:
+        arrays = {**right, **members}
+    packed = BytesIO()
+    np.savez_compressed(packed, **{name: array for name, array in arrays.items() if array is not None})
+    return packed.getvalue()
+
+
+def metadata(old: str, new: str) -> Any:
+    with np.load(BytesIO(DOCUMENT)) as right:
+        text = right["metadata"].tobytes().decode()
+    assert old in text
+    return np.frombuffer(text.replace(old, new).encode(), dtype=np.uint8)
+
+
+def test_entry_comes_back_as_it_was() -> None:
+    found = from_bytes("WALK", DOCUMENT)
+
+    assert np.array_equal(found.raw.sessions, RAW.sessions)
+    assert np.array_equal(found.raw.bars, RAW.bars)
+    assert (found.raw.currency, found.raw.listing) == (RAW.currency, RAW.listing)
+    assert np.array_equal(found.series.bars, ENTRY.series.bars)
+    assert (found.fetched_at, found.first_fetched_at, found.first_day) == (NOW, NOW, date(2010, 1, 4))
+    assert (found.not_found_since, found.whole) == (NOW, False)
+
+
+def test_unknown_cells_come_back_unknown() -> None:
+    bars = RAW.bars.copy()
+    bars[3] = np.nan
+    entry = Entry.of("WALK", RawBars(RAW.sessions, bars), fetched_at=NOW, first_fetched_at=NOW)
+
+    found = from_bytes("WALK", to_bytes(entry))
+
+    assert np.array_equal(found.raw.bars, bars, equal_nan=True)
+    assert found.defects.n_dropped == {"missing": 1}
+    assert found.whole
+
+
+def bomb() -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("metadata.npy", "sessions.npy", "bars.npy"):
+            archive.writestr(name, b"\0" * MAX_BYTES)
+    return packed.getvalue()
+
+
+def test_document_that_unpacks_to_too_much_is_not_unpacked() -> None:
+    content = bomb()
+
+    assert len(content) < MAX_BYTES / 100
+    with pytest.raises(Corrupt, match=f"at most {MAX_BYTES} bytes"):
+        from_bytes("WALK", content)
+
+
+def huge_header() -> bytes:
+    """A few bytes whose header announces terabytes."""
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**13, 5)})
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("metadata.npy", "sessions.npy", "bars.npy"):
+            archive.writestr(name, header.getvalue())
+    return packed.getvalue()
+
+
+def renamed_member() -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("../evil.npy", b"")
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"PK",
+        DOCUMENT[: len(DOCUMENT) // 2],
+        b"\0" * (MAX_BYTES + 1),
+        huge_header(),
+        renamed_member(),
+        document(extra=np.zeros(3)),
+        document(bars=None),
+        document(bars=RAW.bars[:, :4]),
+        document(bars=RAW.bars[1:]),
+        document(bars=RAW.bars.astype(np.float32)),
+        document(bars=np.array(["x"])),
+        document(bars=np.array([{}], dtype=object)),
+        document(bars=np.full_like(RAW.bars, np.nan)),
+        document(sessions=RAW.sessions.astype(np.int64)),
+        document(sessions=RAW.sessions.astype("datetime64[s]")),
+        document(sessions=RAW.sessions[:, None]),
+        document(sessions=RAW.sessions[:0], bars=RAW.bars[:0]),
+        document(metadata=np.array(3.0)),
+        document(metadata=metadata('"WALK"', '"MSFT"')),
+        document(metadata=metadata('"format_version":1', '"format_version":2')),
+        document(metadata=metadata('"currency"', '"money"')),
+        document(metadata=metadata('Z"', '"')),
+    ],
+)
+def test_document_of_another_kind_is_corrupt(content: bytes) -> None:
+    with pytest.raises(Corrupt):
+        from_bytes("WALK", content)
+
+
+@settings(max_examples=300, deadline=None)
+@given(at=st.integers(0, len(DOCUMENT) - 1), value=st.integers(0, 255), length=st.integers(0, 20))
+def test_damaged_document_is_corrupt_or_harmless(at: int, value: int, length: int) -> None:
+    damaged = bytearray(DOCUMENT)
+    damaged[at : at + length] = bytes([value]) * min(length, len(DOCUMENT) - at)
+
+    try:
+        found = from_bytes("WALK", bytes(damaged))
+    except Corrupt:
+        return
+
+    assert np.array_equal(found.raw.bars, RAW.bars)
+    assert np.array_equal(found.raw.sessions, RAW.sessions)
