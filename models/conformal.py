@@ -13,7 +13,7 @@ Source: Lei et al. (2018), JASA, split conformal with locally weighted scores.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -55,6 +55,7 @@ class Calibration:
     """Conformity scores of every step, ascending; ``scores[h - 1]`` has shape (n_h,)."""
 
     scores: tuple[NDArray[np.float64], ...]
+    _by_grid: dict[bytes, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def measure(cls, forecast: QuantileForecast, actuals: NDArray[np.float64]) -> "Calibration":
@@ -102,11 +103,18 @@ class Calibration:
         comes from ``intervals``, which refuses them.
         """
         centre = _Centre.of(forecast)
-        coverage = np.abs(2 * forecast.quantile_levels - 1)
-        margins = np.array([_margins_or_largest(step, coverage) for step in self.scores])
-        signed = np.sign(forecast.quantile_levels - 0.5) * margins  # (horizon, n_levels)
+        signed = self._signed_margins(forecast.quantile_levels)
         spread = np.where(signed < 0, centre.below[..., None], centre.above[..., None])
         return QuantileForecast(forecast.quantile_levels, np.exp(centre.log_median[..., None] + signed * spread))
+
+    def _signed_margins(self, quantile_levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How many spreads each quantile lies from the median, (horizon, n_levels); formed once for each grid."""
+        key = quantile_levels.tobytes()
+        if key not in self._by_grid:
+            coverage = np.abs(2 * quantile_levels - 1)
+            margins = np.array([_margins_or_largest(step, coverage) for step in self.scores])
+            self._by_grid[key] = np.sign(quantile_levels - 0.5) * margins
+        return self._by_grid[key]
 
     def intervals(self, forecast: QuantileForecast, levels: Sequence[float]) -> "IntervalForecast":
         """The forecast's median and its interval per coverage level.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from errors import NotFittable
 from models.fitting import Epoch, FitSettings, OnEpoch, StoppedBy
 
 SKIP_REST_OF_EPOCH = -1  # Lightning's convention for on_train_batch_start
@@ -117,7 +118,9 @@ class _KeepBest(pl.Callback):
         """Validate what the fit starts from, and keep it until something is better."""
         if self._held_out is not None:
             self.best_weights = _weights(pl_module)
-            self._validate(pl_module, epoch=0)
+            loss = self._validate(pl_module, epoch=0)
+            if not math.isfinite(loss):
+                raise NotFittable("the sessions for early stopping have no outcome that a loss could be taken of")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate, and stop on impatience or when the budget is spent."""

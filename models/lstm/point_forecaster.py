@@ -97,12 +97,13 @@ def _train(
 
 
 def _samples(network: PointNetwork, blocks: Sequence[tuple[FitBlocks, range]]) -> Batch:
-    """Scaled windows, and the scaled close after each."""
+    """Scaled windows, and the scaled close after each; sessions that did not trade have none and are left out."""
     parts = []
     for one, block in blocks:
-        closes = _close_windows(network, one, block)
-        scale = network.scale(closes)
         target = torch.from_numpy(future_closes(one.bars, _rows(block), 1, target_stop(block)))  # (n, 1)
+        known = ~torch.isnan(target[:, 0])
+        closes, target = _close_windows(network, one, block)[known], target[known]
+        scale = network.scale(closes)
         scaled = [((prices - scale.offset) / scale.unit).float() for prices in (closes, target)]
         parts.append(Batch(scaled[0], scaled[1][:, 0]))
     return Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))

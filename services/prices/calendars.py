@@ -103,7 +103,7 @@ def last_completed_session(exchange: str, now: datetime) -> date:
     Crypto trades every day and its session ends at midnight UTC.
     """
     timetable = _timetable(exchange)
-    settled_by = _utc(now) - np.timedelta64(SETTLING)
+    settled_by = _utc(now - SETTLING)
     completed = int(np.searchsorted(timetable.closes, settled_by, side="right"))
     return to_date(timetable.sessions[max(completed, 1) - 1])
 
@@ -137,7 +137,7 @@ def history_at(
     timetable = _timetable(series.exchange)
     final = last_completed_session(series.exchange, now)
     listed = _is_listed(timetable, series.sessions)
-    ghosts = ~listed & _repeats_previous_close(series)
+    ghosts = ~listed if listed.all() else ~listed & _repeats_previous_close(series)
     future = series.sessions > np.datetime64(local_date(series.exchange, now))
     unlisted_final = ~listed & (series.sessions <= np.datetime64(_last_unlisted(timetable, now)))
     completed = (series.sessions <= np.datetime64(final)) | unlisted_final

@@ -252,3 +252,20 @@ def test_a_price_that_seldom_moves_is_refused_by_name(kind: str, volume: float) 
         return
     with pytest.raises(NotFittable):
         fit_to(kind, bars)
+
+
+@pytest.mark.parametrize("kind", sorted(PRESETS))
+def test_every_kind_learns_from_dirty_bars(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    bars = clustered(400)
+    bars[rng.random(400) < 0.1, OPEN] = np.nan
+    one_price = rng.random(400) < 0.05
+    bars[one_price, :CLOSE] = bars[one_price, CLOSE, None]
+    for first in (90, 200, 345, 380):  # halts in the parts for fitting, early stopping and after
+        bars[first : first + 6] = [*[bars[first - 1, CLOSE]] * 4, 0.0]
+
+    fitted = fit_to(kind, bars)
+    forecast = PRESETS[kind].load(fitted.files, fitted.quantile_levels).predict_quantiles(bars, np.array([385, 399]))
+
+    assert np.isfinite(fitted.validation_losses).all()
+    assert (np.abs(np.log(forecast.median / bars[[385, 399], CLOSE, None])) < 0.2).all()
