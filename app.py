@@ -14,16 +14,16 @@ from clock import Clock, utc_now
 from config import Settings, artifact_store, default_model, executor, meter, prepare_environment, price_source
 from error_handlers import add_error_handlers
 from routers import analysis, jobs, models, monitoring, predict, realised, root, telemetry, up, web
-from routers.dependencies import TrainingSlots, require_api_key
+from routers.dependencies import TrainingSlots, validate_api_key
 from routers.middleware import BodyLimitMiddleware, MeasureMiddleware, RequestIdMiddleware
 from routers.problems import document_problems
-from services.health import Checkup
+from services.health import HealthCheck
 from services.jobs.job import Jobs
 from services.monitoring.forecast_log import ForecastLog
-from services.prices.measured import PriceWatch, WatchedSource
-from services.storage.measured import MeasuredStore
+from services.prices.measured import InstrumentedPriceSource, PriceFreshness
+from services.storage.measured import InstrumentedStore
 from services.storage.registry import ModelRegistry
-from services.training.ordering import resume_waiting
+from services.training.submission import resume_waiting
 from services.warm_up import warm_up
 from telemetry.logs import configure_logging
 from telemetry.measures import BUILD_INFO
@@ -46,22 +46,22 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.state.meter = meter(settings)
     app.state.meter.record(BUILD_INFO, version=VERSION, python=platform.python_version())
     app.state.system_usage = SystemUsage()
-    store = MeasuredStore(artifact_store(settings), app.state.meter)
+    store = InstrumentedStore(artifact_store(settings), app.state.meter)
     app.state.store = store
     app.state.forecast_log = ForecastLog(store, app.state.meter, skip_demo=settings.price_source != "sample")
     app.state.registry = ModelRegistry(store, default_model(settings), app.state.meter)
     app.state.jobs = Jobs(store)
     app.state.executor = executor(settings, app.state.jobs, clock, app.state.meter)
-    watch = PriceWatch()
-    app.state.price_source = WatchedSource(price_source(settings, app.state.meter), watch, app.state.meter)
-    app.state.checkup = Checkup(store, watch, app.state.meter)
+    watch = PriceFreshness()
+    app.state.price_source = InstrumentedPriceSource(price_source(settings, app.state.meter), watch, app.state.meter)
+    app.state.health_check = HealthCheck(store, watch, app.state.meter)
     app.state.training_slots = TrainingSlots(1)  # a fit seeds torch's generator, which the process has one of
     app.include_router(root.router)
     app.include_router(up.router)
     app.include_router(telemetry.router)
     app.include_router(web.router)
     for guarded in (predict.router, jobs.router, models.router, analysis.router, monitoring.router, realised.router):
-        app.include_router(guarded, dependencies=[Security(require_api_key)])
+        app.include_router(guarded, dependencies=[Security(validate_api_key)])
     add_error_handlers(app)
     document_problems(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)

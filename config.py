@@ -16,7 +16,7 @@ from services.jobs.local import LocalExecutor
 from services.prices.cache import CachedSource
 from services.prices.csv import CsvSource
 from services.prices.fallback import FallbackSource
-from services.prices.measured import MeasuredFetcher
+from services.prices.measured import InstrumentedFetcher
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from services.prices.suggestions import SuggestingSource
@@ -178,7 +178,7 @@ def _yahoo(settings: Settings, meter: Meter) -> PriceSource:
     local = LocalArtifactStore(cache)
     # a fresh Lambda instance has an empty disk: the bucket keeps it from requesting what another one has fetched
     shared = artifact_store(settings) if settings.on_lambda and settings.s3_bucket_name else None
-    return CachedSource(MeasuredFetcher(fetcher, meter), local, settings.price_ttl_s, meter, shared)
+    return CachedSource(InstrumentedFetcher(fetcher, meter), local, settings.price_ttl_s, meter, shared)
 
 
 def prepare_environment() -> None:

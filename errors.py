@@ -12,7 +12,7 @@ AppError                        500 internal
 │   └── ArtifactNotFound        404 artifact_not_found     a key the store does not hold
 ├── Conflict                    409 conflict
 │   ├── InsufficientHistory     409 insufficient_history   fewer sessions than needed
-│   ├── ConstantSeries          409 constant_series        prices that never move cannot be modelled
+│   ├── ZeroVariance            409 constant_series        prices that never move cannot be modelled
 │   ├── NotFittable             409 not_fittable           prices that a kind of model cannot be fitted to
 │   ├── PricesInvalid           409 prices_invalid         too few usable rows in a history
 │   ├── ModelInUse              409 model_in_use           an alias stands for the model
@@ -22,10 +22,10 @@ AppError                        500 internal
 │   ├── HorizonTooLong          409 horizon_too_long       the model was trained for fewer steps
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
 ├── IdempotencyKeyReused        422 idempotency_key_reused the key was used with another request
-├── TooMany                     429 too_many
-│   └── TooManyTrainings        429 too_many_trainings     as many models are being trained as this machine bears
+├── TooManyRequests             429 too_many
+│   └── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
 ├── JobFailed                   500 job_failed             a job that ended without telling why
-├── MeasuredElsewhere           501 measured_elsewhere     nothing is kept here that could be scraped
+├── MetricsNotExposed           501 measured_elsewhere     nothing is kept here that could be scraped
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
 ├── AnalysisUnavailable         501 analysis_unavailable   this installation has no library for it
 ├── ArtifactInvalid             500 artifact_invalid
@@ -166,7 +166,7 @@ class InsufficientHistory(Conflict):
         super().__init__(f"need {needed} sessions of {ticker}, found {found}", needed=needed, found=found)
 
 
-class ConstantSeries(Conflict):
+class ZeroVariance(Conflict):
     """The closes never move, so there is no volatility to scale by."""
 
     code = "constant_series"
@@ -237,7 +237,7 @@ class IdempotencyKeyReused(AppError):
     title = "Idempotency-Key reused"
 
 
-class TooMany(AppError):
+class TooManyRequests(AppError):
     """More of something at once than this machine bears; try again after ``retry_after_s``."""
 
     status_code = 429
@@ -245,7 +245,7 @@ class TooMany(AppError):
     title = "Too many"
 
 
-class TooManyTrainings(TooMany):
+class TrainingCapacityExceeded(TooManyRequests):
     """As many models are being trained as this machine bears."""
 
     code = "too_many_trainings"
@@ -267,7 +267,7 @@ class TrainingUnavailable(AppError):
     title = "Training unavailable"
 
 
-class MeasuredElsewhere(AppError):
+class MetricsNotExposed(AppError):
     """Nothing is kept here that a scraper could read; the message says where measurements go."""
 
     status_code = 501

@@ -18,7 +18,7 @@ from services.jobs.aws_lambda import TRAIN
 from services.jobs.job import Jobs, record_end
 from services.monitoring.scoring import score_due
 from services.storage.registry import ModelRegistry
-from services.training.work import Workplace, run_training
+from services.training.work import WorkerContext, run_training
 from telemetry.logs import configure_logging
 from telemetry.measures import NO_METER, Meter
 
@@ -47,7 +47,7 @@ def work(
     """
     store = artifact_store(settings)
     jobs = Jobs(store)
-    place = Workplace(
+    place = WorkerContext(
         jobs=jobs,
         prices=price_source(settings),
         registry=ModelRegistry(store, default_model(settings)),

@@ -1,4 +1,4 @@
-"""What every model and opponent is worth on real prices: the last 15 % of each series, every session an origin.
+"""What every model and baseline is worth on real prices: the last 15 % of each series, every session an origin.
 
 python -m benchmarks.accuracy --data DIR                 every TICKER.csv in DIR
 python -m benchmarks.accuracy --data DIR --models return_lstm --seeds 0 1 2
@@ -6,7 +6,7 @@ python -m benchmarks.accuracy --data DIR --share 0.85    on earlier sessions: fo
 
 Models are fitted, calibrated and then frozen on the first 85 %; a return_lstm
 once from the bundled model's weights, as a training request would where the
-bundled model knows none of the test, and once from scratch. Opponents are shown
+bundled model knows none of the test, and once from scratch. Baselines are shown
 as they are, and once more calibrated like a model ("+ conformal").
 """
 
@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from config import Settings, default_model
 from models.base import Forecaster
 from models.fitting import WEIGHTS, FitBlocks, FitSettings
-from models.presets import OPPONENTS, PRESETS
 from models.serving import calibrated
+from models.specs import BASELINES, MODEL_SPECS
 from models.windows import closes_only
 from schemas.common import MAX_HORIZON
 from schemas.train import CalibrationKind, TrainRequest
-from services.evaluation.backtesting import Plan, Track, walk_forward
+from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
 from services.evaluation.splits import split_train
 from services.prices.csv import CsvSource
 from services.prices.series import PriceSeries, to_date
@@ -45,7 +45,7 @@ REFERENCE = "rolling_empirical"
 class Result:
     """A forecaster's track on one ticker's test part, and the seconds its fit took."""
 
-    track: Track
+    track: BacktestForecasts
     seconds: float
 
 
@@ -66,16 +66,18 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of TICKER.csv files")
-    parser.add_argument("--models", nargs="*", default=[n for n in PRESETS if n not in OPPONENTS], choices=PRESETS)
+    parser.add_argument(
+        "--models", nargs="*", default=[n for n in MODEL_SPECS if n not in BASELINES], choices=MODEL_SPECS
+    )
     parser.add_argument("--share", type=float, default=1.0, help="use this first share of each series only")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     return parser.parse_args()
 
 
 def _results(series: PriceSeries, models: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, Result]]:
-    for name in OPPONENTS:
+    for name in BASELINES:
         yield name, _opponent(name, series)
-    for name in OPPONENTS:
+    for name in BASELINES:
         yield f"{name} + conformal", _model(name, series, 0, "static")
     registry = _bundled_registry()
     for seed in seeds:
@@ -98,16 +100,16 @@ def _bundled_registry() -> ModelRegistry:
     return ModelRegistry(LocalArtifactStore(settings.data_dir), default_model(settings))
 
 
-def _test_plan(series: PriceSeries) -> Plan:
+def _test_plan(series: PriceSeries) -> BacktestConfig:
     """The same origins for everybody: the last 15 % of the sessions."""
     first = round(len(series) * TRAIN_SIZE) - 1
-    return Plan(np.arange(first, len(series) - 1), max(STEPS), LEVELS, (0.5,), stride=1)
+    return BacktestConfig(np.arange(first, len(series) - 1), max(STEPS), LEVELS, (0.5,), stride=1)
 
 
 def _settings(name: str, seed: int) -> FitSettings:
     asked = TrainRequest.model_validate({"ticker": "X", "model": name})
     return FitSettings(
-        lookback=PRESETS[name].lookback or asked.sequence_length,
+        lookback=MODEL_SPECS[name].lookback or asked.sequence_length,
         horizon=MAX_HORIZON,
         max_epochs=asked.epochs,
         patience=asked.patience,
@@ -118,23 +120,23 @@ def _settings(name: str, seed: int) -> FitSettings:
 
 def _model(name: str, series: PriceSeries, seed: int, kind: CalibrationKind, start: bytes | None = None) -> Result:
     started = time.perf_counter()
-    preset, settings = PRESETS[name], replace(_settings(name, seed), start=start)
+    spec, settings = MODEL_SPECS[name], replace(_settings(name, seed), start=start)
     known = series.bars[: round(len(series) * TRAIN_SIZE)]
     split = split_train(series.ticker, len(known), settings.lookback)
-    fitted = preset.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
-    forecaster = calibrated(preset, fitted, [(known, split.calibration)], kind)
+    fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
+    forecaster = calibrated(spec, fitted, [(known, split.calibration)], kind)
     seconds = time.perf_counter() - started
     return Result(walk_forward(lambda _: forecaster, series.bars, _test_plan(series)), seconds)
 
 
 def _opponent(name: str, series: PriceSeries) -> Result:
     started = time.perf_counter()
-    preset, settings = PRESETS[name], _settings(name, seed=0)
+    spec, settings = MODEL_SPECS[name], _settings(name, seed=0)
     plan = _test_plan(series)
     first = int(plan.origins[0])
     known = FitBlocks(series.bars[: first + 1], range(settings.lookback - 1, first), range(first, first))
-    fitted = preset.fit([known], settings, lambda _: None)
-    forecaster = preset.load(fitted.files, fitted.quantile_levels)
+    fitted = spec.fit([known], settings, lambda _: None)
+    forecaster = spec.load(fitted.files, fitted.quantile_levels)
     seconds = time.perf_counter() - started
     return Result(walk_forward(lambda _: forecaster, series.bars, plan), seconds)
 

@@ -210,10 +210,10 @@ DIRT: Mapping[str, Dirt] = {
 NAMED_BY: Mapping[str, str] = {
     "zero_opens": "unusable cells", "bad_cells": "unusable cells", "bad_volumes": "unusable cells",
     "nulls": "left out", "negative_past": "left out", "contradictions": "left out", "halts": "nothing traded",
-    "locked": "one price", "late": "missing", "unit_step": "by a factor of", "future": "left out",
+    "locked": "one price", "late": "missing|prices end on", "unit_step": "by a factor of", "future": "left out",
     "trailing_nulls": "prices end on", "extremes": "left out",
 }  # fmt: skip
-"""Words of the warning that names a kind of dirt; the other kinds change nothing."""
+"""A pattern of the warning that names a kind of dirt; the other kinds change nothing."""
 
 
 def _some(rng: Generator, case: Case, most: float = 1.0) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from app import create_app
 from benchmarks.predict import N_SESSIONS, WalkFetcher, _post
 from config import Settings
-from services.forecasts.served import Served
+from services.forecasts.served import ServedForecast
 from services.monitoring.forecast_log import FORECASTS, ForecastLog
 from services.prices.cache import CachedSource
 from services.storage.store import LocalArtifactStore
@@ -36,7 +36,7 @@ AIM_PERCENT = 5.0
 class NoLog(ForecastLog):
     """Takes note of nothing."""
 
-    def note(self, served: Served) -> None:
+    def record(self, served: ServedForecast) -> None:
         """Forget it."""
 
 

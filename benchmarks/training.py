@@ -2,9 +2,9 @@
 
 python -m benchmarks.training --data DIR     DIR holds PETR4.SA.csv
 
-The second split is that of the second ancestor: PETR4.SA from 2018-01-01 to
+The second split is that of legacy contract v2: PETR4.SA from 2018-01-01 to
 2024-07-19, windows of 60 sessions, the last 15 % of them to test. Its own
-figure there is a MAPE of 1.83 %, that of the first ancestor's code 29 %.
+figure there is a MAPE of 1.83 %, that of legacy contract v1's code 29 %.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
     for name, body in requests.items():
         seconds, result = _train(folder, body)
         model, persistence = result["metrics"]["test"]["mape"], result["persistence"]["test"]["mape"]
-        coverage = ", ".join(f"{reached['level']:.0%}: {reached['reached']:.1%}" for reached in result["coverage"])
+        coverage = ", ".join(f"{one['level']:.0%}: {one['empirical_coverage']:.1%}" for one in result["coverage"])
         ratio = model / persistence
         print(f"{name:28} {seconds:8.1f} {model:10.3%} {persistence:12.3%} {ratio:7.4f}  {coverage}")
 

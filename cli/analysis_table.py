@@ -73,7 +73,7 @@ def _tails(found: Distribution) -> Iterator[RenderableType]:
     quantiles.add_row("log returns", *[f"{one.empirical:+.2%}" for one in found.tails])
     quantiles.add_row("if normal", *[f"{one.normal:+.2%}" for one in found.tails])
     yield quantiles
-    yield line(found.reading)
+    yield line(found.interpretation)
 
 
 def _volatility(found: Volatility) -> Iterator[RenderableType]:
@@ -98,8 +98,8 @@ def _seasons(found: Seasons) -> Iterator[RenderableType]:
     both.add_row(_groups("weekday", found.weekday), _groups("month", found.month))
     yield both
     yield line("* its error does not reach to zero")
-    yield line(found.weekday.reading)
-    yield line(found.month.reading)
+    yield line(found.weekday.interpretation)
+    yield line(found.month.interpretation)
 
 
 def _groups(kind: str, found: Seasonality) -> Table:
@@ -126,7 +126,7 @@ def _dependence(found: Dependence) -> Iterator[RenderableType]:
     for name, boxes in (("returns", plain.ljung_box), ("squares", squares.ljung_box)):
         facts.add_row(f"Ljung–Box of {name}", _boxes(boxes))
     yield facts
-    yield line(found.reading)
+    yield line(found.interpretation)
 
 
 def _of_returns(found: Correlogram, place: int) -> list[str]:
@@ -156,7 +156,7 @@ def _stationarity(found: Stationarity) -> Iterator[RenderableType]:
     for one in found.tests:
         table.add_row(*_unit_root(one))
     yield table
-    yield line(found.reading)
+    yield line(found.interpretation)
 
 
 def _unit_root(one: UnitRootTest) -> list[str]:
@@ -169,7 +169,7 @@ def _unit_root(one: UnitRootTest) -> list[str]:
 
 def _irregularities(found: Irregularities) -> Iterator[RenderableType]:
     longest = sorted(found.missing, key=lambda run: -run.n_sessions)[:N_LISTED]
-    largest = sorted(found.overnight_gaps, key=lambda gap: -abs(gap.robust_sds))[:N_LISTED]
+    largest = sorted(found.overnight_gaps, key=lambda gap: -abs(gap.mad_zscore))[:N_LISTED]
     gaps = [f"{gap.session} {gap.log_return:+.1%}" for gap in largest]
     runs = [f"{run.first} to {run.last}" if run.n_sessions > 1 else str(run.first) for run in longest]
     splits = [

@@ -9,7 +9,7 @@ import typer
 from cli.forecasting import BAND_LEVELS, plot_forecast
 from cli.layout import console, price
 from cli.options import Plot
-from cli.output import show, tell
+from cli.output import echo, show
 from cli.tables import backtest_table, forecast_table, trained_table
 from cli.target import target_of
 from cli.training import train_visibly
@@ -30,21 +30,21 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 def demo(context: typer.Context, plot: Plot = None) -> None:
     """Train, forecast and backtest a small model on sample prices, without a network, and draw the forecast."""
     target = target_of(context)
-    target.require_local("demo")
+    target.validate_local("demo")
     with target.client(price_source="sample") as client:
-        tell("1. train a small model on daily prices of ^GSPC, 2010 to 2018")
+        echo("1. train a small model on daily prices of ^GSPC, 2010 to 2018")
         job = train_visibly(client, TRAINING)
         assert job.result is not None  # noqa: S101 - a job without an error has one
         show(job.result, trained_table, as_json=False)
-        tell("\n2. forecast ten sessions with it")
+        echo("\n2. forecast ten sessions with it")
         answer = client.forecast(job.model_id, FORECAST)
         show(answer, forecast_table, as_json=False)
-        tell("\n3. backtest it on its test block, beside persistence and others")
+        echo("\n3. backtest it on its test block, beside persistence and others")
         show(client.backtest(job.model_id, BACKTEST), backtest_table, as_json=False)
-        tell("\n4. draw the forecast")
+        echo("\n4. draw the forecast")
         bars = plot_forecast(client, answer, plot or _drawing(Settings().writable_dir))
         console().print(line_of(answer, [bar.Close for bar in bars]))
-        tell(f"go on with: PRICE_SOURCE=sample python -m cli forecast --model {job.model_id} --as-of 2018-11-20")
+        echo(f"go on with: PRICE_SOURCE=sample python -m cli forecast --model {job.model_id} --as-of 2018-11-20")
 
 
 def line_of(answer: ForecastResponse, closes: Sequence[float]) -> str:

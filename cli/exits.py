@@ -120,12 +120,12 @@ def hint(error: AppError) -> str:
     return wait + (_HINTS.get(error.code) or _FAMILY_HINTS[exit_code(error)])
 
 
-def told(error: AppError, *, elsewhere: bool) -> str:
+def format_error(error: AppError, *, elsewhere: bool) -> str:
     """One line: the code, what happened, and, where a service has logged it elsewhere, under which id."""
     request_id = error.context.get("request_id")
     where = "" if request_id is None or not elsewhere else f" [request {request_id}]"
-    message = worded(error.message) if error.code == "malformed_request" else error.message
-    return printable(f"{error.code}: {message}{where}")
+    message = to_cli_terms(error.message) if error.code == "malformed_request" else error.message
+    return sanitize(f"{error.code}: {message}{where}")
 
 
 def fields_at_fault(error: ValidationError) -> str:
@@ -146,15 +146,15 @@ def fields_at_fault(error: ValidationError) -> str:
             continue
         message = fault["msg"].removeprefix("Value error, ")
         faults.append(": ".join([*([".".join(map(str, fault["loc"]))] if fault["loc"] else []), message]))
-    return printable("; ".join(faults))
+    return sanitize("; ".join(faults))
 
 
-def worded(message: str) -> str:
+def to_cli_terms(message: str) -> str:
     """What the API says of its fields, in the words of the command line.
 
-    >>> worded("body.start_date: 2199-01-01 is in the future")
+    >>> to_cli_terms("body.start_date: 2199-01-01 is in the future")
     '--start: 2199-01-01 is in the future'
-    >>> worded(f"path.job_id: String should match pattern '{JOB_ID_PATTERN}'")
+    >>> to_cli_terms(f"path.job_id: String should match pattern '{JOB_ID_PATTERN}'")
     'job_id: the id of a job is such as 20261121t093000-1a2b3c4d'
     """
     for pattern, meaning in _WORDED.items():
@@ -164,10 +164,10 @@ def worded(message: str) -> str:
     return re.sub(rf"\b({names})\b(?:\.\d+)?", lambda found: _OPTIONS[found[1]], message)
 
 
-def printable(text: str) -> str:
+def sanitize(text: str) -> str:
     """The text on one line, without what could steer a terminal.
 
-    >>> printable("two" + chr(10) + "lines" + chr(27) + "[31m")
+    >>> sanitize("two" + chr(10) + "lines" + chr(27) + "[31m")
     'two lines [31m'
     """
     return "".join(sign if sign.isprintable() else " " for sign in text)

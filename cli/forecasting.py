@@ -88,7 +88,7 @@ def backtest(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model would have been worth, beside persistence and five other opponents."""
+    """Show what a model would have been worth, beside persistence and five other baselines."""
     arguments = given(
         ticker=ticker, start=start, end=end, stride=stride, horizon=horizon, levels=level, refit_every=refit_every
     )

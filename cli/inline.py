@@ -12,10 +12,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from client import Client
 from config import Settings, rescue_store
-from errors import AppError, TooManyTrainings
+from errors import AppError, TrainingCapacityExceeded
 from services.jobs.executor import Submit
 from services.storage.registry import ModelRegistry
-from services.training.work import Workplace, run_training
+from services.training.work import WorkerContext, run_training
 
 POLL_S = 0.2  # nobody else is bothered
 
@@ -31,7 +31,7 @@ def local_client(settings: Settings) -> Iterator[Client]:
     rescue = ModelRegistry(rescue_store(settings))
     state = app.state
     trainer = state.executor = InThisProcess(
-        Workplace(state.jobs, state.price_source, state.registry, rescue, state.clock)
+        WorkerContext(state.jobs, state.price_source, state.registry, rescue, state.clock)
     )
     asgi = httpx2.ASGITransport(app, raise_app_exceptions=False)  # the log has them, and the answer says 500
     with (
@@ -62,7 +62,7 @@ class InProcess(httpx2.BaseTransport):
 class InThisProcess:
     """Trains one model at a time, in a thread that ends with the process."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: WorkerContext) -> None:
         self._place = place
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._thread: threading.Thread | None = None
@@ -71,7 +71,7 @@ class InThisProcess:
     def slot(self) -> Iterator[Submit]:
         """Room for a training; see ``services.jobs.executor.Executor``."""
         if self._thread is not None and self._thread.is_alive():
-            raise TooManyTrainings("a model is being trained in this process already")
+            raise TrainingCapacityExceeded("a model is being trained in this process already")
         yield self._start
 
     def close(self) -> None:

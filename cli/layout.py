@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.exits import printable
+from cli.exits import sanitize
 
 PIPED_WIDTH = 160
 ONE_BLOCK = 1.0
@@ -40,12 +40,12 @@ def fact_sheet() -> Table:
 
 def line(text: str) -> Text:
     """A line of text that cannot steer the terminal."""
-    return Text(printable(text))
+    return Text(sanitize(text))
 
 
 def notes(texts: Iterable[str]) -> list[RenderableType]:
     """What a reader should mind, a line each."""
-    return [Text(f"note: {printable(one)}", style="yellow") for one in texts]
+    return [Text(f"note: {sanitize(one)}", style="yellow") for one in texts]
 
 
 def more(next_after: str | None) -> list[RenderableType]:
@@ -73,6 +73,6 @@ def price(value: float | None) -> str:
     return f"{value:,.2f}" if abs(value) >= ONE_BLOCK else f"{value:.6g}"
 
 
-def saved(share: float | None) -> str:
+def format_skill(share: float | None) -> str:
     """A share of persistence's error, signed; empty where it makes none."""
     return "" if share is None else f"{share:+.2%}"

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from cli import demo, forecasting, realised, serving, training
-from cli.exits import Exit, exit_code, fields_at_fault, hint, told, worded
+from cli.exits import Exit, exit_code, fields_at_fault, format_error, hint, to_cli_terms
 from cli.models import models_app
 from cli.target import Target
 from cli.training import jobs_app
@@ -29,12 +29,12 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except AppError as error:
             target = ctx.find_object(Target)
-            line = told(error, elsewhere=target is not None and not target.is_local)
+            line = format_error(error, elsewhere=target is not None and not target.is_local)
             typer.echo(f"error: {line}\nhint: {hint(error)}", err=True)
             raise typer.Exit(exit_code(error)) from error
         except ValidationError as error:
             of_settings = error.title == Settings.__name__
-            faults = fields_at_fault(error) if of_settings else worded(fields_at_fault(error))
+            faults = fields_at_fault(error) if of_settings else to_cli_terms(fields_at_fault(error))
             typer.echo(f"error: {faults}\nhint: see {'docs/configuration.md' if of_settings else '--help'}", err=True)
             raise typer.Exit(Exit.USAGE) from error
 

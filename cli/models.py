@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.options import After, AsJson, Limit
-from cli.output import show, tell
+from cli.output import echo, show
 from cli.realised_tables import contest_table
 from cli.tables import alias_table, card_table, model_table
 from cli.target import target_of
@@ -47,7 +47,7 @@ def delete_model(
         typer.confirm(f"remove {model_id} for good?", abort=True)
     with target_of(context).client() as client:
         client.delete_model(model_id)
-    tell(f"{model_id} is gone")
+    echo(f"{model_id} is gone")
 
 
 @models_app.command("alias")

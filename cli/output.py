@@ -22,7 +22,7 @@ def show(answer: AnswerT, table: Callable[[AnswerT], RenderableType], *, as_json
         console().print(table(answer))
 
 
-def tell(text: str) -> None:
+def echo(text: str) -> None:
     """Say something that is no answer, on standard error."""
     console(stderr=True).print(text)
 
@@ -38,4 +38,4 @@ def drawn(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from error
-    tell(f"drawn into {path}")
+    echo(f"drawn into {path}")

@@ -58,7 +58,7 @@ def draw_backtest(answer: BacktestResponse, closes: Mapping[date, float], path: 
     _one_step_fan(fan, answer.quantile_levels, known, closes)
     fan.set_title(f"{answer.ticker}: {answer.model} {answer.model_id}, one step ahead")
     fan.set_ylabel(answer.currency or "price")
-    _errors_saved(errors, [answer.model_report, *answer.opponents])
+    _errors_saved(errors, [answer.model_report, *answer.baselines])
     errors.set_xlabel(f"% of persistence's MAE saved, {answer.n_origins} origins, {answer.horizon} steps")
     _save(figure, path)
 

@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from models.presets import OPPONENTS
+from models.specs import BASELINES
 from schemas.job import Job
 
 
@@ -45,8 +45,8 @@ class TrainingBar:
 
 
 def has_epochs(job: Job) -> bool:
-    """Whether the kind of model is trained in epochs: an opponent is fitted at one go."""
-    return job.request.model not in OPPONENTS
+    """Whether the kind of model is trained in epochs: a baseline is fitted at one go."""
+    return job.request.model not in BASELINES
 
 
 def described(job: Job) -> str:

@@ -45,11 +45,11 @@ def drift(
     model: Annotated[str, typer.Option("--model", "-m", help="Id of a stored model, or an alias.")] = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Ask whether a model still fits; ends with 1 where the verdict on any ticker is retrain."""
+    """Ask whether a model still fits; ends with 1 where the status of any ticker is drifted."""
     with target_of(context).client() as client:
         overview = client.drift(ticker, model)
     show(overview, drift_table, as_json=as_json)
-    if (code := _code_of_verdicts(overview)) is not Exit.OK:
+    if (code := _exit_of_drift(overview)) is not Exit.OK:
         raise typer.Exit(code)
 
 
@@ -57,7 +57,7 @@ def retrain(
     context: typer.Context,
     ticker: Annotated[str, typer.Argument(help="Whose drift is looked at, and who is trained on.")],
     alias: Annotated[str | None, typer.Option(help="Whose model is challenged; default without.")] = None,
-    only_on_drift: Annotated[bool | None, typer.Option(help="Train only where the verdict is retrain.")] = None,
+    only_on_drift: Annotated[bool | None, typer.Option(help="Train only where the status is drifted.")] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -73,7 +73,7 @@ def retrain(
         raise failure_of(answer.job)
 
 
-def _code_of_verdicts(overview: DriftOverview) -> Exit:
-    if any(report.verdict == "retrain" for report in overview.reports):
+def _exit_of_drift(overview: DriftOverview) -> Exit:
+    if any(report.status == "drifted" for report in overview.reports):
         return Exit.FAILED
     return exit_code_of(overview.unjudged[0].code) if overview.unjudged else Exit.OK

@@ -1,4 +1,4 @@
-"""What is shown of forecasts that came true or did not: errors beside persistence, verdicts, contests."""
+"""What is shown of forecasts that came true or did not: errors beside persistence, drift, evaluations."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -6,9 +6,9 @@ from itertools import groupby
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from cli.layout import columns, counted, line, more, notes, price, saved
+from cli.layout import columns, counted, format_skill, line, more, notes, price
 from cli.tables import job_table
-from schemas.challenge import Contest, ContestPage
+from schemas.challenge import ChallengerEvaluation, ContestPage
 from schemas.realised import AccuracyOverTime, DriftOverview, DriftReport, RealisedAccuracy, ScoreReport
 from schemas.retrain import RetrainAnswer
 
@@ -36,15 +36,15 @@ def accuracy_table(answer: AccuracyOverTime) -> RenderableType:
 
 
 def drift_table(overview: DriftOverview) -> RenderableType:
-    """The verdict on each ticker, and what it rests on."""
+    """The drift status of each ticker, and what it rests on."""
     if not overview.reports and not overview.unjudged:
         return line("no ticker was scored yet: name one, or see `score`")
     unjudged = [f"{one.ticker} could not be judged: {one.code}: {one.detail}" for one in overview.unjudged]
     if not overview.reports:
         return Group(*notes(unjudged))
-    table = columns("ticker", "verdict", "as of", "ranges", "past beyond", "scored", "held")
+    table = columns("ticker", "status", "as of", "ranges", "past beyond", "scored", "held")
     for one in overview.reports:
-        table.add_row(*_verdict(one))
+        table.add_row(*_drift_row(one))
     meaning = (
         f"ranges: of the last {overview.reports[0].inputs.recent_sessions} sessions, against the "
         f"{overview.reports[0].inputs.earlier_sessions} before; past beyond: share of the past with larger ones; "
@@ -56,10 +56,10 @@ def drift_table(overview: DriftOverview) -> RenderableType:
 
 
 def retrain_table(answer: RetrainAnswer) -> RenderableType:
-    """The verdict, and the job of the challenger where there is one."""
-    verdict = f"verdict: {'; '.join([answer.verdict, *answer.reasons])}"
+    """The drift status, and the job of the challenger where there is one."""
+    status = f"status: {'; '.join([answer.status, *answer.reasons])}"
     trained = line("nothing was trained") if answer.job is None else job_table(answer.job)
-    return Group(line(verdict), trained)
+    return Group(line(status), trained)
 
 
 def contest_table(page: ContestPage) -> RenderableType:
@@ -82,8 +82,8 @@ def _errors_of(steps: Sequence[RealisedAccuracy]) -> Table:
     table = columns("step", "n", "MAPE", "persistence", "saved", "CRPS", "persistence", "saved")
     for one in steps:
         own, theirs, skill = one.errors, one.persistence, one.skill
-        mape = (f"{own.mape:.3%}", f"{theirs.mape:.3%}", saved(skill.mape))
-        table.add_row(str(one.step), str(one.n), *mape, price(own.crps), price(theirs.crps), saved(skill.crps))
+        mape = (f"{own.mape:.3%}", f"{theirs.mape:.3%}", format_skill(skill.mape))
+        table.add_row(str(one.step), str(one.n), *mape, price(own.crps), price(theirs.crps), format_skill(skill.crps))
     return table
 
 
@@ -96,19 +96,19 @@ def _held_of(steps: Sequence[RealisedAccuracy]) -> Table:
     return table
 
 
-def _verdict(one: DriftReport) -> list[str]:
+def _drift_row(one: DriftReport) -> list[str]:
     return [
         one.ticker,
-        one.verdict,
+        one.status,
         str(one.as_of),
         f"{one.inputs.ratio:.2f} times",
-        f"{one.inputs.share_beyond:.1%}",
+        f"{one.inputs.upper_tail_probability:.1%}",
         "none" if one.errors is None else str(one.errors.n),
         "" if one.errors is None else f"{one.errors.coverage:.1%} of {one.errors.level:.0%}",
     ]
 
 
-def _contest(contest: Contest) -> Iterator[RenderableType]:
+def _contest(contest: ChallengerEvaluation) -> Iterator[RenderableType]:
     outcome = "won" if contest.won else "lost"
     yield line(f"{contest.at:%Y-%m-%d} {contest.challenger_id} {outcome}: {contest.reason}")
     if contest.n_origins:
@@ -116,7 +116,7 @@ def _contest(contest: Contest) -> Iterator[RenderableType]:
     yield from notes(contest.warnings)
 
 
-def _scores(contest: Contest) -> Table:
+def _scores(contest: ChallengerEvaluation) -> Table:
     table = columns(f"CRPS of {contest.ticker}'s log return, {contest.n_origins} origins", "score")
     for name, score in (
         (f"challenger {contest.challenger_id}", contest.challenger_score),

@@ -24,9 +24,9 @@ def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; PORT by default.")] = None,
 ) -> None:
     """Serve the API, as `make run` does."""
-    target_of(context).require_local("serve")
+    target_of(context).validate_local("serve")
     settings = Settings().model_copy(update=given(host=host, port=port))
-    require_free(settings.host, settings.port)
+    validate_free(settings.host, settings.port)
     import uvicorn
 
     from app import create_app  # sets up the log, as a server's is
@@ -34,7 +34,7 @@ def serve(
     uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_config=None)
 
 
-def require_free(host: str, port: int) -> None:
+def validate_free(host: str, port: int) -> None:
     """Say in one line what a server would say amid its log, and before it loads a model.
 
     Raises:

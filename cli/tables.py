@@ -6,14 +6,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.exits import printable
-from cli.layout import columns, fact_sheet, line, more, notes, price, saved
+from cli.exits import sanitize
+from cli.layout import columns, fact_sheet, format_skill, line, more, notes, price
 from cli.progress import has_epochs
 from schemas.accuracy import AccuracyReport, Coverage
 from schemas.alias import AliasList
 from schemas.backtest import BacktestResponse, ForecasterReport
 from schemas.card import ModelCard, TrainingReport
-from schemas.challenge import Contest
+from schemas.challenge import ChallengerEvaluation
 from schemas.fetch_data import FetchDataResponse
 from schemas.job import Job, JobPage
 from schemas.models import ModelPage
@@ -55,14 +55,14 @@ def forecast_table(answer: ForecastResponse) -> RenderableType:
 
 
 def backtest_table(answer: BacktestResponse) -> RenderableType:
-    """The model beside every opponent, and what that says."""
+    """The model beside every baseline, and what that says."""
     head = (
         f"{answer.ticker} by {answer.model} {answer.model_id}: {answer.n_origins} origins from {answer.first_origin} "
         f"to {answer.last_origin}, every {answer.stride}, {answer.horizon} sessions ahead, source {answer.source}"
     )
     levels = [f"{level:.0%} held" for level in answer.levels]
     table = columns("", "MAE", "saved", "p-value", "MAPE", "RMSE", "CRPS", "vs empirical", "direction", *levels)
-    for one in (answer.model_report, *answer.opponents):
+    for one in (answer.model_report, *answer.baselines):
         table.add_row(*_scores(one))
     return Group(line(head), table, line(verdict(answer)), *notes(answer.warnings))
 
@@ -95,7 +95,7 @@ def model_table(page: ModelPage) -> RenderableType:
             f"{one.first_session} to {one.last_session}",
             f"{one.test.model.mape:.3%}",
             f"{one.test.persistence.mape:.3%}",
-            saved(None if one.test.skill is None else one.test.skill.mae),
+            format_skill(None if one.test.skill is None else one.test.skill.mae),
         )
     unreadable = [f"{one.id} cannot be read: {one.code}" for one in page.unreadable]
     if not page.models and not unreadable:
@@ -127,7 +127,7 @@ def trained_table(result: TrainResult) -> RenderableType:
     for name, scores in (("model", result.metrics.test), ("persistence", result.persistence.test)):
         table.add_row(name, price(scores.mae), f"{scores.mape:.3%}", price(scores.rmse))
     if result.skill is not None:
-        table.add_row("saved", *map(saved, (result.skill.mae, result.skill.mape, result.skill.rmse)))
+        table.add_row("saved", *map(format_skill, (result.skill.mae, result.skill.mape, result.skill.rmse)))
     head = f"model {result.id} of {', '.join(result.tickers)}, prices to {result.as_of} from {result.source}"
     met = [] if result.contest is None else [line(_outcome(result.contest))]
     return Group(line(head), table, line(_held(result.coverage)), *met, *notes(result.warnings))
@@ -176,7 +176,7 @@ def job_table(job: Job) -> RenderableType:
     if job.retry_of is not None:
         facts.add_row("again", job.retry_of)
     if job.error is not None:
-        facts.add_row("error", printable(f"{job.error.code}: {job.error.detail}"))
+        facts.add_row("error", sanitize(f"{job.error.code}: {job.error.detail}"))
     return facts if job.result is None else Group(facts, trained_table(job.result))
 
 
@@ -212,7 +212,7 @@ def _worth(test: Evidence) -> list[RenderableType]:
 
 
 def _accuracy(accuracy: AccuracyReport, coverage: Sequence[Coverage]) -> list[RenderableType]:
-    less = "" if accuracy.skill is None else f", {saved(accuracy.skill.mae)} saved (MAE)"
+    less = "" if accuracy.skill is None else f", {format_skill(accuracy.skill.mae)} saved (MAE)"
     worth = (
         f"one step ahead on {accuracy.n_origins} test sessions: MAPE {accuracy.model.mape:.3%}, "
         f"persistence {accuracy.persistence.mape:.3%}{less}"
@@ -221,11 +221,11 @@ def _accuracy(accuracy: AccuracyReport, coverage: Sequence[Coverage]) -> list[Re
 
 
 def _held(coverage: Sequence[Coverage]) -> str:
-    held = ", ".join(f"{one.reached:.1%} of closes in {one.level:.0%}" for one in coverage)
+    held = ", ".join(f"{one.empirical_coverage:.1%} of closes in {one.level:.0%}" for one in coverage)
     return f"intervals held {held}"
 
 
-def _outcome(contest: Contest) -> str:
+def _outcome(contest: ChallengerEvaluation) -> str:
     if contest.won:
         return f"it takes the alias {contest.alias}: {contest.reason}"
     return f"it does not take the alias {contest.alias}: {contest.reason}; see `models contests {contest.alias}`"
@@ -236,12 +236,12 @@ def _scores(one: ForecasterReport) -> list[str]:
     return [
         one.name,
         price(scores.mae),
-        saved(skill.mae),
+        format_skill(skill.mae),
         "" if one.overall.p_value is None else f"{one.overall.p_value:.2f}",
         f"{scores.mape:.3%}",
         price(scores.rmse),
         price(scores.crps),
-        saved(skill.crps_vs_rolling_empirical),
+        format_skill(skill.crps_vs_rolling_empirical),
         "" if scores.hit_rate is None else f"{scores.hit_rate:.1%}",
         *[f"{interval.coverage:.1%}" for interval in scores.intervals],
     ]

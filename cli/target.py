@@ -43,7 +43,7 @@ class Target:
         with local_client(Settings().model_copy(update=settings)) as client:
             yield client
 
-    def require_local(self, what: str) -> None:
+    def validate_local(self, what: str) -> None:
         """Refuse what a service cannot be asked for.
 
         Raises:

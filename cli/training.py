@@ -7,7 +7,7 @@ import typer
 
 from cli.layout import console
 from cli.options import After, AsJson, End, Limit, Start, given
-from cli.output import show, tell
+from cli.output import echo, show
 from cli.progress import TrainingBar
 from cli.tables import job_table, jobs_table
 from cli.target import Target, target_of
@@ -160,7 +160,7 @@ def _followed_here(client: Client, job: Job) -> Job:
     try:
         return _followed(client, job.id)
     except KeyboardInterrupt:
-        tell(f"cancelling job {job.id}")
+        echo(f"cancelling job {job.id}")
         with suppress(AppError):  # it was over, or the store is down: we end in any case
             client.cancel_job(job.id)
             client.follow(job.id)
@@ -171,5 +171,5 @@ def _followed_there(client: Client, job: Job) -> Job:
     try:
         return _followed(client, job.id)
     except KeyboardInterrupt:
-        tell(f"job {job.id} goes on; see `jobs watch` and `jobs cancel`")
+        echo(f"job {job.id} goes on; see `jobs watch` and `jobs cancel`")
         raise

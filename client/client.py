@@ -21,7 +21,7 @@ from client.errors import (
     failure_of,
     retry_after_of,
 )
-from errors import InvalidRequest, JobNotFound, TooMany, UpstreamUnavailable
+from errors import InvalidRequest, JobNotFound, TooManyRequests, UpstreamUnavailable
 from schemas.alias import Alias, AliasList, AliasRequest
 from schemas.analysis import Analysis, AnalysisRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
@@ -264,7 +264,7 @@ class Client:
         return self._read(f"/models/{_part(model_id)}/forecast", request or ForecastRequest(), ForecastResponse)
 
     def backtest(self, model_id: str, request: BacktestRequest | None = None) -> BacktestResponse:
-        """What the model would have been worth, beside every opponent from the same origins."""
+        """What the model would have been worth, beside every baseline from the same origins."""
         path = f"/models/{_part(model_id)}/backtest"
         return _read_answer(
             self._send("POST", path, request or BacktestRequest(), timeout_s=BACKTEST_TIMEOUT_S), BacktestResponse
@@ -423,12 +423,12 @@ def _not_understood(response: httpx2.Response, expected: str) -> AnswerNotUnders
 def _worth_another_try(error: BaseException) -> bool:
     if isinstance(error, ServiceTimedOut):
         return False  # it may be working on it still
-    asked_s = error.retry_after_s if isinstance(error, UpstreamUnavailable | TooMany) else None
-    return isinstance(error, UpstreamUnavailable | TooMany) and (asked_s or 0) <= LONGEST_PAUSE_S
+    asked_s = error.retry_after_s if isinstance(error, UpstreamUnavailable | TooManyRequests) else None
+    return isinstance(error, UpstreamUnavailable | TooManyRequests) and (asked_s or 0) <= LONGEST_PAUSE_S
 
 
 def _pause(state: RetryCallState) -> float:
     """What the service asks for, or a little more each time."""
     error = state.outcome.exception() if state.outcome is not None else None
-    asked_s = error.retry_after_s if isinstance(error, UpstreamUnavailable | TooMany) else None
+    asked_s = error.retry_after_s if isinstance(error, UpstreamUnavailable | TooManyRequests) else None
     return _BACKOFF(state) if asked_s is None else float(asked_s)

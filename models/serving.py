@@ -7,24 +7,24 @@ import numpy as np
 from models.base import Bars, Forecaster
 from models.conformal import CalibratedForecaster, Calibration, ServedForecaster
 from models.fitting import FittedModel
-from models.presets import Preset
-from models.tracking import TrackedForecaster
+from models.specs import ModelSpec
+from models.tracking import AdaptiveForecaster
 from models.windows import target_stop
 from schemas.train import CalibrationKind
 
 
 def calibrated(
-    preset: Preset, fitted: FittedModel, blocks: Iterable[tuple[Bars, range]], kind: CalibrationKind
+    spec: ModelSpec, fitted: FittedModel, blocks: Iterable[tuple[Bars, range]], kind: CalibrationKind
 ) -> ServedForecaster:
     """The model as it will be served, with the conformity scores of all blocks together.
 
     Args:
-        preset: the kind of model.
+        spec: the kind of model.
         fitted: its files.
         blocks: bars and calibration origins of each ticker.
         kind: whether intervals stay as calibrated, or follow their record.
     """
-    forecaster = preset.load(fitted.files, fitted.quantile_levels)
+    forecaster = spec.load(fitted.files, fitted.quantile_levels)
     parts = [Calibration.of(forecaster, bars, np.array(block), target_stop(block)) for bars, block in blocks if block]
     return served(forecaster, Calibration.pooled(parts), kind)
 
@@ -33,4 +33,4 @@ def served(forecaster: Forecaster, calibration: Calibration, kind: CalibrationKi
     """A forecaster with its promise of intervals."""
     if kind == "static":
         return CalibratedForecaster(forecaster, calibration)
-    return TrackedForecaster(forecaster, calibration)
+    return AdaptiveForecaster(forecaster, calibration)

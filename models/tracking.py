@@ -37,7 +37,7 @@ LogFactors = NDArray[np.float64]
 """Log of what each distance is multiplied by, shape (n_origins, horizon, n_tracked_levels)."""
 
 
-class TrackedForecaster:
+class AdaptiveForecaster:
     """Any forecaster, its calibrated quantiles following their own record.
 
     The static calibration is where every replay starts, and what is left where
@@ -106,11 +106,11 @@ class TrackedForecaster:
         if not past.size:
             return np.zeros((origins.size, self.horizon, TRACKED_LEVELS.size))
         actuals = future_closes(bars, past, self.horizon)
-        reach = _reach(self.static.predict_quantiles(bars, past), actuals)
+        reach = _log_factors_at_outcome(self.static.predict_quantiles(bars, past), actuals)
         return _replay(reach, _by_session(~np.isnan(actuals)), past=origins - first)
 
 
-def _reach(forecast: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_factors_at_outcome(forecast: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far out each outcome lay: the ``a`` that would have put the bounds there, in units of its step's rate.
 
     Shape (horizon, n_levels, n). Column r tells what becomes known in the session after row r: at step h the

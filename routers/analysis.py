@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import HTMLResponse
 
-from errors import AnalysisUnavailable, ConstantSeries
-from routers.dependencies import NowDep, PriceSourceDep, refuse_future
+from errors import AnalysisUnavailable, ZeroVariance
+from routers.dependencies import NowDep, PriceSourceDep, validate_not_future
 from routers.problems import PRICE_PROBLEMS, problems
 from schemas.analysis import Analysis, AnalysisRequest
 from schemas.common import Ticker
@@ -25,7 +25,7 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; fra
     response_model=Analysis,
     responses={
         200: {"content": {"text/html": {"schema": {"type": "string"}}}},
-        **problems(*PRICE_PROBLEMS, ConstantSeries, AnalysisUnavailable),
+        **problems(*PRICE_PROBLEMS, ZeroVariance, AnalysisUnavailable),
     },
 )
 def analysis(
@@ -35,7 +35,7 @@ def analysis(
     now: NowDep,
 ) -> Analysis | Response:
     """Statistics, distribution, volatility, drawdowns, seasons, dependence and irregularities of the daily prices."""
-    refuse_future(now, "query", start=request.start, end=request.end)
+    validate_not_future(now, "query", start=request.start, end=request.end)
     if request.format == "html":
         page = analysis_page(ticker, request, prices, now)
         return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})

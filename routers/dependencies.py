@@ -13,9 +13,9 @@ from fastapi.security import APIKeyHeader
 
 from clock import Clock
 from config import Settings, forecast_prices
-from errors import NotAuthenticated, TooManyTrainings
-from services.forecasts.served import OnServed, Served
-from services.health import Checkup
+from errors import NotAuthenticated, TrainingCapacityExceeded
+from services.forecasts.served import ForecastObserver, ServedForecast
+from services.health import HealthCheck
 from services.jobs.executor import Executor
 from services.jobs.job import Jobs
 from services.monitoring.forecast_log import ForecastLog
@@ -40,10 +40,12 @@ class TrainingSlots:
         """Hold a slot.
 
         Raises:
-            TooManyTrainings: none is free.
+            TrainingCapacityExceeded: none is free.
         """
         if not self._slots.acquire(blocking=False):
-            raise TooManyTrainings("another model is being trained; try again later", retry_after_s=TRAINING_RETRY_S)
+            raise TrainingCapacityExceeded(
+                "another model is being trained; try again later", retry_after_s=TRAINING_RETRY_S
+            )
         try:
             yield
         finally:
@@ -108,9 +110,9 @@ def _meter(request: Request) -> Meter:
     return meter
 
 
-def _checkup(request: Request) -> Checkup:
-    checkup: Checkup = request.app.state.checkup
-    return checkup
+def _health_check(request: Request) -> HealthCheck:
+    health_check: HealthCheck = request.app.state.health_check
+    return health_check
 
 
 def _system_usage(request: Request) -> SystemUsage:
@@ -118,7 +120,7 @@ def _system_usage(request: Request) -> SystemUsage:
     return usage
 
 
-CheckupDep = Annotated[Checkup, Depends(_checkup)]
+HealthCheckDep = Annotated[HealthCheck, Depends(_health_check)]
 SystemUsageDep = Annotated[SystemUsage, Depends(_system_usage)]
 StoreDep = Annotated[ArtifactStore, Depends(_store)]
 ForecastLogDep = Annotated[ForecastLog, Depends(_forecast_log)]
@@ -134,7 +136,7 @@ NowDep = Annotated[datetime, Depends(_now)]
 TrainingSlotsDep = Annotated[TrainingSlots, Depends(_training_slots)]
 
 
-def require_api_key(settings: SettingsDep, given: Annotated[str | None, Security(_API_KEY)]) -> None:
+def validate_api_key(settings: SettingsDep, given: Annotated[str | None, Security(_API_KEY)]) -> None:
     """Let a request pass that brings the API key, and any where none is set.
 
     Raises:
@@ -148,23 +150,23 @@ def require_api_key(settings: SettingsDep, given: Annotated[str | None, Security
 
 
 def record_prediction(meter: Meter, kind: str, inference_ms: float | None = None) -> None:
-    """Measure a forecast that is being answered, and the time the model took where that is known."""
+    """Count a forecast that is being answered, and the time the model took where it is known."""
     meter.record(PREDICTIONS, type=kind)
     if inference_ms is not None:
         meter.record(PREDICTION_SECONDS, inference_ms / 1000, type=kind)
 
 
-def noted(log: ForecastLog, meter: Meter, kind: str) -> OnServed:
+def record_served(log: ForecastLog, meter: Meter, kind: str) -> ForecastObserver:
     """Log what is served, and measure the time the model took for it."""
 
-    def on_served(served: Served) -> None:
+    def on_served(served: ServedForecast) -> None:
         meter.record(PREDICTION_SECONDS, served.inference.elapsed_ms / 1000, type=kind)
-        log.note(served)
+        log.record(served)
 
     return on_served
 
 
-def refuse_future(now: datetime, where: str = "body", /, **dates: date | None) -> None:
+def validate_not_future(now: datetime, where: str = "body", /, **dates: date | None) -> None:
     """Answer 422 for a date that is not yet today anywhere on earth; ``where`` it was given is named.
 
     Raises:

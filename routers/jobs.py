@@ -14,7 +14,6 @@ from fastapi.responses import JSONResponse
 from clock import Clock
 from errors import (
     ArtifactCorrupt,
-    ConstantSeries,
     IdempotencyKeyReused,
     InvalidRequest,
     JobCancelled,
@@ -24,16 +23,17 @@ from errors import (
     JobNotFound,
     JobNotRetryable,
     StoreUnavailable,
-    TooManyTrainings,
     TrainerUnavailable,
+    TrainingCapacityExceeded,
     TrainingUnavailable,
+    ZeroVariance,
 )
-from routers.dependencies import ClockDep, ExecutorDep, JobsDep, NowDep, SettingsDep, refuse_future
+from routers.dependencies import ClockDep, ExecutorDep, JobsDep, NowDep, SettingsDep, validate_not_future
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.job import JOB_ID_PATTERN, Job, JobPage
 from schemas.train import TrainRequest, TrainResponse
 from services.jobs.job import Jobs
-from services.training.ordering import failure_of, order_training, retry_training
+from services.training.submission import failure_of, retry_training, submit_training
 from services.training.train import trained
 
 router = APIRouter(tags=["jobs"])
@@ -65,12 +65,12 @@ JobIdPath = Annotated[
         *PRICE_PROBLEMS,
         *MODEL_PROBLEMS,
         InvalidRequest,
-        ConstantSeries,
+        ZeroVariance,
         JobCancelled,
         JobFailed,
         JobLost,
         IdempotencyKeyReused,
-        TooManyTrainings,
+        TrainingCapacityExceeded,
         TrainingUnavailable,
         TrainerUnavailable,
     ),
@@ -97,9 +97,9 @@ async def train(
     that takes longer than the server or the caller waits.
     """
     now = clock()
-    refuse_future(now, start_date=request.start_date, end_date=request.end_date)
+    validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
     token = secrets.token_hex(4)
-    job = await run_in_threadpool(order_training, request, jobs, executor, now, token, idempotency_key)
+    job = await run_in_threadpool(submit_training, request, jobs, executor, now, token, idempotency_key)
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
     job = await _ended(job, jobs, clock, preferred.patience_s(min(settings.train_wait_s, _seconds_left(http))))
     if job.ended_at is None:
@@ -146,7 +146,9 @@ def cancel(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) ->
     summary="Do it again",
     status_code=202,
     responses=ACCEPTED
-    | problems(JobNotFound, JobNotRetryable, TooManyTrainings, TrainerUnavailable, ArtifactCorrupt, StoreUnavailable),
+    | problems(
+        JobNotFound, JobNotRetryable, TrainingCapacityExceeded, TrainerUnavailable, ArtifactCorrupt, StoreUnavailable
+    ),
 )
 def retry(job_id: JobIdPath, jobs: JobsDep, executor: ExecutorDep, now: NowDep) -> Response:
     """A new job with the same request, where one has failed, was cancelled or lost."""

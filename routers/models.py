@@ -1,4 +1,4 @@
-"""Forecast with, backtest, list and delete models; the first ancestor's routes among them."""
+"""Forecast with, backtest, list and delete models; legacy contract v1's routes among them."""
 
 from contextlib import nullcontext
 from typing import Annotated
@@ -12,7 +12,7 @@ from errors import (
     ModelInUse,
     ModelNotFound,
     StoreUnavailable,
-    TooManyTrainings,
+    TrainingCapacityExceeded,
     TrainingUnavailable,
 )
 from routers.dependencies import (
@@ -23,9 +23,9 @@ from routers.dependencies import (
     PriceSourceDep,
     RegistryDep,
     TrainingSlotsDep,
-    noted,
     record_prediction,
-    refuse_future,
+    record_served,
+    validate_not_future,
 )
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.alias import Alias, AliasList, AliasName, AliasRequest
@@ -73,8 +73,8 @@ def predict_next(
 ) -> PredictResponse:
     """Forecast the next session with its intervals, persistence and the model's record on its test part."""
     request = request or PredictRequest()
-    refuse_future(now, as_of=request.as_of)
-    answer = predict(model_id, request, registry, prices, now, noted(log, meter, "live"))
+    validate_not_future(now, as_of=request.as_of)
+    answer = predict(model_id, request, registry, prices, now, record_served(log, meter, "live"))
     record_prediction(meter, "live")
     return answer
 
@@ -95,8 +95,8 @@ def forecast_sessions(
 ) -> ForecastResponse:
     """Forecast up to 30 sessions; sessions are the exchange's own, holidays left out."""
     request = request or ForecastRequest()
-    refuse_future(now, as_of=request.as_of)
-    answer = forecast(model_id, request, registry, prices, now, noted(log, meter, "forecast"))
+    validate_not_future(now, as_of=request.as_of)
+    answer = forecast(model_id, request, registry, prices, now, record_served(log, meter, "forecast"))
     record_prediction(meter, "forecast")
     return answer
 
@@ -104,7 +104,9 @@ def forecast_sessions(
 @router.post(
     "/{model_id:path}/backtest",
     summary="What the model would have been worth",
-    responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong, TooManyTrainings, TrainingUnavailable),
+    responses=problems(
+        *FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong, TrainingCapacityExceeded, TrainingUnavailable
+    ),
 )
 def backtest_model(
     model_id: ModelIdPath,
@@ -114,9 +116,9 @@ def backtest_model(
     now: NowDep,
     request: Annotated[BacktestRequest | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
 ) -> BacktestResponse:
-    """Forecast from successive past origins with only the past known, beside every opponent from the same origins."""
+    """Forecast from successive past origins with only the past known, beside every baseline from the same origins."""
     request = request or BacktestRequest()
-    refuse_future(now, start=request.start, end=request.end)
+    validate_not_future(now, start=request.start, end=request.end)
     with nullcontext() if request.refit_every is None else slots.taken():
         return backtest(model_id, request, registry, prices, now)
 
@@ -132,7 +134,7 @@ def fetch(
     now: NowDep,
 ) -> FetchDataResponse:
     """Adjusted daily prices of a ticker, by range or the most recent ``days`` sessions."""
-    refuse_future(now, start_date=request.start_date, end_date=request.end_date)
+    validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
     return fetch_data(request, prices, now)
 
 

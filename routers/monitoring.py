@@ -1,10 +1,10 @@
-"""The second ancestor's monitoring routes: the server and its model in short, as JSON."""
+"""Legacy contract v2's monitoring routes: the server and its model in short, as JSON."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from routers.dependencies import CheckupDep, MeterDep, NowDep, RegistryDep, SystemUsageDep
+from routers.dependencies import HealthCheckDep, MeterDep, NowDep, RegistryDep, SystemUsageDep
 from routers.problems import MODEL_PROBLEMS, problems
 from schemas.common import MODEL_ID_PATTERN
 from schemas.monitoring import ModelInfo, Stats
@@ -16,10 +16,10 @@ router = APIRouter(prefix="/monitoring", tags=["monitoring"])
 
 @router.get("/stats", summary="The server at a glance", responses=problems())
 def server_stats(
-    checkup: CheckupDep, registry: RegistryDep, meter: MeterDep, usage: SystemUsageDep, now: NowDep
+    health_check: HealthCheckDep, registry: RegistryDep, meter: MeterDep, usage: SystemUsageDep, now: NowDep
 ) -> Stats:
     """Processor, memory, traffic and the default model; what Prometheus reads is under `/metrics`."""
-    return stats(checkup, registry, meter, usage, now)
+    return stats(health_check, registry, meter, usage, now)
 
 
 @router.get("/model/info", summary="A model in short", responses=problems(*MODEL_PROBLEMS))

@@ -1,11 +1,11 @@
-"""Forecasts by symbol: the second ancestor's routes, and many symbols at once."""
+"""Forecasts by symbol: legacy contract v2's routes, and many symbols at once."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Body
 from fastapi.exceptions import RequestValidationError
 
-from errors import CalibrationTooSmall, ConstantSeries, HorizonTooLong, PricesInvalid
+from errors import CalibrationTooSmall, HorizonTooLong, PricesInvalid, ZeroVariance
 from routers.dependencies import ForecastLogDep, ForecastPricesDep, MeterDep, NowDep, RegistryDep, record_prediction
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, problems
 from schemas.batch import BatchForecast, BatchRequest
@@ -27,7 +27,7 @@ EXAMPLE_PRICES = [round(28 + 0.05 * day + 0.2 * (day % 3), 2) for day in range(6
 @router.post(
     "",
     summary="The next close, from prices sent along",
-    responses=problems(*MODEL_PROBLEMS, CalibrationTooSmall, ConstantSeries, PricesInvalid),
+    responses=problems(*MODEL_PROBLEMS, CalibrationTooSmall, ZeroVariance, PricesInvalid),
 )
 def from_prices(
     request: Annotated[PricesRequest, Body(examples=[{"symbol": "PETR4.SA", "prices": EXAMPLE_PRICES}])],
@@ -40,7 +40,7 @@ def from_prices(
     Their dates are not known, so the answer's are null.
     """
     card, doubts = registry.card_to_serve(request.model_id)
-    refuse_other_count("prices", expected=card.lookback, found=len(request.prices))
+    validate_count("prices", expected=card.lookback, found=len(request.prices))
     answer = predict_prices(request, card, doubts, registry, now)
     record_prediction(meter, "manual", answer.inference_time_ms)
     return answer
@@ -56,7 +56,7 @@ def live(
     log: ForecastLogDep,
 ) -> SymbolPrediction:
     """Forecast the session after the newest prices of a symbol."""
-    answer = predict_live(request, registry, prices, now, log.note)
+    answer = predict_live(request, registry, prices, now, log.record)
     record_prediction(meter, "live", answer.inference_time_ms)
     return answer
 
@@ -75,7 +75,7 @@ def forecast(
     log: ForecastLogDep,
 ) -> SymbolForecast:
     """Forecast up to 30 sessions; they are the exchange's own, holidays left out."""
-    answer = forecast_symbol(request, registry, prices, now, log.note)
+    answer = forecast_symbol(request, registry, prices, now, log.record)
     record_prediction(meter, "forecast", answer.inference_time_ms)
     return answer
 
@@ -94,12 +94,12 @@ def batch(
     log: ForecastLogDep,
 ) -> BatchForecast:
     """Forecast up to 500 symbols in one call; a symbol that fails has its own error and spoils no other."""
-    answer = forecast_batch(request, registry, prices, now, log.note)
+    answer = forecast_batch(request, registry, prices, now, log.record)
     record_prediction(meter, "batch", answer.inference_time_ms)
     return answer
 
 
-def refuse_other_count(field: str, *, expected: int, found: int) -> None:
+def validate_count(field: str, *, expected: int, found: int) -> None:
     """Answer 422 for a list of the wrong length, where only the model knows the right one.
 
     Raises:

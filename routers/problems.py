@@ -10,7 +10,6 @@ from errors import (
     ArtifactCorrupt,
     ArtifactTooNew,
     CalibrationTooSmall,
-    ConstantSeries,
     InsufficientHistory,
     ModelNotFound,
     PricesEmpty,
@@ -20,6 +19,7 @@ from errors import (
     StoreUnavailable,
     TickerNotFound,
     UnknownExchange,
+    ZeroVariance,
 )
 from schemas.problem import Problem
 
@@ -35,7 +35,7 @@ PRICE_PROBLEMS = (
     InsufficientHistory,
 )
 MODEL_PROBLEMS = (ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable)
-FORECAST_PROBLEMS = (*PRICE_PROBLEMS, *MODEL_PROBLEMS, ConstantSeries, CalibrationTooSmall)
+FORECAST_PROBLEMS = (*PRICE_PROBLEMS, *MODEL_PROBLEMS, ZeroVariance, CalibrationTooSmall)
 
 _REFERENCE = "#/components/schemas/{model}"
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__name__)}}}

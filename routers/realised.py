@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 
-from errors import ArtifactCorrupt, IdempotencyKeyReused, StoreUnavailable, TooManyTrainings, TrainerUnavailable
+from errors import ArtifactCorrupt, IdempotencyKeyReused, StoreUnavailable, TrainerUnavailable, TrainingCapacityExceeded
 from routers.dependencies import (
     ExecutorDep,
     ForecastLogDep,
@@ -83,7 +83,7 @@ def score(
     "/retrain",
     summary="Train a challenger where the model has drifted",
     responses=ORDERED
-    | problems(*PRICE_PROBLEMS, *MODEL_PROBLEMS, IdempotencyKeyReused, TooManyTrainings, TrainerUnavailable),
+    | problems(*PRICE_PROBLEMS, *MODEL_PROBLEMS, IdempotencyKeyReused, TrainingCapacityExceeded, TrainerUnavailable),
 )
 def retrain_on_drift(
     request: Annotated[RetrainRequest, Body(examples=[{"ticker": "^GSPC"}])],

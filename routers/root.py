@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from routers import web
-from routers.dependencies import CheckupDep, NowDep, RegistryDep
+from routers.dependencies import HealthCheckDep, NowDep, RegistryDep
 from routers.problems import problems
 from schemas.root import Health, ServiceInfo
 from services.forecasts.by_symbol import timestamp
@@ -31,8 +31,8 @@ def root(request: Request, now: NowDep, response: Response) -> Response | Servic
     summary="Can it forecast?",
     responses=problems() | {503: {"model": Health, "description": "Neither the default model nor a stored one."}},
 )
-def healthy(checkup: CheckupDep, registry: RegistryDep, now: NowDep, response: Response) -> Health:
+def healthy(health_check: HealthCheckDep, registry: RegistryDep, now: NowDep, response: Response) -> Health:
     """Answer 200 also when degraded: something can still be forecast. The reasons say what is wrong."""
-    health = checkup.health(registry, now)
+    health = health_check.health(registry, now)
     response.status_code = 503 if health.status == "unavailable" else 200
     return health

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from errors import MeasuredElsewhere
-from routers.dependencies import CheckupDep, MeterDep, NowDep, RegistryDep, SystemUsageDep
+from errors import MetricsNotExposed
+from routers.dependencies import HealthCheckDep, MeterDep, NowDep, RegistryDep, SystemUsageDep
 from routers.problems import problems
 from telemetry.measures import CPU_PERCENT, MEMORY_BYTES, ScrapedMeter
 
@@ -18,20 +18,20 @@ TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schem
     "/metrics",
     summary="Measurements for Prometheus",
     response_class=Response,
-    responses=TEXT | problems(MeasuredElsewhere),
+    responses=TEXT | problems(MetricsNotExposed),
 )
 def metrics(
     request: Request,
     meter: MeterDep,
-    checkup: CheckupDep,
+    health_check: HealthCheckDep,
     registry: RegistryDep,
     usage: SystemUsageDep,
     now: NowDep,
 ) -> Response:
     """Every measurement since the start, as text or OpenMetrics, whichever `Accept` asks for."""
     if not isinstance(meter, ScrapedMeter):
-        raise MeasuredElsewhere("this server writes its measurements to its log, as CloudWatch embedded metrics")
-    checkup.default_model(registry)
+        raise MetricsNotExposed("this server writes its measurements to its log, as CloudWatch embedded metrics")
+    health_check.default_model(registry)
     taken = usage.read(now, meter.process_ids)
     meter.record(CPU_PERCENT, taken.cpu_percent)
     meter.record(MEMORY_BYTES, taken.memory_bytes)

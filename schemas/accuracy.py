@@ -1,6 +1,6 @@
 """Forecast scores as documents: always the model's beside persistence's."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.common import Document
 
@@ -32,9 +32,17 @@ class AccuracyReport(Document):
 
 
 class Coverage(Document):
-    """The share of actuals inside an interval, promised and reached on the test part."""
+    """The share of closes inside the intervals of one level on the test part."""
 
     step: int
-    level: float
-    reached: float
+    level: float = Field(description="The share that is promised.")
+    empirical_coverage: float = Field(description="The share that was found.")
     n_origins: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_format_1(cls, data: object) -> object:
+        """Cards of format version 1 write ``reached``."""
+        if isinstance(data, dict) and "reached" in data:
+            return {**{key: data[key] for key in data if key != "reached"}, "empirical_coverage": data["reached"]}
+        return data

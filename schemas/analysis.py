@@ -81,7 +81,7 @@ class Distribution(Document):
     n_beyond_3_sd_if_normal: Number
     jarque_bera: Number | None = Field(description="Statistic; about 2 on average for independent normal returns.")
     jarque_bera_p_value: PValue = Field(description="Small: the returns are not normal.")
-    reading: str
+    interpretation: str
 
 
 class Series(Document):
@@ -152,7 +152,7 @@ class Seasonality(Document):
     groups: tuple[SeasonGroup, ...]
     hac_lags: int = Field(description="Lags of the Newey–West covariance behind bounds and test.")
     p_value: PValue = Field(description="Joint F test that all means are equal, same covariance; null with one group.")
-    reading: str
+    interpretation: str
 
 
 class Seasons(Document):
@@ -189,7 +189,7 @@ class Dependence(Document):
 
     returns: Correlogram
     squared_returns: Correlogram
-    reading: str
+    interpretation: str
 
 
 class UnitRootTest(Document):
@@ -208,7 +208,7 @@ class Stationarity(Document):
     """Whether closes and returns keep their mean."""
 
     tests: tuple[UnitRootTest, ...]
-    reading: str
+    interpretation: str
 
 
 class MissingRun(Document):
@@ -224,7 +224,7 @@ class OvernightGap(Document):
 
     session: dt.date
     log_return: Number = Field(description="ln(open / close before).")
-    robust_sds: Number = Field(description="The same in robust sds of the log return from close to close.")
+    mad_zscore: Number = Field(description="The same in robust sds of the log return from close to close.")
 
 
 class SuspectedSplit(Document):
@@ -233,7 +233,7 @@ class SuspectedSplit(Document):
     session: dt.date
     ratio: Number = Field(description="close / close before.")
     near: str = Field(description="The ratio of small whole numbers it is near to.")
-    robust_sds: Number = Field(description="Distance of the log return from the median in robust standard deviations.")
+    mad_zscore: Number = Field(description="Distance of the log return from the median in robust standard deviations.")
 
 
 class Irregularities(Document):

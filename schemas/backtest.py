@@ -1,4 +1,4 @@
-"""Walk-forward backtests: the request, and the figures of the model beside those of every opponent."""
+"""Walk-forward backtests: the request, and the figures of the model beside those of every baseline."""
 
 from datetime import date
 from typing import Annotated
@@ -97,7 +97,7 @@ class ScoredPart(Document):
 
 
 class ForecasterReport(Document):
-    """The model, or an opponent from the same origins."""
+    """The model, or a baseline from the same origins."""
 
     name: str
     overall: ScoredPart
@@ -135,6 +135,6 @@ class BacktestResponse(Document):
     quantile_levels: tuple[float, ...]
     n_refits: int
     model_report: ForecasterReport
-    opponents: tuple[ForecasterReport, ...]
+    baselines: tuple[ForecasterReport, ...]
     forecasts: tuple[BacktestForecast, ...] | None
     warnings: tuple[str, ...]

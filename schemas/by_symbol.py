@@ -1,7 +1,7 @@
-"""Forecasts by symbol, as the second ancestor's clients ask for them and read them; the model is a detail."""
+"""Forecasts by symbol, as legacy contract v2's clients ask for them and read them; the model is a detail."""
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer
 
@@ -82,10 +82,16 @@ class Provenance(Document):
     warnings: tuple[str, ...]
 
 
-class NextClose(Document):
-    """The next close and its interval; dates are null where only prices are known."""
+NotKnown = Literal["N/A"]
+"""How the second original project writes what is not known: its clients validate strings, and null is none."""
 
-    symbol: str | None
+NOT_KNOWN: NotKnown = "N/A"
+
+
+class NextClose(Document):
+    """The next close and its interval; symbol and dates are "N/A" where only prices are known."""
+
+    symbol: str = Field(description='"N/A" where prices were sent along without one.')
     predicted_price: Price
     intervals: tuple[Interval, ...]
     persistence: Price = Field(description="The forecast of tomorrow = today.")
@@ -93,9 +99,9 @@ class NextClose(Document):
     reference_price: Price = Field(description="The first price of the model's window.")
     last_known_price: Price = Field(description="The last known close.")
     expected_change_pct: Percent = Field(description="Of predicted_price against last_known_price.")
-    prediction_for_date: dt.date | None
+    prediction_for_date: dt.date | NotKnown
     estimated: bool = Field(description=ESTIMATED)
-    last_data_date: dt.date | None
+    last_data_date: dt.date | NotKnown
 
 
 class SymbolPrediction(Provenance, Answer, NextClose):  # pydantic tells the fields of the last base first

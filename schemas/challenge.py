@@ -8,7 +8,7 @@ from schemas.alias import AliasName
 from schemas.common import Document, ModelId
 
 
-class Contest(Document):
+class ChallengerEvaluation(Document):
     """What a challenger was worth beside the champion from the same origins; written once.
 
     Where no contest could be held the figures are null, and ``reason`` says why.
@@ -37,5 +37,5 @@ class Contest(Document):
 class ContestPage(Document):
     """Some contests for an alias, newest first, and where the next page starts."""
 
-    contests: tuple[Contest, ...]
+    contests: tuple[ChallengerEvaluation, ...]
     next_after: str | None = Field(description="Pass as ``after`` for the next page; null on the last.")

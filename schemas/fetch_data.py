@@ -1,4 +1,4 @@
-"""Daily prices on the wire, in the first ancestor's field names."""
+"""Daily prices on the wire, in legacy contract v1's field names."""
 
 from datetime import date
 from typing import Annotated

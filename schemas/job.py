@@ -18,12 +18,12 @@ JobId = Annotated[
 ]
 
 
-class JobOrder(Document):
+class JobSpec(Document):
     """What is to be done, written once by whoever asks for it."""
 
     id: JobId
     created_at: datetime
-    start_by: datetime = Field(description="A job that no worker has taken by then is lost.")
+    claim_deadline: datetime = Field(description="A job that no worker has taken by then is lost.")
     model_id: ModelId = Field(description="The id that the model will have.")
     request: TrainRequest
     retry_of: JobId | None = None

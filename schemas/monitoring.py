@@ -1,4 +1,4 @@
-"""What the second ancestor's monitoring routes answer: figures of the running server, and its model in short."""
+"""What legacy contract v2's monitoring routes answer: figures of the running server, and its model in short."""
 
 from datetime import date, datetime
 
@@ -87,3 +87,7 @@ class ModelInfo(Document):
     libraries: dict[str, str]
     warnings: tuple[str, ...]
     model_load_time_ms: float
+    normalization: str = Field(description="How prices are scaled for the network.")
+    target_description: str = Field(description="What the network forecasts.")
+    reconstruction: str = Field(description="How a price is made of what the network forecasts.")
+    tf_version: None = Field(default=None, description="Always null: there is no TensorFlow here.")

@@ -34,7 +34,7 @@ class ForecastRecord(Document):
     steps: tuple[RecordedStep, ...]
 
 
-class Pair(Document):
+class ForecastOutcome(Document):
     """One step of a forecast and its outcome, in the prices of the forecast's own day."""
 
     model_id: ModelId
@@ -63,7 +63,7 @@ class SessionScores(Document):
     exchange: str | None = Field(default=None, description="Name of the trading calendar; null in older documents.")
     session: date
     scored_at: datetime
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ForecastOutcome, ...]
 
 
 class Unscored(Document):
@@ -136,7 +136,7 @@ class AccuracyOverTime(Document):
     accuracy: tuple[RealisedAccuracy, ...]
 
 
-Verdict = Literal["fine", "watch", "retrain"]
+DriftStatus = Literal["ok", "warning", "drifted"]
 
 
 class InputDrift(Document):
@@ -145,7 +145,7 @@ class InputDrift(Document):
     recent_sessions: int
     earlier_sessions: int
     ratio: float = Field(description="Mean log range of the recent sessions over that of the earlier ones.")
-    share_beyond: float = Field(description="Of the ticker's own past windows, those with a larger ratio.")
+    upper_tail_probability: float = Field(description="Of the ticker's own past windows, those with a larger ratio.")
 
 
 class ErrorDrift(Document):
@@ -167,7 +167,7 @@ class DriftReport(Document):
     ticker: Ticker
     model_id: ModelId
     as_of: date
-    verdict: Verdict
+    status: DriftStatus
     reasons: tuple[str, ...]
     inputs: InputDrift
     errors: ErrorDrift | None = Field(description="Null where no forecast has come true yet.")
@@ -182,7 +182,7 @@ class Unjudged(Document):
 
 
 class DriftOverview(Document):
-    """The verdict on a model for each ticker asked, or for each of which a forecast has come true."""
+    """The drift status of a model for each ticker asked, or for each with scored forecasts."""
 
     reports: tuple[DriftReport, ...]
     unjudged: tuple[Unjudged, ...]

@@ -7,7 +7,7 @@ from pydantic import Field
 from schemas.alias import AliasName
 from schemas.common import Document, Request, Ticker
 from schemas.job import Job
-from schemas.realised import Verdict
+from schemas.realised import DriftStatus
 
 
 class RetrainRequest(Request):
@@ -15,12 +15,12 @@ class RetrainRequest(Request):
 
     ticker: Ticker
     alias: AliasName = "default"
-    only_on_drift: Annotated[bool, Field(description="Train only where the verdict is ``retrain``.")] = True
+    only_on_drift: Annotated[bool, Field(description="Train only where the status is ``drifted``.")] = True
 
 
 class RetrainAnswer(Document):
-    """The verdict on the model of the alias, and the job that trains a challenger where one was wanted."""
+    """The drift status of the model of the alias, and the job that trains a challenger where one was wanted."""
 
-    verdict: Verdict
+    status: DriftStatus
     reasons: tuple[str, ...]
     job: Job | None

@@ -16,6 +16,8 @@ class Links(Document):
     up: str = "/up"
     stats: str = "/monitoring/stats"
     models: str = "/models"
+    metrics: str = "/metrics"
+    model_info: str = "/monitoring/model/info"
 
 
 class ServiceInfo(Document):

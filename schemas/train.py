@@ -1,4 +1,4 @@
-"""The training request and its answer, as the first ancestor's clients know them."""
+"""The training request and its answer, as legacy contract v1's clients know them."""
 
 from datetime import date
 from typing import Annotated, Literal
@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from schemas.accuracy import Coverage, PointAccuracy, Skill
 from schemas.alias import AliasName
-from schemas.challenge import Contest
+from schemas.challenge import ChallengerEvaluation
 from schemas.common import Document, ModelId, Request, Ticker
 
 ModelName = Literal[
@@ -125,7 +125,9 @@ class TrainResult(Document):
     base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
     warnings: tuple[str, ...]
     seconds: float
-    contest: Contest | None = Field(default=None, description="Against the model of ``challenges``, where asked for.")
+    contest: ChallengerEvaluation | None = Field(
+        default=None, description="Against the model of ``challenges``, where asked for."
+    )
 
 
 class TrainResponse(Document):

@@ -1,24 +1,24 @@
-"""Backtest a stored model on a ticker's history, beside every opponent from the same origins."""
+"""Backtest a stored model on a ticker's history, beside every baseline from the same origins."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import numpy as np
 
-from errors import ConstantSeries, InsufficientHistory, InvalidRequest, NotFittable, TrainingUnavailable
+from errors import InsufficientHistory, InvalidRequest, NotFittable, TrainingUnavailable, ZeroVariance
 from models.base import CLOSE, Bars, Forecaster
 from models.conformal import ServedForecaster
 from models.fitting import FitBlocks, FitSettings
-from models.presets import OPPONENTS, PRESETS, Preset
 from models.serving import calibrated
+from models.specs import BASELINES, MODEL_SPECS, ModelSpec
 from schemas.backtest import BacktestForecast, BacktestRequest, BacktestResponse, ForecasterReport
 from schemas.card import ModelCard
-from services.evaluation.backtesting import ForecasterAt, Plan, Track, report, walk_forward
+from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, ForecasterAt, report, walk_forward
 from services.evaluation.significance import can_test
 from services.evaluation.splits import split_train
-from services.forecasts.by_model import own_ticker, require_horizon, ticker_warnings
+from services.forecasts.by_model import own_ticker, ticker_warnings, validate_horizon
 from services.prices.calendars import next_sessions
-from services.prices.cleaning import refuse_mostly_bad
+from services.prices.cleaning import validate_completeness
 from services.prices.quality import price_warnings
 from services.prices.series import PriceHistory, PriceSource, to_date
 from services.storage.registry import ModelRegistry
@@ -30,17 +30,17 @@ MAX_FIGURES = 150_000  # of forecasts told: about 3 MB of JSON, half of what Lam
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class BacktestData:
     """What a backtest plays on: the history, its bars, and the plan."""
 
     card: ModelCard
     history: PriceHistory
     bars: Bars
-    plan: Plan
+    plan: BacktestConfig
 
     @property
     def first_origin(self) -> int:
-        """Row of the first origin: what an opponent may know when it is fitted."""
+        """Row of the first origin: what a baseline may know when it is fitted."""
         return int(self.plan.origins[0])
 
     def session(self, row: int) -> date:
@@ -51,7 +51,7 @@ class Stage:
 def backtest(
     model_id: str, request: BacktestRequest, registry: ModelRegistry, prices: PriceSource, now: datetime
 ) -> BacktestResponse:
-    """Forecast from every origin with only the past known, and score the model and its opponents.
+    """Forecast from every origin with only the past known, and score the model and its baselines.
 
     Raises:
         ModelNotFound, ArtifactCorrupt, ArtifactTooNew: from the registry.
@@ -64,10 +64,10 @@ def backtest(
     card = registry.card(model_id)
     stage = _stage(card, request, prices, now)
     track = walk_forward(_model_at(stage, registry, request), stage.bars, stage.plan)
-    opponents, missing = _opponent_tracks(stage)
-    persistence, empirical = opponents["persistence"], opponents.get("rolling_empirical")
+    baselines, missing = _baseline_forecasts(stage)
+    persistence, empirical = baselines["persistence"], baselines.get("rolling_empirical")
 
-    def scored(name: str, one: Track) -> ForecasterReport:
+    def scored(name: str, one: BacktestForecasts) -> ForecasterReport:
         return report(name, one, persistence, empirical, _mase_scale(stage), stage.plan)
 
     return BacktestResponse(
@@ -90,14 +90,14 @@ def backtest(
         quantile_levels=request.quantile_levels,
         n_refits=_n_refits(stage.plan),
         model_report=scored(card.model, track),
-        opponents=tuple(scored(name, one) for name, one in opponents.items()),
+        baselines=tuple(scored(name, one) for name, one in baselines.items()),
         forecasts=_told(stage, track) if request.include_forecasts else None,
         warnings=(*_warnings(stage), *missing),
     )
 
 
-def _stage(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: datetime) -> Stage:
-    require_horizon(card, request.horizon)
+def _stage(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: datetime) -> BacktestData:
+    validate_horizon(card, request.horizon)
     ticker = request.ticker or own_ticker(card)
     history = prices.history(ticker, now).between(None, request.end).with_target(card.target_column)
     sessions = history.series.sessions
@@ -106,13 +106,15 @@ def _stage(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: 
     origins = np.arange(first, len(sessions) - 1, request.stride)
     if not origins.size:
         raise InsufficientHistory(ticker, needed=first + 2, found=len(sessions))
-    refuse_mostly_bad(history.between(to_date(sessions[first - card.lookback + 1]), None))
-    plan = Plan(origins, request.horizon, request.levels, request.quantile_levels, request.stride, request.refit_every)
-    _refuse_too_much(plan, request)
-    return Stage(card, history, history.series.bars, plan)
+    validate_completeness(history.between(to_date(sessions[first - card.lookback + 1]), None))
+    plan = BacktestConfig(
+        origins, request.horizon, request.levels, request.quantile_levels, request.stride, request.refit_every
+    )
+    _validate_size(plan, request)
+    return BacktestData(card, history, history.series.bars, plan)
 
 
-def _refuse_too_much(plan: Plan, request: BacktestRequest) -> None:
+def _validate_size(plan: BacktestConfig, request: BacktestRequest) -> None:
     if request.refit_every is not None and _n_refits(plan) > MAX_REFITS:
         raise InvalidRequest(
             f"{_n_refits(plan)} fits are more than the {MAX_REFITS} one request bears: "
@@ -126,17 +128,17 @@ def _refuse_too_much(plan: Plan, request: BacktestRequest) -> None:
         )
 
 
-def _model_at(stage: Stage, registry: ModelRegistry, request: BacktestRequest) -> ForecasterAt:
+def _model_at(stage: BacktestData, registry: ModelRegistry, request: BacktestRequest) -> ForecasterAt:
     if request.refit_every is None:
         frozen = registry.load(stage.card)
         return lambda _: frozen
     return lambda origin: _refitted(stage, origin)
 
 
-def _refitted(stage: Stage, origin: int) -> ServedForecaster:
+def _refitted(stage: BacktestData, origin: int) -> ServedForecaster:
     """A model of the same kind and request, fitted and calibrated on what was known at the origin."""
     card, known = stage.card, stage.bars[: origin + 1]
-    preset = PRESETS[card.model]
+    spec = MODEL_SPECS[card.model]
     split = split_train(stage.history.series.ticker, len(known), card.lookback)
     settings = FitSettings(
         lookback=card.lookback,
@@ -146,46 +148,46 @@ def _refitted(stage: Stage, origin: int) -> ServedForecaster:
         max_seconds=min(float(str(card.request["max_seconds"])), REFIT_SECONDS / _n_refits(stage.plan)),
         seed=card.training.seed,
     )
-    fitted = preset.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
-    return calibrated(preset, fitted, [(known, split.calibration)], card.calibration)
+    fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
+    return calibrated(spec, fitted, [(known, split.calibration)], card.calibration)
 
 
-def _opponent_tracks(stage: Stage) -> tuple[dict[str, Track], tuple[str, ...]]:
-    """Tracks by name, and a sentence for each opponent that this history or installation cannot carry."""
+def _baseline_forecasts(stage: BacktestData) -> tuple[dict[str, BacktestForecasts], tuple[str, ...]]:
+    """Tracks by name, and a sentence for each baseline that this history or installation cannot carry."""
     tracks, missing = {}, []
-    for name, preset in OPPONENTS.items():
+    for name, spec in BASELINES.items():
         try:
-            tracks[name] = walk_forward(_opponent_at(stage, preset), stage.bars, stage.plan)
-        except (InsufficientHistory, ConstantSeries, NotFittable, TrainingUnavailable) as error:
+            tracks[name] = walk_forward(_baseline_at(stage, spec), stage.bars, stage.plan)
+        except (InsufficientHistory, ZeroVariance, NotFittable, TrainingUnavailable) as error:
             missing.append(f"{name} is left out: {error.message}")
     return tracks, tuple(missing)
 
 
-def _opponent_at(stage: Stage, preset: Preset) -> ForecasterAt:
+def _baseline_at(stage: BacktestData, spec: ModelSpec) -> ForecasterAt:
     def at(origin: int) -> Forecaster:
-        lookback = preset.lookback or stage.card.lookback
+        lookback = spec.lookback or stage.card.lookback
         # what learns from the past needs some outcomes of its last step
         needed = lookback + (stage.card.horizon + MIN_OUTCOMES if lookback > 1 else 1)
         if origin + 1 < needed:
             raise InsufficientHistory(stage.history.series.ticker, needed=needed, found=origin + 1)
         known = FitBlocks(stage.bars[: origin + 1], range(lookback - 1, origin), range(origin, origin))
         settings = FitSettings(lookback, stage.card.horizon, max_epochs=1, patience=1, max_seconds=60, seed=0)
-        fitted = preset.fit([known], settings, lambda _: None)
-        return preset.load(fitted.files, fitted.quantile_levels)
+        fitted = spec.fit([known], settings, lambda _: None)
+        return spec.load(fitted.files, fitted.quantile_levels)
 
     return at
 
 
-def _n_refits(plan: Plan) -> int:
+def _n_refits(plan: BacktestConfig) -> int:
     return 0 if plan.refit_every is None else -(-plan.origins.size // plan.refit_every)
 
 
-def _mase_scale(stage: Stage) -> float:
+def _mase_scale(stage: BacktestData) -> float:
     closes = stage.bars[: stage.first_origin + 1, CLOSE]
     return float(np.abs(np.diff(closes)).mean())
 
 
-def _told(stage: Stage, track: Track) -> tuple[BacktestForecast, ...]:
+def _told(stage: BacktestData, track: BacktestForecasts) -> tuple[BacktestForecast, ...]:
     series = stage.history.series
     sessions, ahead = series.sessions, next_sessions(series.exchange, series.last_session, stage.plan.horizon)
     dates = (*(to_date(session) for session in sessions), *ahead)
@@ -200,7 +202,7 @@ def _told(stage: Stage, track: Track) -> tuple[BacktestForecast, ...]:
     )
 
 
-def _warnings(stage: Stage) -> tuple[str, ...]:
+def _warnings(stage: BacktestData) -> tuple[str, ...]:
     card = stage.card
     warnings = list(ticker_warnings(card, stage.history.series.ticker))
     if stage.plan.refit_every is None and stage.session(stage.first_origin) < card.test_start:

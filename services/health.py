@@ -12,7 +12,7 @@ from errors import AppError, StoreUnavailable
 from schemas.card import ModelCard
 from schemas.root import Health, HealthReason
 from services.forecasts.by_symbol import timestamp
-from services.prices.measured import Ailment, PriceWatch
+from services.prices.measured import PriceFreshness, PriceIssue
 from services.storage.registry import DEFAULT, ModelRegistry
 from services.storage.store import ArtifactStore
 from telemetry.measures import MODEL_LOADED, Meter
@@ -21,7 +21,7 @@ PATIENCE_S = 2.0  # for a store that hangs; whoever asks for health has not much
 STORE_TTL_S = 5.0
 PROBE = "aliases/probe"  # nothing is stored there, and whoever forecasts may look
 SHOWN = 5  # tickers
-AILMENTS: Mapping[Ailment, str] = {
+AILMENTS: Mapping[PriceIssue, str] = {
     "prices_stale": "a newer session should exist of",
     "prices_unavailable": "no prices could be had of",
 }
@@ -29,7 +29,7 @@ AILMENTS: Mapping[Ailment, str] = {
 T = TypeVar("T")
 
 
-class Checkup:
+class HealthCheck:
     """What ``GET /health`` examines; neither a slow store nor a dead one makes it wait for long.
 
     Args:
@@ -38,11 +38,11 @@ class Checkup:
         meter: told whether the default model can answer.
     """
 
-    def __init__(self, store: ArtifactStore, watch: PriceWatch, meter: Meter) -> None:
+    def __init__(self, store: ArtifactStore, watch: PriceFreshness, meter: Meter) -> None:
         self._store = store
         self._watch = watch
         self._meter = meter
-        self._asking_store, self._asking_model = _Patiently[bool](), _Patiently[ModelCard]()
+        self._asking_store, self._asking_model = _TimedProbe[bool](), _TimedProbe[ModelCard]()
         self._card: ModelCard | None = None
         self._store_error: AppError | None = None
         self._store_checked_at = -STORE_TTL_S
@@ -54,7 +54,7 @@ class Checkup:
         """
         card, model_error = self.default_model(registry)
         store_error = self._check_store()
-        reasons = (*_told(model_error, store_error), *self._ailing_prices(now))
+        reasons = (*_told(model_error, store_error), *self._issues_prices(now))
         cannot_answer = card is None and store_error is not None  # neither the default model nor a stored one
         return Health(
             status="unavailable" if cannot_answer else "degraded" if reasons else "ok",
@@ -87,15 +87,15 @@ class Checkup:
             self._store_checked_at = time.monotonic()
         return self._store_error
 
-    def _ailing_prices(self, now: datetime) -> Iterator[HealthReason]:
-        for ailment, what in AILMENTS.items():
-            tickers = self._watch.ailing(ailment, now)
+    def _issues_prices(self, now: datetime) -> Iterator[HealthReason]:
+        for issue, what in AILMENTS.items():
+            tickers = self._watch.tickers_with(issue, now)
             if tickers:
                 more = f" and {len(tickers) - SHOWN} more" if len(tickers) > SHOWN else ""
-                yield HealthReason(code=ailment, detail=f"{what} {', '.join(tickers[:SHOWN])}{more}")
+                yield HealthReason(code=issue, detail=f"{what} {', '.join(tickers[:SHOWN])}{more}")
 
 
-class _Patiently(Generic[T]):
+class _TimedProbe(Generic[T]):
     """Asks what may hang in a thread of its own, waits a while, and asks nothing new while that is not answered."""
 
     def __init__(self) -> None:
@@ -116,7 +116,9 @@ class _Patiently(Generic[T]):
             if self._pending is None or self._pending.done():
                 self._pending = Future()
                 # a daemon: one that hangs for ever must not keep the process from ending
-                threading.Thread(target=_answer, args=(question, self._pending), name="checkup", daemon=True).start()
+                threading.Thread(
+                    target=_answer, args=(question, self._pending), name="health_check", daemon=True
+                ).start()
             return self._pending
 
 

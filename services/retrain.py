@@ -10,7 +10,7 @@ from services.monitoring.drift import drift
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 from services.storage.store import ArtifactStore
-from services.training.ordering import order_training
+from services.training.submission import submit_training
 
 
 def retrain(
@@ -23,24 +23,24 @@ def retrain(
     now: datetime,
     token: str,
 ) -> RetrainAnswer:
-    """The verdict on the model of the alias and, where it calls for one, the job that trains a challenger.
+    """The drift status of the model of the alias and, where it calls for one, the job that trains a challenger.
 
     Until there is a newer session the same call is the same job.
 
     Raises:
-        InsufficientHistory: too few sessions for a verdict.
+        InsufficientHistory: too few sessions for a drift status.
         TickerNotFound, UpstreamUnavailable: from the price source.
         ModelNotFound, ArtifactCorrupt, ArtifactTooNew: the model of the alias.
         IdempotencyKeyReused: the alias was moved today to a model of another target column.
-        TooManyTrainings, TrainerUnavailable: nobody can train now; nothing is left behind.
+        TrainingCapacityExceeded, TrainerUnavailable: nobody can train now; nothing is left behind.
     """
     champion = registry.card(request.alias)
     report = drift(champion, prices.history(request.ticker, now), store, now)
     job = None
-    if report.verdict == "retrain" or not request.only_on_drift:
+    if report.status == "drifted" or not request.only_on_drift:
         order = TrainRequest(ticker=request.ticker, target_column=champion.target_column, challenges=request.alias)
-        job = order_training(order, jobs, executor, now, token, _key(request, report.as_of))
-    return RetrainAnswer(verdict=report.verdict, reasons=report.reasons, job=job)
+        job = submit_training(order, jobs, executor, now, token, _key(request, report.as_of))
+    return RetrainAnswer(status=report.status, reasons=report.reasons, job=job)
 
 
 def _key(request: RetrainRequest, as_of: date) -> str:

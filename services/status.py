@@ -1,4 +1,4 @@
-"""Figures of the running server and of a model, in short, as the second ancestor's clients read them."""
+"""Figures of the running server and of a model, in short, as legacy contract v2's clients read them."""
 
 import os
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 from schemas.card import ModelCard
 from schemas.monitoring import DataSplits, ModelInfo, ModelStats, Stats, SystemStats, TrafficStats
 from services.forecasts.by_symbol import timestamp
-from services.health import Checkup
+from services.health import HealthCheck
 from services.storage.registry import ModelRegistry
 from telemetry.measures import ACTIVE_REQUESTS, PREDICTIONS, REQUESTS, Meter, ScrapedMeter
 from telemetry.system import SystemUsage
@@ -14,9 +14,9 @@ from telemetry.system import SystemUsage
 MB = 1024 * 1024
 
 
-def stats(checkup: Checkup, registry: ModelRegistry, meter: Meter, usage: SystemUsage, now: datetime) -> Stats:
+def stats(health_check: HealthCheck, registry: ModelRegistry, meter: Meter, usage: SystemUsage, now: datetime) -> Stats:
     """The server at a glance."""
-    card, _ = checkup.default_model(registry)
+    card, _ = health_check.default_model(registry)
     return Stats(
         timestamp=timestamp(now),
         system=_system(meter, usage, now),
@@ -66,7 +66,24 @@ def model_info(name: str, registry: ModelRegistry) -> ModelInfo:
         libraries=card.libraries,
         warnings=card.warnings,
         model_load_time_ms=_load_time_ms(card, registry) or 0.0,
+        **_scaling(card),
     )
+
+
+def _scaling(card: ModelCard) -> dict[str, str]:
+    """How prices become inputs and outputs become prices, in the three sentences that the legacy contract has."""
+    if card.model == "ratio_lstm":
+        normalization, target = "each window divided by its first price", "the next close as a ratio to that price"
+        return {"normalization": normalization, "target_description": target, "reconstruction": "ratio * first price"}
+    if card.model == "price_lstm":
+        normalization = "each window between its lowest and its highest price"
+        target = "the next close on that scale"
+        return {"normalization": normalization, "target_description": target, "reconstruction": "low + value * range"}
+    return {
+        "normalization": "log returns in units of each window's own volatility",
+        "target_description": f"distribution of the log return over 1 to {card.horizon} sessions",
+        "reconstruction": "last close * exp(log return)",
+    }
 
 
 def _system(meter: Meter, usage: SystemUsage, now: datetime) -> SystemStats:

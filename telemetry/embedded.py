@@ -14,7 +14,7 @@ from telemetry.measures import (
     REQUESTS,
     TRAINING_SECONDS,
     TRAININGS,
-    Measure,
+    Metric,
 )
 
 
@@ -32,7 +32,7 @@ def _every(_: Mapping[str, str]) -> bool:
 
 
 # A metric of CloudWatch costs money per series: these few carry no labels.
-SENT: Mapping[Measure, tuple[_Sent, ...]] = {
+SENT: Mapping[Metric, tuple[_Sent, ...]] = {
     REQUESTS: (
         _Sent("Requests", MetricUnit.Count, _every),
         _Sent("RequestErrors", MetricUnit.Count, lambda labels: labels["status"] >= "500"),
@@ -60,7 +60,7 @@ class EmbeddedMeter:
         self._metrics = EphemeralMetrics()
         self._lock = threading.Lock()  # routes run in threads
 
-    def record(self, measure: Measure, value: float = 1.0, **labels: str) -> None:
+    def record(self, measure: Metric, value: float = 1.0, **labels: str) -> None:
         """Take a measurement; what CloudWatch is not told of is dropped."""
         for sent in SENT.get(measure, ()):
             if sent.takes(labels):

@@ -12,7 +12,7 @@ STORE_BUCKETS_S = (0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1, 2.
 
 
 @dataclass(frozen=True)
-class Measure:
+class Metric:
     """One thing that is measured.
 
     Attributes:
@@ -21,8 +21,8 @@ class Measure:
         help: what it is.
         labels: what tells its series apart; every label has few values, known in advance.
         buckets: upper bounds of a histogram.
-        begin: labels of the series that are 0 from the start, so that whoever watches sees their first step.
-        across: of a gauge that several processes of one server set, what the server's is: their sum or the newest.
+        initial_labels: labels of the series that are 0 from the start, so that a first step from 0 is visible.
+        multiprocess_mode: how a gauge set by several processes of one server becomes one: their sum or the newest.
     """
 
     name: str
@@ -30,149 +30,151 @@ class Measure:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    begin: tuple[tuple[str, ...], ...] = ()
-    across: Literal["sum", "newest"] = "newest"
+    initial_labels: tuple[tuple[str, ...], ...] = ()
+    multiprocess_mode: Literal["sum", "newest"] = "newest"
 
 
-REQUESTS = Measure(
+REQUESTS = Metric(
     "http_requests_total",
     "counter",
     "Requests answered, by method, route template and status; an unexpected failure is a 500.",
     ("method", "endpoint", "status"),
 )
-REQUEST_SECONDS = Measure(
+REQUEST_SECONDS = Metric(
     "http_request_duration_seconds",
     "histogram",
     "Seconds from a request to the end of its answer.",
     ("method", "endpoint"),
     REQUEST_BUCKETS_S,
 )
-ACTIVE_REQUESTS = Measure("http_active_requests", "gauge", "Requests being answered at the moment.", across="sum")
-PREDICTIONS = Measure(
+ACTIVE_REQUESTS = Metric(
+    "http_active_requests", "gauge", "Requests being answered at the moment.", multiprocess_mode="sum"
+)
+PREDICTIONS = Metric(
     "predictions_total",
     "counter",
     "Forecasts answered: manual, live, forecast or batch.",
     ("type",),
-    begin=(("manual",), ("live",), ("forecast",), ("batch",)),
+    initial_labels=(("manual",), ("live",), ("forecast",), ("batch",)),
 )
-PREDICTION_SECONDS = Measure(
+PREDICTION_SECONDS = Metric(
     "prediction_duration_seconds", "histogram", "Seconds the model took.", ("type",), INFERENCE_BUCKETS_S
 )
-MODEL_CACHE = Measure(
+MODEL_CACHE = Metric(
     "model_cache_requests_total",
     "counter",
     "Models asked of the process's cache: hit or miss.",
     ("outcome",),
-    begin=(("hit",), ("miss",)),
+    initial_labels=(("hit",), ("miss",)),
 )
-TRAININGS = Measure(
+TRAININGS = Metric(
     "training_jobs_total",
     "counter",
     "Trainings that ended: succeeded, failed, cancelled or lost.",
     ("state",),
-    begin=(("succeeded",), ("failed",), ("cancelled",), ("lost",)),
+    initial_labels=(("succeeded",), ("failed",), ("cancelled",), ("lost",)),
 )
-TRAINING_SECONDS = Measure(
+TRAINING_SECONDS = Metric(
     "training_duration_seconds", "histogram", "Seconds from claim to end of a training.", (), TRAINING_BUCKETS_S
 )
-JOBS_RUNNING = Measure("training_jobs_running", "gauge", "Trainings that this server runs at the moment.", across="sum")
-JOBS_WAITING = Measure(
-    "training_jobs_waiting", "gauge", "Trainings that wait for their turn on this server.", across="sum"
+JOBS_RUNNING = Metric(
+    "training_jobs_running", "gauge", "Trainings that this server runs at the moment.", multiprocess_mode="sum"
 )
-MODEL_LOADED = Measure("model_loaded", "gauge", "1 where the default model can answer, 0 where it cannot.")
-PRICE_FETCHES = Measure(
+JOBS_WAITING = Metric(
+    "training_jobs_waiting", "gauge", "Trainings that wait for their turn on this server.", multiprocess_mode="sum"
+)
+MODEL_LOADED = Metric("model_loaded", "gauge", "1 where the default model can answer, 0 where it cannot.")
+PRICE_FETCHES = Metric(
     "price_fetches_total",
     "counter",
     "Prices asked of a source over the network: ok, or the code of the error.",
     ("source", "outcome"),
 )
-PRICE_FETCH_SECONDS = Measure(
+PRICE_FETCH_SECONDS = Metric(
     "price_fetch_duration_seconds",
     "histogram",
     "Seconds a source took to answer or to fail, its retries included.",
     ("source",),
     FETCH_BUCKETS_S,
 )
-PRICE_CACHE = Measure(
+PRICE_CACHE = Metric(
     "price_cache_requests_total",
     "counter",
     "Histories asked of the price cache: hit, miss (fetched, or nothing to be had) or stale (served though too old).",
     ("outcome",),
-    begin=(("hit",), ("miss",), ("stale",)),
+    initial_labels=(("hit",), ("miss",), ("stale",)),
 )
-PRICES_SERVED = Measure(
+PRICES_SERVED = Metric(
     "price_histories_served_total",
     "counter",
     "Price histories that forecasts were made from: fresh, or stale where a newer session should exist.",
     ("freshness",),
-    begin=(("fresh",), ("stale",)),
+    initial_labels=(("fresh",), ("stale",)),
 )
-PRICE_AGE = Measure(
+PRICE_AGE = Metric(
     "price_age_seconds",
     "gauge",
     "Seconds since the day (UTC) of the newest session was over, in the history that was served last.",
 )
-STORE_OPERATIONS = Measure(
+STORE_OPERATIONS = Metric(
     "store_operations_total",
     "counter",
     "Operations of the artifact store: ok, absent (nothing is stored there) or the code of the error.",
     ("operation", "outcome"),
-    begin=tuple(
+    initial_labels=tuple(
         (operation, outcome)
         for operation in ("get", "put", "create", "exists", "list", "delete")
         for outcome in ("ok", "store_unavailable")
     ),
 )
-STORE_SECONDS = Measure(
+STORE_SECONDS = Metric(
     "store_operation_duration_seconds",
     "histogram",
     "Seconds an operation of the artifact store took.",
     ("operation",),
     STORE_BUCKETS_S,
 )
-FORECASTS_LOGGED = Measure(
+FORECASTS_LOGGED = Metric(
     "forecasts_logged_total",
     "counter",
     "Forecasts noted to be scored later: written, dropped or failed.",
     ("outcome",),
-    begin=(("written",), ("dropped",), ("failed",)),
+    initial_labels=(("written",), ("dropped",), ("failed",)),
 )
-FORECASTS_SCORED = Measure(
+FORECASTS_SCORED = Metric(
     "forecasts_scored_total", "counter", "Forecasts compared with the close that came.", ("kind",)
 )
-REALISED_MAPE = Measure(
+REALISED_MAPE = Metric(
     "forecast_realised_mape",
     "gauge",
     "Mean absolute percentage error of served forecasts, as a fraction: of the model, and of persistence.",
     ("kind", "forecast"),
 )
-REALISED_COVERAGE = Measure(
+REALISED_COVERAGE = Metric(
     "forecast_realised_coverage",
     "gauge",
     "Share of closes that lay inside the intervals that were served, by level.",
     ("kind", "level"),
 )
-REALISED_FORECASTS = Measure(
+REALISED_FORECASTS = Metric(
     "forecast_realised_forecasts", "gauge", "Forecasts that these two figures were formed of.", ("kind",)
 )
-DRIFT = Measure(
-    "forecast_drift", "gauge", "Tickers by what their record advises: fine, watch or retrain.", ("verdict",)
-)
-CPU_PERCENT = Measure(
+DRIFT = Metric("forecast_drift", "gauge", "Tickers by drift status: ok, warning or drifted.", ("status",))
+CPU_PERCENT = Metric(
     "process_cpu_usage_percent", "gauge", "Processor time used since it was last asked, 100 is one core."
 )
-MEMORY_BYTES = Measure("process_memory_usage_bytes", "gauge", "Resident memory.")
-BUILD_INFO = Measure("build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python"))
-COLD_STARTS = Measure("cold_starts_total", "counter", "Lambda instances that answered their first event.")
+MEMORY_BYTES = Metric("process_memory_usage_bytes", "gauge", "Resident memory.")
+BUILD_INFO = Metric("build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python"))
+COLD_STARTS = Metric("cold_starts_total", "counter", "Lambda instances that answered their first event.")
 
-CATALOGUE = tuple(measure for measure in vars().values() if isinstance(measure, Measure))
+METRICS = tuple(measure for measure in vars().values() if isinstance(measure, Metric))
 """Every measure there is, in the order above."""
 
 
 class Meter(Protocol):
     """Takes measurements; never fails, and costs microseconds."""
 
-    def record(self, measure: Measure, value: float = 1.0, **labels: str) -> None:
+    def record(self, measure: Metric, value: float = 1.0, **labels: str) -> None:
         """Add to a counter, set a gauge, or put a value into a histogram."""
         ...
 
@@ -201,7 +203,7 @@ class ScrapedMeter(Meter, Protocol):
         """Everything measured so far, in a format that the ``Accept`` header names or the plain text."""
         ...
 
-    def total(self, measure: Measure) -> float:
+    def total(self, measure: Metric) -> float:
         """The sum over all series of a counter or a gauge."""
         ...
 
@@ -209,7 +211,7 @@ class ScrapedMeter(Meter, Protocol):
 class NoMeter:
     """Measures nothing."""
 
-    def record(self, measure: Measure, value: float = 1.0, **labels: str) -> None:
+    def record(self, measure: Metric, value: float = 1.0, **labels: str) -> None:
         """Do nothing."""
 
     def flush(self) -> None:

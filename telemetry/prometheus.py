@@ -10,7 +10,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from telemetry.measures import CATALOGUE, Exposition, Measure
+from telemetry.measures import METRICS, Exposition, Metric
 from telemetry.system import is_alive
 
 # they would double every counter, and nobody asks for them
@@ -34,9 +34,9 @@ class PrometheusMeter:
         self._folder = folder
         self._exposed = CollectorRegistry()
         own = self._exposed if folder is None else None  # what is shared is read from the folder instead
-        self._metrics = {measure.name: _metric(measure, own) for measure in CATALOGUE}
-        for measure in CATALOGUE:
-            for labels in measure.begin:
+        self._metrics = {measure.name: _metric(measure, own) for measure in METRICS}
+        for measure in METRICS:
+            for labels in measure.initial_labels:
                 self._metrics[measure.name].labels(*labels)
         if folder is None:
             prometheus_client.ProcessCollector(registry=self._exposed)
@@ -44,7 +44,7 @@ class PrometheusMeter:
         else:
             MultiProcessCollector(self._exposed, path=str(folder))  # type: ignore[no-untyped-call]
 
-    def record(self, measure: Measure, value: float = 1.0, **labels: str) -> None:
+    def record(self, measure: Metric, value: float = 1.0, **labels: str) -> None:
         """Add to a counter, set a gauge, or put a value into a histogram."""
         metric = self._metrics[measure.name]
         series = metric.labels(**labels) if labels else metric
@@ -74,7 +74,7 @@ class PrometheusMeter:
             encode, media_type = choose_encoder("")
         return Exposition(encode(self._exposed), media_type)
 
-    def total(self, measure: Measure) -> float:
+    def total(self, measure: Metric) -> float:
         """The sum over all series of a counter or a gauge."""
         self._forget_the_dead()
         samples = (sample for family in self._exposed.collect() for sample in family.samples)
@@ -93,10 +93,10 @@ class PrometheusMeter:
         return {int(process[1]) for process in found if process}
 
 
-def _metric(measure: Measure, registry: CollectorRegistry | None) -> MetricWrapperBase:
+def _metric(measure: Metric, registry: CollectorRegistry | None) -> MetricWrapperBase:
     if measure.kind == "counter":
         return Counter(measure.name, measure.help, measure.labels, registry=registry)
     if measure.kind == "gauge":
-        mode = _MODES[measure.across]
+        mode = _MODES[measure.multiprocess_mode]
         return Gauge(measure.name, measure.help, measure.labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
     return Histogram(measure.name, measure.help, measure.labels, registry=registry, buckets=measure.buckets)

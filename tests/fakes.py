@@ -19,8 +19,8 @@ from services.prices.cleaning import clean
 from services.prices.series import PriceHistory, Sessions
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
-from services.training.work import Workplace, run_training
-from telemetry.measures import Measure
+from services.training.work import WorkerContext, run_training
+from telemetry.measures import Metric
 
 
 class InMemoryArtifactStore:
@@ -85,18 +85,18 @@ class RecordingMeter:
     """Remembers every measurement."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[Measure, float, dict[str, str]]] = []
+        self.taken: list[tuple[Metric, float, dict[str, str]]] = []
 
-    def record(self, measure: Measure, value: float = 1.0, **labels: str) -> None:
+    def record(self, measure: Metric, value: float = 1.0, **labels: str) -> None:
         self.taken.append((measure, value, labels))
 
     def flush(self) -> None:
         pass
 
-    def labels(self, measure: Measure) -> list[dict[str, str]]:
+    def labels(self, measure: Metric) -> list[dict[str, str]]:
         return [labels for taken, _, labels in self.taken if taken is measure]
 
-    def values(self, measure: Measure) -> list[float]:
+    def values(self, measure: Metric) -> list[float]:
         return [value for taken, value, _ in self.taken if taken is measure]
 
 
@@ -123,7 +123,9 @@ class InlineExecutor:
     def _run(self, job_id: str) -> None:
         state = self._app.state
         rescue = ModelRegistry(rescue_store(state.settings))
-        run_training(job_id, "inline", Workplace(state.jobs, state.price_source, state.registry, rescue, state.clock))
+        run_training(
+            job_id, "inline", WorkerContext(state.jobs, state.price_source, state.registry, rescue, state.clock)
+        )
 
 
 class FixedForecaster:

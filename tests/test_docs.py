@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 import errors
 from app import create_app
 from config import Settings
-from models.presets import PRESETS
+from models.specs import MODEL_SPECS
 from tests.processes import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -290,7 +290,7 @@ def test_example_of_an_environment_names_every_setting_that_is_a_users() -> None
 def test_every_kind_of_model_is_described_and_none_that_does_not_exist() -> None:
     described = re.findall(r"^\| `(\w+)` \|", sections("docs/api.md")["Kinds of model"], re.MULTILINE)
 
-    assert described == list(PRESETS)
+    assert described == list(MODEL_SPECS)
 
 
 def test_readme_lists_every_setting_with_its_default_and_meaning() -> None:

@@ -260,7 +260,7 @@ def test_every_wing_has_its_rule() -> None:
         ("services/storage/store.py", "from botocore.exceptions import ClientError", "botocore.exceptions"),
         ("services/training.py", "from fastapi import HTTPException", "fastapi.HTTPException"),
         ("cli.py", "from starlette.requests import Request", "starlette.requests"),
-        ("client/client.py", "from models.presets import PRESETS", "models.presets.PRESETS"),
+        ("client/client.py", "from models.specs import MODEL_SPECS", "models.specs.MODEL_SPECS"),
         ("routers/models.py", "from client import Client", "client.Client"),
         ("cli/tables.py", "def late():\n    from matplotlib.figure import Figure", "matplotlib.figure.Figure"),
         ("app.py", "import pickle", "pickle"),

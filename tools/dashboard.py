@@ -111,7 +111,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel(
                 "Closes inside the intervals", (("forecast_realised_coverage", "{{kind}}, {{level}}"),), "percentunit"
             ),
-            Panel("Tickers by verdict", (("forecast_drift", "{{verdict}}"),)),
+            Panel("Tickers by drift status", (("forecast_drift", "{{status}}"),)),
             Panel("Outcomes behind these, in 90 days", (("forecast_realised_forecasts", "{{kind}}"),)),
             Panel(
                 "Forecasts noted and scored, in a day",

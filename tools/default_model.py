@@ -17,12 +17,12 @@ import numpy as np
 from config import BUNDLED
 from models.baselines import RollingEmpirical
 from models.conformal import ServedForecaster
-from models.presets import PRESETS
 from models.serving import served
+from models.specs import MODEL_SPECS
 from models.windows import closes_only
 from schemas.card import HeldOut, ModelCard
 from schemas.train import TrainRequest
-from services.evaluation.backtesting import Plan, Track, walk_forward
+from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
 from services.evaluation.reports import REPORTED_LEVELS, Outcomes, accuracy_report, coverage_report, significant
 from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
@@ -62,9 +62,9 @@ def _write(model: TrainedModel, held_out: tuple[HeldOut, ...], folder: Path) -> 
 
 
 def _held_out(model: TrainedModel, folder: Path) -> Iterator[HeldOut]:
-    preset = PRESETS[model.card.model]
+    spec = MODEL_SPECS[model.card.model]
     forecaster = served(
-        preset.load(model.files, model.card.quantile_levels),
+        spec.load(model.files, model.card.quantile_levels),
         calibration_from_json(model.files[CALIBRATION]),
         model.card.calibration,
     )
@@ -75,7 +75,7 @@ def _held_out(model: TrainedModel, folder: Path) -> Iterator[HeldOut]:
 
 def _measured(forecaster: ServedForecaster, series: PriceSeries) -> HeldOut:
     first = round(len(series) * (1 - TEST_SHARE)) - 1
-    plan = Plan(np.arange(first, len(series) - 1), 1, REPORTED_LEVELS, (0.5,), stride=1)
+    plan = BacktestConfig(np.arange(first, len(series) - 1), 1, REPORTED_LEVELS, (0.5,), stride=1)
     track = walk_forward(lambda _: forecaster, series.bars, plan)
     closes = walk_forward(lambda _: forecaster, closes_only(series.bars), plan)
     empirical = RollingEmpirical(horizon=1)
@@ -92,7 +92,7 @@ def _measured(forecaster: ServedForecaster, series: PriceSeries) -> HeldOut:
     )
 
 
-def _crps_skill(track: Track, reference: Track) -> float:
+def _crps_skill(track: BacktestForecasts, reference: BacktestForecasts) -> float:
     return significant(1 - float(np.nanmean(track.crps_log) / np.nanmean(reference.crps_log)))
 
 

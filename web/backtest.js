@@ -1,4 +1,4 @@
-// A backtest: errors beside those of every opponent, and how often the intervals held at each step.
+// A backtest: errors beside those of every baseline, and how often the intervals held at each step.
 
 import { post } from "./api.js";
 import { $, announce, el, fill, more, notes, table } from "./dom.js";
@@ -21,7 +21,7 @@ export function prepareBacktest(wanted) {
 async function run({ ticker, model }, plan) {
   const button = $("backtest-form").querySelector("button");
   button.disabled = true;
-  await fill($("backtest-body"), `Forecasting ${ticker} from past sessions, with six opponents. This can take a minute …`, async () => {
+  await fill($("backtest-body"), `Forecasting ${ticker} from past sessions, with six baselines. This can take a minute …`, async () => {
     const report = await post(`/models/${encodeURIComponent(model)}/backtest`, { ticker, ...plan });
     announce("The backtest is done.");
     return parts(report);
@@ -31,16 +31,16 @@ async function run({ ticker, model }, plan) {
 
 function parts(report) {
   const own = report.model_report;
-  const nothing = report.opponents.find(({ name }) => name === "persistence");
+  const nothing = report.baselines.find(({ name }) => name === "persistence");
   const [model, still] = percents(own.overall.scores.mape, nothing.overall.scores.mape);
-  const kept = own.overall.scores.intervals.map((one) => `${percent(one.coverage)} of closes inside the ${level(one.level)} intervals`);
-  const reached = own.steps.flatMap(({ step, scores }) => scores.intervals.map((one) => ({ step, level: one.level, reached: one.coverage })));
+  const kept = own.overall.scores.intervals.map((one) => `${percent(one.coverage)} of closes inside the ${level(one.level)} range`);
+  const found = own.steps.flatMap(({ step, scores }) => scores.intervals.map((one) => ({ step, level: one.level, empirical_coverage: one.coverage })));
   return [
     el("p", { class: "second" }, `${report.ticker}, ${count(report.n_origins)} origins from ${day(report.first_origin)} to ${day(report.last_origin)}, ${report.horizon} steps each: `,
-      `${report.model} erred by ${model} on average, doing nothing by ${still}; ${kept.join(", ")}.`),
+      `${report.model} was off by ${model} on average; assuming no change, by ${still}; ${kept.join(", ")}.`),
     notes(report.warnings),
-    coverage(reached),
-    opponents(report),
+    coverage(found),
+    baselines(report),
     more("Every step in figures", steps(own, nothing)),
   ];
 }
@@ -51,11 +51,11 @@ function steps(own, nothing) {
   return table("By sessions ahead", ["Step", "Forecasts", ...ERRORS, BELOW, ...HELD], rows);
 }
 
-function opponents({ model_report, opponents: others, model_id }) {
+function baselines({ model_report, baselines: others, model_id }) {
   const head = ["Forecaster", "Error", "CRPS", BELOW, ...HELD, "p"];
   const row = ({ name, overall: { scores, skill, p_value } }) => [name, percent(scores.mape, 2), figure(scores.crps_log_return),
     signed(skill.crps_vs_rolling_empirical), ...held(scores.intervals.filter(({ width }) => width > 0)), p_value == null ? "–" : figure(p_value, 2)];
   const rows = [{ current: true, cells: row({ ...model_report, name: `${model_report.name} (${model_id})` }) }, ...others.map((one) => ({ cells: row(one) }))];
   return [table("All steps together, from the same origins", head, rows),
-    el("p", { class: "faint" }, "Error: of the median, absolute, on average. CRPS: of the whole distribution of the log return. p: how easily chance makes such a difference to doing nothing.")];
+    el("p", { class: "faint" }, "Error: of the median, absolute, on average. CRPS: of the whole distribution of the log return. p: how easily chance makes such a difference to no change.")];
 }

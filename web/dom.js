@@ -68,8 +68,8 @@ export function problem(error, retry) {
   if (error.code === "not_authenticated") return keyForm(error, retry);
   const wait = Math.min(error.retryAfter ?? 0, 3600);
   const again = retry && action("Try again", retry, { disabled: wait > 0 });
-  const asked = wait > 0 && el("p", {}, `It asks to be left alone for ${wait} s. `);
-  if (wait > 0 && again) setTimeout(() => { again.disabled = false; asked.textContent = "It may answer now. "; }, wait * 1000);
+  const asked = wait > 0 && el("p", {}, `Try again in ${wait} s. `);
+  if (wait > 0 && again) setTimeout(() => { again.disabled = false; asked.textContent = ""; }, wait * 1000);
   return el("div", { class: "problem", role: "alert" },
     el("h3", {}, error.title ?? "Something went wrong"),
     el("p", {}, sentence(error.detail ?? error.message)),

@@ -1,10 +1,10 @@
-// Two parts that are asked for when they come into view: the past of the prices, and what became of forecasts.
+// Two parts that load when they come into view: the analysis of the prices, and how past forecasts turned out.
 
 import { call, get, post } from "./api.js";
 import { $, act, action, announce, calm, el, fill, notes, table } from "./dom.js";
 import { count, day, ERRORS, errors, HELD, held, signed } from "./format.js";
 
-/** What wakes a part: `ask` is called once for each waking, as soon as somebody is about to see it. */
+/** Returns a function that lets a part load once, as soon as it is about to come into view. */
 export function whenSeen(id, ask) {
   let seen, due;
   const look = () => { if (seen && due) { due = false; ask(); } };
@@ -13,7 +13,7 @@ export function whenSeen(id, ask) {
 }
 
 export function showAnalysis(ticker) {
-  fill($("analysis-body"), `Looking at the past of ${ticker} …`, async () => {
+  fill($("analysis-body"), `Analysing ${ticker} …`, async () => {
     const asked = call("GET", `/analysis/${encodeURIComponent(ticker)}?format=html`, { as: "text" });
     const html = await asked.catch((error) => { if (error.status !== 501) throw error; });
     return html ? report(ticker, html) : calm("This server does not analyse prices.");
@@ -28,10 +28,10 @@ function report(ticker, html) {
   URL.revokeObjectURL(kept);
   kept = URL.createObjectURL(new Blob([html], { type: "text/html" }));
   return [...new DOMParser().parseFromString(body, "text/html").querySelector("main").children,
-    el("p", {}, el("a", { href: kept, download: `${ticker}.html` }, "Keep this report"))];
+    el("p", {}, el("a", { href: kept, download: `${ticker}.html` }, "Save this report"))];
 }
 
-/** What became of the forecasts of a ticker, and whether the model that answers still fits it. */
+/** How the forecasts of a ticker turned out, and whether its model has drifted. */
 export function showAccuracy({ ticker, model }) {
   const body = $("accuracy-body");
   const query = `?ticker=${encodeURIComponent(ticker)}`;
@@ -39,23 +39,23 @@ export function showAccuracy({ ticker, model }) {
     announce(`${count((await post("/monitoring/score")).n_pairs)} outcomes scored.`);
     showAccuracy({ ticker, model });
   });
-  fill(body, "Asking what became of the forecasts …", async () => {
+  fill(body, "Loading past forecasts …", async () => {
     const [{ since, accuracy }, { reports, unjudged }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${encodeURIComponent(model)}`)]);
-    return [reports.map(verdict), notes(unjudged.map((one) => `${one.ticker} was not judged: ${one.detail}`)),
-      accuracy.length > 0 ? realised(`Forecasts of ${ticker} that met their session since ${day(since)}`, accuracy)
-        : calm(`No forecast of ${ticker} that was given here has met its session since ${day(since)}, or none was scored.`),
-      action("Score what has closed", score)];
+    return [reports.map(drift), notes(unjudged.map((one) => `${one.ticker} was not judged: ${one.detail}`)),
+      accuracy.length > 0 ? realised(`Forecasts of ${ticker} scored since ${day(since)}`, accuracy)
+        : calm(`No ${ticker} forecasts have been scored since ${day(since)}.`),
+      action("Score past forecasts", score)];
   });
 }
 
-const VERDICTS = { fine: "still fits", watch: "wants watching", retrain: "wants training again" };
+const STATUS = { ok: "no drift", warning: "possible drift", drifted: "drift, retrain it" };
 
-const verdict = ({ model_id, verdict: word, reasons, errors }) =>
-  el("p", { class: "second" }, `${[`${model_id} ${VERDICTS[word]}`, reasons.join("; ")].filter(Boolean).join(": ")}.`,
-    !errors && " That is judged by the prices alone: no outcome of its forecasts is known yet.");
+const drift = ({ model_id, status, reasons, errors }) =>
+  el("p", { class: "second" }, `${model_id}: ${[STATUS[status], ...reasons].join("; ")}.`,
+    !errors && " Judged by recent prices: there are no forecast results to check yet.");
 
 function realised(caption, accuracy) {
   const rows = accuracy.map((one) => ({ cells: [one.model_id, one.step, count(one.n), day(one.last_session),
     ...errors(one.errors.mape, one.persistence.mape, one.skill.mape), signed(one.skill.crps), ...held(one.intervals)] }));
-  return table(caption, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS below doing nothing", ...HELD], rows);
+  return table(caption, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS below no change", ...HELD], rows);
 }

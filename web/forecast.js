@@ -14,7 +14,7 @@ export async function showForecast(wanted) {
   going = new AbortController();
   const { signal } = going;
   const body = $("forecast-body");
-  busy(body, "Asking for prices and a forecast …");
+  busy(body, "Loading prices and forecast …");
   try {
     // one after the other, so that a sleeping function starts only once
     const forecast = await post("/predict/forecast", { symbol: wanted.ticker, days: wanted.days, levels: LEVELS, model_id: wanted.model }, { signal });
@@ -25,7 +25,7 @@ export async function showForecast(wanted) {
     show(body, ...parts(prices, forecast));
     removeChart = drawChart(body.querySelector(".chart"), body.querySelector(".readout"), prices, forecast);
     if (removeChart === null) withoutLibrary(body);
-    announce(`The forecast of ${forecast.symbol} is shown.`);
+    announce(`Forecast of ${forecast.symbol} loaded.`);
     requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("forecast-painted")));
   } catch (error) {
     if (signal.aborted) return;
@@ -43,15 +43,15 @@ function parts(prices, forecast) {
     el("div", { class: "said" }, sentence(forecast), evidence(forecast)),
     notes(forecast.warnings),
     figure(prices, forecast),
-    more("Every session in figures", sessions(forecast)),
+    more("All sessions in figures", sessions(forecast)),
     el("p", { class: "faint" }, provenance(prices, forecast)),
   ];
 }
 
 function sentence({ forecast: [next], currency, persistence }) {
   const wide = next.intervals.find((one) => one.level === 0.8);
-  return el("p", { class: "lede" }, `Next session, ${longDay(next.date)}: `, el("strong", {}, money(next.predicted_price, currency)),
-    `, ${level(0.8)} between ${price(wide.lower)} and ${price(wide.upper)}; doing nothing says ${money(persistence, currency)}.`);
+  return el("p", { class: "lede" }, `Forecast for ${longDay(next.date)}: `, el("strong", {}, money(next.predicted_price, currency)),
+    ` (${signed(next.expected_change_pct / 100, 2)}). ${level(0.8)} range: ${money(wide.lower, currency)}–${money(wide.upper, currency)}. No change: ${money(persistence, currency)}.`);
 }
 
 const evidence = ({ test: { accuracy, coverage } }) =>
@@ -62,14 +62,14 @@ function figure(prices, forecast) {
   const last = forecast.forecast.at(-1);
   const [low, high] = [last.intervals.at(-1).lower, last.intervals.at(-1).upper];
   const label = `Candles, volume and the forecast, which ends on ${day(last.date)} at ${price(last.predicted_price)}, ` +
-    `${level(0.95)} between ${price(low)} and ${price(high)}. All its figures are in the table below.`;
+    `${level(0.95)} between ${price(low)} and ${price(high)}. The table below has all figures.`;
   return el("figure", {},
     el("div", { class: "chart", role: "img", "aria-label": label }),
     el("figcaption", {},
       el("ul", { class: "legend" },
         el("li", {}, el("i", { class: "median" }), "median"),
         [...LEVELS].map((one) => el("li", {}, el("i", { class: `band b${one * 100}` }), level(one))),
-        el("li", {}, el("i", { class: "nothing" }), "doing nothing")),
+        el("li", {}, el("i", { class: "nothing" }), "no change")),
       el("p", { class: "readout", "data-rest": rest, "aria-hidden": "true" }, rest)));
 }
 
@@ -79,7 +79,7 @@ function withoutLibrary(body) {
 }
 
 function sessions({ forecast, currency, persistence, symbol }) {
-  const head = ["Session", "Median", "Change", ...LEVELS.map((one) => `${level(one)} between`), "Doing nothing"];
+  const head = ["Session", "Median", "Change", ...LEVELS.map((one) => `${level(one)} range`), "No change"];
   const rows = forecast.map((one) => ({
     cells: [shortDay(one.date), money(one.predicted_price, currency), signed(one.expected_change_pct / 100, 2),
       ...one.intervals.map(({ lower, upper }) => `${price(lower)} – ${price(upper)}`), money(persistence, currency)],

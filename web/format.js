@@ -29,8 +29,8 @@ export function percents(one, other) {
 export function worth(model, nothing, coverage, n) {
   const [own, still] = percents(model.mape, nothing.mape);
   const held = coverage.find((one) => one.step === 1 && one.level === 0.8);
-  return `Doing nothing has erred by ${still} on average, this model by ${own}, ${n ? `over the ${count(n)} sessions it was tested on` : "on its test"}.` +
-    (held ? ` Its ${level(0.8)} intervals held ${percent(held.reached)} of them.` : "");
+  return `On ${n ? `${count(n)} ` : ""}days it had never seen, the model was off by ${own} on average; assuming no change, by ${still}.` +
+    (held ? ` Its ${level(0.8)} range contained the close on ${percent(held.empirical_coverage)} of its test days.` : "");
 }
 
 export const count = (value) => number({ maximumFractionDigits: 0 }).format(value);
@@ -38,20 +38,20 @@ export const level = (value) => number({ style: "percent", maximumFractionDigits
 export const figure = (value, significant = 4) => (value == null ? "–" : number({ maximumSignificantDigits: significant }).format(value));
 
 /** Heads and cells that tables share: errors, and the coverage of intervals. */
-export const ERRORS = ["Its error", "Doing nothing", "Saved"];
+export const ERRORS = ["Its error", "No change", "Saved"];
 export const errors = (own, nothing, saved) => [...percents(own, nothing), signed(saved, 2)];
 const LEVELS = [0.8, 0.95];
-export const HELD = LEVELS.map((one) => `Held of ${level(one)}`);
+export const HELD = LEVELS.map((one) => `In ${level(one)} range`);
 export const held = (intervals) => LEVELS.map((wanted) => {
   const found = intervals.find((one) => one.level === wanted);
-  return percent(found?.coverage ?? found?.reached);
+  return percent(found?.coverage ?? found?.empirical_coverage);
 });
 
 const date = (options) => {
   const format = new Intl.DateTimeFormat(undefined, { timeZone: "UTC", ...options });
   return (session) => format.format(new Date(`${session}T00:00:00Z`));
 };
-export const longDay = date({ weekday: "long", day: "numeric", month: "long" });
+export const longDay = date({ weekday: "short", day: "numeric", month: "short", year: "numeric" });
 export const shortDay = date({ weekday: "short", day: "numeric", month: "short" });
 export const day = date({ day: "numeric", month: "short", year: "numeric" });
 

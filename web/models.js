@@ -1,4 +1,4 @@
-// The models: which can be chosen, the card of the one that is, and all of them beside doing nothing.
+// The models: which can be chosen, the card of the one that is, and all of them next to the no-change forecast.
 
 import { call, get } from "./api.js";
 import { $, act, action, announce, calm, el, facts, fill, link, notes, table } from "./dom.js";
@@ -10,10 +10,10 @@ export function showModels(chosen, use) {
   const body = $("compare-body");
   const to = (alias, model_id) => act(body, async () => {
     await call("PUT", `/models/aliases/${alias}`, { body: { model_id } });
-    announce(`${alias} stands for ${model_id}.`);
+    announce(`${alias} is now ${model_id}.`);
     document.dispatchEvent(new Event("moved"));
   });
-  fill(body, "Asking for the models …", async () => {
+  fill(body, "Loading models …", async () => {
     const [listed, { aliases }] = await Promise.all([everyModel(), get("/models/aliases")]);
     fillChoice(chosen, listed.models, aliases);
     const byDefault = standing(listed.models, aliases);
@@ -58,18 +58,18 @@ const kind = ({ model, target_column: price }) => (price === "Close" ? model : `
 
 /** Who stands for what, with a way back; and a way to let the chosen model answer where none is named. */
 function names(aliases, byDefault, chosen, to) {
-  const rows = aliases.map((one) => ({ cells: [one.alias, one.model_id, moment(one.moved_at), one.evidence ? "a contest" : "hand",
+  const rows = aliases.map((one) => ({ cells: [one.alias, one.model_id, moment(one.moved_at), one.evidence ? "evaluation" : "hand",
     one.previous_model_id ? link(`back to ${one.previous_model_id}`, () => to(one.alias, one.previous_model_id)) : ""] }));
   return [
-    rows.length > 0 && table("Names, and what they stand for", ["Name", "Stands for", "Since", "Moved by", "Undo"], rows),
+    rows.length > 0 && table("Aliases", ["Alias", "Model", "Since", "Moved by", "Undo"], rows),
     byDefault && !["default", byDefault].includes(chosen) &&
-      action(`Let ${chosen} answer where no model is named`, () => to("default", chosen)),
+      action(`Make ${chosen} the default model`, () => to("default", chosen)),
   ];
 }
 
 /** The card of a model, by id or alias. */
 export const showCard = (chosen) =>
-  fill($("model-body"), "Asking for the model’s card …", async () => card(await get(`/models/${encodeURIComponent(chosen)}`)));
+  fill($("model-body"), "Loading the model’s card …", async () => card(await get(`/models/${encodeURIComponent(chosen)}`)));
 
 function card(model) {
   const [own, nothing] = percents(model.test.model.mape, model.test.persistence.mape);
@@ -83,7 +83,7 @@ function card(model) {
       ["Looks back", `${model.lookback} sessions`], ["Made", day(model.created_at.slice(0, 10))],
       ["Fit", `${model.training.epochs_run} epochs, ${model.training.stopped_by.replaceAll("_", " ")}`],
       ["Began from", model.base_model_id], ["Intervals", model.calibration],
-      ["Error on its test", own], ["Doing nothing", nothing], ["Test sessions", count(model.test.n_origins)],
+      ["Error on its test", own], ["No change", nothing], ["Test sessions", count(model.test.n_origins)],
     ]),
     notes(model.warnings),
     coverage(model.coverage),
@@ -94,12 +94,12 @@ function card(model) {
 const LEVELS_SHOWN = [0.5, 0.8, 0.95];
 
 /** How often intervals held, by step, beside what was promised. */
-export function coverage(reached) {
+export function coverage(found) {
   const title = "Closes inside the intervals, by sessions ahead";
-  const levels = [...new Set(reached.map((one) => one.level))].filter((one) => LEVELS_SHOWN.includes(one));
+  const levels = [...new Set(found.map((one) => one.level))].filter((one) => LEVELS_SHOWN.includes(one));
   if (levels.length === 0) return null;
   const lines = levels.flatMap((one) => {
-    const values = reached.filter((each) => each.level === one).toSorted((a, b) => a.step - b.step).map((each) => each.reached);
+    const values = found.filter((each) => each.level === one).toSorted((a, b) => a.step - b.step).map((each) => each.empirical_coverage);
     return [{ values: values.map(() => one), dashed: true }, { name: level(one), values }];
   });
   const words = lines.filter((line) => line.name).map(({ name, values }) => `of ${name}: ${percent(values[0])} one step ahead, ${percent(values.at(-1))} at step ${values.length}`);
@@ -110,5 +110,5 @@ export function coverage(reached) {
 function heldOut(tickers) {
   const rows = tickers.map(({ ticker, accuracy, coverage }) => ({ cells: [ticker, count(accuracy.n_origins),
     ...errors(accuracy.model.mape, accuracy.persistence.mape, accuracy.skill?.mape), ...held(coverage.filter(({ step }) => step === 1))] }));
-  return table("Untouched, on tickers it was not made from", ["Ticker", "Sessions", ...ERRORS, ...HELD], rows);
+  return table("Accuracy on tickers it was not trained on", ["Ticker", "Sessions", ...ERRORS, ...HELD], rows);
 }

@@ -33,7 +33,7 @@ function request(form) {
   return { ...(names.length === 1 ? { ticker: names[0] } : { tickers: names }), ...Object.fromEntries(typed), warm_start: warm_start === "on" };
 }
 
-const order = (ask) => fill($("train-body"), "Asking for a training …", async () => {
+const order = (ask) => fill($("train-body"), "Submitting …", async () => {
   const job = await ask();
   sessionStorage.setItem(JOB, job.id);
   watch(job.id);
@@ -95,8 +95,8 @@ function pace({ progress, cancel_requested }) {
   if (cancel_requested) return "Its worker will stop within seconds.";
   if (!progress) return "It starts as soon as there is room.";
   const end = progress.estimated_end && (new Date(progress.estimated_end) - Date.now()) / 1000;
-  if (progress.epoch === 0) return "It is under way.";
-  return `Epoch ${progress.epoch} of at most ${progress.max_epochs}${end > 0 ? `; at this pace ${span(end)} more, if it does not stop earlier` : ""}.`;
+  if (progress.epoch === 0) return "Preparing data …";
+  return `Epoch ${progress.epoch} of up to ${progress.max_epochs}${end > 0 ? ` · ${span(end)} left, usually stops early` : ""}`;
 }
 
 const outcome = ({ metrics, persistence, coverage, seconds }) =>
@@ -107,10 +107,10 @@ const cancel = (job) => act($("train-body"), () => call("DELETE", `/jobs/${job.i
 }));
 
 function showRecent() {
-  fill($("recent"), "Asking for the trainings …", async () => {
+  fill($("recent"), "Loading trainings …", async () => {
     const { jobs } = await get("/jobs?limit=8");
     const rows = jobs.map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, job.state, job.error?.detail ?? "",
       job.state === "succeeded" ? link("Use", () => use(job.model_id, tickersOf(job))) : link("Look", () => watch(job.id))] }));
-    return rows.length > 0 ? table("The newest trainings", ["Asked for", "Tickers", "Kind", "State", "Why", "Then"], rows) : calm("Nothing has been trained here yet.");
+    return rows.length > 0 ? table("The newest trainings", ["Requested", "Tickers", "Kind", "State", "Why", "Then"], rows) : calm("Nothing has been trained here yet.");
   });
 }

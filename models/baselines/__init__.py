@@ -1,4 +1,4 @@
-"""Opponents that need no training worth the name; persistence is always shown beside a forecast."""
+"""Baselines that need no training worth the name; persistence is always shown beside a forecast."""
 
 from models.baselines.drift import Drift, fit_drift, load_drift
 from models.baselines.ewma import Ewma, fit_ewma, load_ewma

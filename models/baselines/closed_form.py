@@ -1,4 +1,4 @@
-"""What the opponents share: their stored parameters, the sessions they may learn from, and the way back to prices."""
+"""What the baselines share: their stored parameters, the sessions they may learn from, and the way back to prices."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar

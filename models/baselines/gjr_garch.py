@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from errors import ArtifactCorrupt, ConstantSeries, InvalidRequest, NotFittable
+from errors import ArtifactCorrupt, InvalidRequest, NotFittable, ZeroVariance
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
 from models.baselines.closed_form import (
     Parameters,
@@ -95,7 +95,7 @@ def fit_gjr_garch(series: Sequence[FitBlocks], settings: FitSettings, _on_epoch:
 
     Raises:
         InvalidRequest: several series; their variances have nothing in common.
-        ConstantSeries: the returns never vary.
+        ZeroVariance: the returns never vary.
         NotFittable: hardly a session traded, or the likelihood has no finite maximum.
     """
     if len(series) != 1:
@@ -106,7 +106,7 @@ def fit_gjr_garch(series: Sequence[FitBlocks], settings: FitSettings, _on_epoch:
         raise NotFittable(f"gjr_garch needs {MIN_TRADED} sessions that traded, found {len(traded)}")
     returns = np.diff(np.log(traded[:, CLOSE]))
     if returns.std() < 1e-9:  # far below a tick
-        raise ConstantSeries("the returns never vary: there is no variance to model")
+        raise ZeroVariance("the returns never vary: there is no variance to model")
     return fitted(_maximum_likelihood(returns, settings.horizon))
 
 
@@ -127,7 +127,7 @@ def _maximum_likelihood(returns: NDArray[np.float64], horizon: int) -> GjrGarchP
     from scipy import stats
 
     model = arch_model(PERCENT * returns, mean="Constant", vol="GARCH", p=1, o=1, q=1, dist="t", rescale=False)
-    # an optimiser that stops short of the maximum still leaves a usable opponent
+    # an optimiser that stops short of the maximum still leaves a usable baseline
     with np.errstate(all="ignore"):
         found = model.fit(disp="off", show_warning=False).params
     if not np.isfinite(found).all() or found["nu"] <= 2:

@@ -44,12 +44,12 @@ RATIO_RECIPE = Recipe(decay=0.992, l2=5e-4)
 
 
 def fit_price_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    """The first ancestor's network, with squared errors, on the close right after each window."""
+    """The first original project's network, with squared errors, on the close right after each window."""
     return _fit(PriceLSTM, nn.functional.mse_loss, PRICE_RECIPE, series, settings, on_epoch)
 
 
 def fit_ratio_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    """The second ancestor's network, with Huber's loss and L2, on the close right after each window."""
+    """The second original project's network, with Huber's loss and L2, on the close right after each window."""
     return _fit(RatioLSTM, nn.functional.huber_loss, RATIO_RECIPE, series, settings, on_epoch)
 
 

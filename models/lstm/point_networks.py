@@ -94,7 +94,7 @@ class PointNetwork(nn.Module, ABC):
 class PriceLSTM(PointNetwork):
     """Two LSTM layers of 64 with dropout between them, on closes between the minimum and the maximum of their window.
 
-    The first ancestor's network; its scaler knew one range for all time, which every new high left.
+    The first original project's network; its scaler knew one range for all time, which every new high left.
     """
 
     def __init__(self, config: PointConfig) -> None:
@@ -170,7 +170,7 @@ class ForgetfulLSTM(nn.LSTM):
 class RatioLSTM(PointNetwork):
     """LSTM 128, dropout, LSTM 64, batch norm, dropout, dense 32, dense 1, on closes divided by the window's first.
 
-    The second ancestor's network. Keras counts 118,337 parameters, of which 128
+    The second original project's network. Keras counts 118,337 parameters, of which 128
     are batch norm's moving averages: buffers to torch. Torch's LSTM has a second
     bias per gate, 768 in all, which only adds to the first: frozen at zero here.
     """

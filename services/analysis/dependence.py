@@ -18,7 +18,7 @@ KPSS_TABLE = (0.01, 0.1)  # p-values beyond which the published table does not g
 def dependence(returns: Values) -> Dependence:
     """Correlograms of the returns and of their squares, and what they mean for a forecast."""
     plain, squared = correlogram(returns), correlogram((returns / returns.std()) ** 2)
-    return Dependence(returns=plain, squared_returns=squared, reading=_reading_of_dependence(plain, squared))
+    return Dependence(returns=plain, squared_returns=squared, interpretation=_reading_of_dependence(plain, squared))
 
 
 def stationarity(closes: Values, returns: Values) -> Stationarity:
@@ -30,7 +30,7 @@ def stationarity(closes: Values, returns: Values) -> Stationarity:
         adf(returns, "log_returns", "c"),
         kpss(returns, "log_returns", "c"),
     )
-    return Stationarity(tests=tests, reading=_reading_of_stationarity(*(test.p_value for test in tests)))
+    return Stationarity(tests=tests, interpretation=_reading_of_stationarity(*(test.p_value for test in tests)))
 
 
 def correlogram(values: Values) -> Correlogram:

@@ -68,7 +68,7 @@ def overnight_gaps(series: PriceSeries) -> list[OvernightGap]:
     distances = _in_robust_sds(gaps, log_returns(series.close))
     return [
         OvernightGap(
-            session=to_date(series.sessions[row + 1]), log_return=float(gaps[row]), robust_sds=float(distances[row])
+            session=to_date(series.sessions[row + 1]), log_return=float(gaps[row]), mad_zscore=float(distances[row])
         )
         for row in np.flatnonzero(np.abs(distances) > THRESHOLD_SDS)
     ]
@@ -87,7 +87,7 @@ def suspected_splits(series: PriceSeries) -> list[SuspectedSplit]:
                     session=to_date(series.sessions[row + 1]),
                     ratio=float(np.exp(returns[row])),
                     near=name,
-                    robust_sds=float(distances[row]),
+                    mad_zscore=float(distances[row]),
                 )
             )
     return found
@@ -110,5 +110,5 @@ def nearest_split(log_return: float) -> str | None:
 
 
 def _largest(found: list[_Leap]) -> tuple[_Leap, ...]:
-    largest = sorted(found, key=lambda leap: -abs(leap.robust_sds))[:MAX_LISTED]
+    largest = sorted(found, key=lambda leap: -abs(leap.mad_zscore))[:MAX_LISTED]
     return tuple(sorted(largest, key=lambda leap: leap.session))

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from errors import AnalysisUnavailable, ConstantSeries, InsufficientHistory
+from errors import AnalysisUnavailable, InsufficientHistory, ZeroVariance
 from schemas.analysis import Analysis, AnalysisRequest, PriceLine
 from services.analysis.dependence import MAX_LAG, dependence, stationarity
 from services.analysis.drawdowns import drawdowns
@@ -15,7 +15,7 @@ from services.analysis.seasonality import seasons
 from services.analysis.values import Values, thinned
 from services.analysis.volatility import volatility
 from services.prices.calendars import sessions_per_year
-from services.prices.cleaning import refuse_mostly_bad
+from services.prices.cleaning import validate_completeness
 from services.prices.series import PriceHistory, PriceSeries, PriceSource, to_date
 
 MIN_SESSIONS = 100  # below, autocorrelations at 40 lags and a quarter's volatility say nothing
@@ -32,18 +32,18 @@ def analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: dat
     Raises:
         AnalysisUnavailable: the installation lacks a library for it.
         InsufficientHistory: fewer than ``MIN_SESSIONS`` lie between the dates.
-        ConstantSeries: the closes never move, or always by the same share.
+        ZeroVariance: the closes never move, or always by the same share.
         PricesInvalid: most rows between the dates have no usable close.
         TickerNotFound, UnknownExchange, UpstreamUnavailable: from the source.
     """
     _require(STATISTICS, "the statistics")
     history = prices.history(ticker, now).between(request.start, request.end)
-    refuse_mostly_bad(history)
+    validate_completeness(history)
     series = history.series
     if len(series) < MIN_SESSIONS:
         raise InsufficientHistory(ticker, needed=MIN_SESSIONS, found=len(series))
     returns = log_returns(series.close)
-    _refuse_constant(series, returns)
+    _validate_movement(series, returns)
     return _analysis(history, returns)
 
 
@@ -52,7 +52,7 @@ def analysis_page(ticker: str, request: AnalysisRequest, prices: PriceSource, no
 
     Raises:
         AnalysisUnavailable: the installation lacks a library for it.
-        InsufficientHistory, ConstantSeries, PricesInvalid, TickerNotFound, UnknownExchange, UpstreamUnavailable: as
+        InsufficientHistory, ZeroVariance, PricesInvalid, TickerNotFound, UnknownExchange, UpstreamUnavailable: as
             ``analyse``.
     """
     _require(DRAWING, "the page")
@@ -98,9 +98,9 @@ def _price_line(series: PriceSeries) -> PriceLine:
     )
 
 
-def _refuse_constant(series: PriceSeries, returns: Values) -> None:
+def _validate_movement(series: PriceSeries, returns: Values) -> None:
     if float(np.ptp(returns)) <= 1e-12:  # what rounding alone makes of equal ratios
-        raise ConstantSeries(
+        raise ZeroVariance(
             f"the closes of {series.ticker} never move, or always by the same share: there is nothing to analyse"
         )
 

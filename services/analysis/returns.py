@@ -59,7 +59,7 @@ def distribution(returns: Values) -> Distribution:
         n_beyond_3_sd_if_normal=returns.size * 2 * NormalDist().cdf(-3),
         jarque_bera=finite(test.statistic),
         jarque_bera_p_value=p_value,
-        reading=_reading(p_value, excess),
+        interpretation=_reading(p_value, excess),
     )
 
 

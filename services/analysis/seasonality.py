@@ -61,7 +61,7 @@ def seasonality(keys: Keys, returns: Values, names: Sequence[str], plural: str) 
         ),
         hac_lags=lags,
         p_value=p_value,
-        reading=_reading(p_value, plural),
+        interpretation=_reading(p_value, plural),
     )
 
 

@@ -9,7 +9,7 @@ their levels, at the end.
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import ConstantSeries
+from errors import ZeroVariance
 
 Values = NDArray[np.float64]
 Prices = Values
@@ -70,7 +70,7 @@ def mase(actual: Prices, forecast: Prices, train: Prices) -> float:
         train: the closes of the train part in order, shape (n_sessions,).
 
     Raises:
-        ConstantSeries: the train part never moves, or is a single session.
+        ZeroVariance: the train part never moves, or is a single session.
 
     Source: Hyndman and Koehler (2006), Int. J. Forecasting.
 
@@ -79,7 +79,7 @@ def mase(actual: Prices, forecast: Prices, train: Prices) -> float:
     """
     scale = np.abs(np.diff(train)).mean() if train.size > 1 else 0.0
     if scale == 0:
-        raise ConstantSeries(f"the {train.size} closes of the train part never move: MASE has no scale")
+        raise ZeroVariance(f"the {train.size} closes of the train part never move: MASE has no scale")
     return float(mae(actual, forecast) / scale)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.base import CLOSE, Bars, Forecaster, Origins, QuantileForecast
 from models.conformal import CalibratedForecaster, IntervalForecast
-from models.tracking import TrackedForecaster
+from models.tracking import AdaptiveForecaster
 from models.windows import future_closes
 from schemas.backtest import ForecasterReport, IntervalScores, ScoredPart, Scores, SkillScores
 from services.evaluation import accuracy
@@ -22,7 +22,7 @@ ForecasterAt = Callable[[int], Forecaster]
 
 
 @dataclass(frozen=True, eq=False)
-class Track:
+class BacktestForecasts:
     """What a forecaster said at every origin, and what followed.
 
     Attributes:
@@ -45,7 +45,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BacktestConfig:
     """What a backtest runs over.
 
     Attributes:
@@ -65,19 +65,24 @@ class Plan:
     refit_every: int | None = None
 
 
-def walk_forward(forecaster_at: ForecasterAt, bars: Bars, plan: Plan) -> Track:
+def walk_forward(forecaster_at: ForecasterAt, bars: Bars, plan: BacktestConfig) -> BacktestForecasts:
     """The track of a forecaster, by the same methods that serve."""
     parts = [
         _track(forecaster, bars, origins, plan)
         for forecaster, block in _blocks(forecaster_at, plan)
         for origins in _chunks(block)
     ]
-    names = Track.__dataclass_fields__
-    return Track(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    names = BacktestForecasts.__dataclass_fields__
+    return BacktestForecasts(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def report(
-    name: str, track: Track, persistence: Track, empirical: Track | None, mase_scale: float, plan: Plan
+    name: str,
+    track: BacktestForecasts,
+    persistence: BacktestForecasts,
+    empirical: BacktestForecasts | None,
+    mase_scale: float,
+    plan: BacktestConfig,
 ) -> ForecasterReport:
     """A track's scores for every step that has an outcome and overall, with skill against persistence.
 
@@ -112,7 +117,7 @@ def report(
     return ForecasterReport(name=name, overall=part(None), steps=tuple(map(part, scored)))
 
 
-def _blocks(forecaster_at: ForecasterAt, plan: Plan) -> Iterator[tuple[Forecaster, Origins]]:
+def _blocks(forecaster_at: ForecasterAt, plan: BacktestConfig) -> Iterator[tuple[Forecaster, Origins]]:
     size = plan.refit_every or plan.origins.size
     for first in range(0, plan.origins.size, size):
         block = plan.origins[first : first + size]
@@ -124,11 +129,11 @@ def _chunks(origins: Origins) -> Iterator[Origins]:
         yield origins[first : first + CHUNK]
 
 
-def _track(forecaster: Forecaster, bars: Bars, origins: Origins, plan: Plan) -> Track:
+def _track(forecaster: Forecaster, bars: Bars, origins: Origins, plan: BacktestConfig) -> BacktestForecasts:
     forecast, intervals = _forecasts(forecaster, bars, origins, plan)
     last, actual = bars[origins, CLOSE], future_closes(bars, origins, plan.horizon)
     grid = forecast.at(CRPS_LEVELS)
-    return Track(
+    return BacktestForecasts(
         last=last,
         actual=actual,
         median=intervals.median,
@@ -145,10 +150,10 @@ def _first_steps(forecast: QuantileForecast, horizon: int) -> QuantileForecast:
 
 
 def _forecasts(
-    forecaster: Forecaster, bars: Bars, origins: Origins, plan: Plan
+    forecaster: Forecaster, bars: Bars, origins: Origins, plan: BacktestConfig
 ) -> tuple[QuantileForecast, IntervalForecast]:
-    """The distribution, and with it the intervals that are promised, or of an opponent those its quantiles bound."""
-    if isinstance(forecaster, CalibratedForecaster | TrackedForecaster):
+    """The distribution, and with it the intervals that are promised, or of a baseline those its quantiles bound."""
+    if isinstance(forecaster, CalibratedForecaster | AdaptiveForecaster):
         promised = forecaster.predict_intervals(bars, origins, plan.levels)
         assert promised.distribution is not None  # noqa: S101 - every calibrated forecaster tells it
         first = slice(plan.horizon)
@@ -159,7 +164,7 @@ def _forecasts(
     return forecast, IntervalForecast(forecast.median, lower=forecast.at(0.5 - half), upper=forecast.at(0.5 + half))
 
 
-def _scores(track: Track, columns: slice, mase_scale: float, plan: Plan) -> Scores:
+def _scores(track: BacktestForecasts, columns: slice, mase_scale: float, plan: BacktestConfig) -> Scores:
     known = ~np.isnan(track.actual[:, columns])
     actual, median = track.actual[:, columns][known], track.median[:, columns][known]
     last = np.broadcast_to(track.last[:, None], known.shape)[known]
@@ -189,7 +194,9 @@ def _scores(track: Track, columns: slice, mase_scale: float, plan: Plan) -> Scor
     )
 
 
-def _p_value(track: Track, persistence: Track, columns: slice, plan: Plan) -> float | None:
+def _p_value(
+    track: BacktestForecasts, persistence: BacktestForecasts, columns: slice, plan: BacktestConfig
+) -> float | None:
     """Of the mean absolute error over the steps chosen, per origin that has them all."""
     own = np.abs(track.actual - track.median)[:, columns].mean(axis=1)
     theirs = np.abs(persistence.actual - persistence.median)[:, columns].mean(axis=1)

@@ -77,8 +77,8 @@ def coverage_report(found: Outcomes) -> tuple[Coverage, ...]:
         if not n_known:
             continue
         for k, level in enumerate(REPORTED_LEVELS):
-            reached = accuracy.coverage(actual, found.lower[:, h, k], found.upper[:, h, k])
-            reports.append(Coverage(step=h + 1, level=level, reached=round(reached, 4), n_origins=n_known))
+            share = accuracy.coverage(actual, found.lower[:, h, k], found.upper[:, h, k])
+            reports.append(Coverage(step=h + 1, level=level, empirical_coverage=round(share, 4), n_origins=n_known))
     return tuple(reports)
 
 

@@ -8,10 +8,10 @@ from errors import AppError
 from models.conformal import ServedForecaster
 from schemas.batch import BatchForecast, BatchRequest, SymbolError, SymbolResult
 from schemas.card import ModelCard
-from services.forecasts.by_model import require_horizon
+from services.forecasts.by_model import validate_horizon
 from services.forecasts.by_symbol import answer_of, daily_forecast
 from services.forecasts.inference import Inference, Origin, forecast_windows, origin_of
-from services.forecasts.served import OnServed, Served, unwatched
+from services.forecasts.served import ForecastObserver, ServedForecast, unwatched
 from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import ModelRegistry
 
@@ -23,7 +23,7 @@ def forecast_batch(
     registry: ModelRegistry,
     prices: PriceSource,
     now: datetime,
-    on_served: OnServed = unwatched,
+    on_served: ForecastObserver = unwatched,
 ) -> BatchForecast:
     """Every symbol's next sessions, or its own error, in the order asked.
 
@@ -33,7 +33,7 @@ def forecast_batch(
         CalibrationTooSmall: a level the calibration part cannot support.
     """
     card, doubts = registry.card_to_serve(request.model_id)
-    require_horizon(card, request.days)
+    validate_horizon(card, request.days)
     forecaster = registry.load(card).static  # to replay the record of hundreds would take a minute
     found = _origins(card, forecaster, request, prices, now)
     known = {symbol: origin for symbol, origin in found.items() if isinstance(origin, Origin)}
@@ -42,7 +42,7 @@ def forecast_batch(
     for row, (symbol, origin) in enumerate(known.items()):
         results[symbol] = _result(symbol, card, origin, inference, row, doubts)
         if results[symbol].error is None:
-            on_served(Served(card, origin, inference, row, made_at=now))
+            on_served(ServedForecast(card, origin, inference, row, made_at=now))
     return BatchForecast(
         **dict(answer_of(card, inference, request.days, None, now, static=True)),
         forecast_days=request.days,

@@ -17,7 +17,7 @@ from schemas.predict import (
     Step,
 )
 from services.forecasts.inference import Origin, Outlook, forecast_windows, origin_of
-from services.forecasts.served import OnServed, Served, unwatched
+from services.forecasts.served import ForecastObserver, ServedForecast, unwatched
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 
@@ -28,7 +28,7 @@ def predict(
     registry: ModelRegistry,
     prices: PriceSource,
     now: datetime,
-    on_served: OnServed = unwatched,
+    on_served: ForecastObserver = unwatched,
 ) -> PredictResponse:
     """The close of the next session, see ``forecast`` for the errors."""
     answer = _answer(model_id, request, 1, registry, prices, now, on_served)
@@ -49,7 +49,7 @@ def forecast(
     registry: ModelRegistry,
     prices: PriceSource,
     now: datetime,
-    on_served: OnServed = unwatched,
+    on_served: ForecastObserver = unwatched,
 ) -> ForecastResponse:
     """The closes of the next ``request.horizon`` sessions.
 
@@ -59,7 +59,7 @@ def forecast(
         ModelNotFound, ArtifactCorrupt, ArtifactTooNew: from the registry.
         TickerNotFound, UpstreamUnavailable: from the price source.
         InsufficientHistory: fewer sessions than the model's lookback.
-        ConstantSeries: its prices did not move over the whole lookback.
+        ZeroVariance: its prices did not move over the whole lookback.
         HorizonTooLong: the model forecasts fewer steps.
         CalibrationTooSmall: a level the calibration part cannot support.
     """
@@ -67,7 +67,7 @@ def forecast(
     return ForecastResponse(**dict(answer.context), horizon=request.horizon, forecast=answer.steps)
 
 
-def require_horizon(card: ModelCard, horizon: int) -> None:
+def validate_horizon(card: ModelCard, horizon: int) -> None:
     """Refuse more steps than the model was made for, with HorizonTooLong."""
     if horizon > card.horizon:
         raise HorizonTooLong(f"asked for {horizon} sessions, model {card.model_id!r} forecasts {card.horizon}")
@@ -137,10 +137,10 @@ def _answer(
     registry: ModelRegistry,
     prices: PriceSource,
     now: datetime,
-    on_served: OnServed,
+    on_served: ForecastObserver,
 ) -> _Answer:
     card, doubts = registry.card_to_serve(model_id)
-    require_horizon(card, horizon)
+    validate_horizon(card, horizon)
     forecaster = registry.load(card)
     ticker = request.ticker or own_ticker(card)
     # an earlier origin may lie anywhere in the history
@@ -150,7 +150,7 @@ def _answer(
     inference = forecast_windows(forecaster, [origin.window], request.levels)
     outlook = inference.outlook(0, horizon)
     if request.as_of is None:
-        on_served(Served(card, origin, inference, row=0, made_at=now))
+        on_served(ServedForecast(card, origin, inference, row=0, made_at=now))
     return _Answer(_context(card, origin, request.levels, doubts), _steps(origin, outlook))
 
 

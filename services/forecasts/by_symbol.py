@@ -1,4 +1,4 @@
-"""From a symbol, or from bare prices, to the second ancestor's answers."""
+"""From a symbol, or from bare prices, to legacy contract v2's answers."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -7,10 +7,12 @@ import numpy as np
 
 from models.base import CLOSE, N_COLUMNS, Bars
 from schemas.by_symbol import (
+    NOT_KNOWN,
     Answer,
     DailyForecast,
     DayForecast,
     LiveRequest,
+    NotKnown,
     PricesRequest,
     Provenance,
     SymbolForecast,
@@ -18,9 +20,9 @@ from schemas.by_symbol import (
     SymbolPrediction,
 )
 from schemas.card import ModelCard
-from services.forecasts.by_model import evidence, require_horizon, ticker_warnings, warnings_of
-from services.forecasts.inference import Inference, Origin, Outlook, forecast_windows, origin_of, require_movement
-from services.forecasts.served import OnServed, Served, unwatched
+from services.forecasts.by_model import evidence, ticker_warnings, validate_horizon, warnings_of
+from services.forecasts.inference import Inference, Origin, Outlook, forecast_windows, origin_of, validate_movement
+from services.forecasts.served import ForecastObserver, ServedForecast, unwatched
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 
@@ -36,11 +38,11 @@ def predict_prices(
 
     Raises:
         ModelNotFound, ArtifactCorrupt: from the registry.
-        ConstantSeries: the prices do not move.
+        ZeroVariance: the prices do not move.
         CalibrationTooSmall: a level the calibration part cannot support.
     """
     window = closes_only(request.prices)
-    require_movement(window)
+    validate_movement(window)
     inference = forecast_windows(registry.load(card), [window], request.levels)
     provenance = Provenance(
         currency=None,
@@ -68,14 +70,14 @@ def predict_live(
     registry: ModelRegistry,
     prices: PriceSource,
     now: datetime,
-    on_served: OnServed = unwatched,
+    on_served: ForecastObserver = unwatched,
 ) -> SymbolPrediction:
     """The close after the newest prices of a symbol, see ``forecast_symbol`` for the errors."""
     card, doubts = registry.card_to_serve(request.model_id)
     forecaster = registry.load(card)
     origin = origin_of(card, forecaster, prices.history(request.symbol, now, forecaster.wanted_sessions), 1)
     inference = forecast_windows(forecaster, [origin.window], request.levels)
-    on_served(Served(card, origin, inference, row=0, made_at=now))
+    on_served(ServedForecast(card, origin, inference, row=0, made_at=now))
     return _prediction(
         answer_of(card, inference, 1, request.symbol, now),
         provenance_of(card, origin, doubts),
@@ -94,24 +96,24 @@ def forecast_symbol(
     registry: ModelRegistry,
     prices: PriceSource,
     now: datetime,
-    on_served: OnServed = unwatched,
+    on_served: ForecastObserver = unwatched,
 ) -> SymbolForecast:
     """The closes of the next ``request.days`` sessions of a symbol.
 
     Raises:
         ModelNotFound, ArtifactCorrupt, ArtifactTooNew: from the registry.
         TickerNotFound, UnknownExchange, UpstreamUnavailable: from the price source.
-        InsufficientHistory, PricesInvalid, ConstantSeries: see ``origin_of``.
+        InsufficientHistory, PricesInvalid, ZeroVariance: see ``origin_of``.
         HorizonTooLong: the model forecasts fewer steps.
         CalibrationTooSmall: a level the calibration part cannot support.
     """
     card, doubts = registry.card_to_serve(request.model_id)
-    require_horizon(card, request.days)
+    validate_horizon(card, request.days)
     forecaster = registry.load(card)
     origin = origin_of(card, forecaster, prices.history(request.symbol, now, forecaster.wanted_sessions), request.days)
     inference = forecast_windows(forecaster, [origin.window], request.levels)
     daily = daily_forecast(card, origin, inference.outlook(0, request.days), doubts)
-    on_served(Served(card, origin, inference, row=0, made_at=now))
+    on_served(ServedForecast(card, origin, inference, row=0, made_at=now))
     return SymbolForecast(
         **dict(answer_of(card, inference, request.days, request.symbol, now)),
         **dict(daily),
@@ -187,7 +189,7 @@ def change_pct(price: float, last_close: float) -> float:
 
 
 def timestamp(now: datetime) -> datetime:
-    """The moment in UTC, in whole seconds as the second ancestor documents it."""
+    """The moment in UTC, in whole seconds as legacy contract v2 documents it."""
     return now.astimezone(UTC).replace(microsecond=0)
 
 
@@ -199,8 +201,8 @@ def _prediction(
     symbol: str | None,
     window: Bars,
     last_close: float,
-    last_session: date | None = None,
-    next_session: date | None = None,
+    last_session: date | NotKnown = NOT_KNOWN,
+    next_session: date | NotKnown = NOT_KNOWN,
     estimated: bool = False,
 ) -> SymbolPrediction:
     (price,), (intervals,) = outlook.prices, outlook.intervals
@@ -208,7 +210,7 @@ def _prediction(
     return SymbolPrediction(
         **dict(answer),
         **dict(provenance),
-        symbol=symbol,
+        symbol=symbol or NOT_KNOWN,
         predicted_price=price,
         predicted_ratio=price / reference,
         reference_price=reference,

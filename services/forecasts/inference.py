@@ -8,14 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
-from errors import ConstantSeries, InsufficientHistory, PricesInvalid
+from errors import InsufficientHistory, PricesInvalid, ZeroVariance
 from models.base import CLOSE, N_COLUMNS, Bars, QuantileForecast
 from models.conformal import IntervalForecast, ServedForecaster
 from models.windows import lookback_windows
 from schemas.card import ModelCard
 from schemas.predict import Interval
 from services.prices.calendars import is_estimated, next_sessions
-from services.prices.cleaning import refuse_mostly_bad
+from services.prices.cleaning import validate_completeness
 from services.prices.quality import estimated_warning, price_warnings
 from services.prices.series import PriceHistory
 
@@ -113,15 +113,15 @@ def origin_of(card: ModelCard, forecaster: ServedForecaster, history: PriceHisto
     Raises:
         InsufficientHistory: fewer sessions than the model's lookback.
         PricesInvalid: more than half of the rows among them had no usable price.
-        ConstantSeries: see ``require_movement``.
+        ZeroVariance: see ``validate_movement``.
     """
     targeted = history.with_target(card.target_column).tail(forecaster.wanted_sessions)
     found, ticker = len(targeted.series), history.series.ticker
     if found < card.lookback:
         raise InsufficientHistory(ticker, needed=card.lookback, found=found)
-    refuse_mostly_bad(targeted)
+    validate_completeness(targeted)
     window = targeted.series.bars
-    require_movement(lookback_windows(window, np.array([found - 1]), card.lookback)[0])
+    validate_movement(lookback_windows(window, np.array([found - 1]), card.lookback)[0])
     # the target may be unknown in the newest rows, which then are not part of what is known
     last = None if targeted.as_of == history.as_of else targeted.as_of
     recent = history.between(targeted.series.first_session, last)
@@ -133,7 +133,7 @@ def origin_of(card: ModelCard, forecaster: ServedForecaster, history: PriceHisto
     return Origin(recent, window, sessions, warnings)
 
 
-def require_movement(window: Bars) -> None:
+def validate_movement(window: Bars) -> None:
     """Refuse a window whose closes are all the same.
 
     Models measure in units of a window's own volatility. Where there is none,
@@ -141,11 +141,11 @@ def require_movement(window: Bars) -> None:
     certainty that a halted or pegged price does not have.
 
     Raises:
-        ConstantSeries: naming the price that never moves.
+        ZeroVariance: naming the price that never moves.
     """
     closes = window[:, CLOSE]
     if len(closes) > 1 and closes.min() == closes.max():
-        raise ConstantSeries(f"the last {len(closes)} prices are all {closes[0]:.8g}: there is no volatility to go by")
+        raise ZeroVariance(f"the last {len(closes)} prices are all {closes[0]:.8g}: there is no volatility to go by")
 
 
 def forecast_windows(forecaster: ServedForecaster, windows: Sequence[Bars], levels: tuple[float, ...]) -> Inference:

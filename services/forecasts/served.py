@@ -13,7 +13,7 @@ from services.forecasts.inference import Inference, Origin
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
+class ServedForecast:
     """One ticker's forecast, with what it takes to score it later.
 
     Attributes:
@@ -52,9 +52,9 @@ class Served:
         return quantiles
 
 
-OnServed = Callable[[Served], None]
+ForecastObserver = Callable[[ServedForecast], None]
 """Is told of each forecast that is served; must not block."""
 
 
-def unwatched(_: Served) -> None:
+def unwatched(_: ServedForecast) -> None:
     """Tell nobody."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from errors import TooManyTrainings, TrainerUnavailable
+from errors import TrainerUnavailable, TrainingCapacityExceeded
 from services.jobs.executor import Submit
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ class LambdaExecutor:
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "TooManyRequestsException":
-                raise TooManyTrainings("the trainer is busy; try again later", retry_after_s=RETRY_AFTER_S) from error
+                raise TrainingCapacityExceeded(
+                    "the trainer is busy; try again later", retry_after_s=RETRY_AFTER_S
+                ) from error
             raise self._unavailable(code) from error
         except BotoCoreError as error:
             raise self._unavailable(type(error).__name__) from error

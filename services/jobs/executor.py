@@ -15,7 +15,7 @@ class Executor(Protocol):
         """Room for one more job, asked for before the job exists: what is refused leaves nothing behind.
 
         Raises:
-            TooManyTrainings: there is none.
+            TrainingCapacityExceeded: there is none.
         """
         ...
 

@@ -62,7 +62,7 @@ class Heartbeat:
         if self._stopped:
             raise JobStopped
 
-    def require_wanted(self) -> None:
+    def validate_wanted(self) -> None:
         """Ask the store whether the job is still wanted.
 
         Raises:

@@ -19,7 +19,7 @@ from errors import (
     JobLost,
     JobNotFound,
 )
-from schemas.job import CancelRequest, Claim, Job, JobEnd, JobFailure, JobOrder, JobPage, JobState, KeyUse, Progress
+from schemas.job import CancelRequest, Claim, Job, JobEnd, JobFailure, JobPage, JobSpec, JobState, KeyUse, Progress
 from services.storage.documents import DocumentT, read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import TRAINING_SECONDS, TRAININGS, Meter
@@ -37,7 +37,7 @@ class Jobs:
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
 
-    def add(self, order: JobOrder) -> None:
+    def add(self, order: JobSpec) -> None:
         """Make a job that waits for a worker; adding it again changes nothing."""
         self._create(order.id, ORDER, order)
 
@@ -59,20 +59,20 @@ class Jobs:
             raise IdempotencyKeyReused("the Idempotency-Key was used with another request", job_id=first.job_id)
         return first
 
-    def order(self, job_id: str) -> JobOrder:
+    def order(self, job_id: str) -> JobSpec:
         """What a job is to do.
 
         Raises:
             JobNotFound: there is no such job.
         """
         try:
-            return read_document(self._store, _key(job_id, ORDER), JobOrder)
+            return read_document(self._store, _key(job_id, ORDER), JobSpec)
         except ArtifactNotFound:
             raise JobNotFound(f"no job {job_id!r}", job_id=job_id) from None
 
     def claim(self, job_id: str, worker: str, now: datetime) -> bool:
         """Take a job; False when another worker has it, or nobody may have it any more."""
-        if now > self.order(job_id).start_by or self._exists(job_id, END):
+        if now > self.order(job_id).claim_deadline or self._exists(job_id, END):
             return False
         return self._create(job_id, CLAIM, Claim(worker=worker, claimed_at=now))
 
@@ -100,7 +100,7 @@ class Jobs:
             raise JobFinished(f"job {job_id!r} is over: it has {job.state}", job_id=job_id, state=job.state)
         self._create(job_id, CANCEL, CancelRequest(requested_at=now))
         if not self._exists(job_id, CLAIM):
-            self.end(job_id, cancelled(job_id, now))
+            self.end(job_id, cancelled_end(job_id, now))
         return self.status(job_id, now)
 
     def status(self, job_id: str, now: datetime) -> Job:
@@ -164,7 +164,7 @@ class Jobs:
 
 
 def record_end(meter: Meter, job: Job) -> None:
-    """Measure a job that is over."""
+    """Count a job that has ended, and the time it took."""
     if job.ended_at is None:
         return
     meter.record(TRAININGS, state=job.state)
@@ -172,17 +172,17 @@ def record_end(meter: Meter, job: Job) -> None:
         meter.record(TRAINING_SECONDS, (job.ended_at - job.started_at).total_seconds())
 
 
-def lost(now: datetime, why: str) -> JobEnd:
+def lost_end(now: datetime, why: str) -> JobEnd:
     """The end of a job whose worker cannot tell it itself."""
-    return JobEnd(state="lost", at=now, error=failure(JobLost(f"{why}; the job can be retried")))
+    return JobEnd(state="lost", at=now, error=job_failure(JobLost(f"{why}; the job can be retried")))
 
 
-def cancelled(job_id: str, now: datetime) -> JobEnd:
+def cancelled_end(job_id: str, now: datetime) -> JobEnd:
     """The end of a job that nobody wants any more."""
-    return JobEnd(state="cancelled", at=now, error=failure(JobCancelled(f"job {job_id!r} was cancelled")))
+    return JobEnd(state="cancelled", at=now, error=job_failure(JobCancelled(f"job {job_id!r} was cancelled")))
 
 
-def failure(error: AppError) -> JobFailure:
+def job_failure(error: AppError) -> JobFailure:
     """An error as a job keeps it."""
     return JobFailure(
         code=error.code,
@@ -193,13 +193,13 @@ def failure(error: AppError) -> JobFailure:
     )
 
 
-def _loss(order: JobOrder, claim: Claim | None, progress: Progress | None, now: datetime) -> JobEnd | None:
+def _loss(order: JobSpec, claim: Claim | None, progress: Progress | None, now: datetime) -> JobEnd | None:
     """That a job is lost, where it is."""
     if claim is None:
-        return lost(now, "no worker took the job in time") if now > order.start_by else None
+        return lost_end(now, "no worker took the job in time") if now > order.claim_deadline else None
     last_sign = claim.claimed_at if progress is None else max(claim.claimed_at, progress.at)
     silent_s = (now - last_sign).total_seconds()
-    return lost(now, f"the worker gave no sign of life for {silent_s:.0f} s") if silent_s > LOST_AFTER_S else None
+    return lost_end(now, f"the worker gave no sign of life for {silent_s:.0f} s") if silent_s > LOST_AFTER_S else None
 
 
 def _key(job_id: str, name: str) -> str:

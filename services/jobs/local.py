@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 
-from errors import TooManyTrainings
+from errors import TrainingCapacityExceeded
 from services.jobs.executor import Submit
-from services.jobs.job import Jobs, lost, record_end
+from services.jobs.job import Jobs, lost_end, record_end
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
 
 RETRY_AFTER_S = 30
@@ -60,7 +60,9 @@ class LocalExecutor:
     def slot(self) -> Iterator[Submit]:
         """Room for one more job; see ``Executor``."""
         if not self._room.acquire(blocking=False):
-            raise TooManyTrainings("too many trainings run or wait; try again later", retry_after_s=RETRY_AFTER_S)
+            raise TrainingCapacityExceeded(
+                "too many trainings run or wait; try again later", retry_after_s=RETRY_AFTER_S
+            )
         submitted = False
 
         def submit(job_id: str) -> None:
@@ -90,7 +92,7 @@ class LocalExecutor:
                 return
             process.communicate(self._settings)
         if process.returncode != 0:  # a worker that lives tells its job's end itself, failures included
-            self._jobs.end(job_id, lost(self._clock(), f"the worker ended with exit code {process.returncode}"))
+            self._jobs.end(job_id, lost_end(self._clock(), f"the worker ended with exit code {process.returncode}"))
 
         record_end(self._meter, self._jobs.status(job_id, self._clock()))
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from errors import AppError, InsufficientHistory, StoreUnavailable
 from models.base import CLOSE, HIGH, LOW, VOLUME, Bars
 from schemas.card import ModelCard
-from schemas.realised import DriftOverview, DriftReport, ErrorDrift, InputDrift, Pair, Unjudged, Verdict
+from schemas.realised import DriftOverview, DriftReport, DriftStatus, ErrorDrift, ForecastOutcome, InputDrift, Unjudged
 from services.monitoring.realised import scores_since, tickers_scored
 from services.prices.series import FLAT_TOLERANCE, PriceHistory, PriceSource
 from services.storage.registry import DEFAULT, ModelRegistry
@@ -46,7 +46,7 @@ Values = NDArray[np.float64]
 def drift_overview(
     card: ModelCard, tickers: Sequence[str], prices: PriceSource, store: ArtifactStore, now: datetime
 ) -> DriftOverview:
-    """The verdict for each ticker; one that cannot be judged is named and spoils no other.
+    """The drift status of each ticker; one that cannot be judged is reported and does not affect the others.
 
     Raises:
         StoreUnavailable: from the store.
@@ -71,13 +71,13 @@ def measure_drift(
     except AppError as error:
         log.warning("whether the default model still fits is not known: %s", error.message)
         return
-    verdicts = Counter(report.verdict for report in overview.reports)
-    for verdict in get_args(Verdict):
-        meter.record(DRIFT, verdicts[verdict], verdict=verdict)
+    counts = Counter(report.status for report in overview.reports)
+    for status in get_args(DriftStatus):
+        meter.record(DRIFT, counts[status], status=status)
 
 
 def drift(card: ModelCard, history: PriceHistory, store: ArtifactStore, now: datetime) -> DriftReport:
-    """The verdict on a model for the ticker of a history, with what it rests on.
+    """The drift status of a model for the ticker of a history, with what it rests on.
 
     Raises:
         InsufficientHistory: too few sessions to say what is unusual.
@@ -86,12 +86,12 @@ def drift(card: ModelCard, history: PriceHistory, store: ArtifactStore, now: dat
     ticker = history.series.ticker
     inputs = input_drift(ticker, history.series.bars)
     errors = error_drift(_one_step(store, ticker, card.model_id, now.date() - WINDOW))
-    verdict, reasons = judge(inputs, errors)
+    status, reasons = judge(inputs, errors)
     return DriftReport(
         ticker=ticker,
         model_id=card.model_id,
         as_of=history.as_of,
-        verdict=verdict,
+        status=status,
         reasons=reasons,
         inputs=inputs,
         errors=errors,
@@ -118,7 +118,7 @@ def input_drift(ticker: str, bars: Bars) -> InputDrift:
         recent_sessions=RECENT,
         earlier_sessions=EARLIER,
         ratio=float(newest),
-        share_beyond=float((past >= newest).mean()),
+        upper_tail_probability=float((past >= newest).mean()),
     )
 
 
@@ -149,7 +149,7 @@ def _window_means(values: Values, known: NDArray[np.bool_], size: int) -> Values
     return means
 
 
-def error_drift(pairs: Sequence[Pair]) -> ErrorDrift | None:
+def error_drift(pairs: Sequence[ForecastOutcome]) -> ErrorDrift | None:
     """What one-step forecasts, in the order of their sessions, say of their promise."""
     if not pairs:
         return None
@@ -162,20 +162,20 @@ def error_drift(pairs: Sequence[Pair]) -> ErrorDrift | None:
         coverage=float(1 - misses.mean()),
         cusum_high=_cusum(excess - ALLOWANCE),
         cusum_low=_cusum(-excess - ALLOWANCE),
-        ks_p_value=_evenness(pits),
+        ks_p_value=_pit_uniformity_pvalue(pits),
     )
 
 
-def judge(inputs: InputDrift, errors: ErrorDrift | None) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict in a word, and why."""
+def judge(inputs: InputDrift, errors: ErrorDrift | None) -> tuple[DriftStatus, tuple[str, ...]]:
+    """The drift status, and why."""
     retrain, watch = [], []
     unusual = (
         f"ranges of the last {inputs.recent_sessions} sessions are {inputs.ratio:.2f} times those of the "
-        f"{inputs.earlier_sessions} before; {inputs.share_beyond:.1%} of the past was beyond that"
+        f"{inputs.earlier_sessions} before; {inputs.upper_tail_probability:.1%} of the past was beyond that"
     )
-    if inputs.share_beyond < RETRAIN_SHARE:
+    if inputs.upper_tail_probability < RETRAIN_SHARE:
         retrain.append(unusual)
-    elif inputs.share_beyond < WATCH_SHARE:
+    elif inputs.upper_tail_probability < WATCH_SHARE:
         watch.append(unusual)
     if errors is not None:
         if max(errors.cusum_high, errors.cusum_low) > RETRAIN_CUSUM:
@@ -184,11 +184,11 @@ def judge(inputs: InputDrift, errors: ErrorDrift | None) -> tuple[Verdict, tuple
         if errors.ks_p_value is not None and errors.ks_p_value < RETRAIN_P:
             retrain.append("outcomes do not fall evenly over the forecast distributions")
     if retrain:
-        return "retrain", (*retrain, *watch)
-    return ("watch", tuple(watch)) if watch else ("fine", ())
+        return "drifted", (*retrain, *watch)
+    return ("warning", tuple(watch)) if watch else ("ok", ())
 
 
-def _one_step(store: ArtifactStore, ticker: str, model_id: str, since: date) -> list[Pair]:
+def _one_step(store: ArtifactStore, ticker: str, model_id: str, since: date) -> list[ForecastOutcome]:
     scores = sorted(scores_since(store, since, ticker), key=lambda one: one.session)
     return [pair for one in scores for pair in one.pairs if (pair.model_id, pair.step) == (model_id, 1)]
 
@@ -201,7 +201,7 @@ def _cusum(drifts: Values) -> float:
     return total
 
 
-def _evenness(pits: Values) -> float | None:
+def _pit_uniformity_pvalue(pits: Values) -> float | None:
     if pits.size < MIN_PITS or find_spec("scipy") is None:
         return None
     from scipy import stats

@@ -17,7 +17,7 @@ from errors import AppError
 from schemas.common import DEFAULT_LEVELS
 from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
-from services.forecasts.served import Served
+from services.forecasts.served import ServedForecast
 from services.prices.calendars import is_completed
 from services.prices.keys import key_name, ticker_of
 from services.storage.documents import document_keys, read_document
@@ -69,13 +69,13 @@ class ForecastLog:
         self._store = store
         self._meter = meter
         self._skip_demo = skip_demo
-        self._waiting: Queue[Served] = Queue(MAX_WAITING)
+        self._waiting: Queue[ServedForecast] = Queue(MAX_WAITING)
         self._known: LRUCache[tuple[str, str, date], int] = LRUCache(MAX_KNOWN)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._down_until = 0.0
 
-    def note(self, served: Served) -> None:
+    def record(self, served: ServedForecast) -> None:
         """Remember the forecast; it is dropped, and counted, where too many wait."""
         if self._skip_demo and served.origin.history.demo:
             return
@@ -108,7 +108,7 @@ class ForecastLog:
                 if not all(tuple(writers.map(self._write, batch))):
                     return
 
-    def _taken(self) -> Iterator[Served]:
+    def _taken(self) -> Iterator[ServedForecast]:
         """What waits, taken from the queue one by one."""
         while True:
             try:
@@ -120,7 +120,7 @@ class ForecastLog:
         while True:
             self._write(self._waiting.get())
 
-    def _write(self, served: Served) -> bool:
+    def _write(self, served: ServedForecast) -> bool:
         try:
             record = record_of(served)
             if record.steps and self._store.create(record_key(record), record.model_dump_json().encode()):
@@ -138,12 +138,12 @@ class ForecastLog:
             return True
         return False
 
-    def _forget(self, served: Served) -> None:
+    def _forget(self, served: ServedForecast) -> None:
         with self._lock:
             self._known.pop((served.ticker, served.card.model_id, served.last_session), None)
 
 
-def record_of(served: Served) -> ForecastRecord:
+def record_of(served: ServedForecast) -> ForecastRecord:
     """What is kept of a forecast: the steps that were still open, unrounded.
 
     Beside the levels that were asked for stand the default ones, out of the same distribution: who

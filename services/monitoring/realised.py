@@ -15,7 +15,7 @@ from errors import UnknownExchange
 from schemas.common import DEFAULT_LEVELS
 from schemas.realised import (
     AccuracyOverTime,
-    Pair,
+    ForecastOutcome,
     RealisedAccuracy,
     RealisedErrors,
     RealisedInterval,
@@ -31,7 +31,7 @@ from services.storage.store import ArtifactStore
 from telemetry.measures import REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter
 
 READERS = 8
-REMEMBERED = 4096  # sessions of a ticker: every page, alert and verdict asks for the same ones
+REMEMBERED = 4096  # sessions of a ticker: every page, alert and drift status asks for the same ones
 
 MEASURED_DAYS = 90
 
@@ -51,7 +51,7 @@ def realised_accuracy(
         StoreUnavailable: from the store.
     """
     since = now.date() - timedelta(days=days)
-    groups: dict[Group, list[tuple[date, Pair]]] = defaultdict(list)
+    groups: dict[Group, list[tuple[date, ForecastOutcome]]] = defaultdict(list)
     for scores in scores_since(store, since, ticker):
         for pair in scores.pairs:
             if model_id is None or pair.model_id == model_id:
@@ -62,7 +62,7 @@ def realised_accuracy(
 
 def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
     """Tell the meter what one-step forecasts of the last ``MEASURED_DAYS`` days were worth, by kind of ticker."""
-    by_kind: dict[str, list[Pair]] = {kind: [] for kind in get_args(Kind)}
+    by_kind: dict[str, list[ForecastOutcome]] = {kind: [] for kind in get_args(Kind)}
     for scores in scores_since(store, now.date() - timedelta(days=MEASURED_DAYS)):
         by_kind[_kind_of(scores)] += [pair for pair in scores.pairs if pair.step == 1]
     for kind, pairs in by_kind.items():
@@ -110,7 +110,7 @@ def _ticker_of(store: ArtifactStore, key: str) -> str:
     return _scores(store, key).ticker if "_" in folder else ticker_of(folder)
 
 
-def _figures(group: Group, found: Sequence[tuple[date, Pair]]) -> RealisedAccuracy:
+def _figures(group: Group, found: Sequence[tuple[date, ForecastOutcome]]) -> RealisedAccuracy:
     ticker, model_id, step = group
     sessions, pairs = [session for session, _ in found], [pair for _, pair in found]
     actual, last = _column(pairs, "actual"), _column(pairs, "last")
@@ -131,7 +131,7 @@ def _figures(group: Group, found: Sequence[tuple[date, Pair]]) -> RealisedAccura
     )
 
 
-def _column(pairs: Sequence[Pair], name: str) -> Values:
+def _column(pairs: Sequence[ForecastOutcome], name: str) -> Values:
     return np.array([getattr(pair, name) for pair in pairs], dtype=np.float64)
 
 
@@ -144,7 +144,7 @@ def _errors(actual: Values, forecast: Values, crps: Values) -> RealisedErrors:
     )
 
 
-def _intervals(pairs: Sequence[Pair]) -> Iterator[RealisedInterval]:
+def _intervals(pairs: Sequence[ForecastOutcome]) -> Iterator[RealisedInterval]:
     """Callers choose their levels, so each level has pairs of its own."""
     by_level: Mapping[float, list[tuple[float, float, float]]] = defaultdict(list)
     for pair in pairs:

@@ -10,7 +10,7 @@ import numpy as np
 
 from errors import AppError, ArtifactCorrupt, StoreUnavailable, UnknownExchange
 from models.trading import is_untraded
-from schemas.realised import ForecastRecord, Pair, RecordedStep, ScoreReport, SessionScores, Unscored
+from schemas.realised import ForecastOutcome, ForecastRecord, RecordedStep, ScoreReport, SessionScores, Unscored
 from services.evaluation.accuracy import CRPS_LEVELS, crps_losses
 from services.monitoring.forecast_log import RecordKey, read_record, recorded
 from services.prices.calendars import last_completed_session, next_sessions
@@ -170,7 +170,7 @@ def _readable(store: ArtifactStore, keys: Iterable[str]) -> Iterator[ForecastRec
             log.warning("a forecast will not be scored: %s", error.message)
 
 
-def _pairs(history: PriceHistory, session: date, records: Sequence[ForecastRecord]) -> Iterator[Pair]:
+def _pairs(history: PriceHistory, session: date, records: Sequence[ForecastRecord]) -> Iterator[ForecastOutcome]:
     """The first forecast of each model and origin, with the outcome; none where the target column is unknown."""
     said: set[tuple[str, date]] = set()
     for record in sorted(records, key=lambda record: record.made_at):
@@ -209,10 +209,10 @@ def _price(series: PriceSeries, session: date) -> float | None:
     return float(series.close[row]) if found else None
 
 
-def _pair(record: ForecastRecord, step: RecordedStep, actual: float) -> Pair:
+def _pair(record: ForecastRecord, step: RecordedStep, actual: float) -> ForecastOutcome:
     outcome, quantiles = np.array([actual]), np.array([step.quantiles])
     persistence = np.full((1, CRPS_LEVELS.size), record.last)
-    return Pair(
+    return ForecastOutcome(
         model_id=record.model_id,
         model=record.model,
         origin=record.origin,

@@ -75,7 +75,7 @@ def clean_raw(ticker: str, raw: RawBars) -> tuple[PriceSeries, Defects]:
     return clean(ticker, raw.sessions, raw.bars, raw.currency, exchange_of(ticker, raw.listing))
 
 
-def refuse_mostly_bad(history: PriceHistory) -> None:
+def validate_completeness(history: PriceHistory) -> None:
     """Refuse a history when more than half of the rows between its first and last session had no usable price.
 
     Call it with the sessions that a request uses: bad rows of another decade are no reason to refuse.

@@ -13,13 +13,13 @@ from services.prices.cache import Fetcher
 from services.prices.series import PriceHistory, PriceSource, RawBars
 from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED, Meter
 
-Ailment = Literal["prices_stale", "prices_unavailable"]
+PriceIssue = Literal["prices_stale", "prices_unavailable"]
 
 WATCHED = 256  # tickers
 FORGOTTEN_AFTER = timedelta(minutes=15)  # a ticker nobody asks for any more ails nobody
 
 
-class MeasuredFetcher:
+class InstrumentedFetcher:
     """Fetches what ``fetcher`` fetches, and tells the meter how that went."""
 
     def __init__(self, fetcher: Fetcher, meter: Meter) -> None:
@@ -42,32 +42,32 @@ class MeasuredFetcher:
         return raw
 
 
-class PriceWatch:
+class PriceFreshness:
     """Remembers which tickers were lately served stale, or could not be had at all."""
 
     def __init__(self) -> None:
-        self._ailing: LRUCache[str, tuple[Ailment, datetime]] = LRUCache(WATCHED)
+        self._issues: LRUCache[str, tuple[PriceIssue, datetime]] = LRUCache(WATCHED)
         self._lock = threading.Lock()
 
-    def note(self, ticker: str, ailment: Ailment | None, now: datetime) -> None:
+    def record(self, ticker: str, issue: PriceIssue | None, now: datetime) -> None:
         """Take note of how a ticker was served just now."""
         with self._lock:
-            if ailment is None:
-                self._ailing.pop(ticker, None)
+            if issue is None:
+                self._issues.pop(ticker, None)
             else:
-                self._ailing[ticker] = (ailment, now)
+                self._issues[ticker] = (issue, now)
 
-    def ailing(self, ailment: Ailment, now: datetime) -> tuple[str, ...]:
+    def tickers_with(self, issue: PriceIssue, now: datetime) -> tuple[str, ...]:
         """The tickers that ailed so when they were last asked for, which was not long ago."""
         with self._lock:
-            found = ((ticker, at) for ticker, (what, at) in self._ailing.items() if what == ailment)
+            found = ((ticker, at) for ticker, (what, at) in self._issues.items() if what == issue)
             return tuple(sorted(ticker for ticker, at in found if now - at < FORGOTTEN_AFTER))
 
 
-class WatchedSource:
+class InstrumentedPriceSource:
     """Answers what ``source`` answers, and lets watch and meter know how fresh it was."""
 
-    def __init__(self, source: PriceSource, watch: PriceWatch, meter: Meter) -> None:
+    def __init__(self, source: PriceSource, watch: PriceFreshness, meter: Meter) -> None:
         self._source = source
         self._watch = watch
         self._meter = meter
@@ -77,9 +77,9 @@ class WatchedSource:
         try:
             history = self._source.history(ticker, now, recent)
         except UpstreamUnavailable:
-            self._watch.note(ticker, "prices_unavailable", now)
+            self._watch.record(ticker, "prices_unavailable", now)
             raise
-        self._watch.note(ticker, "prices_stale" if history.stale else None, now)
+        self._watch.record(ticker, "prices_stale" if history.stale else None, now)
         self._meter.record(PRICES_SERVED, freshness="stale" if history.stale else "fresh")
         self._meter.record(PRICE_AGE, age_s(history, now))
         return history

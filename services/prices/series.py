@@ -226,7 +226,7 @@ class PriceSource(Protocol):
         ...
 
 
-def require_ticker(ticker: str) -> str:
+def validate_ticker(ticker: str) -> str:
     """The ticker itself, safe to put into a path or an address.
 
     Raises:

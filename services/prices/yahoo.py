@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 from errors import AppError, PricesEmpty, PricesRateLimited, PricesUnreachable, TickerNotFound
 from services.prices.exchanges import Listing
 from services.prices.pandas4 import ignore_pandas_4_warnings
-from services.prices.series import COLUMNS, RawBars, require_ticker
+from services.prices.series import COLUMNS, RawBars, validate_ticker
 
 RATE_LIMIT_PAUSE_S = 60  # Yahoo rarely says how long
 
@@ -71,7 +71,7 @@ class YahooSource:
             PricesEmpty: Yahoo knows the ticker and has no row for it.
             PricesUnreachable: no answer in time, a refusal, or an answer that makes no sense.
         """
-        require_ticker(ticker)
+        validate_ticker(ticker)
         retrying = Retrying(
             retry=retry_if_exception_type(PricesUnreachable),
             stop=stop_after_attempt(self._attempts) | stop_after_delay(self._attempts * self._timeout_s),

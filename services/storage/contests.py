@@ -1,6 +1,6 @@
 """Contests for an alias, as documents that are written once: ``contests/{alias}/{job-id}.json``."""
 
-from schemas.challenge import Contest, ContestPage
+from schemas.challenge import ChallengerEvaluation, ContestPage
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 
@@ -16,7 +16,7 @@ def contest_key(alias: str, job_id: str) -> str:
     return f"{CONTESTS}{alias}/{job_id}.json"
 
 
-def keep_contest(store: ArtifactStore, contest: Contest) -> bool:
+def keep_contest(store: ArtifactStore, contest: ChallengerEvaluation) -> bool:
     """Store the evidence; False where the same job had left some before, which then stands."""
     return store.create(contest_key(contest.alias, contest.job_id), contest.model_dump_json().encode())
 
@@ -36,7 +36,7 @@ def contest_page(store: ArtifactStore, alias: str, limit: int, after: str | None
     return ContestPage(contests=contests, next_after=shown[-1] if len(older) > limit else None)
 
 
-def read_contest(store: ArtifactStore, key: str) -> Contest:
+def read_contest(store: ArtifactStore, key: str) -> ChallengerEvaluation:
     """The evidence under a key.
 
     Raises:
@@ -44,4 +44,4 @@ def read_contest(store: ArtifactStore, key: str) -> Contest:
         ArtifactCorrupt: it is not readable.
         StoreUnavailable: from the store.
     """
-    return read_document(store, key, Contest)
+    return read_document(store, key, ChallengerEvaluation)

@@ -9,7 +9,7 @@ from services.storage.store import ArtifactStore
 from telemetry.measures import STORE_OPERATIONS, STORE_SECONDS, Meter
 
 
-class MeasuredStore:
+class InstrumentedStore:
     """Does what ``store`` does, and tells the meter; that nothing is stored under a key is no failure."""
 
     def __init__(self, store: ArtifactStore, meter: Meter) -> None:

@@ -13,15 +13,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from errors import ArtifactCorrupt, ArtifactInvalid, ArtifactNotFound, ModelInUse, ModelNotFound, StoreUnavailable
 from models.conformal import Calibration, ServedForecaster
-from models.presets import PRESETS
 from models.serving import served
+from models.specs import MODEL_SPECS
 from schemas.alias import Alias, AliasMove
 from schemas.card import FileReport, ModelCard
 from services.storage.bundled import BundledModel
 from services.storage.documents import document_keys, read_document
-from services.storage.recent import Recent
 from services.storage.sealing import seal, unseal
 from services.storage.store import ArtifactStore
+from services.storage.ttl_cache import TtlCache
 from telemetry.measures import MODEL_CACHE, NO_METER, Meter
 
 CARD = "metadata.json"
@@ -51,8 +51,8 @@ class ModelRegistry:
         self._store = store
         self._bundled = bundled
         self._meter = meter
-        self._aliases = Recent[Alias | None]()
-        self._cards = Recent[ModelCard]()
+        self._aliases = TtlCache[Alias | None]()
+        self._cards = TtlCache[ModelCard]()
         self._loaded: LRUCache[str, ServedForecaster] = LRUCache(MAX_LOADED)
         self._load_seconds: LRUCache[str, float] = LRUCache(MAX_LOADED)
         self._fingerprints: LRUCache[int, tuple[ModelCard, str]] = LRUCache(MAX_LOADED)
@@ -80,7 +80,7 @@ class ModelRegistry:
         model_id = self.id_of(name)
         if self._bundled is not None and (model_id == DEFAULT or model_id == self._bundled_id()):
             return self._bundled.card
-        return self._cards.recall(model_id, self._read_card)
+        return self._cards.get_or_load(model_id, self._read_card)
 
     def id_of(self, name: str) -> str:
         """What an alias stands for now, the name itself where it is none; whether there is such a model is not asked.
@@ -112,7 +112,7 @@ class ModelRegistry:
         """What an alias stands for; None where it was never moved, or is no alias."""
         if not _ALIAS.fullmatch(name):
             return None
-        return self._aliases.recall(name, self._read_alias)
+        return self._aliases.get_or_load(name, self._read_alias)
 
     def aliases(self) -> tuple[Alias, ...]:
         """All aliases that were ever moved and can be read, by name."""
@@ -250,11 +250,11 @@ class ModelRegistry:
 
     def _read(self, card: ModelCard) -> ServedForecaster:
         files = {name: self._checked(card, name) for name in card.files}
-        preset = PRESETS[card.model]
-        missing = {*preset.files, CALIBRATION} - set(files)
+        spec = MODEL_SPECS[card.model]
+        missing = {*spec.files, CALIBRATION} - set(files)
         if missing:
             raise ArtifactCorrupt(f"the card of {card.model_id!r} names no {', '.join(sorted(missing))}")
-        forecaster = preset.load(files, card.quantile_levels)
+        forecaster = spec.load(files, card.quantile_levels)
         calibration = calibration_from_json(files[CALIBRATION])
         if (forecaster.lookback, forecaster.horizon) != (card.lookback, card.horizon):
             raise ArtifactCorrupt(f"the network of {card.model_id!r} does not fit its card")

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from errors import ArtifactInvalid, ModelNotFound
 from models.windows import future_closes
 from schemas.card import ModelCard
-from schemas.challenge import Contest
+from schemas.challenge import ChallengerEvaluation
 from services.evaluation.accuracy import CRPS_LEVELS, log_return_crps_losses
-from services.evaluation.backtesting import Plan, Track, walk_forward
+from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
 from services.evaluation.significance import diebold_mariano
 from services.prices.series import PriceSeries, PriceSource, to_date
 from services.storage.contests import contest_key, keep_contest, read_contest
@@ -26,7 +26,7 @@ Losses = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Challenge:
+class Challenger:
     """Who challenges for which alias.
 
     Attributes:
@@ -48,7 +48,7 @@ class Challenge:
 
 
 @dataclass(frozen=True, eq=False)
-class Arena:
+class EvaluationWindow:
     """Where both meet: the history up to the newest session the challenger knows, and the origins."""
 
     series: PriceSeries
@@ -56,7 +56,7 @@ class Arena:
     warnings: tuple[str, ...]
 
 
-def hold_contest(challenge: Challenge, registry: ModelRegistry, prices: PriceSource) -> Contest:
+def evaluate_challenger(challenge: Challenger, registry: ModelRegistry, prices: PriceSource) -> ChallengerEvaluation:
     """The evidence, which is stored before the alias is moved to a challenger that has won.
 
     Held again for the same job it is the first that stands, and nothing is moved.
@@ -74,7 +74,7 @@ def hold_contest(challenge: Challenge, registry: ModelRegistry, prices: PriceSou
     return contest
 
 
-def _contest(challenge: Challenge, registry: ModelRegistry, prices: PriceSource) -> Contest:
+def _contest(challenge: Challenger, registry: ModelRegistry, prices: PriceSource) -> ChallengerEvaluation:
     champion = None
     try:
         champion = registry.card(challenge.alias)
@@ -97,13 +97,13 @@ def _unfit(champion: ModelCard, challenger: ModelCard) -> str | None:
     return None
 
 
-def _arena(challenge: Challenge, champion: ModelCard, prices: PriceSource) -> Arena:
+def _arena(challenge: Challenger, champion: ModelCard, prices: PriceSource) -> EvaluationWindow:
     report = challenge.challenger.series[0]
     history = prices.history(challenge.ticker, challenge.now).between(None, report.data.last_session)
     series = history.with_target(challenge.challenger.target_column).series
     test = report.split.test
     if test is None:
-        return Arena(series, np.array([], dtype=np.intp), ())
+        return EvaluationWindow(series, np.array([], dtype=np.intp), ())
     first, last = np.searchsorted(series.sessions, [np.datetime64(test.first_origin), np.datetime64(test.last_origin)])
     lookback = max(champion.lookback, challenge.challenger.lookback)
     # only origins whose outcomes are all known: where a session did not trade, a step has none
@@ -112,9 +112,9 @@ def _arena(challenge: Challenge, champion: ModelCard, prices: PriceSource) -> Ar
     unseen = whole[series.sessions[whole] > np.datetime64(champion.last_session)]
     warnings = _warnings(champion, challenge.challenger)
     if unseen.size >= MIN_UNSEEN:
-        return Arena(series, unseen, warnings)
+        return EvaluationWindow(series, unseen, warnings)
     known = f"the champion knows prices up to {champion.last_session}: it has seen some of these sessions"
-    return Arena(series, whole, (known, *warnings))
+    return EvaluationWindow(series, whole, (known, *warnings))
 
 
 def _warnings(champion: ModelCard, challenger: ModelCard) -> tuple[str, ...]:
@@ -124,7 +124,9 @@ def _warnings(champion: ModelCard, challenger: ModelCard) -> tuple[str, ...]:
     return (f"the champion was made of {', '.join(champion.tickers)}; only {challenger.tickers[0]} decided",)
 
 
-def _decided(challenge: Challenge, champion: ModelCard, arena: Arena, registry: ModelRegistry) -> Contest:
+def _decided(
+    challenge: Challenger, champion: ModelCard, arena: EvaluationWindow, registry: ModelRegistry
+) -> ChallengerEvaluation:
     theirs = _track(champion, arena, registry)
     own = _track(challenge.challenger, arena, registry)
     loss, loss_champion, loss_persistence = _losses(own), _losses(theirs), _persistence_losses(own)
@@ -136,7 +138,7 @@ def _decided(challenge: Challenge, champion: ModelCard, arena: Arena, registry: 
     if won and registry.card(challenge.alias).model_id != champion.model_id:
         won, reason = False, "better, but the alias was moved to another model meanwhile"
     sessions = arena.series.sessions
-    return Contest(
+    return ChallengerEvaluation(
         alias=challenge.alias,
         job_id=challenge.job_id,
         champion_id=champion.model_id,
@@ -168,26 +170,26 @@ def _judge(score: float, champion_score: float, p_value: float | None) -> tuple[
     return True, f"better by more than chance: the p-value is below {MAX_P:g}"
 
 
-def _track(card: ModelCard, arena: Arena, registry: ModelRegistry) -> Track:
+def _track(card: ModelCard, arena: EvaluationWindow, registry: ModelRegistry) -> BacktestForecasts:
     forecaster = registry.load(card)
-    plan = Plan(arena.origins, HORIZON, levels=(0.8,), quantile_levels=(0.5,), stride=STRIDE)
+    plan = BacktestConfig(arena.origins, HORIZON, levels=(0.8,), quantile_levels=(0.5,), stride=STRIDE)
     return walk_forward(lambda _: forecaster, arena.series.bars, plan)
 
 
-def _losses(track: Track) -> Losses:
+def _losses(track: BacktestForecasts) -> Losses:
     """Mean over the steps of each origin."""
     losses: Losses = track.crps_log.mean(axis=1)
     return losses
 
 
-def _persistence_losses(track: Track) -> Losses:
+def _persistence_losses(track: BacktestForecasts) -> Losses:
     point = np.broadcast_to(track.last[:, None, None], (*track.actual.shape, CRPS_LEVELS.size))
     losses: Losses = log_return_crps_losses(track.actual, point, CRPS_LEVELS).mean(axis=1)
     return losses
 
 
-def _undecided(challenge: Challenge, champion: ModelCard | None, reason: str) -> Contest:
-    return Contest(
+def _undecided(challenge: Challenger, champion: ModelCard | None, reason: str) -> ChallengerEvaluation:
+    return ChallengerEvaluation(
         alias=challenge.alias,
         job_id=challenge.job_id,
         champion_id=None if champion is None else champion.model_id,

@@ -9,12 +9,12 @@ from datetime import date, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
-from errors import CalibrationTooSmall, ConstantSeries, InvalidRequest, StoreUnavailable
+from errors import CalibrationTooSmall, InvalidRequest, StoreUnavailable, ZeroVariance
 from models.base import CLOSE, Bars
 from models.conformal import Calibration
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, OnEpoch
-from models.presets import PRESETS
 from models.serving import calibrated
+from models.specs import MODEL_SPECS
 from models.windows import target_stop
 from schemas.card import (
     FORMAT_VERSION,
@@ -29,7 +29,7 @@ from schemas.common import MAX_HORIZON
 from schemas.train import Paths, TrainRequest, TrainResponse, TrainResult, TrainTestAccuracy
 from services.evaluation.reports import Outcomes, accuracy_report, coverage_report, outcomes, stacked
 from services.evaluation.splits import Split, split_together
-from services.prices.cleaning import refuse_mostly_bad
+from services.prices.cleaning import validate_completeness
 from services.prices.quality import price_warnings
 from services.prices.series import PriceHistory, PriceSource, to_date
 from services.storage.registry import (
@@ -55,7 +55,7 @@ class TrainedModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class TrainingSeries:
     """One ticker's part in a training: its history, the bars of the target column, and their blocks."""
 
     history: PriceHistory
@@ -82,25 +82,25 @@ def train_model(
     The fit ends at ``request.max_seconds`` or when ``time.monotonic()`` reaches ``fit_until``, with the best so far.
 
     Raises:
-        InsufficientHistory, ConstantSeries, NotFittable, CalibrationTooSmall: the prices cannot carry a model.
+        InsufficientHistory, ZeroVariance, NotFittable, CalibrationTooSmall: the prices cannot carry a model.
         PricesInvalid: more than half of the rows in the range had no usable price.
         TickerNotFound, UpstreamUnavailable: from the price source.
         ModelNotFound, InvalidRequest: the base model is none, or not of the same kind.
     """
     started = time.monotonic()
-    preset = PRESETS[request.model]
-    lookback = preset.lookback or request.sequence_length
+    spec = MODEL_SPECS[request.model]
+    lookback = spec.lookback or request.sequence_length
     materials = _materials(request, lookback, prices, now)
     base = _base(request, lookback, materials, registry)
     start = None if base is None else registry.file(base, WEIGHTS)
     settings = _settings(request, lookback, start, fit_until - time.monotonic())
 
-    fitted = preset.fit([FitBlocks(m.bars, m.split.fit, m.split.early_stopping) for m in materials], settings, on_epoch)
+    fitted = spec.fit([FitBlocks(m.bars, m.split.fit, m.split.early_stopping) for m in materials], settings, on_epoch)
     # calibrated and measured as it will be served, from the very files that are stored
     blocks = [(m.bars, m.split.calibration) for m in materials]
-    forecaster = calibrated(preset, fitted, blocks, request.calibration)
-    static = calibrated(preset, fitted, blocks, "static")
-    _require_outcomes(forecaster.calibration)
+    forecaster = calibrated(spec, fitted, blocks, request.calibration)
+    static = calibrated(spec, fitted, blocks, "static")
+    _validate_outcomes(forecaster.calibration)
     files = {**fitted.files, CALIBRATION: calibration_to_json(forecaster.calibration)}
     train = stacked([outcomes(static, m.bars, m.split.train, target_stop(m.split.train)) for m in materials])
     test = [outcomes(forecaster, m.bars, m.split.test) for m in materials]
@@ -140,7 +140,7 @@ def train_model(
 
 
 def _libraries() -> dict[str, str]:
-    """Versions of what can change a model; an opponent is fitted without torch."""
+    """Versions of what can change a model; a baseline is fitted without torch."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -169,12 +169,12 @@ def publish(model: TrainedModel, registry: ModelRegistry, rescue: ModelRegistry)
 
 
 def trained(result: TrainResult) -> TrainResponse:
-    """What the first ancestor's clients are answered."""
+    """What legacy contract v1's clients are answered."""
     return TrainResponse(message="Model trained successfully", result=result)
 
 
 def train_result(card: ModelCard) -> TrainResult:
-    """What the first ancestor's clients read, and what they were never told."""
+    """What legacy contract v1's clients read, and what they were never told."""
     data = [series.data for series in card.series]
     return TrainResult(
         id=card.model_id,
@@ -198,17 +198,17 @@ def train_result(card: ModelCard) -> TrainResult:
     )
 
 
-def _materials(request: TrainRequest, lookback: int, prices: PriceSource, now: datetime) -> tuple[Material, ...]:
+def _materials(request: TrainRequest, lookback: int, prices: PriceSource, now: datetime) -> tuple[TrainingSeries, ...]:
     histories = [_requested(prices.history(ticker, now), request) for ticker in request.all_tickers]
     for history in histories:
-        refuse_mostly_bad(history)
+        validate_completeness(history)
     sessions = {history.series.ticker: history.series.sessions for history in histories}
     splits = split_together(sessions, lookback, request.train_size)
     materials = tuple(
-        Material(history, history.series.bars, split) for history, split in zip(histories, splits, strict=True)
+        TrainingSeries(history, history.series.bars, split) for history, split in zip(histories, splits, strict=True)
     )
     for material in materials:
-        _refuse_constant(material)
+        _validate_movement(material)
     return materials
 
 
@@ -217,16 +217,16 @@ def _requested(history: PriceHistory, request: TrainRequest) -> PriceHistory:
     return targeted if request.start_date is not None else targeted.tail(DEFAULT_SESSIONS)
 
 
-def _refuse_constant(material: Material) -> None:
+def _validate_movement(material: TrainingSeries) -> None:
     for block in (material.split.fit, material.split.calibration):
         closes = material.bars[block.start : target_stop(block), CLOSE]
         if block and closes.min() == closes.max():
-            raise ConstantSeries(
+            raise ZeroVariance(
                 f"the closes of {material.ticker} never move from {closes[0]:g}: there is nothing to forecast"
             )
 
 
-def _require_outcomes(calibration: Calibration) -> None:
+def _validate_outcomes(calibration: Calibration) -> None:
     """Refuse a calibration block in which too few sessions traded."""
     fewest = min(step.size for step in calibration.scores)
     if fewest < MIN_SCORES:
@@ -237,7 +237,7 @@ def _require_outcomes(calibration: Calibration) -> None:
 
 
 def _base(
-    request: TrainRequest, lookback: int, materials: Sequence[Material], registry: ModelRegistry
+    request: TrainRequest, lookback: int, materials: Sequence[TrainingSeries], registry: ModelRegistry
 ) -> ModelCard | None:
     """The model whose weights the fit begins with."""
     if request.base_model_id is not None:
@@ -259,7 +259,7 @@ def _continues(base: ModelCard, request: TrainRequest, lookback: int) -> bool:
     return shape == (request.model, lookback, MAX_HORIZON, request.target_column) and WEIGHTS in base.files
 
 
-def _first_unseen(materials: Sequence[Material]) -> date:
+def _first_unseen(materials: Sequence[TrainingSeries]) -> date:
     """The first origin that calibrates: a base model that knows it would be judged on what it has seen."""
     starts = [m.history.series.sessions[m.split.calibration.start] for m in materials if m.split.calibration]
     return to_date(min(starts))
@@ -277,7 +277,7 @@ def _settings(request: TrainRequest, lookback: int, start: bytes | None, seconds
     )
 
 
-def _warnings(base: ModelCard | None, materials: Sequence[Material]) -> tuple[str, ...]:
+def _warnings(base: ModelCard | None, materials: Sequence[TrainingSeries]) -> tuple[str, ...]:
     warnings = [
         f"{material.ticker}: {warning}"
         for material in materials
@@ -289,7 +289,7 @@ def _warnings(base: ModelCard | None, materials: Sequence[Material]) -> tuple[st
     return tuple(warnings)
 
 
-def _series_report(material: Material, found: Outcomes) -> SeriesReport:
+def _series_report(material: TrainingSeries, found: Outcomes) -> SeriesReport:
     history, series = material.history, material.history.series
     fingerprint = sha256(series.sessions.astype("<i8").tobytes() + series.bars.astype("<f8").tobytes())
     return SeriesReport(
@@ -310,7 +310,7 @@ def _series_report(material: Material, found: Outcomes) -> SeriesReport:
     )
 
 
-def _split_report(material: Material) -> SplitReport:
+def _split_report(material: TrainingSeries) -> SplitReport:
     sessions = material.history.series.sessions
 
     def block(origins: range) -> Block | None:

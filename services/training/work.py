@@ -11,13 +11,13 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 from errors import AppError, ModelInUse, ModelNotFound, StoreUnavailable
 from models.fitting import Epoch
 from schemas.card import ModelCard
-from schemas.job import JobEnd, JobOrder
+from schemas.job import JobEnd, JobSpec
 from schemas.train import TrainResult
 from services.jobs.heartbeat import Heartbeat, JobStopped
-from services.jobs.job import Jobs, cancelled, failure
+from services.jobs.job import Jobs, cancelled_end, job_failure
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
-from services.training.challenge import Challenge, hold_contest
+from services.training.challenge import Challenger, evaluate_challenger
 from services.training.train import publish, train_model, train_result
 
 TELL_WITHIN_S = 15.0  # a store that is back by then hears of the end before the job counts as lost
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Workplace:
+class WorkerContext:
     """What a worker works with.
 
     Attributes:
@@ -44,7 +44,7 @@ class Workplace:
     clock: Callable[[], datetime]
 
 
-def run_training(job_id: str, worker: str, place: Workplace, fit_until: float = math.inf) -> JobEnd | None:
+def run_training(job_id: str, worker: str, place: WorkerContext, fit_until: float = math.inf) -> JobEnd | None:
     """How the job ended; None when it is another worker's, or over.
 
     Args:
@@ -70,40 +70,40 @@ def run_training(job_id: str, worker: str, place: Workplace, fit_until: float = 
     return end
 
 
-def _attempt(order: JobOrder, heartbeat: Heartbeat, place: Workplace, fit_until: float) -> JobEnd:
+def _attempt(order: JobSpec, heartbeat: Heartbeat, place: WorkerContext, fit_until: float) -> JobEnd:
     try:
         result = _train(order, heartbeat, place, fit_until)
     except JobStopped:
-        return cancelled(order.id, place.clock())
+        return cancelled_end(order.id, place.clock())
     except AppError as error:
-        return JobEnd(state="failed", at=place.clock(), error=failure(error))
+        return JobEnd(state="failed", at=place.clock(), error=job_failure(error))
     except Exception:  # the job must end, and whoever waits be told no more than a caller would
         log.exception("unexpected failure [job %s]", order.id)
         opaque = AppError("something failed on our side; the job's id finds it in our log")
-        return JobEnd(state="failed", at=place.clock(), error=failure(opaque))
+        return JobEnd(state="failed", at=place.clock(), error=job_failure(opaque))
     return JobEnd(state="succeeded", at=place.clock(), result=result)
 
 
-def _train(order: JobOrder, heartbeat: Heartbeat, place: Workplace, fit_until: float) -> TrainResult:
+def _train(order: JobSpec, heartbeat: Heartbeat, place: WorkerContext, fit_until: float) -> TrainResult:
     def on_epoch(epoch: Epoch) -> None:
         heartbeat.epoch(epoch.validation_loss)
 
-    heartbeat.require_wanted()
+    heartbeat.validate_wanted()
     now = place.clock()
     model = train_model(order.request, place.prices, place.registry, order.model_id, now, on_epoch, fit_until)
-    heartbeat.require_wanted()
+    heartbeat.validate_wanted()
     publish(model, place.registry, place.rescue)
     return _challenged(order, model.card, place)
 
 
-def _challenged(order: JobOrder, card: ModelCard, place: Workplace) -> TrainResult:
+def _challenged(order: JobSpec, card: ModelCard, place: WorkerContext) -> TrainResult:
     """The result with its contest, where one was asked for; one that fails takes nothing from the training."""
     result = train_result(card)
     if order.request.challenges is None:
         return result
     try:
-        challenge = Challenge(order.request.challenges, order.id, card, place.clock())
-        contest = hold_contest(challenge, place.registry, place.prices)
+        challenge = Challenger(order.request.challenges, order.id, card, place.clock())
+        contest = evaluate_challenger(challenge, place.registry, place.prices)
     except AppError as error:
         log.warning("contest of job %s: %s", order.id, error.message)
         untold = f"the contest for {order.request.challenges!r} was broken off, the alias not moved: {error.message}"

@@ -350,7 +350,7 @@ def test_a_scheduled_event_scores_what_has_closed(
     request = ForecastRequest(ticker="^GSPC", horizon=1)
     api.state.registry.publish(trained.card, trained.files)
     log = api.state.forecast_log
-    forecast(trained.card.model_id, request, api.state.registry, SampleSource(), thursday, log.note)
+    forecast(trained.card.model_id, request, api.state.registry, SampleSource(), thursday, log.record)
     log.flush()
 
     assert adapter({"task": "score"}, _no_context()) is None

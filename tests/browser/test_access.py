@@ -38,7 +38,7 @@ def grave(page: Page) -> list[tuple[str, list[str]]]:
 def test_axe_finds_nothing_grave(server: str, visit: Open, viewport: dict[str, int], scheme: str) -> None:
     page = visit(server, viewport=viewport, color_scheme=scheme)
     settle(page)
-    page.get_by_text("Every session in figures").click()
+    page.get_by_text("All sessions in figures").click()
 
     assert grave(page) == []
 
@@ -80,9 +80,9 @@ def test_the_keyboard_reaches_everything_and_sees_where_it_is(server: str, visit
     names = [name for name, _ in walked]
     assert names[0] == "Skip to the forecast"
     assert [name for name, visible in walked if not visible] == []
-    places = [names.index(name) for name in ("ticker", "Forecast", "Every session in figures", "Train", "API")]
+    places = [names.index(name) for name in ("ticker", "Forecast", "All sessions in figures", "Train", "API")]
     assert places[-1] > places[0] > 0
-    for name in ("days", "history", "Train", "Run the backtest", "Recent trainings", "bundled-20181231-00000001"):
+    for name in ("days", "history", "Train", "Run the backtest", "TtlCache trainings", "bundled-20181231-00000001"):
         assert any(name in found or found in name for found in names), name
 
 

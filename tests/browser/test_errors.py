@@ -86,7 +86,7 @@ def test_a_rate_limit_is_waited_for_and_then_over(live: FastAPI, yahoo: YahooSer
 
         expect(page.locator(".lede")).to_be_visible()
     assert waited
-    assert "It asks to be left alone for 6 s" in told
+    assert "Try again in 6 s" in told
 
 
 def test_a_yahoo_that_is_down_is_told(live: FastAPI, yahoo: YahooServer, visit: Open) -> None:
@@ -128,7 +128,7 @@ def test_a_server_that_stopped_is_told_and_what_was_shown_comes_back(app: FastAP
         page = visit(url)
         expect(page.locator(".lede")).to_be_visible()
 
-    page.get_by_role("button", name="Forecast").click()
+    page.get_by_role("button", name="Forecast", exact=True).click()
 
     assert problem(page.locator("#forecast-body")).startswith("The server cannot be reached")
 
@@ -160,7 +160,7 @@ def test_the_report_is_shown_and_kept_behind_an_api_key(tmp_path: Path, visit: O
         page.locator("#analysis").scroll_into_view_if_needed()
 
         with page.expect_download() as kept:
-            page.get_by_role("link", name="Keep this report").click()
+            page.get_by_role("link", name="Save this report").click()
 
         assert page.locator("#analysis-body figure svg").count() == len(FIGURES)
         assert kept.value.suggested_filename.endswith(".html")

@@ -51,9 +51,9 @@ def test_realised_errors_stand_beside_doing_nothing_once_they_are_scored(lived: 
     page = visit(lived)
     body = page.locator("#accuracy-body")
     seen(page, "accuracy")
-    expect(body).to_contain_text("No forecast of ^GSPC that was given here has met its session since 2 Oct 2018")
+    expect(body).to_contain_text("No ^GSPC forecasts have been scored since 2 Oct 2018")
 
-    body.get_by_role("button", name="Score what has closed").click()
+    body.get_by_role("button", name="Score past forecasts").click()
 
     rows = body.locator("tbody tr")
     expect(rows).to_have_count(2)
@@ -61,8 +61,8 @@ def test_realised_errors_stand_beside_doing_nothing_once_they_are_scored(lived: 
     cells = dict(zip(heads, rows.first.locator("th, td").all_inner_texts(), strict=True))
     assert (cells["Step"], cells["Forecasts"]) == ("1", "3")
     assert re.fullmatch(r"\d\.\d{2,4}%", cells["Its error"])
-    assert re.fullmatch(r"\d\.\d{2,4}%", cells["Doing nothing"])
-    assert re.fullmatch(r"[\d.]+%", cells["Held of 80%"])
+    assert re.fullmatch(r"\d\.\d{2,4}%", cells["No change"])
+    assert re.fullmatch(r"[\d.]+%", cells["In 80% range"])
 
 
 def test_whether_the_model_still_fits_is_said(lived: str, visit: Open) -> None:
@@ -70,16 +70,16 @@ def test_whether_the_model_still_fits_is_said(lived: str, visit: Open) -> None:
     seen(page, "accuracy")
 
     body = page.locator("#accuracy-body")
-    verdict = r"bundled-20181231-00000001 (still fits|wants watching: .+|wants training again: .+)\."
-    by_prices = " That is judged by the prices alone: no outcome of its forecasts is known yet."
-    expect(body.locator("p").first).to_have_text(re.compile(f"^{verdict}{re.escape(by_prices)}$"))
+    status = r"bundled-20181231-00000001: (no drift|possible drift; .+|drift, retrain it; .+)\."
+    by_prices = " Judged by recent prices: there are no forecast results to check yet."
+    expect(body.locator("p").first).to_have_text(re.compile(f"^{status}{re.escape(by_prices)}$"))
 
-    body.get_by_role("button", name="Score what has closed").click()
+    body.get_by_role("button", name="Score past forecasts").click()
     expect(body.locator("table")).to_be_visible()
 
-    expect(body.locator("p").first).to_have_text(re.compile(f"^{verdict}$"))
-    assert body.locator("caption").inner_text() == "Forecasts of ^GSPC that met their session since 2 Oct 2018"
-    assert "CRPS below doing nothing" in body.locator("thead th").all_inner_texts()
+    expect(body.locator("p").first).to_have_text(re.compile(f"^{status}$"))
+    assert body.locator("caption").inner_text() == "Forecasts of ^GSPC scored since 2 Oct 2018"
+    assert "CRPS below no change" in body.locator("thead th").all_inner_texts()
 
 
 def test_a_ticker_that_cannot_be_judged_is_told_with_the_reason(server: str, visit: Open) -> None:
@@ -96,10 +96,10 @@ def test_another_ticker_has_a_record_of_its_own(lived: str, visit: Open) -> None
     expect(page.locator("#accuracy-body tbody tr")).to_have_count(2)
 
     page.get_by_label("Ticker", exact=True).fill("^IXIC")
-    page.get_by_role("button", name="Forecast").click()
+    page.get_by_role("button", name="Forecast", exact=True).click()
     page.locator("#accuracy").scroll_into_view_if_needed()
 
-    expect(page.locator("#accuracy-body")).to_contain_text("No forecast of ^IXIC")
+    expect(page.locator("#accuracy-body")).to_contain_text("No ^IXIC forecasts")
 
 
 def test_the_default_is_moved_and_moved_back(app: FastAPI, visit: Open) -> None:
@@ -111,8 +111,8 @@ def test_the_default_is_moved_and_moved_back(app: FastAPI, visit: Open) -> None:
         page.locator("#train-form").get_by_label("Tickers").fill("AAPL MSFT")
         page.evaluate("document.querySelector('#backtest-body').append('a backtest')")
 
-        body.get_by_role("button", name=f"Let {trained} answer where no model is named").click()
-        row = body.locator("table", has_text="Names, and what they stand for").locator("tbody tr")
+        body.get_by_role("button", name=f"Make {trained} the default model").click()
+        row = body.locator("table", has_text="Aliases").locator("tbody tr")
         expect(row.locator("td").first).to_have_text(trained)
         expect(body.get_by_role("button", name="bundled-", exact=False).first).to_be_visible()
         assert "bundled-20181231-00000001" in page.locator("#ask select[name=model]").inner_text()
@@ -131,7 +131,7 @@ def test_a_move_that_cannot_be_says_why_and_can_be_tried_again(app: FastAPI, vis
     with served(app) as url:
         trained = post(f"{url}/models/train", {"ticker": "^GSPC", "model": "persistence"})["result"]["id"]
         page = visit(f"{url}/?model={trained}")
-        button = page.get_by_role("button", name="answer where no model is named")
+        button = page.get_by_role("button", name=f"Make {trained} the default model")
         expect(button).to_be_visible()
         page.request.delete(f"{url}/models/{trained}")
 

@@ -1,4 +1,4 @@
-"""The forecast as it is seen: the fan, the sentence, every figure beside doing nothing."""
+"""The forecast as it is seen: the fan, the sentence, every figure next to the no-change forecast."""
 
 import re
 from dataclasses import replace
@@ -47,9 +47,11 @@ def test_the_sentence_tells_price_interval_and_doing_nothing(server: str, visit:
     lede = page.locator(".lede").inner_text()
     first = answer["forecast"][0]
     shown = [first["predicted_price"], first["intervals"][0]["lower"], first["intervals"][0]["upper"]]
-    assert re.findall(r"[\d,]+\.\d\d", lede) == [f"{price:,.2f}" for price in [*shown, answer["persistence"]]]
-    assert lede.startswith("Next session, Wednesday 2 January: US$")
-    assert "Doing nothing has erred by 0.523% on average, this model by 0.522%" in page.locator(".second").inner_text()
+    assert re.findall(r"\$([\d,]+\.\d\d)", lede) == [f"{price:,.2f}" for price in [*shown, answer["persistence"]]]
+    assert lede.startswith("Forecast for Wed, 2 Jan 2019: US$")
+    assert (
+        "the model was off by 0.522% on average; assuming no change, by 0.523%" in page.locator(".second").inner_text()
+    )
 
 
 def test_sample_prices_are_called_demo_data(server: str, visit: Open) -> None:
@@ -82,7 +84,7 @@ def test_every_session_has_its_intervals_and_persistence(server: str, visit: Ope
     page = visit(f"{server}/?days=20")
     wait_for_forecast(page)
 
-    page.get_by_text("Every session in figures").click()
+    page.get_by_text("All sessions in figures").click()
 
     rows = page.locator("#forecast-body tbody tr")
     assert rows.count() == 20
@@ -94,7 +96,7 @@ def test_another_ticker_is_kept_in_the_address_and_back_leads_back(server: str, 
     wait_for_forecast(page)
 
     page.get_by_label("Ticker", exact=True).fill("^ixic")
-    page.get_by_role("button", name="Forecast").click()
+    page.get_by_role("button", name="Forecast", exact=True).click()
     expect(page.locator("h1")).to_have_text("^IXIC")
     address = page.url
     page.go_back()
@@ -131,7 +133,7 @@ def test_a_choice_changes_the_address_and_only_a_submitted_form_makes_an_entry_o
     after_choice = page.evaluate("history.length")
     chosen = page.url
     page.get_by_label("Ticker", exact=True).fill("^IXIC")
-    page.get_by_role("button", name="Forecast").click()
+    page.get_by_role("button", name="Forecast", exact=True).click()
     expect(page.locator("h1")).to_have_text("^IXIC")
 
     assert chosen.endswith("?days=20")
@@ -143,7 +145,7 @@ def test_prices_are_written_as_the_reader_writes_them(server: str, visit: Open) 
 
     wait_for_forecast(page)
 
-    assert re.search(r"quarta-feira, 2 de janeiro: US\$\s2\.508,57", page.locator(".lede").inner_text())
+    assert re.search(r"qua., 2 de jan. de 2019: US\$\s2\.508,57", page.locator(".lede").inner_text())
 
 
 def test_the_chart_follows_the_colour_scheme(server: str, visit: Open) -> None:

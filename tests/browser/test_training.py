@@ -45,9 +45,10 @@ def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open)
     expect(page.locator("#compare-body tr.current th")).to_have_text(chosen)
     outcome = page.locator(".job").inner_text()
     assert re.search(
-        r"Doing nothing has erred by [\d.]+% on average, this model by [\d.]+%, over the \d+ sess", outcome
+        r"On \d+ days it had never seen, the model was off by [\d.]+% on average; assuming no change, by [\d.]+%",
+        outcome,
     )
-    assert re.search(r"Its 80% intervals held [\d.]+% of them\.", outcome)
+    assert re.search(r"Its 80% range contained the close on [\d.]+% of its test days\.", outcome)
     # equal losses are a line without height, which does not count as visible
     assert len((page.locator(".job svg polyline").get_attribute("points") or "").split()) >= 2
     assert f"model={chosen}" in page.url
@@ -97,10 +98,10 @@ def test_the_comparison_sets_doing_nothing_beside_every_model(server: str, visit
     page = visit(server)
     expect(page.locator("#compare-body table")).to_be_visible()
 
-    assert page.locator("#compare-body thead th").all_inner_texts()[5:7] == ["Its error", "Doing nothing"]
+    assert page.locator("#compare-body thead th").all_inner_texts()[5:7] == ["Its error", "No change"]
     bundled = page.locator("#compare-body tr", has_text="bundled-").locator("td").all_inner_texts()
     assert bundled[4:6] == ["0.603%", "0.605%"]
-    assert page.locator("#compare-body thead th").all_inner_texts()[8:] == ["Held of 80%", "Held of 95%"]
+    assert page.locator("#compare-body thead th").all_inner_texts()[8:] == ["In 80% range", "In 95% range"]
     assert re.fullmatch(r"[78]\d\.\d%", bundled[7])
 
 
@@ -121,18 +122,18 @@ def test_a_backtest_shows_coverage_by_step_and_every_opponent(server: str, visit
     form.get_by_role("button").click()
 
     body = page.locator("#backtest-body")
-    opponents = body.locator("table").first
-    expect(opponents.locator("tbody tr")).to_have_count(7, timeout=WITHIN_MS)
-    names = opponents.locator("tbody th").all_inner_texts()
+    baselines = body.locator("table").first
+    expect(baselines.locator("tbody tr")).to_have_count(7, timeout=WITHIN_MS)
+    names = baselines.locator("tbody th").all_inner_texts()
     assert names[0].startswith("return_lstm (bundled-")
     assert set(names[1:]) >= {"persistence", "gjr_garch", "volatility_regression", "rolling_empirical"}
     assert body.locator(".promised").count() == 2
-    assert body.locator(".reached text").all_text_contents() == ["80%", "95%"]
-    assert "doing nothing by" in body.locator(".second").inner_text()
+    assert body.locator(".empirical_coverage text").all_text_contents() == ["80%", "95%"]
+    assert "assuming no change, by" in body.locator(".second").inner_text()
     body.get_by_text("Every step in figures").click()
     steps = body.locator("table").last
     assert steps.locator("tbody th").all_inner_texts() == ["1", "2", "3", "4", "5"]
-    assert steps.locator("thead th").all_inner_texts()[2:4] == ["Its error", "Doing nothing"]
+    assert steps.locator("thead th").all_inner_texts()[2:4] == ["Its error", "No change"]
 
 
 def test_the_past_of_the_prices_is_told_when_it_comes_into_view(server: str, visit: Open) -> None:

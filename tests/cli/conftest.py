@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from benchmarks.server import running_server
 from cli.main import app
 from client import Client
-from schemas.realised import Pair, SessionScores
+from schemas.realised import ForecastOutcome, SessionScores
 from schemas.train import TrainRequest
 from services.monitoring.scoring import scores_key
 from services.storage.store import LocalArtifactStore
@@ -48,7 +48,7 @@ def scored(folder: Path) -> None:
 
 def came_true(session: date, actual: float) -> SessionScores:
     """The scores of one forecast of 102 after a close of 100, whose 80 % interval went from 90 to 110."""
-    pair = Pair(
+    pair = ForecastOutcome(
         model_id="bundled-20181231-00000001",
         model="return_lstm",
         origin=session - timedelta(days=1),

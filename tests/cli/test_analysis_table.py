@@ -49,8 +49,8 @@ def test_figures_are_followed_by_what_they_mean(analysis: Analysis) -> None:
     text = " ".join(shown(analysis).split())
 
     assert "persistence (tomorrow = today) is hard to beat" in text
-    assert analysis.seasonality.month.reading in text
-    assert analysis.stationarity.reading in text
+    assert analysis.seasonality.month.interpretation in text
+    assert analysis.stationarity.interpretation in text
 
 
 def test_a_correlation_beyond_its_bound_is_marked(analysis: Analysis) -> None:
@@ -74,8 +74,8 @@ def test_splits_gaps_and_missing_sessions_are_named(analysis: Analysis) -> None:
                 MissingRun(first=date(2018, 2, 5), last=date(2018, 2, 14), n_sessions=8),
             ),
             "n_overnight_gaps": 1,
-            "overnight_gaps": (OvernightGap(session=date(2018, 5, 2), log_return=-0.12, robust_sds=-9.0),),
-            "suspected_splits": (SuspectedSplit(session=date(2018, 6, 4), ratio=0.502, near="1:2", robust_sds=-40.0),),
+            "overnight_gaps": (OvernightGap(session=date(2018, 5, 2), log_return=-0.12, mad_zscore=-9.0),),
+            "suspected_splits": (SuspectedSplit(session=date(2018, 6, 4), ratio=0.502, near="1:2", mad_zscore=-40.0),),
         }
     )
 

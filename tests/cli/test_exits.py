@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 import errors
 from benchmarks.server import running_server
-from cli.exits import Exit, exit_code, fields_at_fault, hint, told
+from cli.exits import Exit, exit_code, fields_at_fault, format_error, hint
 from config import Settings
 from errors import AppError, ModelNotFound
 from tests.cli.conftest import Run
@@ -258,8 +258,8 @@ def test_a_missing_key_and_a_full_house_have_codes_of_their_own(run: Run, busy_s
 def test_an_error_of_a_service_tells_its_request_and_one_of_ours_has_none_to_tell() -> None:
     error = ModelNotFound("no model", request_id="r1")
 
-    assert told(error, elsewhere=True) == "model_not_found: no model [request r1]"
-    assert told(error, elsewhere=False) == "model_not_found: no model"
+    assert format_error(error, elsewhere=True) == "model_not_found: no model [request r1]"
+    assert format_error(error, elsewhere=False) == "model_not_found: no model"
 
 
 def test_faults_of_settings_do_not_tell_values() -> None:

@@ -11,7 +11,7 @@ from typer.testing import Result
 from cli.layout import console
 from cli.realised_tables import contest_table
 from models.base import CLOSE, HIGH, LOW
-from schemas.challenge import Contest, ContestPage
+from schemas.challenge import ChallengerEvaluation, ContestPage
 from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.monitoring.forecast_log import record_key
@@ -97,12 +97,12 @@ def test_accuracy_says_what_to_do_where_nothing_was_scored(run: Run, walk: Path)
 
 
 @pytest.mark.slow
-def test_drift_ends_with_1_where_the_verdict_is_retrain(run: Run, walk: Path) -> None:
+def test_drift_ends_with_1_where_the_status_is_drifted(run: Run, walk: Path) -> None:
     shown = on(run, walk, "drift", "WALK")
     printed = on(run, walk, "drift", "WALK", "--json")
 
     assert [shown.exit_code, printed.exit_code] == [1, 1]
-    assert json.loads(printed.stdout)["reports"][0]["verdict"] == "retrain"
+    assert json.loads(printed.stdout)["reports"][0]["status"] == "drifted"
     assert "WALK: ranges of the last 5 sessions are" in shown.stdout
 
 
@@ -146,7 +146,7 @@ def test_drift_trains_a_challenger_whose_contest_is_told(run: Run, walk: Path) -
 
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
-    assert (answer["verdict"], answer["job"]["state"]) == ("retrain", "succeeded")
+    assert (answer["status"], answer["job"]["state"]) == ("retrain", "succeeded")
     assert f"champion {champion}" in told.stdout
     assert "persistence" in told.stdout
     assert "the alias mine: " in on(run, walk, "jobs", "show", answer["job"]["id"]).stdout
@@ -168,7 +168,7 @@ def test_a_challenger_elsewhere_need_not_be_waited_for_and_one_here_must(run: Ru
 
 
 def test_a_contest_that_could_not_be_held_tells_why_and_no_scores() -> None:
-    contest = Contest(
+    contest = ChallengerEvaluation(
         alias="default",
         job_id="20261121t093000-1a2b3c4d",
         champion_id=None,

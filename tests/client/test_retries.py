@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from client import Client, ServiceTimedOut, ServiceUnreachable
-from errors import AppError, PricesRateLimited, StoreUnavailable, TooManyTrainings
+from errors import AppError, PricesRateLimited, StoreUnavailable, TrainingCapacityExceeded
 from schemas.predict import PredictRequest
 from schemas.train import TrainRequest
 from tests.processes import free_port
@@ -78,7 +78,7 @@ def test_a_pause_asked_for_is_kept() -> None:
 def test_a_pause_that_is_too_long_is_told_instead_of_kept() -> None:
     script = Script(problem("too_many_trainings", 429, **{"Retry-After": "30"}))
 
-    with pytest.raises(TooManyTrainings) as failure:
+    with pytest.raises(TrainingCapacityExceeded) as failure:
         script.client().up()
 
     assert failure.value.retry_after_s == 30

@@ -98,7 +98,7 @@ def test_forecasts_of_a_model_have_what_was_asked_for(client: Client, result: Tr
 def test_a_backtest_stands_beside_its_opponents(client: Client, result: TrainResult) -> None:
     answer = client.backtest(result.id, BacktestRequest(horizon=1, stride=10))
 
-    assert "persistence" in [opponent.name for opponent in answer.opponents]
+    assert "persistence" in [baseline.name for baseline in answer.baselines]
 
 
 def test_forecasts_by_symbol_answer(client: Client) -> None:

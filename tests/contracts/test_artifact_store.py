@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from errors import ArtifactNotFound
-from services.storage.measured import MeasuredStore
+from services.storage.measured import InstrumentedStore
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import MAX_KEY_LENGTH, MAX_SEGMENT_LENGTH, ArtifactStore, LocalArtifactStore
 from telemetry.prometheus import PrometheusMeter
@@ -68,7 +68,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ArtifactSt
     elif request.param == "local":
         yield LocalArtifactStore(tmp_path / "artifacts")
     elif request.param == "measured":
-        yield MeasuredStore(LocalArtifactStore(tmp_path / "artifacts"), PrometheusMeter())
+        yield InstrumentedStore(LocalArtifactStore(tmp_path / "artifacts"), PrometheusMeter())
     else:
         s3 = request.getfixturevalue(f"{request.param}_store")
         yield s3

@@ -11,8 +11,8 @@ from models.base import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Forecaster
 from models.baselines import Persistence
 from models.conformal import CalibratedForecaster
 from models.fitting import NETWORK, FitBlocks, FitSettings
-from models.presets import PRESETS
 from models.runtime import OnnxForecaster
+from models.specs import MODEL_SPECS
 from services.storage.registry import CALIBRATION, calibration_from_json
 from services.training.train import TrainedModel
 from tests.fakes import FixedForecaster, random_walk
@@ -25,8 +25,8 @@ def _served(trained: TrainedModel) -> Forecaster:
 def _fitted(model: str) -> Forecaster:
     bars = random_walk(600)
     bounds = FitSettings(lookback=60, horizon=30, max_epochs=1, patience=1, max_seconds=60, seed=0)
-    fitted = PRESETS[model].fit([FitBlocks(bars, range(60, 400), range(400, 500))], bounds, lambda _: None)
-    return PRESETS[model].load(fitted.files, fitted.quantile_levels)
+    fitted = MODEL_SPECS[model].fit([FitBlocks(bars, range(60, 400), range(400, 500))], bounds, lambda _: None)
+    return MODEL_SPECS[model].load(fitted.files, fitted.quantile_levels)
 
 
 FORECASTERS: dict[str, Callable[[TrainedModel], Forecaster]] = {

@@ -23,9 +23,9 @@ from services.prices.sample import SampleSource
 from services.storage.contests import contest_page
 from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
-from services.training.ordering import order_training, retry_training
+from services.training.submission import retry_training, submit_training
 from services.training.train import train_model
-from services.training.work import Workplace, run_training
+from services.training.work import WorkerContext, run_training
 from tests.deploy.template import read_template
 from tests.fakes import InMemoryArtifactStore
 from tests.s3_servers import ACCESS_KEY, SECRET_KEY, moto_server
@@ -116,9 +116,9 @@ def test_a_job_is_ordered_by_one_role_and_done_by_the_other(store_of: StoreOf) -
     serving, training = store_of(SERVE), store_of(TRAIN)
     registry = ModelRegistry(training)
     rescue = ModelRegistry(InMemoryArtifactStore())
-    job = order_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000a", key="once")
+    job = submit_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000a", key="once")
 
-    end = run_training(job.id, "w1", Workplace(Jobs(training), SampleSource(), registry, rescue, lambda: NOW))
+    end = run_training(job.id, "w1", WorkerContext(Jobs(training), SampleSource(), registry, rescue, lambda: NOW))
 
     assert end is not None
     assert end.state == "succeeded", end.error
@@ -132,14 +132,14 @@ def test_a_job_is_ordered_by_one_role_and_done_by_the_other(store_of: StoreOf) -
 
 def test_a_challenger_is_ordered_by_one_role_and_takes_the_alias_by_the_other(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
-    place = Workplace(
+    place = WorkerContext(
         Jobs(training), SampleSource(), ModelRegistry(training), ModelRegistry(InMemoryArtifactStore()), lambda: NOW
     )
-    champion = order_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000d")
+    champion = submit_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000d")
     run_training(champion.id, "w1", place)
     ModelRegistry(serving).move_alias("fought-for", champion.model_id, NOW)
     request = TrainRequest(ticker="^GSPC", model="ewma", challenges="fought-for")
-    job = order_training(request, Jobs(serving), SomebodyElse(), NOW, "0000000e")
+    job = submit_training(request, Jobs(serving), SomebodyElse(), NOW, "0000000e")
 
     end = run_training(job.id, "w1", place)
 
@@ -157,7 +157,7 @@ def test_a_forecast_is_logged_by_one_role_and_scored_by_the_other(store_of: Stor
     model = train_model(REQUEST, SampleSource(), registry, "m-9", thursday, lambda _: None)
     ModelRegistry(training).publish(model.card, model.files)
     log = ForecastLog(serving)
-    forecast("m-9", ForecastRequest(horizon=1), registry, SampleSource(), thursday, log.note)
+    forecast("m-9", ForecastRequest(horizon=1), registry, SampleSource(), thursday, log.record)
 
     log.flush()
 
@@ -167,7 +167,7 @@ def test_a_forecast_is_logged_by_one_role_and_scored_by_the_other(store_of: Stor
 
 def test_a_job_is_cancelled_and_retried_by_the_role_that_serves(store_of: StoreOf) -> None:
     jobs = Jobs(store_of(SERVE))
-    job = order_training(REQUEST, jobs, SomebodyElse(), NOW, "0000000b")
+    job = submit_training(REQUEST, jobs, SomebodyElse(), NOW, "0000000b")
 
     cancelled = jobs.cancel(job.id, NOW)
 

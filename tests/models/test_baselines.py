@@ -1,4 +1,4 @@
-"""Opponents: what each learns, from which sessions, and that a window alone tells it all it needs."""
+"""Baselines: what each learns, from which sessions, and that a window alone tells it all it needs."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from errors import ArtifactCorrupt, ConstantSeries, InvalidRequest
+from errors import ArtifactCorrupt, InvalidRequest, ZeroVariance
 from models.base import CLOSE, QUANTILE_GRID, VOLUME, Bars, Forecaster
 from models.baselines import (
     Ewma,
@@ -28,11 +28,11 @@ from models.baselines import (
     load_volatility_regression,
 )
 from models.fitting import PARAMETERS, Fit, FitBlocks, FitSettings, FittedModel
-from models.presets import Load
+from models.specs import Load
 from tests.fakes import random_walk
 
 SETTINGS = FitSettings(lookback=60, horizon=5, max_epochs=1, patience=1, max_seconds=60.0, seed=0)
-OPPONENTS: dict[str, tuple[Fit, Load]] = {
+BASELINES: dict[str, tuple[Fit, Load]] = {
     "persistence": (fit_persistence, load_persistence),
     "drift": (fit_drift, load_drift),
     "rolling_empirical": (fit_rolling_empirical, load_rolling_empirical),
@@ -43,8 +43,8 @@ OPPONENTS: dict[str, tuple[Fit, Load]] = {
 LEARNING = ["drift", "gjr_garch", "volatility_regression"]
 
 
-@pytest.fixture(params=OPPONENTS)
-def opponent(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=BASELINES)
+def baseline(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
@@ -56,12 +56,12 @@ def _blocks(bars: Bars) -> FitBlocks:
 
 
 def _fit(name: str, *bars: Bars) -> FittedModel:
-    fit, _ = OPPONENTS[name]
+    fit, _ = BASELINES[name]
     return fit([_blocks(one) for one in bars], SETTINGS, lambda _: None)
 
 
 def _served(name: str, fitted: FittedModel) -> Forecaster:
-    _, load = OPPONENTS[name]
+    _, load = BASELINES[name]
     return load(fitted.files, fitted.quantile_levels)
 
 
@@ -79,17 +79,17 @@ def _clustering(n_sessions: int, seed: int = 0) -> Bars:
     return np.column_stack([opened, high, low, close, np.full(n_sessions, 1e6)])
 
 
-def test_a_fit_without_epochs_says_so(opponent: str) -> None:
-    fitted = _fit(opponent, random_walk(500))
+def test_a_fit_without_epochs_says_so(baseline: str) -> None:
+    fitted = _fit(baseline, random_walk(500))
 
     assert (fitted.stopped_by, fitted.best_epoch, fitted.validation_losses) == ("closed_form", 0, ())
     assert fitted.quantile_levels == QUANTILE_GRID
     assert set(fitted.files) == {PARAMETERS}
 
 
-def test_a_window_alone_gives_exactly_the_forecast_of_the_whole_history(opponent: str) -> None:
+def test_a_window_alone_gives_exactly_the_forecast_of_the_whole_history(baseline: str) -> None:
     bars = _clustering(600)
-    forecaster = _served(opponent, _fit(opponent, bars))
+    forecaster = _served(baseline, _fit(baseline, bars))
     origins = np.arange(400, 600)
 
     together = forecaster.predict_quantiles(bars, origins).prices
@@ -119,8 +119,8 @@ def test_the_early_stopping_sessions_are_learned_from(name: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"{}", b'{"horizon":0}', b'{"horizon":"many"}'])
-def test_a_file_that_holds_no_parameters_is_corrupt(opponent: str, content: bytes) -> None:
-    _, load = OPPONENTS[opponent]
+def test_a_file_that_holds_no_parameters_is_corrupt(baseline: str, content: bytes) -> None:
+    _, load = BASELINES[baseline]
 
     with pytest.raises(ArtifactCorrupt):
         load({PARAMETERS: content}, QUANTILE_GRID)
@@ -129,7 +129,7 @@ def test_a_file_that_holds_no_parameters_is_corrupt(opponent: str, content: byte
 @pytest.mark.parametrize("name", ["gjr_garch", "volatility_regression"])
 def test_quantiles_of_other_levels_are_corrupt(name: str) -> None:
     fitted = _fit(name, random_walk(500))
-    _, load = OPPONENTS[name]
+    _, load = BASELINES[name]
 
     with pytest.raises(ArtifactCorrupt, match="quantiles"):
         load(fitted.files, QUANTILE_GRID[1:])
@@ -145,7 +145,7 @@ def test_a_regression_that_lacks_a_step_is_corrupt(key: str) -> None:
         load_volatility_regression({PARAMETERS: json.dumps(parameters).encode()}, QUANTILE_GRID)
 
 
-@pytest.mark.parametrize("name", [name for name in OPPONENTS if name != "gjr_garch"])
+@pytest.mark.parametrize("name", [name for name in BASELINES if name != "gjr_garch"])
 def test_several_series_make_one_model(name: str) -> None:
     walks = random_walk(500), random_walk(400, seed=1, daily_volatility=0.03, start=7.0)
 
@@ -162,7 +162,7 @@ def test_a_garch_of_several_series_is_refused() -> None:
 def test_a_garch_of_returns_that_never_vary_is_refused() -> None:
     steady = np.repeat(np.exp(0.001 * np.arange(500))[:, None], 5, axis=1)
 
-    with pytest.raises(ConstantSeries):
+    with pytest.raises(ZeroVariance):
         _fit("gjr_garch", steady)
 
 
@@ -175,8 +175,8 @@ def test_a_regression_on_prices_without_surprise_is_finite(growth: float) -> Non
     assert np.isfinite(forecaster.predict_quantiles(steady, np.array([499])).prices).all()
 
 
-def test_a_price_that_explodes_in_the_window_still_gives_finite_prices(opponent: str) -> None:
-    forecaster = _served(opponent, _fit(opponent, random_walk(500)))
+def test_a_price_that_explodes_in_the_window_still_gives_finite_prices(baseline: str) -> None:
+    forecaster = _served(baseline, _fit(baseline, random_walk(500)))
     bars = random_walk(400)
     bars[390:, :VOLUME] *= 1e12
 
@@ -186,15 +186,15 @@ def test_a_price_that_explodes_in_the_window_still_gives_finite_prices(opponent:
     assert (prices > 0).all()
 
 
-def test_volume_does_not_matter(opponent: str) -> None:
+def test_volume_does_not_matter(baseline: str) -> None:
     bars = random_walk(500)
     silent = bars.copy()
     silent[:, VOLUME] = np.nan
     origins = np.array([499])
 
-    forecast = _served(opponent, _fit(opponent, silent)).predict_quantiles(silent, origins)
+    forecast = _served(baseline, _fit(baseline, silent)).predict_quantiles(silent, origins)
 
-    expected = _served(opponent, _fit(opponent, bars)).predict_quantiles(bars, origins)
+    expected = _served(baseline, _fit(baseline, bars)).predict_quantiles(bars, origins)
     np.testing.assert_array_equal(forecast.prices, expected.prices)
 
 

@@ -6,20 +6,20 @@ import pytest
 from errors import CalibrationTooSmall
 from models.base import Bars, Origins
 from models.conformal import Calibration
-from models.tracking import MEMORY, RATE, TRACKED_LEVELS, TrackedForecaster
+from models.tracking import MEMORY, RATE, TRACKED_LEVELS, AdaptiveForecaster
 from models.windows import future_closes
 from tests.fakes import FixedForecaster, random_walk
 
 HORIZON = 4
 
 
-def tracked(bars: Bars, calibration_origins: Origins) -> TrackedForecaster:
+def tracked(bars: Bars, calibration_origins: Origins) -> AdaptiveForecaster:
     inner = FixedForecaster(horizon=HORIZON)
     stop = int(calibration_origins[-1]) + 2
-    return TrackedForecaster(inner, Calibration.of(inner, bars, calibration_origins, stop))
+    return AdaptiveForecaster(inner, Calibration.of(inner, bars, calibration_origins, stop))
 
 
-def naive_factors(forecaster: TrackedForecaster, bars: Bars, origin: int) -> np.ndarray:
+def naive_factors(forecaster: AdaptiveForecaster, bars: Bars, origin: int) -> np.ndarray:
     """Session by session, one origin, as the docstring of the module tells it."""
     factors = np.zeros((HORIZON, TRACKED_LEVELS.size))
     bounds: dict[int, tuple[np.ndarray, np.ndarray]] = {}

@@ -9,7 +9,7 @@ from errors import NotFittable
 from models.base import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from models.conformal import ServedForecaster
 from models.fitting import FitBlocks, FitSettings, FittedModel
-from models.presets import PRESETS
+from models.specs import MODEL_SPECS
 from models.trading import MAX_IDLE, HaltAwareForecaster, idle_sessions, is_flat, is_untraded, with_ranges
 from models.windows import future_closes, lookback_windows, sessions_needed
 from services.storage.registry import ModelRegistry
@@ -58,7 +58,7 @@ def garman_klass(bars: Bars) -> NDArray[np.float64]:
 def fit_to(kind: str, bars: Bars) -> FittedModel:
     n = len(bars)
     settings = FitSettings(lookback=60, horizon=5, max_epochs=1, patience=1, max_seconds=60, seed=0)
-    return PRESETS[kind].fit([FitBlocks(bars, range(60, n - 50), range(n - 50, n - 1))], settings, lambda _: None)
+    return MODEL_SPECS[kind].fit([FitBlocks(bars, range(60, n - 50), range(n - 50, n - 1))], settings, lambda _: None)
 
 
 def test_a_flat_bar_with_a_move_or_with_volume_has_traded() -> None:
@@ -95,7 +95,7 @@ def test_limit_locked_sessions_do_not_narrow_the_bundled_interval(n_locked: int)
 def test_no_kind_reads_calm_from_locked_sessions(kind: str) -> None:
     calm = clustered(800)
     fitted = fit_to(kind, calm)
-    forecaster = PRESETS[kind].load(fitted.files, fitted.quantile_levels)
+    forecaster = MODEL_SPECS[kind].load(fitted.files, fitted.quantile_levels)
     stormy = np.concatenate([calm, locked(calm[-1, CLOSE], 20)])
 
     def width(bars: Bars) -> float:
@@ -254,7 +254,7 @@ def test_a_price_that_seldom_moves_is_refused_by_name(kind: str, volume: float) 
         fit_to(kind, bars)
 
 
-@pytest.mark.parametrize("kind", sorted(PRESETS))
+@pytest.mark.parametrize("kind", sorted(MODEL_SPECS))
 def test_every_kind_learns_from_dirty_bars(kind: str) -> None:
     rng = np.random.default_rng(5)
     bars = clustered(400)
@@ -265,7 +265,9 @@ def test_every_kind_learns_from_dirty_bars(kind: str) -> None:
         bars[first : first + 6] = [*[bars[first - 1, CLOSE]] * 4, 0.0]
 
     fitted = fit_to(kind, bars)
-    forecast = PRESETS[kind].load(fitted.files, fitted.quantile_levels).predict_quantiles(bars, np.array([385, 399]))
+    forecast = (
+        MODEL_SPECS[kind].load(fitted.files, fitted.quantile_levels).predict_quantiles(bars, np.array([385, 399]))
+    )
 
     assert np.isfinite(fitted.validation_losses).all()
     assert (np.abs(np.log(forecast.median / bars[[385, 399], CLOSE, None])) < 0.2).all()

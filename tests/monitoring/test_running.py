@@ -18,7 +18,7 @@ from services.prices.cache import CachedSource
 from services.prices.calendars import last_completed_session
 from services.prices.series import RawBars
 from services.storage.store import LocalArtifactStore
-from telemetry.measures import CATALOGUE
+from telemetry.measures import METRICS
 from tests.fakes import new_york_sessions, random_walk
 from tests.monitoring.programs import ROOT, Prometheus, promtool, require, running_prometheus
 from tests.monitoring.test_rules import rules
@@ -169,7 +169,7 @@ def recorded() -> list[str]:
 
 
 def series_of(name: str) -> str:
-    return f"{name}_count" if any(m.name == name and m.kind == "histogram" for m in CATALOGUE) else name
+    return f"{name}_count" if any(m.name == name and m.kind == "histogram" for m in METRICS) else name
 
 
 def documented() -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from errors import TooManyTrainings
+from errors import TrainingCapacityExceeded
 from routers.jobs import read_preference
 from services.jobs.job import Jobs
 from tests.fakes import FailingStore, InlineExecutor
@@ -186,7 +186,7 @@ def test_who_waits_for_a_job_that_somebody_cancels_is_told(client: TestClient, a
 def test_a_full_queue_is_429_with_a_time_to_come_back(client: TestClient, app: FastAPI) -> None:
     class Full(InlineExecutor):
         def slot(self) -> Any:
-            raise TooManyTrainings("full", retry_after_s=30)
+            raise TrainingCapacityExceeded("full", retry_after_s=30)
 
     app.state.executor = Full(app)
 

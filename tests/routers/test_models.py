@@ -1,4 +1,4 @@
-"""Routes of models over HTTP: the first ancestor's bodies, and every way to ask wrongly."""
+"""Routes of models over HTTP: legacy contract v1's bodies, and every way to ask wrongly."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from models.fitting import NETWORK
 from services.storage.registry import CARD, ModelRegistry, model_key
 from tests.fakes import FailingStore, InMemoryArtifactStore
 
-# as the first ancestor's clients send it
+# as legacy contract v1's clients send it
 ANCESTORS_TRAINING = {
     "ticker": "WALK",
     "start_date": "2010-01-04",
@@ -271,7 +271,7 @@ def test_a_backtest_answers_the_model_beside_its_opponents(client: TestClient, m
     answer = client.post(f"/models/{model_id}/backtest", json={"horizon": 2, "stride": 5}).json()
 
     assert answer["model_report"]["name"] == "return_lstm"
-    assert "persistence" in {opponent["name"] for opponent in answer["opponents"]}
+    assert "persistence" in {baseline["name"] for baseline in answer["baselines"]}
     assert [step["step"] for step in answer["model_report"]["steps"]] == [1, 2]
     assert answer["forecasts"] is None
 

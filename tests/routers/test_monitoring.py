@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from app import VERSION, create_app
 from config import Settings
 from errors import StoreUnavailable
-from services.health import Checkup
-from services.prices.measured import PriceWatch
+from services.health import HealthCheck
+from services.prices.measured import PriceFreshness
 from services.storage.registry import ModelRegistry
 from telemetry.embedded import EmbeddedMeter
 from telemetry.measures import NO_METER
@@ -146,7 +146,7 @@ def test_model_info_of_no_model_is_refused(client: TestClient, model_id: str, st
 
 def test_health_is_503_when_nothing_can_answer(client: TestClient, app: FastAPI) -> None:
     app.state.registry = ModelRegistry(DeadStore())
-    app.state.checkup = Checkup(DeadStore(), PriceWatch(), NO_METER)
+    app.state.health_check = HealthCheck(DeadStore(), PriceFreshness(), NO_METER)
 
     answer = client.get("/health")
 

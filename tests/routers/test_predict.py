@@ -14,7 +14,7 @@ from errors import PricesRateLimited, StoreUnavailable
 from schemas.batch import MAX_SYMBOLS
 from services.monitoring.forecast_log import ForecastLog
 from services.prices.series import PriceHistory
-from services.storage import recent
+from services.storage import ttl_cache
 from services.storage.registry import ModelRegistry
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, random_walk, walk_history
 from tests.routers.conftest import NOW
@@ -70,8 +70,8 @@ def test_a_prediction_stands_inside_its_intervals_beside_persistence(client: Tes
 def test_prices_sent_along_say_so_and_no_more(client: TestClient) -> None:
     body = client.post("/predict", json={"prices": PRICES}).json()
 
-    assert (body["source"], body["symbol"], body["currency"], body["stale"]) == ("request", None, None, None)
-    assert (body["prediction_for_date"], body["last_data_date"]) == (None, None)
+    assert (body["source"], body["symbol"], body["currency"], body["stale"]) == ("request", "N/A", None, None)
+    assert (body["prediction_for_date"], body["last_data_date"]) == ("N/A", "N/A")
     assert body["warnings"] == []
 
 
@@ -289,7 +289,7 @@ class Failing(InMemoryArtifactStore):
 def test_with_the_store_down_answers_keep_coming(
     client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recent, "TTL_S", 0.0)
+    monkeypatch.setattr(ttl_cache, "TTL_S", 0.0)
     store = Failing()
     app.state.registry = ModelRegistry(store, default_model(app.state.settings))
     app.state.forecast_log = ForecastLog(store)

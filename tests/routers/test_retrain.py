@@ -54,7 +54,7 @@ def test_without_drift_nothing_is_trained(app: FastAPI, client: TestClient, cham
 
     status, answer = order(client)
 
-    assert (status, answer["verdict"], answer["job"]) == (200, "fine", None)
+    assert (status, answer["status"], answer["job"]) == (200, "ok", None)
     assert [job["model_id"] for job in client.get("/jobs").json()["jobs"]] == [champion]
 
 
@@ -64,7 +64,7 @@ def test_drift_orders_one_job_however_often_it_is_asked_for(app: FastAPI, client
     first_status, first = order(client)
     second_status, second = order(client)
 
-    assert (first_status, second_status, first["verdict"]) == (202, 202, "retrain")
+    assert (first_status, second_status, first["status"]) == (202, 202, "drifted")
     assert first["job"]["id"] == second["job"]["id"]
     assert first["job"]["request"]["challenges"] == "mine"
     assert first["job"]["state"] == "succeeded", first["job"]["error"]
@@ -78,7 +78,7 @@ def test_a_training_can_be_asked_for_without_drift_and_leaves_its_evidence(
 
     status, answer = order(client, only_on_drift=False)
 
-    assert (status, answer["verdict"]) == (202, "fine")
+    assert (status, answer["status"]) == (202, "ok")
     contests = client.get("/models/aliases/mine/contests").json()
     assert contests == {"contests": [answer["job"]["result"]["contest"]], "next_after": None}
 

@@ -38,7 +38,7 @@ def test_root_names_the_service_its_version_and_the_time(client: TestClient, app
     assert (body["status"], body["timestamp"]) == ("running", "2024-07-19T22:00:00Z")
 
 
-def test_every_link_of_root_leads_somewhere(client: TestClient) -> None:
+def test_every_link_of_root_leads_somewhere(client: TestClient, default: str) -> None:
     links = client.get("/").json()["links"]
 
     assert {"docs", "redoc", "health"} <= set(links)

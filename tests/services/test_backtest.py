@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from errors import HorizonTooLong, InsufficientHistory, InvalidRequest
-from models.presets import OPPONENTS
+from models.specs import BASELINES
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.predict import ForecastRequest
 from services.backtest import backtest
@@ -105,12 +105,12 @@ def test_altering_the_future_alters_no_earlier_forecast(registry: ModelRegistry)
 def test_every_opponent_that_the_history_carries_is_scored_from_the_same_origins(registry: ModelRegistry) -> None:
     answer = run(registry)
 
-    assert {opponent.name for opponent in answer.opponents} == set(OPPONENTS)
-    assert {opponent.overall.scores.n for opponent in answer.opponents} == {answer.model_report.overall.scores.n}
+    assert {baseline.name for baseline in answer.baselines} == set(BASELINES)
+    assert {baseline.overall.scores.n for baseline in answer.baselines} == {answer.model_report.overall.scores.n}
 
 
 def test_persistence_has_no_skill_against_itself(registry: ModelRegistry) -> None:
-    (persistence,) = [one for one in run(registry).opponents if one.name == "persistence"]
+    (persistence,) = [one for one in run(registry).baselines if one.name == "persistence"]
 
     assert persistence.overall.skill.mae == 0
     assert persistence.overall.skill.crps == 0
@@ -162,7 +162,7 @@ def test_origins_that_the_model_has_seen_are_said_to_be(registry: ModelRegistry)
 def test_an_opponent_that_needs_more_history_is_left_out_by_name(registry: ModelRegistry) -> None:
     answer = run(registry, start=date(2010, 3, 1), end=date(2010, 6, 1))
 
-    assert "rolling_empirical" not in {opponent.name for opponent in answer.opponents}
+    assert "rolling_empirical" not in {baseline.name for baseline in answer.baselines}
     assert any("rolling_empirical is left out: need" in warning for warning in answer.warnings)
     assert answer.model_report.overall.skill.crps_vs_rolling_empirical is None
 
@@ -205,18 +205,18 @@ def test_more_steps_than_the_model_has_are_refused(trained: TrainedModel) -> Non
 def test_an_origin_too_early_for_any_outcome_leaves_opponents_out_not_the_answer(registry: ModelRegistry) -> None:
     answer = run(registry, start=date(2010, 2, 2), end=date(2010, 9, 1))
 
-    assert "persistence" in {opponent.name for opponent in answer.opponents}
+    assert "persistence" in {baseline.name for baseline in answer.baselines}
     assert any("volatility_regression is left out" in warning for warning in answer.warnings)
 
 
 def test_without_scipy_what_needs_it_is_left_out_and_named(
     registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("models.presets", "services.evaluation.significance"):
+    for module in ("models.specs", "services.evaluation.significance"):
         monkeypatch.setattr(f"{module}.find_spec", lambda name: None if name == "scipy" else object())
 
     answer = run(registry)
 
-    assert {opponent.name for opponent in answer.opponents} == set(OPPONENTS) - {"gjr_garch", "volatility_regression"}
+    assert {baseline.name for baseline in answer.baselines} == set(BASELINES) - {"gjr_garch", "volatility_regression"}
     assert answer.model_report.steps[0].p_value is None
     assert ["scipy" in warning for warning in answer.warnings] == [True, True, True]

@@ -9,8 +9,8 @@ import pytest
 from config import Settings, default_model
 from errors import StoreUnavailable
 from services import health
-from services.health import PATIENCE_S, Checkup
-from services.prices.measured import PriceWatch
+from services.health import PATIENCE_S, HealthCheck
+from services.prices.measured import PriceFreshness
 from services.storage.registry import ModelRegistry
 from telemetry.measures import MODEL_LOADED
 from tests.fakes import InMemoryArtifactStore, RecordingMeter
@@ -50,8 +50,8 @@ def store() -> Store:
 
 
 @pytest.fixture
-def watch() -> PriceWatch:
-    return PriceWatch()
+def watch() -> PriceFreshness:
+    return PriceFreshness()
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def meter() -> RecordingMeter:
 
 
 @pytest.fixture
-def checkup(store: Store, watch: PriceWatch, meter: RecordingMeter) -> Checkup:
-    return Checkup(store, watch, meter)
+def health_check(store: Store, watch: PriceFreshness, meter: RecordingMeter) -> HealthCheck:
+    return HealthCheck(store, watch, meter)
 
 
 @pytest.fixture
@@ -69,53 +69,53 @@ def registry(store: Store) -> ModelRegistry:
     return ModelRegistry(store, BUNDLED)
 
 
-def codes(checkup: Checkup, registry: ModelRegistry) -> tuple[str, list[str]]:
-    found = checkup.health(registry, NOW)
+def codes(health_check: HealthCheck, registry: ModelRegistry) -> tuple[str, list[str]]:
+    found = health_check.health(registry, NOW)
     return found.status, [reason.code for reason in found.reasons]
 
 
 def test_nothing_ails_a_service_that_can_answer(
-    checkup: Checkup, registry: ModelRegistry, meter: RecordingMeter
+    health_check: HealthCheck, registry: ModelRegistry, meter: RecordingMeter
 ) -> None:
-    assert codes(checkup, registry) == ("ok", [])
+    assert codes(health_check, registry) == ("ok", [])
     assert meter.values(MODEL_LOADED) == [1]
 
 
 @pytest.mark.parametrize("read_before", [True, False])
 def test_a_store_that_fails_is_told_while_the_default_model_answers_on(
-    checkup: Checkup, registry: ModelRegistry, store: Store, read_before: bool
+    health_check: HealthCheck, registry: ModelRegistry, store: Store, read_before: bool
 ) -> None:
     if read_before:
         registry.card("default")
     store.fails = True
 
-    found = checkup.health(registry, NOW)
+    found = health_check.health(registry, NOW)
 
     assert (found.status, found.model_loaded) == ("degraded", True)
     assert [reason.code for reason in found.reasons] == ["store_unavailable"]
 
 
 def test_without_default_model_and_store_nothing_can_answer(
-    checkup: Checkup, store: Store, meter: RecordingMeter
+    health_check: HealthCheck, store: Store, meter: RecordingMeter
 ) -> None:
     store.fails = True
 
-    assert codes(checkup, ModelRegistry(store)) == ("unavailable", ["store_unavailable"])
+    assert codes(health_check, ModelRegistry(store)) == ("unavailable", ["store_unavailable"])
     assert meter.values(MODEL_LOADED) == [0]
 
 
-def test_without_default_model_stored_ones_may_answer(checkup: Checkup, store: Store) -> None:
-    assert codes(checkup, ModelRegistry(store)) == ("degraded", ["model_not_found"])
+def test_without_default_model_stored_ones_may_answer(health_check: HealthCheck, store: Store) -> None:
+    assert codes(health_check, ModelRegistry(store)) == ("degraded", ["model_not_found"])
 
 
 def test_stale_prices_are_told_by_name_with_everything_else_that_ails(
-    checkup: Checkup, store: Store, watch: PriceWatch
+    health_check: HealthCheck, store: Store, watch: PriceFreshness
 ) -> None:
     for ticker in ("A", "B", "C", "D", "E", "F", "G"):
-        watch.note(ticker, "prices_stale", NOW)
-    watch.note("H", "prices_unavailable", NOW)
+        watch.record(ticker, "prices_stale", NOW)
+    watch.record("H", "prices_unavailable", NOW)
 
-    found = checkup.health(ModelRegistry(store), NOW)
+    found = health_check.health(ModelRegistry(store), NOW)
 
     assert [reason.code for reason in found.reasons] == ["model_not_found", "prices_stale", "prices_unavailable"]
     assert found.reasons[1].detail.endswith("of A, B, C, D, E and 2 more")
@@ -123,13 +123,13 @@ def test_stale_prices_are_told_by_name_with_everything_else_that_ails(
 
 
 def test_a_store_that_hangs_makes_nobody_wait_for_long(
-    checkup: Checkup, registry: ModelRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
+    health_check: HealthCheck, registry: ModelRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "PATIENCE_S", 0.2)
     store.answers.clear()
     started = time.monotonic()
 
-    found = [codes(checkup, registry) for _ in range(3)]
+    found = [codes(health_check, registry) for _ in range(3)]
 
     assert found == [("degraded", ["store_unavailable"])] * 3  # the bundled model needs no store
     assert time.monotonic() - started < PATIENCE_S
@@ -138,31 +138,31 @@ def test_a_store_that_hangs_makes_nobody_wait_for_long(
 
 
 def test_the_store_is_asked_seldom_however_often_health_is(
-    checkup: Checkup, registry: ModelRegistry, store: Store
+    health_check: HealthCheck, registry: ModelRegistry, store: Store
 ) -> None:
     for _ in range(10):
-        checkup.health(registry, NOW)
+        health_check.health(registry, NOW)
 
     assert store.n_asked == 1
 
 
 def test_a_store_that_comes_back_is_noticed(
-    checkup: Checkup, registry: ModelRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
+    health_check: HealthCheck, registry: ModelRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "STORE_TTL_S", 0.0)
     store.fails = True
-    before = codes(checkup, registry)[0]
+    before = codes(health_check, registry)[0]
 
     store.fails = False
 
-    assert (before, codes(checkup, registry)[0]) == ("degraded", "ok")
+    assert (before, codes(health_check, registry)[0]) == ("degraded", "ok")
 
 
-def test_a_mistake_of_ours_is_not_taken_for_a_sick_store(checkup: Checkup, registry: ModelRegistry) -> None:
+def test_a_mistake_of_ours_is_not_taken_for_a_sick_store(health_check: HealthCheck, registry: ModelRegistry) -> None:
     def broken(_: str) -> None:
         raise ZeroDivisionError
 
     registry.card_to_serve = broken  # type: ignore[assignment, method-assign]
 
     with pytest.raises(ZeroDivisionError):
-        checkup.health(registry, NOW)
+        health_check.health(registry, NOW)

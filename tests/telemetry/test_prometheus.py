@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed_te
 
 from telemetry.measures import (
     ACTIVE_REQUESTS,
-    CATALOGUE,
+    METRICS,
     PREDICTIONS,
     REQUEST_SECONDS,
     REQUESTS,
@@ -37,9 +37,9 @@ def test_it_can_be_scraped(meter: PrometheusMeter) -> None:
     assert isinstance(meter, ScrapedMeter)
 
 
-@pytest.mark.parametrize("measure", CATALOGUE, ids=lambda measure: measure.name)
+@pytest.mark.parametrize("measure", METRICS, ids=lambda measure: measure.name)
 def test_every_measure_is_exposed_under_its_name_with_its_labels(meter: PrometheusMeter, measure: object) -> None:
-    found = next(one for one in CATALOGUE if one is measure)
+    found = next(one for one in METRICS if one is measure)
     labels = dict.fromkeys(found.labels, "some")
 
     meter.record(found, 1.0, **labels)
@@ -49,13 +49,13 @@ def test_every_measure_is_exposed_under_its_name_with_its_labels(meter: Promethe
 
 
 def test_no_two_measures_share_a_name() -> None:
-    assert len({measure.name for measure in CATALOGUE}) == len(CATALOGUE)
+    assert len({measure.name for measure in METRICS}) == len(METRICS)
 
 
 def test_every_measure_is_described() -> None:
     page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
 
-    for measure in CATALOGUE:
+    for measure in METRICS:
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{measure.name}` | {measure.kind} |")]
         assert all(f"`{label}`" in row for label in measure.labels), row
 
@@ -73,7 +73,7 @@ def test_counters_add_up_gauges_are_set_and_histograms_collect(meter: Prometheus
 
 
 def test_what_can_fail_is_0_before_it_does(meter: PrometheusMeter) -> None:
-    assert values(meter, "training_jobs_total") == dict.fromkeys(TRAININGS.begin, 0)
+    assert values(meter, "training_jobs_total") == dict.fromkeys(TRAININGS.initial_labels, 0)
 
 
 def test_two_apps_in_one_process_do_not_count_into_each_other(meter: PrometheusMeter) -> None:
@@ -101,7 +101,7 @@ def test_whoever_asks_for_openmetrics_gets_it(meter: PrometheusMeter) -> None:
 
     assert exposed.media_type.startswith("application/openmetrics-text; version=1.0.0")
     families = list(parsed_openmetrics(exposed.content.decode()))  # type: ignore[no-untyped-call]
-    assert len(families) >= len(CATALOGUE)
+    assert len(families) >= len(METRICS)
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "image/png", "text/plain;version=0.0.4", "\x00;;;=,,q"])

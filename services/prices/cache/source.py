@@ -24,7 +24,7 @@ from services.prices.cache.breaker import FAILURES, LONGEST_PAUSE_S, CircuitBrea
 from services.prices.cache.kept import Entry, KeptPrices, PriceStore
 from services.prices.calendars import history_at, last_completed_session
 from services.prices.cleaning import clean_raw
-from services.prices.series import PriceHistory, PriceSeries, RawBars, require_ticker, to_date
+from services.prices.series import PriceHistory, PriceSeries, RawBars, to_date, validate_ticker
 from telemetry.measures import NO_METER, PRICE_CACHE, Meter
 
 OVERLAP = 10  # sessions fetched again with every tail: a rewritten history and late rows show there
@@ -132,7 +132,7 @@ class CachedSource:
             PricesInvalid: not a single row is usable, and the cache has too little.
             UpstreamUnavailable: the fetcher failed, now or a short while ago, and the cache has too little.
         """
-        require_ticker(ticker)
+        validate_ticker(ticker)
         with self._locks.hold(ticker):
             entry = self._known(ticker, recent, now)
             if self._is_current(entry, recent, now):

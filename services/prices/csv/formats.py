@@ -68,7 +68,7 @@ def _cells(rows: Iterator[Row], layout: _Layout, file: str, ticker: str) -> dict
     prices = [place for name, place in layout.places.items() if name != DATE]
     others: set[str] = set()
     for row in rows:
-        _require_width(row, layout, file)
+        _validate_width(row, layout, file)
         if layout.symbol is not None and not _is_of(row.cells[layout.symbol], ticker):
             if len(others) < 6:
                 others.add(row.cells[layout.symbol].strip()[:20])
@@ -85,7 +85,7 @@ def _cells(rows: Iterator[Row], layout: _Layout, file: str, ticker: str) -> dict
     return columns
 
 
-def _require_width(row: Row, layout: _Layout, file: str) -> None:
+def _validate_width(row: Row, layout: _Layout, file: str) -> None:
     width = len(layout.titles)
     if len(row.cells) < width:
         used = [*layout.places.values(), *([] if layout.symbol is None else [layout.symbol])]

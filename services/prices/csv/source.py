@@ -18,7 +18,7 @@ from services.prices.csv.formats import ADJUSTED, DATE, TICKS, read_table
 from services.prices.csv.numbers import read_numbers
 from services.prices.csv.rows import bounded_lines
 from services.prices.exchanges import exchange_of
-from services.prices.series import COLUMNS, PriceHistory, RawBars, require_ticker
+from services.prices.series import COLUMNS, PriceHistory, RawBars, validate_ticker
 
 MAX_FILE_BYTES = 64 * 2**20
 
@@ -45,7 +45,7 @@ class CsvSource:
             PricesInvalid: the file cannot be read as prices; names line and column.
             PricesUnreachable: the file exists but cannot be opened.
         """
-        require_ticker(ticker)
+        validate_ticker(ticker)
         read = partial(read_bars, ticker=ticker, local_date=partial(local_date, exchange_of(ticker)))
         series, defects = clean_raw(ticker, _read_file(self._folder, ticker, read))
         return history_at(series, now, source=self.name, defects=defects)

@@ -1,4 +1,4 @@
-"""Fits of the ancestors' networks: what they learn from, what they leave alone, what they write."""
+"""Fits of the original projects' networks: what they learn from, what they leave alone, what they write."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The ancestors' networks: their size, their scale, their dropout, and how they reach further than one step."""
+"""The original projects' networks: their size, their scale, their dropout, and how they reach further than one step."""
 
 import numpy as np
 import pytest

@@ -102,7 +102,7 @@ def test_within_the_table_there_is_nothing_to_add() -> None:
 def test_a_random_walk_reads_as_one() -> None:
     closes = np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, 2000)))
 
-    reading = stationarity(closes, log_returns(closes)).reading
+    reading = stationarity(closes, log_returns(closes)).interpretation
 
     assert reading.startswith("Log closes behave like a random walk")
     assert "Log returns are stationary by both tests" in reading
@@ -111,7 +111,9 @@ def test_a_random_walk_reads_as_one() -> None:
 def test_a_price_that_returns_to_its_mean_reads_as_stationary() -> None:
     closes = np.exp(np.random.default_rng(5).normal(0, 0.01, 2000))
 
-    assert stationarity(closes, log_returns(closes)).reading.startswith("Log closes are stationary by both tests")
+    assert stationarity(closes, log_returns(closes)).interpretation.startswith(
+        "Log closes are stationary by both tests"
+    )
 
 
 @pytest.mark.parametrize("period", [2, 5])
@@ -158,7 +160,7 @@ def test_robust_bounds_hold_what_chance_does_where_volatility_changes_and_the_ot
 
 
 def test_independent_returns_say_nothing_of_the_next_one() -> None:
-    reading = dependence(np.random.default_rng(0).normal(0, 0.01, 2000)).reading
+    reading = dependence(np.random.default_rng(0).normal(0, 0.01, 2000)).interpretation
 
     assert "persistence (tomorrow = today) is hard to beat" in reading
     assert "no memory either" in reading
@@ -169,7 +171,7 @@ def test_returns_that_follow_each_other_are_called_unusual() -> None:
     for t in range(1, 2000):
         returns[t] = 0.5 * returns[t - 1] + noise[t]
 
-    reading = dependence(returns).reading
+    reading = dependence(returns).interpretation
 
     assert "more than daily prices usually show" in reading
     assert "hard to beat" not in reading
@@ -179,4 +181,4 @@ def test_real_returns_have_memory_in_their_size(real: PriceSeries) -> None:
     found = dependence(log_returns(real.close))
 
     assert (found.squared_returns.acf[0] or 0) > 2 * (found.squared_returns.acf_bound[0] or 1)
-    assert "width of an interval can be forecast" in found.reading
+    assert "width of an interval can be forecast" in found.interpretation

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from errors import AnalysisUnavailable, ConstantSeries, InsufficientHistory, PricesInvalid
+from errors import AnalysisUnavailable, InsufficientHistory, PricesInvalid, ZeroVariance
 from schemas.analysis import Analysis, AnalysisRequest
 from services.analysis.report import MIN_SESSIONS, analyse, analysis_page
 from services.prices.cleaning import clean
@@ -98,7 +98,7 @@ def test_the_shortest_history_is_enough() -> None:
 
 @pytest.mark.parametrize("growth", [1.0, 1.01])
 def test_closes_that_never_move_or_always_alike_are_refused(growth: float) -> None:
-    with pytest.raises(ConstantSeries):
+    with pytest.raises(ZeroVariance):
         _analysis(_flat(growth ** np.arange(200.0)))
 
 
@@ -144,7 +144,7 @@ def test_every_number_of_any_answer_is_finite(
 
     try:
         text = _analysis(bars).model_dump_json()
-    except (ConstantSeries, PricesInvalid, InsufficientHistory):
+    except (ZeroVariance, PricesInvalid, InsufficientHistory):
         return
 
     assert np.isfinite(_numbers(json.loads(text, parse_constant=_refuse))).all()

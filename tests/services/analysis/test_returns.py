@@ -88,7 +88,7 @@ def test_real_returns_have_fat_tails_and_the_reading_says_so(real: PriceSeries) 
     assert found.excess_kurtosis > 1
     assert found.tails[0].empirical < found.tails[0].normal
     assert found.n_beyond_3_sd > 2 * found.n_beyond_3_sd_if_normal
-    assert "too narrow" in found.reading
+    assert "too narrow" in found.interpretation
 
 
 def test_normal_returns_could_be_normal() -> None:
@@ -96,7 +96,7 @@ def test_normal_returns_could_be_normal() -> None:
 
     assert found.n_beyond_3_sd_if_normal == pytest.approx(13.5, abs=0.1)
     assert all(tail.empirical == pytest.approx(tail.normal, abs=0.004) for tail in found.tails)
-    assert "could be normal" in found.reading
+    assert "could be normal" in found.interpretation
 
 
 @pytest.mark.parametrize(("split", "below", "above"), [(-math.log(10), 1, 0), (math.log(10), 0, 1)])

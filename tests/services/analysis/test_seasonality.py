@@ -67,7 +67,7 @@ def test_means_that_differ_are_told_apart() -> None:
 
     assert found.p_value is not None
     assert found.p_value < 1e-6
-    assert "differ by more than chance" in found.reading
+    assert "differ by more than chance" in found.interpretation
 
 
 def test_equal_means_are_told_apart_as_seldom_as_promised_though_volatility_changes() -> None:
@@ -99,7 +99,7 @@ def test_one_group_alone_cannot_differ() -> None:
 
     assert len(found.groups) == 1
     assert found.p_value is None
-    assert "too little" in found.reading
+    assert "too little" in found.interpretation
 
 
 @pytest.mark.parametrize("factor", [1e-9, 1e3])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
-from errors import ConstantSeries
+from errors import ZeroVariance
 from models.base import QUANTILE_GRID
 from services.evaluation import accuracy
 
@@ -93,7 +93,7 @@ def test_mase_of_one_step_persistence_on_its_own_train_part_is_one() -> None:
 
 @pytest.mark.parametrize("train", [np.full(5, 7.0), np.array([7.0]), np.array([])])
 def test_mase_on_a_train_part_that_never_moves_is_refused(train: np.ndarray) -> None:
-    with pytest.raises(ConstantSeries, match="never move"):
+    with pytest.raises(ZeroVariance, match="never move"):
         accuracy.mase(np.array([7.0]), np.array([8.0]), train)
 
 

@@ -11,7 +11,7 @@ from models.conformal import CalibratedForecaster, Calibration
 from schemas.batch import BatchRequest
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasts.batch import FETCHERS, forecast_batch
-from services.forecasts.served import Served
+from services.forecasts.served import ServedForecast
 from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
@@ -111,7 +111,7 @@ def test_more_days_than_the_model_has_fail_the_batch(registry: ModelRegistry, tr
 def test_the_distribution_of_a_batch_is_formed_once_and_each_has_its_own(
     registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served: list[Served] = []
+    served: list[ServedForecast] = []
     formed: list[QuantileForecast] = []
     form = Calibration.quantiles
 

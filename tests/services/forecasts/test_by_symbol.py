@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import Settings, default_model
-from errors import CalibrationTooSmall, ConstantSeries, HorizonTooLong, InsufficientHistory, PricesInvalid
+from errors import CalibrationTooSmall, HorizonTooLong, InsufficientHistory, PricesInvalid, ZeroVariance
 from models.base import CLOSE
 from models.conformal import CalibratedForecaster, Calibration, IntervalForecast
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest, SymbolPrediction
@@ -121,14 +121,14 @@ def test_no_prices_by_hand_fail_without_a_name(prices: list[float], trained: Tra
 
     try:
         answer = by_hand(trained, registry, tuple(prices))
-    except (ConstantSeries, PricesInvalid):
+    except (ZeroVariance, PricesInvalid):
         return
 
     assert all(interval.lower <= answer.predicted_price <= interval.upper for interval in answer.intervals)
 
 
 def test_prices_that_never_move_are_refused(registry: ModelRegistry, trained: TrainedModel) -> None:
-    with pytest.raises(ConstantSeries, match=r"the last 20 prices are all 31\.29"):
+    with pytest.raises(ZeroVariance, match=r"the last 20 prices are all 31\.29"):
         by_hand(trained, registry, (31.29,) * LOOKBACK)
 
 
@@ -137,7 +137,7 @@ def test_a_history_that_stopped_moving_is_refused_whatever_came_before(registry:
     bars[-LOOKBACK:] = bars[-LOOKBACK]
     halted = FakePriceSource(replace(HISTORY, series=replace(HISTORY.series, bars=bars)))
 
-    with pytest.raises(ConstantSeries):
+    with pytest.raises(ZeroVariance):
         predict_live(LiveRequest(symbol="WALK"), registry, halted, NOW)
 
 

@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from errors import TooManyTrainings, TrainerUnavailable
+from errors import TrainerUnavailable, TrainingCapacityExceeded
 from services.jobs.aws_lambda import LambdaExecutor
 from tests.processes import free_port
 
@@ -62,7 +62,7 @@ def test_a_job_is_an_asynchronous_invocation(monkeypatch: pytest.MonkeyPatch) ->
     [
         (403, "AccessDeniedException", TrainerUnavailable),
         (404, "ResourceNotFoundException", TrainerUnavailable),
-        (429, "TooManyRequestsException", TooManyTrainings),
+        (429, "TooManyRequestsException", TrainingCapacityExceeded),
         (500, "ServiceException", TrainerUnavailable),
     ],
 )

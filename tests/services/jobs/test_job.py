@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from errors import ArtifactCorrupt, IdempotencyKeyReused, JobFinished, JobNotFound
-from schemas.job import JobEnd, JobOrder, KeyUse, Progress
+from schemas.job import JobEnd, JobSpec, KeyUse, Progress
 from schemas.train import TrainRequest
-from services.jobs.job import LOST_AFTER_S, Jobs, lost
+from services.jobs.job import LOST_AFTER_S, Jobs, lost_end
 from tests.fakes import InMemoryArtifactStore
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -19,11 +19,11 @@ def jobs() -> Jobs:
     return Jobs(InMemoryArtifactStore())
 
 
-def order(job_id: str = JOB) -> JobOrder:
-    return JobOrder(
+def order(job_id: str = JOB) -> JobSpec:
+    return JobSpec(
         id=job_id,
         created_at=NOW,
-        start_by=NOW + timedelta(hours=1),
+        claim_deadline=NOW + timedelta(hours=1),
         model_id="walk-20240719-1a2b3c4d",
         request=TrainRequest(ticker="WALK"),
     )
@@ -184,7 +184,7 @@ def test_waiting_jobs_are_those_that_nobody_took_oldest_first(jobs: Jobs) -> Non
     for job_id in ids:
         jobs.add(order(job_id))
     jobs.claim(ids[1], "w1", NOW)
-    jobs.end(ids[2], lost(NOW, "nobody came"))
+    jobs.end(ids[2], lost_end(NOW, "nobody came"))
 
     assert jobs.waiting() == [ids[0], ids[3]]
 

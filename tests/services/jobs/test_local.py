@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from errors import TooManyTrainings
-from schemas.job import JobOrder
+from errors import TrainingCapacityExceeded
+from schemas.job import JobSpec
 from schemas.train import TrainRequest
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
@@ -28,10 +28,10 @@ def jobs() -> Jobs:
     jobs = Jobs(InMemoryArtifactStore())
     for job_id in (FIRST, SECOND, THIRD):
         jobs.add(
-            JobOrder(
+            JobSpec(
                 id=job_id,
                 created_at=NOW,
-                start_by=NOW + timedelta(hours=1),
+                claim_deadline=NOW + timedelta(hours=1),
                 model_id="walk-1",
                 request=TrainRequest(ticker="WALK"),
             )
@@ -92,7 +92,7 @@ def test_more_than_may_run_and_wait_is_refused_with_a_time_to_come_back(start: S
     submit(executor, FIRST)
     submit(executor, SECOND)
 
-    with pytest.raises(TooManyTrainings) as refused, executor.slot():
+    with pytest.raises(TrainingCapacityExceeded) as refused, executor.slot():
         pass
 
     assert refused.value.retry_after_s is not None
@@ -115,7 +115,7 @@ def test_a_job_that_is_done_makes_room_for_the_next(start: Start) -> None:
     def room() -> bool:
         try:
             submit(executor, SECOND)
-        except TooManyTrainings:
+        except TrainingCapacityExceeded:
             return False
         return True
 

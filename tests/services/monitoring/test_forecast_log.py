@@ -8,7 +8,7 @@ from errors import StoreUnavailable
 from schemas.by_symbol import SymbolForecastRequest
 from schemas.common import DEFAULT_LEVELS
 from services.forecasts.by_symbol import forecast_symbol
-from services.forecasts.served import Served
+from services.forecasts.served import ServedForecast
 from services.monitoring import forecast_log
 from services.monitoring.forecast_log import ForecastLog, read_record, record_key, record_of, recorded
 from services.prices.series import PriceHistory
@@ -20,7 +20,7 @@ from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, 
 HISTORY = walk_history("M&M")
 EVENING = datetime.combine(HISTORY.as_of, datetime.min.time(), UTC) + timedelta(hours=23)
 
-Serve = Callable[..., Served]
+Serve = Callable[..., ServedForecast]
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def serve(trained: TrainedModel) -> Serve:
         now: datetime = EVENING,
         history: PriceHistory = HISTORY,
         levels: tuple[float, ...] = DEFAULT_LEVELS,
-    ) -> Served:
+    ) -> ServedForecast:
         request = SymbolForecastRequest(symbol="M&M", days=days, model_id=trained.card.model_id, levels=levels)
-        served: list[Served] = []
+        served: list[ServedForecast] = []
         forecast_symbol(request, registry, FakePriceSource(history), now, served.append)
         return served[0]
 
@@ -51,7 +51,7 @@ def test_a_forecast_is_kept_as_it_was_told(serve: Serve, store: InMemoryArtifact
     served = serve()
     log = ForecastLog(store)
 
-    log.note(served)
+    log.record(served)
     log.flush()
 
     (found,) = recorded(store)
@@ -83,7 +83,7 @@ def test_a_forecast_that_another_server_has_logged_is_not_counted_again(
     meter = RecordingMeter()
 
     for log in (ForecastLog(store, meter), ForecastLog(store, meter)):
-        log.note(serve())
+        log.record(serve())
         log.flush()
 
     assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["written"]
@@ -100,7 +100,7 @@ def test_what_waits_is_written_side_by_side(serve: Serve) -> None:
     store = Waiting()
     log = ForecastLog(store)
     for row in (-1, -2, -3):
-        log.note(serve(history=HISTORY.between(None, HISTORY.series.sessions[row].item())))
+        log.record(serve(history=HISTORY.between(None, HISTORY.series.sessions[row].item())))
 
     log.flush()
 
@@ -111,7 +111,7 @@ def test_the_same_forecast_is_logged_once_and_a_longer_one_again(serve: Serve, s
     log = ForecastLog(store)
 
     for days in (3, 3, 1, 5):
-        log.note(serve(days))
+        log.record(serve(days))
         log.flush()
 
     assert sorted(found.last_step for found in recorded(store)) == [3, 5]
@@ -120,7 +120,7 @@ def test_the_same_forecast_is_logged_once_and_a_longer_one_again(serve: Serve, s
 def test_what_had_happened_already_was_no_forecast(serve: Serve, store: InMemoryArtifactStore) -> None:
     log = ForecastLog(store)
 
-    log.note(serve(now=EVENING + timedelta(days=60)))
+    log.record(serve(now=EVENING + timedelta(days=60)))
     log.flush()
 
     assert store.list_keys("") == []
@@ -134,10 +134,10 @@ def test_too_many_at_once_are_dropped_and_counted(
     log = ForecastLog(store, meter)
     first, second = serve(), serve(history=HISTORY.tail(400).between(None, HISTORY.series.sessions[-2].item()))
 
-    log.note(first)
-    log.note(second)
+    log.record(first)
+    log.record(second)
     log.flush()
-    log.note(second)
+    log.record(second)
     log.flush()
 
     assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["dropped", "written", "written"]
@@ -168,11 +168,11 @@ class Down(InMemoryArtifactStore):
 def test_a_store_that_was_down_a_moment_ago_is_left_alone(serve: Serve) -> None:
     store, meter = Down(), RecordingMeter()
     log = ForecastLog(store, meter)
-    log.note(serve())
+    log.record(serve())
     log.flush()
 
     store.up = True
-    log.note(serve())
+    log.record(serve())
     log.flush()
 
     assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", "dropped"]
@@ -182,11 +182,11 @@ def test_a_store_that_is_down_fails_no_answer_and_is_asked_again(serve: Serve, m
     monkeypatch.setattr(forecast_log, "PAUSE_S", 0.0)
     store, meter = Down(), RecordingMeter()
     log = ForecastLog(store, meter)
-    log.note(serve())
+    log.record(serve())
     log.flush()
 
     store.up = True
-    log.note(serve())
+    log.record(serve())
     log.flush()
 
     assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", "written"]
@@ -204,6 +204,6 @@ def test_a_server_writes_beside_its_answers(serve: Serve) -> None:
     log = ForecastLog(Telling())
     log.start()
 
-    log.note(serve())
+    log.record(serve())
 
     assert written.wait(10)

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from app import create_app
 from config import Settings
 from models.base import CLOSE, HIGH, LOW, OPEN, Bars
-from schemas.realised import Pair
+from schemas.realised import ForecastOutcome
 from services.monitoring.drift import error_drift, input_drift, judge
 from services.monitoring.realised import scores_since
 from services.prices.csv import CsvSource
@@ -106,7 +106,7 @@ def test_the_errors_of_an_undisturbed_year_are_no_drift(lived: TestClient) -> No
     (report,) = lived.get("/monitoring/drift", params={"ticker": TICKER}).json()["reports"]
 
     assert report["errors"]["n"] == N_SESSIONS
-    assert report["verdict"] != "retrain", report
+    assert report["status"] != "drifted", report
 
 
 def test_undisturbed_windows_are_fine_nineteen_times_of_twenty(lived: TestClient, history: PriceHistory) -> None:
@@ -114,12 +114,12 @@ def test_undisturbed_windows_are_fine_nineteen_times_of_twenty(lived: TestClient
     scored = {scores.session: scores.pairs for scores in scores_since(lived.app.state.store, sessions[0])}  # type: ignore[attr-defined]
     pairs = [pair for session in sessions for pair in scored[session]]
 
-    verdicts = [
-        verdict_at(history.series.bars, len(history.series) - N_SESSIONS + known, pairs[:known])
+    statuses = [
+        status_at(history.series.bars, len(history.series) - N_SESSIONS + known, pairs[:known])
         for known in range(1, N_SESSIONS + 1)
     ]
 
-    assert np.mean([verdict == "fine" for verdict in verdicts]) >= 0.95
+    assert np.mean([status == "ok" for status in statuses]) >= 0.95
 
 
 def test_doubled_volatility_is_noticed_within_sixty_sessions(history: PriceHistory) -> None:
@@ -127,7 +127,7 @@ def test_doubled_volatility_is_noticed_within_sixty_sessions(history: PriceHisto
     breaks = range(len(bars) - N_SESSIONS, len(bars) - 60, 10)
 
     noticed = [
-        any(verdict_at(disturbed, end) != "fine" for end in range(start + 1, start + 61))
+        any(status_at(disturbed, end) != "ok" for end in range(start + 1, start + 61))
         for start in breaks
         for disturbed in [doubled(bars, start)]
     ]
@@ -135,7 +135,7 @@ def test_doubled_volatility_is_noticed_within_sixty_sessions(history: PriceHisto
     assert all(noticed), [start for start, found in zip(breaks, noticed, strict=True) if not found]
 
 
-def verdict_at(bars: Bars, end: int, pairs: Sequence[Pair] = ()) -> str:
+def status_at(bars: Bars, end: int, pairs: Sequence[ForecastOutcome] = ()) -> str:
     """What is said with the sessions before ``end`` known, and these outcomes of earlier forecasts."""
     return judge(input_drift(TICKER, bars[:end]), error_drift(pairs))[0]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from errors import PricesInvalid, UnknownExchange
-from services.prices.cleaning import clean, clean_raw, refuse_mostly_bad
+from services.prices.cleaning import clean, clean_raw, validate_completeness
 from services.prices.exchanges import Listing
 from services.prices.series import COLUMNS, Defects, PriceHistory, PriceSeries, RawBars, to_date
 
@@ -289,7 +289,7 @@ def test_a_decade_of_zero_opens_is_no_reason_to_refuse() -> None:
     rows[:, OPEN] = 0.0
 
     series, defects = clean("^STOXX", sessions, rows, exchange="XETR")
-    refuse_mostly_bad(PriceHistory(series, "test", defects=defects))
+    validate_completeness(PriceHistory(series, "test", defects=defects))
 
     assert len(series) == sessions.size
     assert np.isnan(series.bars[:, OPEN]).all()
@@ -303,17 +303,17 @@ def test_a_span_is_refused_only_when_more_than_half_of_its_rows_have_no_usable_c
     def history(*bad: date) -> PriceHistory:
         return PriceHistory(series, "test", defects=Defects(dropped={reason: np.array(bad, dtype="datetime64[D]")}))
 
-    refuse_mostly_bad(history(*[DAYS[15]] * 10))
-    refuse_mostly_bad(history(*[DAYS[5]] * 10, *[DAYS[25]] * 10))  # before and after what is used
+    validate_completeness(history(*[DAYS[15]] * 10))
+    validate_completeness(history(*[DAYS[5]] * 10, *[DAYS[25]] * 10))  # before and after what is used
     with pytest.raises(PricesInvalid, match=rf"11 of the 21 rows of AAPL .* have no usable close \({reason}: 11\)"):
-        refuse_mostly_bad(history(*[DAYS[15]] * 11))
+        validate_completeness(history(*[DAYS[15]] * 11))
 
 
 def test_rows_that_were_no_sessions_are_no_reason_to_refuse() -> None:
     series, _ = clean("AAPL", DAYS[:3], good_rows(3))
     many = np.array([DAYS[1]] * 50, dtype="datetime64[D]")
 
-    refuse_mostly_bad(PriceHistory(series, "test", defects=Defects(dropped={"ghost": many, "duplicate": many})))
+    validate_completeness(PriceHistory(series, "test", defects=Defects(dropped={"ghost": many, "duplicate": many})))
 
 
 def test_no_rows_at_all_are_refused() -> None:

@@ -6,7 +6,13 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from errors import AppError, PricesUnreachable, TickerNotFound
-from services.prices.measured import FORGOTTEN_AFTER, MeasuredFetcher, PriceWatch, WatchedSource, age_s
+from services.prices.measured import (
+    FORGOTTEN_AFTER,
+    InstrumentedFetcher,
+    InstrumentedPriceSource,
+    PriceFreshness,
+    age_s,
+)
 from services.prices.series import PriceHistory, RawBars
 from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED
 from tests.fakes import FakePriceSource, RecordingMeter, new_york_sessions, random_walk, walk_history
@@ -32,7 +38,7 @@ def meter() -> RecordingMeter:
 
 
 def test_a_fetch_is_counted_by_source_and_timed(meter: RecordingMeter) -> None:
-    fetched = MeasuredFetcher(Fetcher(), meter).fetch("WALK", None, NOW)
+    fetched = InstrumentedFetcher(Fetcher(), meter).fetch("WALK", None, NOW)
 
     assert fetched.sessions.size == 5
     assert meter.labels(PRICE_FETCHES) == [{"source": "somewhere", "outcome": "ok"}]
@@ -42,7 +48,7 @@ def test_a_fetch_is_counted_by_source_and_timed(meter: RecordingMeter) -> None:
 @pytest.mark.parametrize("error", [PricesUnreachable("down"), TickerNotFound("unheard of")])
 def test_a_fetch_that_fails_is_counted_by_its_code(meter: RecordingMeter, error: AppError) -> None:
     with pytest.raises(type(error)):
-        MeasuredFetcher(Fetcher(error), meter).fetch("WALK", None, NOW)
+        InstrumentedFetcher(Fetcher(error), meter).fetch("WALK", None, NOW)
 
     assert meter.labels(PRICE_FETCHES) == [{"source": "somewhere", "outcome": error.code}]
 
@@ -51,7 +57,7 @@ def test_a_fetch_that_fails_is_counted_by_its_code(meter: RecordingMeter, error:
 def test_what_is_served_is_counted_by_its_freshness(meter: RecordingMeter, stale: bool, freshness: str) -> None:
     history = replace(walk_history(), stale=stale)
 
-    served = WatchedSource(FakePriceSource(history), PriceWatch(), meter).history("WALK", NOW)
+    served = InstrumentedPriceSource(FakePriceSource(history), PriceFreshness(), meter).history("WALK", NOW)
 
     assert served is history
     assert meter.labels(PRICES_SERVED) == [{"freshness": freshness}]
@@ -67,35 +73,35 @@ def test_age_counts_from_the_end_of_the_newest_session_s_day() -> None:
 
 
 def test_a_ticker_is_stale_until_it_is_served_fresh() -> None:
-    watch = PriceWatch()
+    watch = PriceFreshness()
 
-    watch.note("WALK", "prices_stale", NOW)
-    assert watch.ailing("prices_stale", NOW) == ("WALK",)
-    watch.note("WALK", None, NOW)
-    assert watch.ailing("prices_stale", NOW) == ()
+    watch.record("WALK", "prices_stale", NOW)
+    assert watch.tickers_with("prices_stale", NOW) == ("WALK",)
+    watch.record("WALK", None, NOW)
+    assert watch.tickers_with("prices_stale", NOW) == ()
 
 
 @pytest.mark.parametrize(
-    ("error", "ailing"), [(PricesUnreachable("down"), ("WALK",)), (TickerNotFound("unheard of"), ())]
+    ("error", "tickers_with"), [(PricesUnreachable("down"), ("WALK",)), (TickerNotFound("unheard of"), ())]
 )
 def test_a_ticker_whose_source_fails_ails_and_one_that_does_not_exist_does_not(
-    meter: RecordingMeter, error: AppError, ailing: tuple[str, ...]
+    meter: RecordingMeter, error: AppError, tickers_with: tuple[str, ...]
 ) -> None:
-    watch = PriceWatch()
+    watch = PriceFreshness()
 
     class Failing(FakePriceSource):
         def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
             raise error
 
     with pytest.raises(type(error)):
-        WatchedSource(Failing(walk_history()), watch, meter).history("WALK", NOW)
+        InstrumentedPriceSource(Failing(walk_history()), watch, meter).history("WALK", NOW)
 
-    assert watch.ailing("prices_unavailable", NOW) == ailing
+    assert watch.tickers_with("prices_unavailable", NOW) == tickers_with
 
 
 def test_a_ticker_nobody_asks_for_any_more_ails_nobody() -> None:
-    watch = PriceWatch()
+    watch = PriceFreshness()
 
-    watch.note("WALK", "prices_stale", NOW)
+    watch.record("WALK", "prices_stale", NOW)
 
-    assert watch.ailing("prices_stale", NOW + FORGOTTEN_AFTER) == ()
+    assert watch.tickers_with("prices_stale", NOW + FORGOTTEN_AFTER) == ()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from errors import TickerNotFound
 from services.prices.cleaning import clean
-from services.prices.series import SAMPLE, Defects, PriceHistory, PriceSeries, Sessions, require_ticker
+from services.prices.series import SAMPLE, Defects, PriceHistory, PriceSeries, Sessions, validate_ticker
 
 DAYS = [date(2024, 1, 1) + timedelta(days=day) for day in range(40)]
 
@@ -108,10 +108,10 @@ def test_a_stale_history_is_not_stale_before_its_end() -> None:
 
 @pytest.mark.parametrize("ticker", ["AAPL", "PETR4.SA", "^GSPC", "BTC-USD", "EURUSD=X", "M&M.NS", "0700.HK"])
 def test_real_symbols_are_tickers(ticker: str) -> None:
-    assert require_ticker(ticker) == ticker
+    assert validate_ticker(ticker) == ticker
 
 
 @pytest.mark.parametrize("ticker", ["", ".", "..", "../etc/passwd", "A/B", "A\\B", "A\n", "A%2F", "A?b", "A" * 30, "é"])
 def test_what_means_something_in_a_path_or_an_address_is_no_ticker(ticker: str) -> None:
     with pytest.raises(TickerNotFound):
-        require_ticker(ticker)
+        validate_ticker(ticker)

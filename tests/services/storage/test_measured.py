@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from errors import ArtifactNotFound, StoreUnavailable
-from services.storage.measured import MeasuredStore
+from services.storage.measured import InstrumentedStore
 from services.storage.store import ArtifactStore
 from telemetry.measures import STORE_OPERATIONS, STORE_SECONDS
 from tests.fakes import FailingStore, InMemoryArtifactStore, RecordingMeter
@@ -33,7 +33,7 @@ def test_every_operation_is_counted_and_timed(
     inner = InMemoryArtifactStore()
     inner.put("a", b"data")
 
-    act(MeasuredStore(inner, meter))
+    act(InstrumentedStore(inner, meter))
 
     assert meter.labels(STORE_OPERATIONS) == [{"operation": operation, "outcome": "ok"}]
     assert meter.labels(STORE_SECONDS) == [{"operation": operation}]
@@ -42,20 +42,20 @@ def test_every_operation_is_counted_and_timed(
 
 def test_nothing_stored_is_absent_and_no_failure(meter: RecordingMeter) -> None:
     with pytest.raises(ArtifactNotFound):
-        MeasuredStore(InMemoryArtifactStore(), meter).get("a")
+        InstrumentedStore(InMemoryArtifactStore(), meter).get("a")
 
     assert meter.labels(STORE_OPERATIONS) == [{"operation": "get", "outcome": "absent"}]
 
 
 def test_a_failure_has_its_code(meter: RecordingMeter) -> None:
     with pytest.raises(StoreUnavailable):
-        MeasuredStore(FailingStore(), meter).put("a", b"data")
+        InstrumentedStore(FailingStore(), meter).put("a", b"data")
 
     assert meter.labels(STORE_OPERATIONS) == [{"operation": "put", "outcome": "store_unavailable"}]
 
 
 def test_a_mistake_of_ours_is_internal(meter: RecordingMeter) -> None:
     with pytest.raises(ValueError, match="not an artifact key"):
-        MeasuredStore(InMemoryArtifactStore(), meter).get("../a")
+        InstrumentedStore(InMemoryArtifactStore(), meter).get("../a")
 
     assert meter.labels(STORE_OPERATIONS) == [{"operation": "get", "outcome": "internal"}]

@@ -8,8 +8,8 @@ import pytest
 
 from errors import ArtifactCorrupt, StoreUnavailable
 from models.base import CLOSE
-from schemas.challenge import Contest
-from schemas.job import JobEnd, JobOrder
+from schemas.challenge import ChallengerEvaluation
+from schemas.job import JobEnd, JobSpec
 from schemas.train import CalibrationKind, ModelName, TargetColumn, TrainRequest
 from services.jobs.job import Jobs
 from services.prices.cleaning import clean
@@ -17,9 +17,9 @@ from services.prices.series import PriceHistory
 from services.storage.contests import contest_key, contest_page
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
-from services.training.challenge import MIN_UNSEEN, Challenge, hold_contest
+from services.training.challenge import MIN_UNSEEN, Challenger, evaluate_challenger
 from services.training.train import publish, train_model
-from services.training.work import Workplace, run_training
+from services.training.work import WorkerContext, run_training
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, random_walk, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -48,14 +48,14 @@ class LosingStore(InMemoryArtifactStore):
         self.lost = "nothing/"
 
     def put(self, key: str, data: bytes) -> None:
-        self._require_there(key)
+        self._validate_there(key)
         super().put(key, data)
 
     def create(self, key: str, data: bytes) -> bool:
-        self._require_there(key)
+        self._validate_there(key)
         return super().create(key, data)
 
-    def _require_there(self, key: str) -> None:
+    def _validate_there(self, key: str) -> None:
         if key.startswith(self.lost):
             raise StoreUnavailable("the bucket is gone")
 
@@ -78,7 +78,7 @@ def trained(
     target: TargetColumn = "Close",
     calibration: CalibrationKind = "static",
     train_size: float = 0.8,
-) -> Challenge:
+) -> Challenger:
     """A model in the registry, ready to challenge for ``default``."""
     request = TrainRequest(
         ticker="WALK",
@@ -90,7 +90,7 @@ def trained(
     )
     made = train_model(request, PRICES, registry, model_id, NOW, lambda _: None)
     publish(made, registry, registry)
-    return Challenge("default", JOB, made.card, NOW)
+    return Challenger("default", JOB, made.card, NOW)
 
 
 def reigning(registry: ModelRegistry, model: ModelName, end: date | None = LONG_AGO) -> str:
@@ -109,7 +109,7 @@ def test_a_clearly_worse_champion_loses_its_alias_and_the_evidence_says_why(
 ) -> None:
     champion = reigning(registry, "persistence")
 
-    contest = hold_contest(trained(registry, "challenger-1", "ewma"), registry, PRICES)
+    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
 
     assert contest.won
     assert contest.champion_score is not None
@@ -121,7 +121,7 @@ def test_a_clearly_worse_champion_loses_its_alias_and_the_evidence_says_why(
     assert alias is not None
     assert (alias.model_id, alias.previous_model_id) == ("challenger-1", champion)
     assert alias.evidence == contest_key("default", JOB)
-    assert Contest.model_validate_json(store.get(alias.evidence)) == contest
+    assert ChallengerEvaluation.model_validate_json(store.get(alias.evidence)) == contest
 
 
 def test_an_alias_that_was_moved_elsewhere_while_they_met_stays_there(
@@ -136,7 +136,7 @@ def test_an_alias_that_was_moved_elsewhere_while_they_met_stays_there(
             ModelRegistry(store).move_alias("default", "third-1", NOW)  # by another process
             return super().history(ticker, now)
 
-    contest = hold_contest(challenger, registry, Meanwhile(grown_wild()))
+    contest = evaluate_challenger(challenger, registry, Meanwhile(grown_wild()))
 
     assert not contest.won
     assert "moved to another model meanwhile" in contest.reason
@@ -146,7 +146,7 @@ def test_an_alias_that_was_moved_elsewhere_while_they_met_stays_there(
 def test_persistence_scores_what_persistence_as_a_champion_does(registry: ModelRegistry) -> None:
     reigning(registry, "persistence")
 
-    contest = hold_contest(trained(registry, "challenger-1", "ewma"), registry, PRICES)
+    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
 
     assert contest.persistence_score is not None
     assert contest.challenger_score is not None
@@ -156,7 +156,7 @@ def test_persistence_scores_what_persistence_as_a_champion_does(registry: ModelR
 def test_an_equal_champion_stays(store: LosingStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "ewma", end=None)
 
-    contest = hold_contest(trained(registry, "challenger-1", "ewma"), registry, PRICES)
+    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
 
     assert (contest.won, contest.p_value) == (False, None)
     assert contest.champion_score == contest.challenger_score
@@ -167,7 +167,7 @@ def test_a_better_champion_stays(store: LosingStore, registry: ModelRegistry) ->
     champion = reigning(registry, "ewma", end=None)
     challenge = trained(registry, "challenger-1", "persistence", train_size=0.6)  # of calm sessions only
 
-    contest = hold_contest(challenge, registry, PRICES)
+    contest = evaluate_challenger(challenge, registry, PRICES)
 
     assert not contest.won
     assert pointed_to(store) == champion
@@ -176,7 +176,7 @@ def test_a_better_champion_stays(store: LosingStore, registry: ModelRegistry) ->
 def test_only_sessions_that_the_champion_does_not_know_decide_where_there_are_enough(registry: ModelRegistry) -> None:
     reigning(registry, "persistence")
 
-    contest = hold_contest(trained(registry, "challenger-1", "ewma"), registry, PRICES)
+    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
 
     assert contest.first_origin is not None
     assert contest.first_origin > LONG_AGO
@@ -190,7 +190,7 @@ def test_a_champion_that_knows_the_sessions_is_met_on_the_whole_test_part_with_a
     reigning(registry, "ewma", end=None)
     challenge = trained(registry, "challenger-1", "ewma")
 
-    contest = hold_contest(challenge, registry, PRICES)
+    contest = evaluate_challenger(challenge, registry, PRICES)
 
     test = challenge.challenger.series[0].split.test
     assert test is not None
@@ -201,10 +201,10 @@ def test_a_champion_that_knows_the_sessions_is_met_on_the_whole_test_part_with_a
 def test_a_contest_held_again_changes_nothing(store: LosingStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
     challenge = trained(registry, "challenger-1", "ewma")
-    first = hold_contest(challenge, registry, PRICES)
+    first = evaluate_challenger(challenge, registry, PRICES)
     registry.move_alias("default", champion, NOW)
 
-    again = hold_contest(challenge, registry, PRICES)
+    again = evaluate_challenger(challenge, registry, PRICES)
 
     assert again == first
     assert pointed_to(store) == champion
@@ -220,7 +220,7 @@ def test_a_store_that_fails_in_mid_contest_leaves_the_alias_where_it_was(
     store.lost = lost
 
     with pytest.raises(StoreUnavailable):
-        hold_contest(challenge, registry, PRICES)
+        evaluate_challenger(challenge, registry, PRICES)
 
     assert pointed_to(store) == champion
 
@@ -228,7 +228,7 @@ def test_a_store_that_fails_in_mid_contest_leaves_the_alias_where_it_was(
 def test_models_of_different_prices_do_not_meet(store: LosingStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
 
-    contest = hold_contest(trained(registry, "challenger-1", "ewma", target="Open"), registry, PRICES)
+    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma", target="Open"), registry, PRICES)
 
     assert (contest.won, contest.n_origins, contest.champion_id) == (False, 0, champion)
     assert "forecasts Close, not Open" in contest.reason
@@ -240,7 +240,7 @@ def test_an_unreadable_champion_is_not_met(store: LosingStore, registry: ModelRe
     challenge = trained(registry, "challenger-1", "ewma")
     store.put(f"models/{champion}/metadata.json", b"{")
 
-    contest = hold_contest(challenge, ModelRegistry(store), PRICES)
+    contest = evaluate_challenger(challenge, ModelRegistry(store), PRICES)
 
     assert (contest.won, contest.champion_id) == (False, None)
     assert contest.reason.startswith("no contest: ")
@@ -252,7 +252,7 @@ def test_a_champion_of_more_tickers_is_named_in_a_warning(registry: ModelRegistr
     publish(pooled, registry, registry)
     registry.move_alias("default", "pooled-1", NOW)
 
-    contest = hold_contest(trained(registry, "challenger-1", "ewma"), registry, PRICES)
+    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
 
     assert contest.warnings == ("the champion was made of WALK, OTHER; only WALK decided",)
 
@@ -261,7 +261,7 @@ def test_pages_of_contests_are_newest_first(store: LosingStore, registry: ModelR
     challenge = trained(registry, "challenger-1", "ewma")
     jobs = [f"2024071{day}t220000-1a2b3c4d" for day in range(1, 4)]
     for job_id in jobs:
-        hold_contest(Challenge("nobody", job_id, challenge.challenger, NOW), registry, PRICES)
+        evaluate_challenger(Challenger("nobody", job_id, challenge.challenger, NOW), registry, PRICES)
 
     first = contest_page(store, "nobody", 2, None)
     rest = contest_page(store, "nobody", 2, first.next_after)
@@ -281,9 +281,11 @@ def worked(store: LosingStore, registry: ModelRegistry, folder: Path) -> JobEnd:
     """How a job ends that trains a challenger."""
     request = TrainRequest(ticker="WALK", model="ewma", challenges="default")
     jobs = Jobs(store)
-    jobs.add(JobOrder(id=JOB, created_at=NOW, start_by=NOW + timedelta(hours=1), model_id="made-1", request=request))
+    jobs.add(
+        JobSpec(id=JOB, created_at=NOW, claim_deadline=NOW + timedelta(hours=1), model_id="made-1", request=request)
+    )
     end = run_training(
-        JOB, "w1", Workplace(jobs, PRICES, registry, ModelRegistry(LocalArtifactStore(folder)), lambda: NOW)
+        JOB, "w1", WorkerContext(jobs, PRICES, registry, ModelRegistry(LocalArtifactStore(folder)), lambda: NOW)
     )
     assert end is not None
     return end

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from config import BUNDLED
-from errors import ConstantSeries, InsufficientHistory, InvalidRequest, StoreUnavailable, TickerNotFound
+from errors import InsufficientHistory, InvalidRequest, StoreUnavailable, TickerNotFound, ZeroVariance
 from models.fitting import Epoch
 from schemas.train import TrainRequest
 from services.prices.cleaning import clean
@@ -136,7 +136,7 @@ def test_too_short_a_history_is_refused_with_needed_and_found() -> None:
 def test_prices_that_never_move_are_refused_by_name() -> None:
     flat, _ = clean("FLAT", new_york_sessions(500), np.tile([5.0, 5.0, 5.0, 5.0, 100.0], (500, 1)))
 
-    with pytest.raises(ConstantSeries, match="FLAT never move from 5"):
+    with pytest.raises(ZeroVariance, match="FLAT never move from 5"):
         train(PriceHistory(flat, "fake"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from errors import StoreUnavailable
-from schemas.job import Job, JobEnd, JobOrder
+from schemas.job import Job, JobEnd, JobSpec
 from schemas.train import TrainRequest
 from services.jobs import heartbeat
 from services.jobs.job import Jobs
@@ -16,7 +16,7 @@ from services.prices.series import PriceHistory
 from services.storage.registry import CARD, ModelRegistry
 from services.storage.store import LocalArtifactStore
 from services.training import work
-from services.training.work import Workplace, run_training
+from services.training.work import WorkerContext, run_training
 from tests.fakes import FailingStore, FakePriceSource, InMemoryArtifactStore, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -47,8 +47,10 @@ def jobs(store: InMemoryArtifactStore) -> Jobs:
     return Jobs(store)
 
 
-def place(jobs: Jobs, store: InMemoryArtifactStore, folder: Path, source: FakePriceSource | None = None) -> Workplace:
-    return Workplace(
+def place(
+    jobs: Jobs, store: InMemoryArtifactStore, folder: Path, source: FakePriceSource | None = None
+) -> WorkerContext:
+    return WorkerContext(
         jobs=jobs,
         prices=source or FakePriceSource(walk_history()),
         registry=ModelRegistry(store),
@@ -58,7 +60,7 @@ def place(jobs: Jobs, store: InMemoryArtifactStore, folder: Path, source: FakePr
 
 
 def ordered(jobs: Jobs, request: TrainRequest = REQUEST) -> None:
-    jobs.add(JobOrder(id=JOB, created_at=NOW, start_by=NOW + timedelta(hours=1), model_id=MODEL, request=request))
+    jobs.add(JobSpec(id=JOB, created_at=NOW, claim_deadline=NOW + timedelta(hours=1), model_id=MODEL, request=request))
 
 
 def status(jobs: Jobs) -> Job:

@@ -88,7 +88,7 @@ def test_tables_tell_what_the_tests_found(document: Any, of_sample: Analysis) ->
     assert {"Ljung–Box", "Unit roots", "Tails", "Drawdowns"} <= set(document.xpath("//caption/b/text()"))
     assert "at most 0.01" in text
     assert "at least 0.1" in text
-    assert of_sample.dependence.reading in text
+    assert of_sample.dependence.interpretation in text
     assert "persistence (tomorrow = today) is hard to beat" in text
 
 
@@ -115,7 +115,7 @@ def test_irregularities_have_their_tables_where_there_are_any(of_sample: Analysi
         update={
             "n_missing_sessions": 1,
             "missing": (MissingRun(first=day, last=day, n_sessions=1),),
-            "suspected_splits": (SuspectedSplit(session=day, ratio=0.5, near="1:2", robust_sds=-70.0),),
+            "suspected_splits": (SuspectedSplit(session=day, ratio=0.5, near="1:2", mad_zscore=-70.0),),
         }
     )
 

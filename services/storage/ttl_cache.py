@@ -23,7 +23,7 @@ class _Until(Generic[T]):
     until: float
 
 
-class Recent(Generic[T]):
+class TtlCache(Generic[T]):
     """Values by name, asked for again after ``TTL_S``; while the store is down, the last that was known holds."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Recent(Generic[T]):
         self._outages: LRUCache[str, _Until[str]] = LRUCache(MAX_REMEMBERED)
         self._lock = threading.Lock()
 
-    def recall(self, name: str, read: Callable[[str], T]) -> T:
+    def get_or_load(self, name: str, read: Callable[[str], T]) -> T:
         """What ``read`` says, or said a moment ago; of its errors only an outage is remembered.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The second ancestor's README, request by request: its clients must not notice the change."""
+"""Legacy contract v2's README, request by request: its clients must not notice the change."""
 
 import json
 import re
@@ -69,8 +69,8 @@ class OldPrediction(OldClient):
     reference_price: float
     last_known_price: float
     expected_change_pct: float
-    prediction_for_date: str | None
-    last_data_date: str | None
+    prediction_for_date: str
+    last_data_date: str
     inference_time_ms: float
     timestamp: str
 
@@ -91,6 +91,16 @@ class OldForecast(OldClient):
     timestamp: str
 
 
+class OldModelInfo(OldClient):
+    symbol: str | None
+    normalization: str
+    target_description: str
+    reconstruction: str
+    tf_version: str | None
+    hyperparameters: dict[str, object]
+    metrics_test: dict[str, object]
+
+
 class OldHealth(OldClient):
     status: str
     model_loaded: bool
@@ -99,7 +109,7 @@ class OldHealth(OldClient):
 
 @pytest.fixture(scope="module")
 def default() -> TrainedModel:
-    """A model that looks back 60 sessions, as the second ancestor's did."""
+    """A model that looks back 60 sessions, as legacy contract v2's did."""
     request = TrainRequest(ticker="WALK", epochs=1)
     return train_model(
         request, FakePriceSource(walk_history()), EMPTY_REGISTRY, "walk-60", NOW - timedelta(days=1), lambda _: None
@@ -187,12 +197,30 @@ def test_the_first_day_of_a_forecast_is_the_live_prediction(client: TestClient) 
     assert first.expected_change_pct == live.expected_change_pct
 
 
-def test_prices_by_hand_answer_every_field_with_unknown_dates_null(client: TestClient) -> None:
+def test_prices_by_hand_answer_every_field_with_strings_for_what_is_not_known(client: TestClient) -> None:
     answer = OldPrediction.model_validate(send(client, MANUAL))
 
     assert (answer.symbol, answer.reference_price, answer.last_known_price) == ("PETR4.SA", 28.1, 28.7)
-    assert answer.prediction_for_date is None
-    assert answer.last_data_date is None
+    assert (answer.prediction_for_date, answer.last_data_date) == ("N/A", "N/A")
+
+
+def test_prices_by_hand_without_a_symbol_answer_a_string_too(client: TestClient) -> None:
+    answer = client.post("/predict", json={"prices": [28.1 + 0.1 * k for k in range(60)]})
+
+    assert OldPrediction.model_validate(answer.json()).symbol == "N/A"
+
+
+def test_the_root_links_to_what_it_linked_to(client: TestClient) -> None:
+    links = client.get("/").json()["links"]
+
+    assert (links["metrics"], links["model_info"]) == ("/metrics", "/monitoring/model/info")
+
+
+def test_the_model_information_has_the_fields_of_its_metadata(client: TestClient) -> None:
+    answer = OldModelInfo.model_validate(client.get("/monitoring/model/info").json())
+
+    assert answer.normalization
+    assert answer.tf_version is None
 
 
 def test_prices_by_hand_take_the_ancestors_own_example(client: TestClient) -> None:

@@ -10,14 +10,14 @@ from errors import (
     InsufficientHistory,
     JobFailed,
     JobNotRetryable,
-    TooManyTrainings,
     TrainerUnavailable,
+    TrainingCapacityExceeded,
 )
 from schemas.job import JobEnd
 from schemas.train import TrainRequest
 from services.jobs.executor import Submit
-from services.jobs.job import Jobs, failure
-from services.training.ordering import failure_of, order_training, resume_waiting, retry_training
+from services.jobs.job import Jobs, job_failure
+from services.training.submission import failure_of, resume_waiting, retry_training, submit_training
 from tests.fakes import InMemoryArtifactStore
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -36,7 +36,7 @@ class ListingExecutor:
     @contextmanager
     def slot(self) -> Iterator[Submit]:
         if len(self.submitted) == self._room:
-            raise TooManyTrainings("full")
+            raise TrainingCapacityExceeded("full")
         yield self._submit
 
     def close(self) -> None: ...
@@ -63,7 +63,7 @@ def executor() -> ListingExecutor:
 
 
 def test_a_request_becomes_a_job_that_is_handed_over(jobs: Jobs, executor: ListingExecutor) -> None:
-    job = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    job = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
 
     assert (job.id, job.state) == ("20240719t220000-1a2b3c4d", "queued")
     assert job.model_id == "walk-20240719-1a2b3c4d"
@@ -71,23 +71,23 @@ def test_a_request_becomes_a_job_that_is_handed_over(jobs: Jobs, executor: Listi
 
 
 def test_a_repeated_key_is_one_job(jobs: Jobs, executor: ListingExecutor) -> None:
-    first = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
-    again = order_training(REQUEST, jobs, executor, NOW, "99999999", "order-66")
+    first = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
+    again = submit_training(REQUEST, jobs, executor, NOW, "99999999", "order-66")
 
     assert again == first
     assert executor.submitted == [first.id]
 
 
 def test_a_repeated_key_with_another_request_is_refused(jobs: Jobs, executor: ListingExecutor) -> None:
-    order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
+    submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
 
     with pytest.raises(IdempotencyKeyReused):
-        order_training(OTHER, jobs, executor, NOW, "99999999", "order-66")
+        submit_training(OTHER, jobs, executor, NOW, "99999999", "order-66")
 
 
 def test_without_a_key_each_request_is_a_job(jobs: Jobs, executor: ListingExecutor) -> None:
-    order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
-    order_training(REQUEST, jobs, executor, NOW, "5e6f7a8b")
+    submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    submit_training(REQUEST, jobs, executor, NOW, "5e6f7a8b")
 
     assert len(executor.submitted) == 2
 
@@ -98,17 +98,17 @@ def test_without_a_key_each_request_is_a_job(jobs: Jobs, executor: ListingExecut
 def test_what_nobody_can_run_leaves_no_job_and_the_key_can_be_used_again(
     jobs: Jobs, store: InMemoryArtifactStore, executor: ListingExecutor
 ) -> None:
-    with pytest.raises((TooManyTrainings, TrainerUnavailable)):
-        order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
+    with pytest.raises((TrainingCapacityExceeded, TrainerUnavailable)):
+        submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
 
     assert store.list_keys("jobs/") == []
     later = ListingExecutor()
-    job = order_training(REQUEST, jobs, later, NOW, "99999999", "order-66")
+    job = submit_training(REQUEST, jobs, later, NOW, "99999999", "order-66")
     assert later.submitted == [job.id] == ["20240719t220000-1a2b3c4d"]
 
 
 def test_a_lost_job_is_retried_as_a_new_one(jobs: Jobs, executor: ListingExecutor) -> None:
-    first = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    first = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
     jobs.end(first.id, JobEnd(state="lost", at=NOW))
 
     second = retry_training(first.id, jobs, executor, NOW, "5e6f7a8b")
@@ -121,7 +121,7 @@ def test_a_lost_job_is_retried_as_a_new_one(jobs: Jobs, executor: ListingExecuto
 
 @pytest.mark.parametrize("state", [None, "succeeded"])
 def test_what_runs_or_has_succeeded_is_not_retried(jobs: Jobs, executor: ListingExecutor, state: str | None) -> None:
-    job = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    job = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
     if state is not None:
         jobs.end(job.id, JobEnd.model_validate({"state": state, "at": NOW}))
 
@@ -130,7 +130,7 @@ def test_what_runs_or_has_succeeded_is_not_retried(jobs: Jobs, executor: Listing
 
 
 def test_a_server_that_starts_takes_up_what_waits_as_far_as_there_is_room(jobs: Jobs) -> None:
-    waiting = [order_training(REQUEST, jobs, ListingExecutor(), NOW, f"1a2b3c4{n}").id for n in range(3)]
+    waiting = [submit_training(REQUEST, jobs, ListingExecutor(), NOW, f"1a2b3c4{n}").id for n in range(3)]
     executor = ListingExecutor(room=2)
 
     resume_waiting(jobs, executor)
@@ -139,9 +139,9 @@ def test_a_server_that_starts_takes_up_what_waits_as_far_as_there_is_room(jobs: 
 
 
 def test_a_failed_job_raises_what_the_caller_would_have_met(jobs: Jobs, executor: ListingExecutor) -> None:
-    job = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    job = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
     met = InsufficientHistory("WALK", needed=300, found=100)
-    jobs.end(job.id, JobEnd(state="failed", at=NOW, error=failure(met)))
+    jobs.end(job.id, JobEnd(state="failed", at=NOW, error=job_failure(met)))
 
     error = failure_of(jobs.status(job.id, NOW))
 
@@ -151,8 +151,8 @@ def test_a_failed_job_raises_what_the_caller_would_have_met(jobs: Jobs, executor
 
 
 def test_a_failure_of_a_later_version_is_told_all_the_same(jobs: Jobs, executor: ListingExecutor) -> None:
-    job = order_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
-    unknown = failure(AppError("too new")).model_copy(update={"code": "not_known_yet"})
+    job = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
+    unknown = job_failure(AppError("too new")).model_copy(update={"code": "not_known_yet"})
     jobs.end(job.id, JobEnd(state="failed", at=NOW, error=unknown))
 
     error = failure_of(jobs.status(job.id, NOW))

@@ -15,7 +15,7 @@ Load = Callable[[Mapping[str, bytes], Sequence[float]], Forecaster]
 
 
 @dataclass(frozen=True)
-class Preset:
+class ModelSpec:
     """A kind of model.
 
     Attributes:
@@ -31,42 +31,42 @@ class Preset:
     lookback: int | None = None
 
 
-def _require_torch() -> None:
+def _validate_torch() -> None:
     if find_spec("torch") is None:
         raise TrainingUnavailable("this installation has no torch: it forecasts, and trains models without a network")
 
 
-def _require_scipy() -> None:
+def _validate_scipy() -> None:
     if find_spec("scipy") is None:  # not "arch": what serves has that for its data
         raise TrainingUnavailable("this installation has no scipy: it forecasts, and fits the simplest kinds only")
 
 
 def _fit_gjr_garch(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _require_scipy()
+    _validate_scipy()
     return baselines.fit_gjr_garch(series, settings, on_epoch)
 
 
 def _fit_volatility_regression(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _require_scipy()
+    _validate_scipy()
     return baselines.fit_volatility_regression(series, settings, on_epoch)
 
 
 def _fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _require_torch()
+    _validate_torch()
     from models.lstm.forecaster import fit_return_lstm
 
     return fit_return_lstm(series, settings, on_epoch)
 
 
 def _fit_price_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _require_torch()
+    _validate_torch()
     from models.lstm.point_forecaster import fit_price_lstm
 
     return fit_price_lstm(series, settings, on_epoch)
 
 
 def _fit_ratio_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _require_torch()
+    _validate_torch()
     from models.lstm.point_forecaster import fit_ratio_lstm
 
     return fit_ratio_lstm(series, settings, on_epoch)
@@ -78,17 +78,17 @@ def _load_network(files: Mapping[str, bytes], quantile_levels: Sequence[float]) 
     return HaltAwareForecaster(OnnxForecaster(files[NETWORK], quantile_levels))
 
 
-def _closed_form(fit: Fit, load: Load, lookback: int) -> Preset:
+def _closed_form(fit: Fit, load: Load, lookback: int) -> ModelSpec:
     def load_halt_aware(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
         return HaltAwareForecaster(load(files, quantile_levels))
 
-    return Preset(fit, load_halt_aware, files=(PARAMETERS,), lookback=lookback)
+    return ModelSpec(fit, load_halt_aware, files=(PARAMETERS,), lookback=lookback)
 
 
-PRESETS: Mapping[str, Preset] = {
-    "return_lstm": Preset(_fit_return_lstm, _load_network, files=(WEIGHTS, NETWORK)),
-    "price_lstm": Preset(_fit_price_lstm, _load_network, files=(WEIGHTS, NETWORK)),
-    "ratio_lstm": Preset(_fit_ratio_lstm, _load_network, files=(WEIGHTS, NETWORK)),
+MODEL_SPECS: Mapping[str, ModelSpec] = {
+    "return_lstm": ModelSpec(_fit_return_lstm, _load_network, files=(WEIGHTS, NETWORK)),
+    "price_lstm": ModelSpec(_fit_price_lstm, _load_network, files=(WEIGHTS, NETWORK)),
+    "ratio_lstm": ModelSpec(_fit_ratio_lstm, _load_network, files=(WEIGHTS, NETWORK)),
     "persistence": _closed_form(baselines.fit_persistence, baselines.load_persistence, baselines.Persistence.lookback),
     "drift": _closed_form(baselines.fit_drift, baselines.load_drift, baselines.Drift.lookback),
     "rolling_empirical": _closed_form(
@@ -103,5 +103,5 @@ PRESETS: Mapping[str, Preset] = {
     ),
 }
 
-OPPONENTS: Mapping[str, Preset] = {name: preset for name, preset in PRESETS.items() if preset.files == (PARAMETERS,)}
+BASELINES: Mapping[str, ModelSpec] = {name: spec for name, spec in MODEL_SPECS.items() if spec.files == (PARAMETERS,)}
 """The kinds that need no training, against which every backtest sets the model."""

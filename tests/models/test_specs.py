@@ -8,7 +8,7 @@ import pytest
 
 from errors import ArtifactCorrupt, TrainingUnavailable
 from models.fitting import FitSettings
-from models.presets import OPPONENTS, PRESETS
+from models.specs import BASELINES, MODEL_SPECS
 from schemas.train import ModelName
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
@@ -18,19 +18,19 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 def test_every_kind_a_request_may_name_is_there_and_no_other() -> None:
-    assert set(get_args(ModelName)) == set(PRESETS)
+    assert set(get_args(ModelName)) == set(MODEL_SPECS)
 
 
 def test_persistence_is_among_the_opponents() -> None:
-    assert "persistence" in OPPONENTS
+    assert "persistence" in BASELINES
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", MODEL_SPECS)
 def test_files_that_are_none_are_corrupt(name: str) -> None:
-    files = dict.fromkeys(PRESETS[name].files, b"\x00not it")
+    files = dict.fromkeys(MODEL_SPECS[name].files, b"\x00not it")
 
     with pytest.raises(ArtifactCorrupt):
-        PRESETS[name].load(files, (0.1, 0.5, 0.9))
+        MODEL_SPECS[name].load(files, (0.1, 0.5, 0.9))
 
 
 @pytest.mark.parametrize("folder", sorted(path.name for path in DATA.glob("format_*")))
@@ -48,7 +48,7 @@ def test_a_model_of_every_past_format_still_forecasts(folder: str) -> None:
 def test_without_torch_a_network_is_not_trained_and_the_reason_is_named(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.presets.find_spec", lambda _: None)
+    monkeypatch.setattr("models.specs.find_spec", lambda _: None)
 
     with pytest.raises(TrainingUnavailable, match="no torch"):
-        PRESETS[name].fit([], FitSettings(20, 30, 1, 1, 1.0, 0), lambda _: None)
+        MODEL_SPECS[name].fit([], FitSettings(20, 30, 1, 1, 1.0, 0), lambda _: None)

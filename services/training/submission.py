@@ -4,8 +4,8 @@ import logging
 from datetime import datetime
 from hashlib import sha256
 
-from errors import AppError, JobFailed, JobNotFound, JobNotRetryable, StoreUnavailable, TooManyTrainings
-from schemas.job import Job, JobOrder, KeyUse
+from errors import AppError, JobFailed, JobNotFound, JobNotRetryable, StoreUnavailable, TrainingCapacityExceeded
+from schemas.job import Job, JobSpec, KeyUse
 from schemas.train import TrainRequest
 from services.catalogue import new_model_id
 from services.jobs.executor import Executor
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 RETRYABLE = ("failed", "cancelled", "lost")
 
 
-def order_training(
+def submit_training(
     request: TrainRequest, jobs: Jobs, executor: Executor, now: datetime, token: str, key: str | None = None
 ) -> Job:
     """A new job that trains a model; or the job that the same Idempotency-Key made before.
@@ -31,7 +31,7 @@ def order_training(
 
     Raises:
         IdempotencyKeyReused: the key was used with another request.
-        TooManyTrainings, TrainerUnavailable: nobody can run it now; nothing is left behind.
+        TrainingCapacityExceeded, TrainerUnavailable: nobody can run it now; nothing is left behind.
     """
     order = _order(request, now, token)
     if key is None:
@@ -56,7 +56,7 @@ def retry_training(job_id: str, jobs: Jobs, executor: Executor, now: datetime, t
     Raises:
         JobNotFound: there is no such job.
         JobNotRetryable: it is not over, or has succeeded.
-        TooManyTrainings, TrainerUnavailable: nobody can run it now; nothing is left behind.
+        TrainingCapacityExceeded, TrainerUnavailable: nobody can run it now; nothing is left behind.
     """
     job = jobs.status(job_id, now)
     if job.state not in RETRYABLE:
@@ -75,7 +75,7 @@ def resume_waiting(jobs: Jobs, executor: Executor) -> None:
         for job_id in jobs.waiting():
             with executor.slot() as submit:
                 submit(job_id)
-    except (StoreUnavailable, TooManyTrainings) as error:
+    except (StoreUnavailable, TrainingCapacityExceeded) as error:
         log.warning("waiting jobs were not resumed: %s", error.message)
 
 
@@ -92,17 +92,17 @@ def failure_of(job: Job) -> AppError:
     return error or JobFailed(job.error.detail, job_id=job.id)
 
 
-def _order(request: TrainRequest, now: datetime, token: str) -> JobOrder:
-    return JobOrder(
+def _order(request: TrainRequest, now: datetime, token: str) -> JobSpec:
+    return JobSpec(
         id=f"{now:%Y%m%dt%H%M%S}-{token}",
         created_at=now,
-        start_by=now + START_WITHIN,
+        claim_deadline=now + START_WITHIN,
         model_id=new_model_id(request.all_tickers, now, token),
         request=request,
     )
 
 
-def _submit(order: JobOrder, jobs: Jobs, executor: Executor, now: datetime) -> Job:
+def _submit(order: JobSpec, jobs: Jobs, executor: Executor, now: datetime) -> Job:
     with executor.slot() as submit:
         jobs.add(order)
         try:
