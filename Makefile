@@ -91,7 +91,7 @@ endef
 .venv/.dev: requirements/dev.txt requirements/page.txt | .venv/bin/python
 	$(PIP) -r requirements/dev.txt
 	$(PIP) --no-deps --require-hashes -r requirements/page.txt
-	@$(MAKE) --no-print-directory .venv/bin/aws-lambda-rie || echo "no Lambda emulator to be had: its tests will skip"
+	@$(MAKE) --no-print-directory .venv/bin/aws-lambda-rie || echo "the Lambda emulator is not available: its tests will skip"
 	touch $@ .venv/.run
 
 # The emulator of Lambda's runtime interface is an executable inside the wheel of aws-sam-cli.

@@ -31,8 +31,8 @@ from telemetry.system import SystemUsage
 
 VERSION = "0.1.0"
 DESCRIPTION = """
-Forecasts of daily stock prices by an LSTM that say what they are worth: every price comes with a
-calibrated interval and with persistence ("tomorrow = today"), the forecast of doing nothing.
+Forecasts daily stock prices with an LSTM. Every price comes with a calibrated range, the no-change forecast for
+comparison, and how accurate both have been.
 """
 
 

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body accepted.")] = 1_000_000
     api_key: Annotated[
         SecretStr | None,
-        Field(min_length=20, description="If set, callers must send it as X-API-Key; without, nobody is asked."),
+        Field(min_length=20, description="Callers must send it as X-API-Key; unset, authentication is off."),
     ] = None
     log_format: Annotated[
         LogFormat | None, Field(description="json or text; when unset, json on Lambda and text elsewhere.")

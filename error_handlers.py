@@ -63,10 +63,13 @@ def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
-    """Where and what, without the input itself: it may be huge, secret or not JSON."""
+    """Field and fault, without the input itself: it may be huge, secret or not JSON.
+
+    A field has the caller's name for it, ``start_date``; what is wrong with a body as a whole is of ``body``.
+    """
     return [
         FieldProblem(
-            field=".".join(str(part) for part in error["loc"])[:100],
+            field=".".join(str(part) for part in error["loc"][1:] or error["loc"])[:100],
             message=str(error["msg"]).removeprefix("Value error, "),
         )
         for error in errors[:20]

@@ -28,7 +28,9 @@ Ticker = Annotated[str, typer.Argument(help="Symbol as Yahoo Finance writes it, 
 def fetch(
     context: typer.Context,
     ticker: Ticker,
-    days: Annotated[int | None, typer.Option(help="So many newest sessions; 10 without dates.")] = None,
+    days: Annotated[
+        int | None, typer.Option(help="Number of most recent sessions (default 10 if no dates are given).")
+    ] = None,
     start: Start = None,
     end: End = None,
     as_json: AsJson = False,

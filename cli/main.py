@@ -58,8 +58,8 @@ def command_line(*, completion: bool) -> typer.Typer:
     commands = typer.Typer(
         cls=Commands,
         callback=choose_target,
-        help="Forecasts of daily stock prices that say what they are worth. Works in this process, on the store and "
-        "the prices that the settings choose, unless --url names a running service.",
+        help="Forecast daily stock prices with calibrated ranges and an honest track record. Runs locally; "
+        "use --url to talk to a server.",
         epilog=EPILOG,
         add_completion=completion,
         no_args_is_help=True,

@@ -20,9 +20,9 @@ class FetchDataRequest(Request):
     def _one_way_to_say_it(self) -> "FetchDataRequest":
         by_range = self.start_date is not None and self.end_date is not None
         if self.days is None and not by_range:
-            raise ValueError("give start_date and end_date, or days")
+            raise ValueError("provide either start_date and end_date, or days")
         if self.days is not None and (self.start_date or self.end_date):
-            raise ValueError("give either start_date and end_date, or days, not both")
+            raise ValueError("provide either start_date and end_date, or days")
         if self.start_date and self.end_date and self.start_date > self.end_date:
             raise ValueError(f"start_date {self.start_date} must not be after end_date {self.end_date}")
         return self

@@ -76,7 +76,7 @@ class TrainRequest(Request):
     @model_validator(mode="after")
     def _one_way_to_name_tickers(self) -> "TrainRequest":
         if (self.ticker is None) == (not self.tickers):
-            raise ValueError("give ticker, or tickers, not both")
+            raise ValueError("provide exactly one of ticker and tickers")
         if len(self.tickers) == 1:
             raise ValueError("tickers are two at least; for one there is ticker")
         if len(set(self.tickers)) != len(self.tickers):

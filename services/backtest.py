@@ -117,13 +117,13 @@ def _stage(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: 
 def _validate_size(plan: BacktestConfig, request: BacktestRequest) -> None:
     if request.refit_every is not None and _n_refits(plan) > MAX_REFITS:
         raise InvalidRequest(
-            f"{_n_refits(plan)} fits are more than the {MAX_REFITS} one request bears: "
+            f"the backtest needs {_n_refits(plan)} refits; the limit is {MAX_REFITS}: "
             f"raise refit_every to {-(-plan.origins.size // MAX_REFITS)} or shorten the range"
         )
     figures = plan.origins.size * plan.horizon * len(plan.quantile_levels)
     if request.include_forecasts and figures > MAX_FIGURES:
         raise InvalidRequest(
-            f"{figures} figures are more than the {MAX_FIGURES} one answer bears: "
+            f"the answer would have {figures} figures; the limit is {MAX_FIGURES}: "
             "raise stride, or ask for fewer steps, levels or sessions"
         )
 

@@ -23,7 +23,7 @@ PROBE = "aliases/probe"  # nothing is stored there, and whoever forecasts may lo
 SHOWN = 5  # tickers
 AILMENTS: Mapping[PriceIssue, str] = {
     "prices_stale": "a newer session should exist of",
-    "prices_unavailable": "no prices could be had of",
+    "prices_unavailable": "prices unavailable for",
 }
 
 T = TypeVar("T")

@@ -100,7 +100,7 @@ PRICE_FETCH_SECONDS = Metric(
 PRICE_CACHE = Metric(
     "price_cache_requests_total",
     "counter",
-    "Histories asked of the price cache: hit, miss (fetched, or nothing to be had) or stale (served though too old).",
+    "Histories asked of the price cache: hit, miss (fetched, or unavailable) or stale (served though too old).",
     ("outcome",),
     initial_labels=(("hit",), ("miss",), ("stale",)),
 )

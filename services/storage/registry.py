@@ -106,7 +106,8 @@ class ModelRegistry:
             bundled = self.bundled
             if name != DEFAULT or bundled is None:
                 raise
-            return bundled, (f"the store is down: {bundled.model_id!r} answers, whether or not it is the default",)
+            stands_in = f"serving bundled model {bundled.model_id!r}, which may not be the current default"
+            return bundled, (f"storage unavailable; {stands_in}",)
 
     def alias(self, name: str) -> Alias | None:
         """What an alias stands for; None where it was never moved, or is no alias."""

@@ -59,7 +59,7 @@ def run_training(job_id: str, worker: str, place: WorkerContext, fit_until: floa
     """
     order = place.jobs.order(job_id)
     if not place.jobs.claim(job_id, worker, place.clock()):
-        log.info("job %s is not to be had", job_id)
+        log.info("job %s is already claimed or finished; skipping", job_id)
         return None
     with Heartbeat(place.jobs, job_id, order.request.epochs, place.clock) as heartbeat:
         end = _attempt(order, heartbeat, place, fit_until)

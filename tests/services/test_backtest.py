@@ -185,7 +185,7 @@ def test_too_many_fits_for_one_request_are_refused_with_what_would_do(registry: 
 def test_more_figures_than_an_answer_bears_are_refused(registry: ModelRegistry) -> None:
     grid = [round(k / 100, 2) for k in range(1, 100)]
 
-    with pytest.raises(InvalidRequest, match="figures are more than"):
+    with pytest.raises(InvalidRequest, match="figures; the limit is"):
         run(registry, start=date(2010, 3, 1), horizon=30, quantile_levels=grid, include_forecasts=True)
 
 

@@ -119,7 +119,7 @@ def test_stale_prices_are_told_by_name_with_everything_else_that_ails(
 
     assert [reason.code for reason in found.reasons] == ["model_not_found", "prices_stale", "prices_unavailable"]
     assert found.reasons[1].detail.endswith("of A, B, C, D, E and 2 more")
-    assert found.reasons[2].detail.endswith("of H")
+    assert found.reasons[2].detail.endswith("for H")
 
 
 def test_a_store_that_hangs_makes_nobody_wait_for_long(
