@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import boto3
@@ -19,7 +19,10 @@ from services.jobs.job import Jobs
 from services.monitoring.forecast_log import ForecastLog
 from services.monitoring.realised import realised_accuracy
 from services.monitoring.scoring import score_due
+from services.prices.cache import CachedSource
+from services.prices.cache.kept import KeptPrices, price_key
 from services.prices.sample import SampleSource
+from services.prices.series import RawBars
 from services.storage.contests import contest_page
 from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
@@ -27,7 +30,7 @@ from services.training.submission import retry_training, submit_training
 from services.training.train import train_model
 from services.training.work import WorkerContext, run_training
 from tests.deploy.template import read_template
-from tests.fakes import InMemoryArtifactStore
+from tests.fakes import InMemoryArtifactStore, new_york_sessions, random_walk
 from tests.s3_servers import ACCESS_KEY, SECRET_KEY, moto_server
 
 BUCKET = "bucket-of-the-stack"
@@ -163,6 +166,27 @@ def test_a_forecast_is_logged_by_one_role_and_scored_by_the_other(store_of: Stor
 
     assert score_due(training, SampleSource(), NOW).n_pairs == 1
     assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].n == 1
+
+
+@pytest.mark.parametrize("role", [SERVE, TRAIN])
+def test_either_role_keeps_prices_for_the_other_instances(store_of: StoreOf, role: str) -> None:
+    shared, asked = store_of(role), []
+
+    class Fetcher:
+        name = "yahoo"
+
+        def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:
+            asked.append(ticker)
+            return RawBars(new_york_sessions(300), random_walk(300), "USD")
+
+    for _ in range(2):  # two instances, each with an empty disk
+        source = CachedSource(Fetcher(), InMemoryArtifactStore(), ttl_s=900, shared=shared)
+        assert len(source.history(role.upper(), NOW).series) == 300
+
+    assert asked == [role.upper()]
+    shared.put(price_key(role.upper()), b"damaged")
+    assert KeptPrices(shared).read(role.upper(), NOW) is None
+    assert not shared.exists(price_key(role.upper()))
 
 
 def test_a_job_is_cancelled_and_retried_by_the_role_that_serves(store_of: StoreOf) -> None:

@@ -29,7 +29,7 @@ LONGEST_S = 900
 MEMORY_MB = (128, 10240)
 TMP_MB = (512, 10240)
 OF_POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE"}
-FOLDERS = {"models", "aliases", "jobs", "idempotency", "forecasts", "scores", "contests"}  # of the bucket
+FOLDERS = {"models", "aliases", "jobs", "idempotency", "forecasts", "scores", "contests", "prices"}  # of the bucket
 WITHOUT_A_RESOURCE: set[str] = set()  # actions that AWS grants on "*" only; none is needed
 
 PUBLIC = {"Fn::Equals": [{"Ref": "UrlAuthType"}, "NONE"]}
@@ -156,7 +156,7 @@ def of_the_bucket(template: Template) -> Iterator[str]:
         for rule in properties["LifecycleConfiguration"]["Rules"]
         if "ExpirationInDays" in rule
     }
-    if expiring != {JOBS: 90, "idempotency/": 7, FORECASTS: 90}:
+    if expiring != {JOBS: 90, "idempotency/": 7, FORECASTS: 90, "prices/": 30}:
         yield f"Bucket: {expiring} expire"
     if not any(_refuses_plain_http(found) for found in resources(template, "AWS::S3::BucketPolicy").values()):
         yield "Bucket: answers without TLS"
