@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from config import Settings, forecast_prices, meter, prepare_environment, price_source
 from errors import PricesUnreachable
+from services.prices.cache import CachedSource
 from services.prices.fallback import FallbackSource
+from services.prices.suggestions import SuggestingSource
 from telemetry.embedded import EmbeddedMeter
 from telemetry.measures import ScrapedMeter
 from tests.fakes import FakePriceSource
@@ -116,3 +118,22 @@ def test_an_unknown_price_source_is_refused(tmp_path: Path, source: object) -> N
 
 def _refused(*_: object) -> NoReturn:
     raise PricesUnreachable("no network here")
+
+
+@pytest.mark.parametrize(("function", "n_tiers"), [("api", 2), (None, 1)])
+def test_only_on_lambda_the_bucket_keeps_prices_for_other_instances(
+    function: str | None, n_tiers: int, tmp_path: Path
+) -> None:
+    settings = Settings(
+        _env_file=None,
+        s3_bucket_name="models",
+        aws_lambda_function_name=function,
+        data_dir=tmp_path,
+        price_source="yahoo",
+    )
+
+    source = price_source(settings)
+
+    assert isinstance(source, SuggestingSource)
+    assert isinstance(source._source, CachedSource)
+    assert len(source._source._tiers) == n_tiers
