@@ -4,6 +4,7 @@ yfinance is imported at the first fetch, because it brings pandas along. What
 keeps answers and survives failures is ``cache.CachedSource``; this file fetches.
 """
 
+import logging
 import threading
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -23,6 +24,9 @@ RATE_LIMIT_PAUSE_S = 60  # Yahoo rarely says how long
 
 # What yfinance's parser raises when a payload lacks a key, has another type in its place, or is no JSON at all.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ class YahooSource:
         except YFPricesMissingError:
             raise _missing(ticker, watch.last) from None
         except (YFException, PeeweeException, OSError, *_MALFORMED) as error:
-            raise PricesUnreachable(f"Yahoo gave no usable answer for {ticker}: {type(error).__name__}") from error
+            _log.warning("fetching %s failed: %r", ticker, error)
+            why = "is unreachable" if isinstance(error, OSError) else "sent an unreadable answer"
+            raise PricesUnreachable(f"Yahoo Finance {why}: no prices of {ticker}", ticker=ticker) from error
         if raw.sessions.size == 0:
             raise PricesEmpty(f"Yahoo has no prices of {ticker}", ticker=ticker)
         return raw
