@@ -82,7 +82,7 @@ def test_the_keyboard_reaches_everything_and_sees_where_it_is(server: str, visit
     assert [name for name, visible in walked if not visible] == []
     places = [names.index(name) for name in ("ticker", "Forecast", "All sessions in figures", "Train", "API")]
     assert places[-1] > places[0] > 0
-    for name in ("days", "history", "Train", "Run the backtest", "TtlCache trainings", "bundled-20181231-00000001"):
+    for name in ("days", "history", "Train", "Run the backtest", "Recent trainings", "bundled-20181231-00000001"):
         assert any(name in found or found in name for found in names), name
 
 
@@ -103,7 +103,7 @@ def test_a_ticker_is_forecast_by_enter_and_the_end_is_announced(server: str, vis
     page.get_by_label("Ticker", exact=True).fill("^IXIC")
     page.keyboard.press("Enter")
 
-    expect(page.get_by_role("status")).to_have_text("The forecast of ^IXIC is shown.")
+    expect(page.get_by_role("status")).to_have_text("Forecast of ^IXIC loaded.")
 
 
 def test_an_error_is_an_alert(server: str, visit: Open) -> None:

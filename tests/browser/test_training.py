@@ -128,7 +128,7 @@ def test_a_backtest_shows_coverage_by_step_and_every_opponent(server: str, visit
     assert names[0].startswith("return_lstm (bundled-")
     assert set(names[1:]) >= {"persistence", "gjr_garch", "volatility_regression", "rolling_empirical"}
     assert body.locator(".promised").count() == 2
-    assert body.locator(".empirical_coverage text").all_text_contents() == ["80%", "95%"]
+    assert body.locator(".reached text").all_text_contents() == ["80%", "95%"]
     assert "assuming no change, by" in body.locator(".second").inner_text()
     body.get_by_text("Every step in figures").click()
     steps = body.locator("table").last

@@ -172,7 +172,7 @@ def test_a_command_that_makes_no_sense_is_a_usage_error(run: Run, command: list[
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["fetch", "^GSPC", "--start", "2018-12-01"], "give --start and --end, or days"),
+        (["fetch", "^GSPC", "--start", "2018-12-01"], "provide either --start and --end, or days"),
         (
             ["fetch", "^GSPC", "--start", "2018-12-31", "--end", "2018-01-01"],
             "--start 2018-12-31 must not be after --end",

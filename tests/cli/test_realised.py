@@ -146,7 +146,7 @@ def test_drift_trains_a_challenger_whose_contest_is_told(run: Run, walk: Path) -
 
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
-    assert (answer["status"], answer["job"]["state"]) == ("retrain", "succeeded")
+    assert (answer["status"], answer["job"]["state"]) == ("drifted", "succeeded")
     assert f"champion {champion}" in told.stdout
     assert "persistence" in told.stdout
     assert "the alias mine: " in on(run, walk, "jobs", "show", answer["job"]["id"]).stdout
