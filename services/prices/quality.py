@@ -1,6 +1,7 @@
 """What a reader of a forecast should know of the prices behind it, as sentences."""
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from services.prices.exchanges import KINDS
 from services.prices.series import Defects, PriceHistory, Sessions, to_date
 
 JUMP = np.log(8.0)  # within two sessions: no market does it, a change of unit (pence to pounds) or a split does
-FAR_FUTURE = np.datetime64("9999-12-31")
 
 _DROPPED = {
     "missing": "without a close",
@@ -29,7 +29,7 @@ def price_warnings(history: PriceHistory, lookback: int) -> tuple[str, ...]:
     """
     window = history.tail(lookback)
     since = window.series.first_session
-    recent = history.defects.within(since, to_date(FAR_FUTURE))
+    recent = history.defects.within(since, date.max)
     found = [*_stale(history), *_left_out(recent, len(window.series)), *_missing(window, recent)]
     return (*found, *_repaired(recent, len(window.series)), *_without_range(window), *_jumps(history))
 
