@@ -1,7 +1,10 @@
 """Fixtures that any test may ask for."""
 
+import asyncio
 import os
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -38,6 +41,18 @@ def _own_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loop_of_mangum() -> Iterator[None]:
+    """Closes the event loop that Mangum leaves in this thread: dropped by a later test, it would warn there."""
+    yield
+    with warnings.catch_warnings(), suppress(RuntimeError):  # there may be none
+        warnings.simplefilter("ignore", DeprecationWarning)
+        left = asyncio.get_event_loop_policy().get_event_loop()
+        if not left.is_running():
+            left.close()
+            asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")

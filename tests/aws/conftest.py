@@ -1,9 +1,6 @@
 """The application as a Lambda function, with its models in a real S3 server."""
 
-import asyncio
-import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
@@ -69,13 +66,3 @@ def function_without_bucket(emulator: None, tmp_path_factory: pytest.TempPathFac
     nowhere = {"S3_BUCKET_NAME": BUCKET, "S3_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
     with lambda_runtime(tmp_path_factory.mktemp("without-bucket"), SAMPLE_PRICES | CREDENTIALS | nowhere) as runtime:
         yield runtime
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _loop_of_mangum() -> Iterator[None]:
-    """Closes the event loop that Mangum leaves in this thread: dropped by a later test, it would warn there."""
-    yield
-    with warnings.catch_warnings(), suppress(RuntimeError):  # there may be none
-        warnings.simplefilter("ignore", DeprecationWarning)
-        asyncio.get_event_loop_policy().get_event_loop().close()
-    asyncio.set_event_loop(None)

@@ -97,6 +97,8 @@ def test_another_ticker_has_a_record_of_its_own(lived: str, visit: Open) -> None
 
     page.get_by_label("Ticker", exact=True).fill("^IXIC")
     page.get_by_role("button", name="Forecast", exact=True).click()
+    expect(page.locator("#forecast-title")).to_have_text("^IXIC")
+    seen(page, "analysis")  # it is above, and moves what is below when it arrives
     page.locator("#accuracy").scroll_into_view_if_needed()
 
     expect(page.locator("#accuracy-body")).to_contain_text("No ^IXIC forecasts")
