@@ -18,11 +18,11 @@ from pathlib import Path
 from statistics import median
 
 from fastapi import FastAPI
+from services.forecasts.served import ServedForecast
 
 from app import create_app
 from benchmarks.predict import N_SESSIONS, WalkFetcher, _post
 from config import Settings
-from services.forecasts.served import ServedForecast
 from services.monitoring.forecast_log import FORECASTS, ForecastLog
 from services.prices.cache import CachedSource
 from services.storage.store import LocalArtifactStore

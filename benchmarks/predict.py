@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from fastapi import FastAPI
+from services.forecasts.by_symbol import forecast_symbol, predict_live, predict_prices
 
 from app import create_app
 from config import Settings, default_model
@@ -25,7 +26,6 @@ from errors import ModelNotFound
 from schemas.batch import MAX_SYMBOLS
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest
 from schemas.train import TrainRequest
-from services.forecasts.by_symbol import forecast_symbol, predict_live, predict_prices
 from services.prices.cache import CachedSource
 from services.prices.series import PriceSource, RawBars
 from services.storage.registry import DEFAULT, ModelRegistry

@@ -89,10 +89,3 @@ def target_stop(block: range) -> int:
     101
     """
     return block.stop + 1
-
-
-def closes_only(bars: Bars) -> Bars:
-    """The same bars with everything but the closes unknown, shape (n_sessions, 5)."""
-    closes = np.full_like(bars, np.nan)
-    closes[:, CLOSE] = bars[:, CLOSE]
-    return closes

@@ -1,6 +1,7 @@
 """Types that several schemas share: tickers, model ids, prices, levels."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, get_args
 
 from pydantic import (
@@ -43,6 +44,14 @@ class Request(Document):
 def _takes_numbers(annotation: object) -> bool:
     """Whether the type of a field is ``int`` or ``float``, or holds such items."""
     return annotation in (int, float) or any(map(_takes_numbers, get_args(annotation)))
+
+
+def _utc_seconds(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(microsecond=0)
+
+
+Timestamp = Annotated[datetime, AfterValidator(_utc_seconds)]
+"""A moment in UTC, in whole seconds as legacy contract v2 documents it."""
 
 
 def _ticker(value: str) -> str:

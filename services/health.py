@@ -11,7 +11,6 @@ from typing import Generic, TypeVar
 from errors import AppError, StoreUnavailable
 from schemas.card import ModelCard
 from schemas.root import Health, HealthReason
-from services.forecasts.by_symbol import timestamp
 from services.prices.measured import PriceFreshness, PriceIssue
 from services.storage.registry import DEFAULT, ModelRegistry
 from services.storage.store import ArtifactStore
@@ -61,7 +60,7 @@ class HealthCheck:
             model_loaded=card is not None,
             model_id=None if card is None else card.model_id,
             reasons=reasons,
-            timestamp=timestamp(now),
+            timestamp=now,
         )
 
     def default_model(self, registry: ModelRegistry) -> tuple[ModelCard | None, AppError | None]:

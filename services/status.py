@@ -5,7 +5,6 @@ from datetime import datetime
 
 from schemas.card import ModelCard
 from schemas.monitoring import DataSplits, ModelInfo, ModelStats, Stats, SystemStats, TrafficStats
-from services.forecasts.by_symbol import timestamp
 from services.health import HealthCheck
 from services.storage.registry import ModelRegistry
 from telemetry.measures import ACTIVE_REQUESTS, PREDICTIONS, REQUESTS, Meter, ScrapedMeter
@@ -18,7 +17,7 @@ def stats(health_check: HealthCheck, registry: ModelRegistry, meter: Meter, usag
     """The server at a glance."""
     card, _ = health_check.default_model(registry)
     return Stats(
-        timestamp=timestamp(now),
+        timestamp=now,
         system=_system(meter, usage, now),
         traffic=_traffic(meter) if isinstance(meter, ScrapedMeter) else None,
         model=ModelStats(

@@ -10,7 +10,6 @@ from statistics import NormalDist
 import numpy as np
 from fastapi import FastAPI
 
-from config import rescue_store
 from errors import ArtifactNotFound, StoreUnavailable, TickerNotFound
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
 from services.jobs.executor import Submit
@@ -19,7 +18,7 @@ from services.prices.cleaning import clean
 from services.prices.series import PriceHistory, Sessions
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
-from services.training.work import WorkerContext, run_training
+from services.training.work import run_training
 from telemetry.measures import Metric
 
 
@@ -121,11 +120,7 @@ class InlineExecutor:
         pass
 
     def _run(self, job_id: str) -> None:
-        state = self._app.state
-        rescue = ModelRegistry(rescue_store(state.settings))
-        run_training(
-            job_id, "inline", WorkerContext(state.jobs, state.price_source, state.registry, rescue, state.clock)
-        )
+        run_training(job_id, "inline", self._app.state.runtime.worker_context)
 
 
 class FixedForecaster:

@@ -9,13 +9,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from models.base import CLOSE, QUANTILE_GRID, Bars
+from models.base import CLOSE, QUANTILE_GRID, Bars, closes_only
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel, OnEpoch
 from models.lstm.lightning_module import Batch, ReturnLSTMModule, weighted_nll
 from models.lstm.loop import LoopReport, run_loop
 from models.lstm.network import MEAN_WIDTHS, NetworkConfig, ReturnLSTM, inputs
 from models.lstm.serialization import from_bytes, to_bytes, to_onnx
-from models.windows import closes_only, future_closes, lookback_windows, target_stop
+from models.windows import future_closes, lookback_windows, target_stop
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _augmented(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, reci
     """The windows to learn from, with what the recipe adds to them."""
     windows = _windows(blocks, settings)
     if recipe.closes_only_every:
-        hidden = [(closes_only(bars), block) for bars, block in blocks]
+        hidden = [(closes_only(bars[:, CLOSE]), block) for bars, block in blocks]
         windows = _joined([windows, _windows(hidden, settings, recipe.closes_only_every)])
     return _jittered(windows, recipe.jitter) if recipe.jitter else windows
 

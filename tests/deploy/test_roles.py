@@ -9,11 +9,11 @@ from typing import Any
 import boto3
 import pytest
 import requests
+from services.forecasts.by_model import forecast
 
 from errors import StoreUnavailable
 from schemas.predict import ForecastRequest
 from schemas.train import TrainRequest
-from services.forecasts.by_model import forecast
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs
 from services.monitoring.forecast_log import ForecastLog
