@@ -8,11 +8,10 @@ import math
 import os
 import socket
 import sys
-import time
 from typing import Any
 
 from clock import Clock, utc_now
-from config import Settings, artifact_store, default_model, prepare_environment, price_source, rescue_store
+from config import Settings, artifact_store, default_model, prepare_environment, price_source
 from errors import InvalidRequest
 from services.jobs.aws_lambda import TRAIN
 from services.jobs.job import Jobs, record_end
@@ -25,10 +24,6 @@ from telemetry.measures import NO_METER, Meter
 SCORE = "score"
 
 NICENESS = 10  # whoever answers requests on the same cores comes first
-
-# Of Lambda's time, what is kept for calibrating, measuring and storing after the fit.
-RESERVED_S = 60.0
-RESERVED_PER_TICKER_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +42,9 @@ def work(
     """
     store = artifact_store(settings)
     jobs = Jobs(store)
-    place = WorkerContext(
-        jobs=jobs,
-        prices=price_source(settings),
-        registry=ModelRegistry(store, default_model(settings)),
-        rescue=ModelRegistry(rescue_store(settings)),
-        clock=clock,
-    )
-    n_tickers = len(jobs.order(job_id).request.all_tickers)
-    fit_until = time.monotonic() + seconds_left - RESERVED_S - RESERVED_PER_TICKER_S * n_tickers
-    if run_training(job_id, f"{socket.gethostname()}:{os.getpid()}", place, fit_until) is not None:
+    registry = ModelRegistry(store, default_model(settings))
+    context = WorkerContext(jobs, price_source(settings), registry, clock)
+    if run_training(job_id, f"{socket.gethostname()}:{os.getpid()}", context, seconds_left) is not None:
         record_end(meter, jobs.status(job_id, clock()))
 
 

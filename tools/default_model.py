@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from config import BUNDLED
-from models.baselines import RollingEmpirical
+from models.baselines.rolling_empirical import RollingEmpirical
 from models.conformal import ServedForecaster
 from models.serving import served
 from models.specs import MODEL_SPECS

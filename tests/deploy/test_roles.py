@@ -118,10 +118,9 @@ def store_of(credentials: tuple[str, dict[str, dict[str, str]]], monkeypatch: py
 def test_a_job_is_ordered_by_one_role_and_done_by_the_other(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
     registry = ModelRegistry(training)
-    rescue = ModelRegistry(InMemoryArtifactStore())
     job = submit_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000a", key="once")
 
-    end = run_training(job.id, "w1", WorkerContext(Jobs(training), SampleSource(), registry, rescue, lambda: NOW))
+    end = run_training(job.id, "w1", WorkerContext(Jobs(training), SampleSource(), registry, lambda: NOW))
 
     assert end is not None
     assert end.state == "succeeded", end.error
@@ -135,16 +134,14 @@ def test_a_job_is_ordered_by_one_role_and_done_by_the_other(store_of: StoreOf) -
 
 def test_a_challenger_is_ordered_by_one_role_and_takes_the_alias_by_the_other(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
-    place = WorkerContext(
-        Jobs(training), SampleSource(), ModelRegistry(training), ModelRegistry(InMemoryArtifactStore()), lambda: NOW
-    )
+    context = WorkerContext(Jobs(training), SampleSource(), ModelRegistry(training), lambda: NOW)
     champion = submit_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000d")
-    run_training(champion.id, "w1", place)
+    run_training(champion.id, "w1", context)
     ModelRegistry(serving).move_alias("fought-for", champion.model_id, NOW)
     request = TrainRequest(ticker="^GSPC", model="ewma", challenges="fought-for")
     job = submit_training(request, Jobs(serving), SomebodyElse(), NOW, "0000000e")
 
-    end = run_training(job.id, "w1", place)
+    end = run_training(job.id, "w1", context)
 
     assert end is not None
     assert end.result is not None
