@@ -27,7 +27,7 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(description="Address the server listens on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port the server listens on.")] = 8000
-    data_dir: Annotated[Path, Field(description="Folder of models, caches and rescued models.")] = Path("var")
+    data_dir: Annotated[Path, Field(description="Folder of models and caches.")] = Path("var")
     price_source: Annotated[PriceSourceName, Field(description="Where daily prices come from.")] = "yahoo"
     price_dir: Annotated[
         Path | None, Field(description="Folder of TICKER.csv files, for PRICE_SOURCE=csv; by default DATA_DIR/prices.")

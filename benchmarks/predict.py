@@ -30,7 +30,7 @@ from services.prices.cache import CachedSource
 from services.prices.series import PriceSource, RawBars
 from services.storage.registry import DEFAULT, ModelRegistry
 from services.storage.store import LocalArtifactStore
-from services.training.train import publish, train_model
+from services.training.train import train_model
 from tests.fakes import new_york_sessions, random_walk
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -86,7 +86,7 @@ def _app(folder: Path) -> FastAPI:
     except ModelNotFound:
         request = TrainRequest(ticker=SYMBOL, epochs=1)
         model = train_model(request, prices, registry, "walk-1", NOW, lambda _: None)
-        publish(model, registry, registry)
+        registry.publish(model.card, model.files)
         registry.move_alias(DEFAULT, "walk-1", NOW)
     app = create_app(settings, clock=lambda: NOW)
     app.state.registry, app.state.price_source = registry, prices

@@ -16,7 +16,7 @@ import numpy as np
 
 from config import BUNDLED
 from models.base import CLOSE, closes_only
-from models.baselines import RollingEmpirical
+from models.baselines.rolling_empirical import RollingEmpirical
 from models.conformal import ServedForecaster
 from models.serving import served
 from models.specs import MODEL_SPECS

@@ -119,10 +119,9 @@ def store_of(credentials: tuple[str, dict[str, dict[str, str]]], monkeypatch: py
 def test_one_role_submits_a_training_and_the_other_runs_it(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
     registry = ModelRegistry(training)
-    rescue = ModelRegistry(InMemoryArtifactStore())
     job = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, "0000000a", key="once")
 
-    end = run_training(job.id, "w1", WorkerContext(Jobs(training), SampleSource(), registry, rescue, lambda: NOW))
+    end = run_training(job.id, "w1", WorkerContext(Jobs(training), SampleSource(), registry, lambda: NOW))
 
     assert end is not None
     assert end.state == "succeeded", end.error
@@ -136,16 +135,14 @@ def test_one_role_submits_a_training_and_the_other_runs_it(store_of: StoreOf) ->
 
 def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
-    place = WorkerContext(
-        Jobs(training), SampleSource(), ModelRegistry(training), ModelRegistry(InMemoryArtifactStore()), lambda: NOW
-    )
+    context = WorkerContext(Jobs(training), SampleSource(), ModelRegistry(training), lambda: NOW)
     champion = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, "0000000d")
-    run_training(champion.id, "w1", place)
+    run_training(champion.id, "w1", context)
     ModelRegistry(serving).move_alias("fought-for", champion.model_id, NOW)
     request = TrainRequest(ticker="^GSPC", model="ewma", challenges="fought-for")
     job = submit_training(request, Jobs(serving), NoExecutor(), NOW, "0000000e")
 
-    end = run_training(job.id, "w1", place)
+    end = run_training(job.id, "w1", context)
 
     assert end is not None
     assert end.result is not None
