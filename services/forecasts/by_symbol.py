@@ -21,8 +21,9 @@ from schemas.by_symbol import (
 )
 from schemas.card import ModelCard
 from services.forecasts.by_model import evidence, ticker_warnings, validate_horizon, warnings_of
-from services.forecasts.inference import Inference, Origin, Outlook, forecast_windows, origin_of, validate_movement
+from services.forecasts.inference import Inference, Origin, Outlook, forecast_windows, origin_of
 from services.forecasts.served import ForecastObserver, ServedForecast, unwatched
+from services.prices.recent import validate_movement
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 

@@ -8,15 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from errors import InsufficientHistory, PricesInvalid, ZeroVariance
+from errors import PricesInvalid
 from models.base import CLOSE, N_COLUMNS, Bars, QuantileForecast
 from models.conformal import IntervalForecast, ServedForecaster
-from models.windows import lookback_windows
 from schemas.card import ModelCard
 from schemas.predict import Interval
-from services.prices.calendars import is_estimated, next_sessions
-from services.prices.cleaning import validate_completeness
-from services.prices.quality import estimated_warning, price_warnings
+from services.prices.calendars import is_estimated
+from services.prices.recent import recent_prices
 from services.prices.series import PriceHistory
 
 
@@ -115,37 +113,8 @@ def origin_of(card: ModelCard, forecaster: ServedForecaster, history: PriceHisto
         PricesInvalid: more than half of the rows among them had no usable price.
         ZeroVariance: see ``validate_movement``.
     """
-    targeted = history.with_target(card.target_column).tail(forecaster.wanted_sessions)
-    found, ticker = len(targeted.series), history.series.ticker
-    if found < card.lookback:
-        raise InsufficientHistory(ticker, needed=card.lookback, found=found)
-    validate_completeness(targeted)
-    window = targeted.series.bars
-    validate_movement(lookback_windows(window, np.array([found - 1]), card.lookback)[0])
-    # the target may be unknown in the newest rows, which then are not part of what is known
-    last = None if targeted.as_of == history.as_of else targeted.as_of
-    recent = history.between(targeted.series.first_session, last)
-    exchange = history.series.exchange
-    sessions = next_sessions(exchange, targeted.as_of, horizon)
-    warnings = price_warnings(recent, card.lookback)
-    if is_estimated(exchange, sessions[-1]):
-        warnings = (*warnings, estimated_warning(exchange))
-    return Origin(recent, window, sessions, warnings)
-
-
-def validate_movement(window: Bars) -> None:
-    """Refuse a window whose closes are all the same.
-
-    Models measure in units of a window's own volatility. Where there is none,
-    their intervals shrink to a floor that no price has told them, and promise a
-    certainty that a halted or pegged price does not have.
-
-    Raises:
-        ZeroVariance: naming the price that never moves.
-    """
-    closes = window[:, CLOSE]
-    if len(closes) > 1 and closes.min() == closes.max():
-        raise ZeroVariance(f"the last {len(closes)} prices are all {closes[0]:.8g}: there is no volatility to go by")
+    recent = recent_prices(history, card.target_column, forecaster.wanted_sessions, card.lookback, horizon)
+    return Origin(recent.history, recent.bars, recent.sessions, recent.warnings)
 
 
 def forecast_windows(forecaster: ServedForecaster, windows: Sequence[Bars], levels: tuple[float, ...]) -> Inference:

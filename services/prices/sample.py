@@ -1,4 +1,4 @@
-"""Real daily history of two American indices, as shipped inside the ``arch`` package: works without a network."""
+"""Real daily history of two American indices from the ``arch`` package; needs no network."""
 
 import gzip
 from dataclasses import replace
