@@ -62,7 +62,8 @@ class CachedSource:
     then partial until a caller needs more.
 
     When the fetcher is unavailable, cached prices are served as stale. Failures are remembered per ticker, and a
-    circuit breaker stops all requests after several failures in a row. Threads that need one ticker share one fetch.
+    circuit breaker stops all requests after several failures in a row. A ticker with cached prices becomes unknown
+    after an hour without being found. Threads that need one ticker share one fetch.
 
     Args:
         fetcher: where prices come from.
@@ -105,15 +106,6 @@ class CachedSource:
         self._answer = partial(history_at, source=fetcher.name)
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        """The completed sessions of ``ticker``, fetched only where the cache lacks them or is too old.
-
-        Raises:
-            TickerNotFound: the fetcher does not know it, or did not a short while ago. A ticker with cached prices
-                must be missing for an hour first.
-            UnknownExchange: nothing says which calendar it follows.
-            PricesInvalid: not a single row is usable, and the cache has too little.
-            UpstreamUnavailable: the fetcher failed, now or a short while ago, and the cache has too little.
-        """
         with self._guard:
             entry = self._entries.get(ticker)
         if self._is_current(entry, recent, now):
