@@ -9,7 +9,6 @@ from schemas.batch import BatchForecast, SymbolError, SymbolResult
 from schemas.by_symbol import NOT_KNOWN, DailyForecast, DayForecast, SymbolForecast, SymbolPrediction
 from schemas.predict import Evidence, ForecastResponse, Interval, PredictResponse, Step
 from services.forecasting.forecast import Batch, Forecast, ticker_warnings
-from services.prices.calendars import is_estimated
 
 
 def predict_response(forecast: Forecast) -> PredictResponse:
@@ -31,14 +30,13 @@ def forecast_response(forecast: Forecast) -> ForecastResponse:
 def symbol_prediction(forecast: Forecast) -> SymbolPrediction:
     """The next close of a ticker."""
     given, history = forecast.given, forecast.given.history
-    (session,) = given.sessions
     return SymbolPrediction(
         **_model(forecast, _evidence(forecast, history.series.ticker)),
         **_prices(forecast),
-        **_next_close(forecast, float(history.series.close[-1])),
+        **_next_close(forecast),
         symbol=history.series.ticker,
-        prediction_for_date=session,
-        estimated=is_estimated(history.series.exchange, session),
+        prediction_for_date=given.sessions[0],
+        estimated=given.estimated[0],
         last_data_date=history.as_of,
     )
 
@@ -48,7 +46,7 @@ def closes_prediction(forecast: Forecast, symbol: str | None) -> SymbolPredictio
     about_symbol = () if symbol is None else ticker_warnings(forecast.card, symbol)
     return SymbolPrediction(
         **_model(forecast, _at_levels(forecast.card.tickers, forecast.card.test_closes_only, forecast.levels)),
-        **_next_close(forecast, forecast.given.last_value),
+        **_next_close(forecast),
         symbol=symbol or NOT_KNOWN,
         prediction_for_date=NOT_KNOWN,
         estimated=False,
@@ -91,7 +89,7 @@ def _result(symbol: str, forecast: Forecast | AppError) -> SymbolResult:
 
 
 def _daily(forecast: Forecast) -> DailyForecast:
-    last_close = float(forecast.given.history.series.close[-1])
+    last_close = forecast.given.last_close
     return DailyForecast(
         **_prices(forecast),
         base_price=last_close,
@@ -112,13 +110,12 @@ def _daily(forecast: Forecast) -> DailyForecast:
 
 
 def _steps(forecast: Forecast) -> tuple[Step, ...]:
-    given = forecast.given
-    exchange, prices = given.history.series.exchange, forecast.median.tolist()
+    given, prices = forecast.given, forecast.median.tolist()
     return tuple(
         Step(
             step=h + 1,
             session=session,
-            estimated=is_estimated(exchange, session),
+            estimated=given.estimated[h],
             price=prices[h],
             intervals=_intervals(forecast, h),
             persistence=given.last_value,
@@ -132,8 +129,9 @@ def _intervals(forecast: Forecast, h: int) -> tuple[Interval, ...]:
     return tuple(Interval(level=level, lower=lower, upper=upper) for level, lower, upper in bounds)
 
 
-def _next_close(forecast: Forecast, last_close: float) -> dict[str, Any]:
-    price, reference = float(forecast.median[0]), float(forecast.given.bars[-forecast.card.lookback, CLOSE])
+def _next_close(forecast: Forecast) -> dict[str, Any]:
+    price, last_close = float(forecast.median[0]), forecast.given.last_close
+    reference = float(forecast.given.bars[-forecast.card.lookback, CLOSE])
     return {
         "predicted_price": price,
         "intervals": _intervals(forecast, 0),
@@ -189,7 +187,7 @@ def _context(forecast: Forecast) -> dict[str, Any]:
         "ticker": history.series.ticker,
         "as_of": history.as_of,
         "target_column": forecast.card.target_column,
-        "last_close": float(history.series.close[-1]),
+        "last_close": forecast.given.last_close,
         "last_session": history.as_of,
         "test": _evidence(forecast, history.series.ticker),
     }

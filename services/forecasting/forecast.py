@@ -1,21 +1,17 @@
-"""What a forecast is made from, and what comes out."""
+"""What comes out of the one path to a forecast."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import AppError, InsufficientHistory, PricesInvalid, ZeroVariance
-from models.base import CLOSE, Bars, QuantileForecast, closes_only
+from errors import AppError, PricesInvalid
+from models.base import QuantileForecast
 from models.conformal import ServedForecaster
-from models.windows import lookback_windows
 from schemas.card import ModelCard
-from services.prices.calendars import is_estimated, next_sessions
-from services.prices.cleaning import validate_completeness
-from services.prices.quality import estimated_warning, price_warnings
-from services.prices.series import PriceHistory
+from services.forecasting.forecast_input import ForecastInput
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,66 +21,6 @@ class Model:
     card: ModelCard
     forecaster: ServedForecaster
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class ForecastInput:
-    """One ticker's prices as a model reads them.
-
-    Attributes:
-        bars: the target column in the place of the close, at least ``lookback`` sessions, shape (n, 5).
-        prices: where the bars come from; None for prices that the caller sent.
-        sessions: those to forecast; empty for prices that the caller sent.
-        warnings: about the prices.
-    """
-
-    bars: Bars
-    prices: PriceHistory | None = None
-    sessions: tuple[date, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @classmethod
-    def from_history(cls, model: Model, history: PriceHistory, horizon: int) -> "ForecastInput":
-        """The newest sessions of a history, as many as the model wants where there are so many.
-
-        Raises:
-            InsufficientHistory: fewer sessions than the model's lookback.
-            PricesInvalid: more than half of the rows among them had no usable price.
-            ZeroVariance: the closes in the lookback window are all the same.
-        """
-        card, exchange = model.card, history.series.exchange
-        targeted = history.with_target(card.target_column).tail(model.forecaster.wanted_sessions)
-        found = len(targeted.series)
-        if found < card.lookback:
-            raise InsufficientHistory(history.series.ticker, needed=card.lookback, found=found)
-        validate_completeness(targeted)
-        bars = targeted.series.bars
-        _validate_movement(lookback_windows(bars, np.array([found - 1]), card.lookback)[0, :, CLOSE])
-        # the target may be unknown in the newest rows, which then are not part of what is known
-        last = None if targeted.as_of == history.as_of else targeted.as_of
-        recent = history.between(targeted.series.first_session, last)
-        sessions = next_sessions(exchange, targeted.as_of, horizon)
-        warnings = (*_model_warnings(card, recent), *price_warnings(recent, card.lookback))
-        if is_estimated(exchange, sessions[-1]):
-            warnings = (*warnings, estimated_warning(exchange))
-        return cls(bars, recent, sessions, warnings)
-
-    @classmethod
-    def from_closes(cls, closes: Sequence[float]) -> "ForecastInput":
-        """Prices that a caller sent, of which only the closes are known; ZeroVariance where they are all the same."""
-        bars = closes_only(np.array(closes, dtype=np.float64))
-        _validate_movement(bars[:, CLOSE])
-        return cls(bars)
-
-    @property
-    def history(self) -> PriceHistory:
-        assert self.prices is not None  # noqa: S101 - not asked of prices that the caller sent
-        return self.prices
-
-    @property
-    def last_value(self) -> float:
-        """The newest value of the target column, which persistence repeats."""
-        return float(self.bars[-1, CLOSE])
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +72,7 @@ class Forecast:
         if not np.isfinite(bounds).all():
             raise PricesInvalid("the prices jump too far for any finite forecast")
         median, lower, upper = bounds[:, 0], bounds[:, 1 : n + 1], bounds[:, n + 1 :]
-        warnings = (*model.warnings, *given.warnings)
+        warnings = (*model.warnings, *_model_warnings(model.card, given), *given.warnings)
         return cls(model.card, given, levels, steps, median, lower, upper, warnings, made_at, elapsed_ms)
 
 
@@ -159,18 +95,10 @@ def ticker_warnings(card: ModelCard, ticker: str) -> tuple[str, ...]:
     return (f"the model was fitted and tested on {', '.join(card.tickers)}, not on {ticker}",)
 
 
-def _model_warnings(card: ModelCard, history: PriceHistory) -> tuple[str, ...]:
-    warnings = ticker_warnings(card, history.series.ticker)
-    if history.as_of < card.last_session:
+def _model_warnings(card: ModelCard, given: ForecastInput) -> tuple[str, ...]:
+    if given.source is None:
+        return ()
+    warnings = ticker_warnings(card, given.source.series.ticker)
+    if given.source.as_of < card.last_session:
         return (*warnings, f"the model was fitted on prices up to {card.last_session}: this forecast looks back")
     return warnings
-
-
-def _validate_movement(closes: NDArray[np.float64]) -> None:
-    """Refuse a window whose closes are all the same.
-
-    Models measure in units of a window's own volatility. Without any, their intervals shrink to a numerical floor
-    and claim a certainty that a halted or pegged price does not have.
-    """
-    if len(closes) > 1 and closes.min() == closes.max():
-        raise ZeroVariance(f"the last {len(closes)} prices are all {closes[0]:.8g}: there is no volatility to measure")

@@ -15,7 +15,8 @@ from errors import AppError, HorizonTooLong, InvalidRequest
 from models.adaptive import AdaptiveForecaster
 from models.base import N_COLUMNS, Bars, QuantileForecast
 from schemas.card import ModelCard
-from services.forecasting.forecast import Batch, Forecast, ForecastInput, Model
+from services.forecasting.forecast import Batch, Forecast, Model
+from services.forecasting.forecast_input import ForecastInput, form_input, input_from_closes, input_from_history
 from services.forecasting.replays import ReplayStore
 from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import ModelRegistry
@@ -66,7 +67,7 @@ class Forecasting:
         history = self.prices.history(ticker, now, recent)
         if as_of is not None:
             history = history.between(None, as_of)
-        given = ForecastInput.from_history(chosen, history, horizon)
+        given = input_from_history(history, *_wishes(chosen), horizon)
         (distribution,), elapsed_ms = self._distributions_of(chosen, [given], newest=as_of is None)
         return Forecast.of(chosen, given, distribution, levels, now, elapsed_ms)
 
@@ -84,7 +85,7 @@ class Forecasting:
         def given_of(ticker: str) -> ForecastInput | AppError:
             try:
                 history = _detached(self.prices.history(ticker, now, wanted).tail(wanted))
-                return ForecastInput.from_history(chosen, history, horizon)
+                return form_input(history, *_wishes(chosen), horizon)
             except AppError as error:
                 return error
 
@@ -115,7 +116,7 @@ class Forecasting:
             What ``forecast_ticker`` raises about the model and the levels.
         """
         chosen = self._open(model, 1, levels)
-        given = ForecastInput.from_closes(closes)
+        given = input_from_closes(closes)
         (distribution,), elapsed_ms = self._distributions_of(chosen, [given], newest=False)
         return Forecast.of(chosen, given, distribution, levels, now, elapsed_ms)
 
@@ -173,6 +174,11 @@ def own_ticker(card: ModelCard) -> str:
     if len(card.tickers) > 1:
         raise InvalidRequest(f"model {card.model_id!r} was fitted on {', '.join(card.tickers)}: name one as ticker")
     return card.tickers[0]
+
+
+def _wishes(model: Model) -> tuple[str, int, int]:
+    """Target column, sessions and lookback that the model reads."""
+    return model.card.target_column, model.forecaster.wanted_sessions, model.card.lookback
 
 
 def _padded(bars: Bars, length: int) -> Bars:
