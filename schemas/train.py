@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.accuracy import Coverage, PointAccuracy, Skill
+from schemas.accuracy import PointAccuracy, StepReport
 from schemas.alias import AliasName
 from schemas.challenge import ChallengerEvaluation
 from schemas.common import Document, ModelId, Request, Ticker
@@ -106,14 +106,13 @@ class Paths(Document):
 
 
 class TrainResult(Document):
-    """A stored model and what it is worth."""
+    """A stored model and its accuracy."""
 
     id: ModelId
     metrics: TrainTestAccuracy
     paths: Paths
-    persistence: TrainTestAccuracy = Field(description="The same figures of tomorrow = today, from the same origins.")
-    skill: Skill | None = Field(description="On the test part; negative is worse than doing nothing.")
-    coverage: tuple[Coverage, ...] = Field(description="On the test part.")
+    train: StepReport = Field(description="One step ahead, as in the card.")
+    test: StepReport = Field(description="One step ahead on sessions the fit has not seen.")
     tickers: tuple[Ticker, ...]
     source: str
     as_of: date

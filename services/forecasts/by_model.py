@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from errors import HorizonTooLong, InvalidRequest
-from schemas.accuracy import AccuracyReport
 from schemas.card import ModelCard
 from schemas.predict import (
     Evidence,
@@ -76,23 +75,10 @@ def validate_horizon(card: ModelCard, horizon: int) -> None:
 def evidence(
     card: ModelCard, levels: Sequence[float], horizon: int, ticker: str | None, *, static: bool = False
 ) -> Evidence:
-    """The model's record, on this ticker where there is one, and at the levels and steps asked for."""
-    found = card.static_coverage if static else card.coverage
-    tickers, accuracy = _tested_on(card, ticker)
-    return Evidence(
-        tickers=tickers,
-        accuracy=accuracy,
-        coverage=tuple(reached for reached in found if reached.step <= horizon and reached.level in levels),
-    )
-
-
-def _tested_on(card: ModelCard, ticker: str | None) -> tuple[tuple[str, ...], AccuracyReport]:
-    """Whose sessions tell what the model is worth, and what they tell: the ticker's own where the card knows them."""
-    known = {one.ticker: one.accuracy for one in card.held_out}
-    known |= {series.ticker: series.test for series in card.series if series.test is not None}
-    if ticker in known:
-        return (ticker,), known[ticker]
-    return card.tickers, card.test
+    """The accuracy and coverage of the same sessions at the farthest step asked for."""
+    tickers, report = (card.tickers, card.test_closes_only) if static else card.evidence(ticker, horizon)
+    coverage = tuple(one for one in report.coverage if one.level in levels)
+    return Evidence.model_validate({**dict(report), "tickers": tickers, "coverage": coverage})
 
 
 def warnings_of(card: ModelCard, origin: Origin) -> tuple[str, ...]:

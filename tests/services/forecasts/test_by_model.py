@@ -70,8 +70,9 @@ def test_a_forecast_has_one_step_per_session_and_begins_as_the_prediction(
 def test_an_answer_carries_the_record_of_the_test_part(registry: ModelRegistry, trained: TrainedModel) -> None:
     answer = predict(trained.card.model_id, PredictRequest(), registry, PRICES, NOW)
 
-    assert answer.test.accuracy == trained.card.test
-    assert {reached.step for reached in answer.test.coverage} == {1}
+    assert answer.test.tickers == ("WALK",)
+    assert answer.test.model == trained.card.test[0].model
+    assert [one.level for one in answer.test.coverage] == [0.8, 0.95]
 
 
 def test_a_forecast_as_of_a_past_session_knows_nothing_later(registry: ModelRegistry, model_id: str) -> None:

@@ -204,29 +204,23 @@ def test_a_bound_that_is_no_number_is_refused_by_name() -> None:
         inference.outlook(1, 1)
 
 
-@pytest.mark.parametrize("ticker", ["^GSPC", "^IXIC"])
-def test_the_evidence_is_of_the_ticker_where_the_card_tells_it(ticker: str) -> None:
+@pytest.mark.parametrize(
+    ("ticker", "tickers"),
+    [
+        ("^GSPC", ("^GSPC",)),
+        ("^IXIC", ("^IXIC",)),
+        ("PETR4.SA", ("PETR4.SA",)),
+        ("VALE3.SA", ("^GSPC", "^IXIC")),
+        (None, ("^GSPC", "^IXIC")),
+    ],
+)
+def test_evidence_quotes_one_group_of_sessions_at_the_farthest_step(
+    ticker: str | None, tickers: tuple[str, ...]
+) -> None:
     card = default_model(Settings(_env_file=None)).card
 
-    told = evidence(card, (0.8,), 1, ticker)
+    found = evidence(card, (0.8,), 5, ticker)
 
-    (own,) = [series.test for series in card.series if series.ticker == ticker]
-    assert (told.tickers, told.accuracy) == ((ticker,), own)
-
-
-def test_the_evidence_of_a_ticker_held_out_is_what_the_untouched_model_was_worth_there() -> None:
-    card = default_model(Settings(_env_file=None)).card
-
-    told = evidence(card, (0.8,), 1, "PETR4.SA")
-
-    (held_out,) = [one for one in card.held_out if one.ticker == "PETR4.SA"]
-    assert (told.tickers, told.accuracy) == (("PETR4.SA",), held_out.accuracy)
-
-
-@pytest.mark.parametrize("ticker", ["VALE3.SA", None])
-def test_the_evidence_of_a_ticker_nobody_knows_is_of_all_that_the_model_was_tested_on(ticker: str | None) -> None:
-    card = default_model(Settings(_env_file=None)).card
-
-    told = evidence(card, (0.8,), 1, ticker)
-
-    assert (told.tickers, told.accuracy) == (card.tickers, card.test)
+    assert (found.tickers, found.step) == (tickers, 5)
+    assert [(one.level, one.n_origins) for one in found.coverage] == [(0.8, found.n_origins)]
+    assert found.model == card.evidence(ticker, 5)[1].model
