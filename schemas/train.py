@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.accuracy import Coverage, PointAccuracy, Skill
+from schemas.accuracy import PointAccuracy, StepReport
 from schemas.alias import AliasName
 from schemas.challenge import ChallengerEvaluation
 from schemas.common import Document, ModelId, Request, Ticker
@@ -112,9 +112,8 @@ class TrainResult(Document):
     id: ModelId
     metrics: TrainTestAccuracy
     paths: Paths
-    persistence: TrainTestAccuracy = Field(description="The figures of the no-change forecast, from the same origins.")
-    skill: Skill | None = Field(description="On the test part; negative is worse than the no-change forecast.")
-    coverage: tuple[Coverage, ...] = Field(description="On the test part.")
+    train: StepReport = Field(description="One step ahead, as in the card.")
+    test: StepReport = Field(description="One step ahead on sessions the fit has not seen.")
     tickers: tuple[Ticker, ...]
     source: str
     as_of: date

@@ -17,8 +17,8 @@ from models.specs import MODEL_SPECS
 from schemas.alias import Alias, AliasMove
 from schemas.card import FileReport, ModelCard
 from services.storage.bundled import BundledModel
+from services.storage.cards import read_card, write_card
 from services.storage.documents import document_keys, read_document
-from services.storage.sealing import seal, unseal
 from services.storage.store import ArtifactStore
 from services.storage.ttl_cache import TtlCache
 from telemetry.measures import MODEL_CACHE, NO_METER, Meter
@@ -66,7 +66,7 @@ class ModelRegistry:
         """
         for name, content in files.items():
             self._store.put(model_key(card.model_id, name), content)
-        self._store.put(model_key(card.model_id, CARD), seal(card))
+        self._store.put(model_key(card.model_id, CARD), write_card(card))
         self._cards.forget(card.model_id)
 
     def card(self, name: str) -> ModelCard:
@@ -217,7 +217,7 @@ class ModelRegistry:
             content = self._store.get(model_key(model_id, CARD))
         except ArtifactNotFound:
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id) from None
-        card = unseal(content, model_id)
+        card = read_card(content, model_id)
         if card.model_id != model_id:
             raise ArtifactCorrupt(f"the card of {model_id!r} names another model, {card.model_id!r}")
         return card

@@ -10,11 +10,12 @@ from typing import Any
 import boto3
 import pytest
 import requests
-from services.forecasts.by_model import forecast
 
 from errors import StoreUnavailable
-from schemas.predict import ForecastRequest
+from schemas.common import DEFAULT_LEVELS
 from schemas.train import TrainRequest
+from services.forecasting.forecasting import Forecasting
+from services.forecasting.replays import REPLAYS, ReplayStore
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs
 from services.monitoring.forecast_log import ForecastLog
@@ -27,6 +28,7 @@ from services.prices.series import RawBars
 from services.storage.contests import contest_page
 from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
+from services.storage.write_behind import WriteBehind
 from services.training.submission import retry_training, submit_training
 from services.training.train import train_model
 from services.training.work import WorkerContext, run_training
@@ -157,10 +159,13 @@ def test_one_role_logs_a_forecast_and_the_other_scores_it(store_of: StoreOf) -> 
     registry, thursday = ModelRegistry(serving), datetime(2018, 12, 20, 23, tzinfo=UTC)
     model = train_model(REQUEST, SampleSource(), registry, "m-9", thursday, lambda _: None)
     ModelRegistry(training).publish(model.card, model.files)
-    log = ForecastLog(serving)
-    forecast("m-9", ForecastRequest(horizon=1), registry, SampleSource(), thursday, log.record)
+    writer = WriteBehind()
+    path = Forecasting(registry, SampleSource(), ReplayStore(serving, writer))
+    ForecastLog(serving, writer).record(path.forecast_ticker("m-9", None, 1, DEFAULT_LEVELS, thursday))
 
-    log.flush()
+    writer.flush()
+
+    assert len(serving.list_keys(REPLAYS)) == 1
 
     assert score_due(training, SampleSource(), NOW).n_pairs == 1
     assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].n == 1
