@@ -1,4 +1,4 @@
-"""A server's first forecast finds what it needs."""
+"""Warming up a server."""
 
 import subprocess
 import sys
@@ -18,15 +18,13 @@ NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 
 
-class Unasked(InMemoryArtifactStore):
-    """A store that wants to be left alone."""
-
+class UnreadStore(InMemoryArtifactStore):
     def get(self, key: str) -> bytes:
-        raise AssertionError(f"asked for {key}")
+        raise AssertionError(f"read {key}")
 
 
-def test_the_bundled_model_is_loaded_and_the_store_is_not_asked() -> None:
-    registry = ModelRegistry(Unasked(), bundled_model(Settings(_env_file=None)))
+def test_the_bundled_model_is_loaded_without_the_store() -> None:
+    registry = ModelRegistry(UnreadStore(), bundled_model(Settings(_env_file=None)))
 
     warm_up(registry, NOW)
 
@@ -55,6 +53,6 @@ def test_a_bundled_model_that_is_broken_stops_no_server(tmp_path: Path, caplog: 
     good = bundled_model(Settings(_env_file=None))
     broken = BundledModel(tmp_path / "none.onnx", good.metadata)
 
-    warm_up(ModelRegistry(Unasked(), broken), NOW)
+    warm_up(ModelRegistry(UnreadStore(), broken), NOW)
 
     assert "not warmed up" in caplog.text
