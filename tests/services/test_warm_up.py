@@ -35,7 +35,7 @@ def test_the_bundled_model_is_loaded_without_the_store() -> None:
 def test_what_serves_forecasts_is_imported_and_nothing_that_trains() -> None:
     probe = (
         "import sys; from datetime import UTC, datetime\n"
-        "from config import Settings, default_model\n"
+        "from bootstrap import bundled_model; from config import Settings\n"
         "from services.storage.registry import ModelRegistry; from services.warm_up import warm_up\n"
         "from services.storage.store import LocalArtifactStore; from pathlib import Path\n"
         "warm_up(ModelRegistry(LocalArtifactStore(Path('none')), bundled_model(Settings(_env_file=None))), "
