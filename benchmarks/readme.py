@@ -34,9 +34,9 @@ def main() -> None:
 def rows() -> list[str]:
     """The rows of the README's table."""
     settings = Settings(_env_file=None)
-    registry = ModelRegistry(LocalArtifactStore(settings.data_dir), default_model(settings))
-    assert registry.bundled is not None
-    bundled = registry.load(registry.bundled)
+    store = LocalArtifactStore(settings.data_dir / "unused")  # without models: ``default`` is the bundled one
+    registry = ModelRegistry(store, default_model(settings))
+    bundled = registry.load(registry.card("default"))
     bars = (series := SampleSource().history(TICKER, datetime.now(UTC)).series).bars
     first = int(np.searchsorted(series.sessions, np.datetime64(FIRST_ORIGIN)))
     config = BacktestConfig(np.arange(first, len(bars) - 1), max(STEPS), (LEVEL,), (0.5,), stride=1)

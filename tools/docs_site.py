@@ -100,7 +100,8 @@ def _operation(operation: Json, types: Mapping[str, Json]) -> Iterator[str]:
         for one in operation["parameters"]:
             where = one["in"] + (", required" if one.get("required") and one["in"] != "path" else "")
             schema = one["schema"]
-            yield f"| `{one['name']}` | {where} | {_type(schema)} | {_meaning({'description': one.get('description', ''), **schema})} |"
+            field = {"description": one.get("description", ""), **schema}
+            yield f"| `{one['name']}` | {where} | {_type(schema)} | {_meaning(field)} |"
         yield ""
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
     if body is not None:
