@@ -15,10 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from app import VERSION
+from app import VERSION, create_app
 from bootstrap import Runtime
 from config import Settings
-from tests.fakes import application
 
 CLIENT = Path(__file__).parents[1] / "client"
 PACKAGE = "stock_forecast_client"
@@ -65,7 +64,7 @@ def main() -> None:
 
 def generated() -> dict[str, str]:
     """The text of every generated file, by its path under ``client/``."""
-    document = application(Runtime.from_settings(Settings(_env_file=None))).openapi()
+    document = create_app(Runtime.from_settings(Settings(_env_file=None))).openapi()
     operations = [operation for methods in document["paths"].values() for operation in methods.values()]
     schemas = document["components"]["schemas"]
     answers = _reachable(schemas, [operation["responses"] for operation in operations])

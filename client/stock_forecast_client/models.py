@@ -18,13 +18,22 @@ from stock_forecast_client._frames import (
 
 
 class AliasMove(BaseModel):
-    """One move of an alias."""
-
     model_id: str
-    """Where it was moved to."""
+    """The model that the alias was moved to."""
     moved_at: AwareDatetime
     evidence: str | None
-    """Key of the contest that moved it; null where somebody did."""
+    """Key of the contest that moved it; null where a person did."""
+
+
+class BacktestByMeasure(BaseModel):
+    """With the harder comparison, where the history allows it."""
+
+    mae: float | None
+    mape: float | None
+    rmse: float | None
+    crps: float | None
+    crps_vs_rolling_empirical: float | None
+    """Of the log return, against the quantiles of the last 250 sessions' returns."""
 
 
 class BacktestForecast(BaseModel):
@@ -34,6 +43,26 @@ class BacktestForecast(BaseModel):
     sessions: list[date_aliased]
     quantiles: list[list[float]]
     actuals: list[float | None]
+
+
+class BacktestScores(BaseModel):
+    """Scores that only a backtest can form; a null could not be formed."""
+
+    mae: float
+    mape: float
+    rmse: float
+    r2: float | None
+    """On price levels: near 1 for persistence too; null where prices never move."""
+    crps: float | None
+    """2 × mean pinball loss over the levels 0.01, 0.02 … 0.99; null in cards of format 1."""
+    mase: float | None
+    """MAE over that of one-step persistence before the first origin."""
+    crps_log_return: float
+    """CRPS of the log return since the origin."""
+    pinball: float
+    """Mean over the request's quantile levels."""
+    hit_rate: float | None
+    """Share of moves whose direction was right; null without a direction."""
 
 
 class Bar(BaseModel):
@@ -56,6 +85,15 @@ class Block(BaseModel):
     n_origins: int
 
 
+class ByMeasure(BaseModel):
+    """One figure per measure of error; null where it is undefined."""
+
+    mae: float | None
+    mape: float | None
+    rmse: float | None
+    crps: float | None
+
+
 class ChallengerEvaluation(BaseModel):
     """
     What a challenger was worth beside the champion from the same origins; written once.
@@ -65,7 +103,7 @@ class ChallengerEvaluation(BaseModel):
     """
 
     alias: str
-    """Letters and hyphens: never to be mistaken for a model's id."""
+    """Lower-case letters and hyphens, without digits: no model id looks like this."""
     job_id: str
     """The training that made the challenger."""
     champion_id: str | None
@@ -101,13 +139,10 @@ class ContestPage(BaseModel):
 
 
 class Coverage(BaseModel):
-    """The share of closes inside the intervals of one level on the test part."""
+    """The share of prices inside the intervals of one coverage level."""
 
-    step: int
     level: float
-    """The share that is promised."""
     empirical_coverage: float
-    """The share that was found."""
     n_origins: int
 
 
@@ -222,11 +257,11 @@ class Interval(BaseModel):
 
 
 class IntervalScores(BaseModel):
-    """How the intervals of one coverage level did."""
+    """Coverage and sharpness of the intervals of one coverage level."""
 
     level: float
-    coverage: float
-    """Share of closes inside."""
+    empirical_coverage: float
+    n_origins: int
     width: float
     """Mean upper − lower, in price units."""
     interval_score: float
@@ -234,7 +269,7 @@ class IntervalScores(BaseModel):
 
 
 class JobFailure(BaseModel):
-    """The error that would have been the answer, had the caller waited."""
+    """An error as a job document keeps it: what a caller who waits for the training is answered."""
 
     code: str
     """See docs/errors.md."""
@@ -311,13 +346,13 @@ class Paths(BaseModel):
 
 
 class PointAccuracy(BaseModel):
-    """Errors of one-step point forecasts in price units; ``mape`` is a fraction."""
+    """Errors of point forecasts in price units; ``mape`` is a fraction. The names are those of legacy contract v1."""
 
     mae: float
     mape: float
     rmse: float
     r2: float | None
-    """Null where the actual prices never move."""
+    """On price levels: near 1 for persistence too; null where prices never move."""
 
 
 class PriceLine(BaseModel):
@@ -343,7 +378,7 @@ class Problem(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a worker is, and by its time a sign of life."""
+    """How far a worker is; ``at`` is also its sign of life."""
 
     at: AwareDatetime
     epoch: int
@@ -352,7 +387,7 @@ class Progress(BaseModel):
     validation_losses: list[float]
     """Of every epoch so far; they go into the card."""
     share: float
-    """Part done of the most that is allowed: it may stop earlier."""
+    """Epochs done, of the most that are allowed; it may stop earlier."""
     estimated_end: AwareDatetime | None
     """At the pace so far; null before the first epoch."""
 
@@ -392,27 +427,15 @@ class RealisedSkill(BaseModel):
 
 
 class Scores(BaseModel):
-    """Figures in price units unless said otherwise; a null could not be formed."""
+    """Errors of point forecasts, and of the whole distribution."""
 
-    n: int
-    """Pairs of forecast and outcome."""
     mae: float
-    rmse: float
     mape: float
-    """A fraction."""
-    mase: float | None
-    """MAE over that of one-step persistence before the first origin."""
+    rmse: float
     r2: float | None
-    """On price levels: near 1 for persistence too."""
-    crps: float
-    """2 × mean pinball loss over the levels 0.01, 0.02 … 0.99."""
-    crps_log_return: float
-    """The same of the log return since the origin."""
-    pinball: float
-    """Mean over the request's quantile levels."""
-    hit_rate: float | None
-    """Share of moves whose direction was right; null without a direction."""
-    intervals: list[IntervalScores]
+    """On price levels: near 1 for persistence too; null where prices never move."""
+    crps: float | None
+    """2 × mean pinball loss over the levels 0.01, 0.02 … 0.99; null in cards of format 1."""
 
 
 class SeasonGroup(BaseModel):
@@ -462,25 +485,6 @@ class ServiceInfo(BaseModel):
     timestamp: AwareDatetime
 
 
-class Skill(BaseModel):
-    """Share of persistence's error that is saved, per measure; negative is worse than doing nothing."""
-
-    mae: float
-    mape: float
-    rmse: float
-
-
-class SkillScores(BaseModel):
-    """Share of persistence's score that is saved, from the same origins; negative is worse than doing nothing."""
-
-    mae: float | None
-    rmse: float | None
-    mape: float | None
-    crps: float | None
-    crps_vs_rolling_empirical: float | None
-    """Of the log return, against the quantiles of the last 250 sessions' returns."""
-
-
 class SplitReport(BaseModel):
     """The consecutive blocks a history was cut into; null where a ticker has no session in a block."""
 
@@ -501,6 +505,23 @@ class Step(BaseModel):
     intervals: list[Interval]
     persistence: float
     """The forecast of tomorrow = today."""
+
+
+class StepReport(BaseModel):
+    """Scores at one step, compared with persistence from the same origins."""
+
+    step: int | None
+    """Sessions ahead; null: all steps of a backtest together."""
+    n_origins: int
+    """Origins with a known outcome."""
+    model: Scores
+    persistence: Scores
+    """Of the no-change forecast."""
+    skill: ByMeasure
+    """1 − error / error of persistence; negative is worse than no change."""
+    p_value: ByMeasure
+    """Of each skill: Diebold–Mariano, two-sided; small where more than chance explains the difference. Null with too few origins, without any difference, or without scipy."""
+    coverage: list[Coverage]
 
 
 class SuspectedSplit(BaseModel):
@@ -554,12 +575,12 @@ class TrafficStats(BaseModel):
 
 
 class TrainRequest(BaseModel):
-    """What to fit, on which prices, for how long."""
+    """The kind of model, the prices to fit it to, and the limits of the fit."""
 
     ticker: str | None = None
-    """One ticker; or several in ``tickers``."""
+    """The ticker to fit; or use ``tickers``."""
     tickers: list[str] = []
-    """Several tickers, two at least, make one pooled model."""
+    """Two tickers or more, for one pooled model."""
     model: Literal[
         "return_lstm",
         "price_lstm",
@@ -590,17 +611,17 @@ class TrainRequest(BaseModel):
     seed: int = 0
     """Same seed, same data, same weights."""
     calibration: Literal["adaptive", "static"] = "adaptive"
-    """Split conformal intervals that follow how often they were missed, or that stay."""
+    """Prediction intervals that adapt to recent coverage, or stay as calibrated."""
     warm_start: bool = True
-    """Start a return_lstm from the bundled model, where that is of the same lookback and knows nothing of the sessions that calibrate and test it."""
+    """Start a return_lstm from the weights of the bundled model, where its lookback is the same and it was fitted before the sessions that calibrate and test the new model."""
     base_model_id: str | None = None
     """Continue from the weights of a stored model of the same kind."""
     challenges: str | None = None
-    """After the training, backtest against the model of this alias from the same origins, and move the alias only when the new model wins."""
+    """After the training, compare with the model of this alias from the same origins, and move the alias only if the new model is better."""
 
 
 class TrainTestAccuracy(BaseModel):
-    """One-step errors on both parts."""
+    """One-step errors on the train and the test part."""
 
     train: PointAccuracy
     test: PointAccuracy
@@ -665,36 +686,39 @@ class Up(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-class AccuracyReport(BaseModel):
-    """One-step accuracy on one block, with persistence from the same origins."""
-
-    n_origins: int
-    model: PointAccuracy
-    persistence: PointAccuracy
-    skill: Skill | None
-    """Null where persistence makes no error."""
-
-
 class Alias(BaseModel):
-    """An alias as it stands, and how it came there: one document, so that no move is without its record."""
+    """An alias and its history, in one document, so that every move is recorded."""
 
     alias: str
-    """Letters and hyphens: never to be mistaken for a model's id."""
+    """Lower-case letters and hyphens, without digits: no model id looks like this."""
     model_id: str
     """Id of a stored model."""
     previous_model_id: str | None
-    """Where it pointed before: moving it there undoes the last move. Null where it pointed nowhere."""
+    """The model it pointed to before: move it there to undo the last move. Null where there was none."""
     moved_at: AwareDatetime
     evidence: str | None = None
-    """Key of the contest that moved it; null where somebody did."""
+    """Key of the contest that moved it; null where a person did."""
     earlier: Annotated[list[AliasMove], Field(validate_default=True)] = []
     """The moves before the last, newest first."""
 
 
 class AliasList(BaseModel):
-    """All aliases that were ever moved."""
-
     aliases: list[Alias]
+
+
+class BacktestReport(BaseModel):
+    """One step, or all together when ``step`` is null."""
+
+    step: int | None
+    """Sessions ahead; null: all steps of a backtest together."""
+    n_origins: int
+    """Origins with a known outcome."""
+    model: BacktestScores
+    persistence: Scores
+    """Of the no-change forecast."""
+    skill: BacktestByMeasure
+    p_value: BacktestByMeasure
+    coverage: list[IntervalScores]
 
 
 class Correlogram(BaseModel):
@@ -785,13 +809,22 @@ class DriftReport(BaseModel):
 
 
 class Evidence(BaseModel):
-    """What the model was worth on sessions it had not seen, one step ahead, beside persistence."""
+    """How accurate the model was at the farthest step of the answer, on sessions that it had not seen."""
 
-    tickers: list[str]
-    """Whose sessions ``accuracy`` is of: this ticker's where the card tells, else all it was tested on."""
-    accuracy: AccuracyReport
+    step: int | None
+    """Sessions ahead; null: all steps of a backtest together."""
+    n_origins: int
+    """Origins with a known outcome."""
+    model: Scores
+    persistence: Scores
+    """Of the no-change forecast."""
+    skill: ByMeasure
+    """1 − error / error of persistence; negative is worse than no change."""
+    p_value: ByMeasure
+    """Of each skill: Diebold–Mariano, two-sided; small where more than chance explains the difference. Null with too few origins, without any difference, or without scipy."""
     coverage: list[Coverage]
-    """At the levels asked for, where the card reports them; of all tickers it was tested on."""
+    tickers: list[str]
+    """Whose sessions: this ticker's where the card has them, else of all tickers it was tested on."""
 
 
 class ForecastResponse(ForecastFrame):
@@ -822,6 +855,14 @@ class ForecastResponse(ForecastFrame):
     forecast: list[Step]
 
 
+class ForecasterReport(BaseModel):
+    """The model, or a baseline from the same origins."""
+
+    name: str
+    overall: BacktestReport
+    steps: list[BacktestReport]
+
+
 class Health(BaseModel):
     """``degraded`` when something ails and something can still be answered, ``unavailable`` when nothing can."""
 
@@ -833,18 +874,19 @@ class Health(BaseModel):
 
 
 class HeldOut(BaseModel):
-    """What the model was worth, untouched, on a ticker it was not fitted on; one step ahead."""
+    """Accuracy on a ticker the model was not fitted on."""
 
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     first_origin: date_aliased
     last_origin: date_aliased
-    accuracy: AccuracyReport
-    coverage: list[Coverage]
+    test: list[StepReport]
     crps_skill: float
-    """Of the log return, against the last 250 sessions' own distribution."""
+    """One step ahead, of the log return, against the last 250 sessions' own distribution."""
+    crps_skill_p_value: float | None
     crps_skill_closes_only: float
-    """The same, had only closes been known."""
+    """The same, forecast from closes alone."""
+    crps_skill_closes_only_p_value: float | None
 
 
 class Irregularities(BaseModel):
@@ -894,11 +936,9 @@ class ModelInfo(BaseModel):
     data_splits: DataSplits
     hyperparameters: dict[str, Any]
     metrics_test: PointAccuracy
-    test: AccuracyReport
-    """The same with persistence and the skill."""
+    test: StepReport
+    """The same with persistence, skill and coverage; one step ahead."""
     calibration: Literal["adaptive", "static"]
-    coverage: list[Coverage]
-    """One step ahead, on the test part."""
     created_at: AwareDatetime
     libraries: dict[str, str]
     warnings: list[str]
@@ -914,21 +954,28 @@ class ModelInfo(BaseModel):
 
 
 class ModelSummary(BaseModel):
-    """A model in a line."""
-
     id: str
     """Id of a stored model."""
-    model: str
+    model: Literal[
+        "return_lstm",
+        "price_lstm",
+        "ratio_lstm",
+        "persistence",
+        "drift",
+        "rolling_empirical",
+        "ewma",
+        "gjr_garch",
+        "volatility_regression",
+    ]
     tickers: list[str]
     created_at: AwareDatetime
     first_session: date_aliased
     last_session: date_aliased
-    test: AccuracyReport
+    test: StepReport
+    """One step ahead."""
     target_column: Literal["Open", "High", "Low", "Close", "Adj Close"] = "Close"
-    coverage: Annotated[list[Coverage], Field(validate_default=True)] = []
-    """One step ahead, on the test part."""
     bundled: bool = False
-    """It comes with the program and cannot be deleted."""
+    """Whether it is the bundled model, which cannot be deleted."""
 
 
 class Moments(BaseModel):
@@ -1016,16 +1063,6 @@ class ScoreReport(BaseModel):
     unscored: list[Unscored]
 
 
-class ScoredPart(BaseModel):
-    """One step, or all together when ``step`` is null."""
-
-    step: int | None
-    scores: Scores
-    skill: SkillScores
-    p_value: float | None
-    """Diebold–Mariano, two-sided, of absolute errors against persistence; small: a real difference."""
-
-
 class SeriesReport(BaseModel):
     """One ticker's part in the model."""
 
@@ -1034,8 +1071,8 @@ class SeriesReport(BaseModel):
     currency: str | None
     data: DataReport
     split: SplitReport
-    test: AccuracyReport | None
-    """On this ticker alone; null where it has no test session."""
+    test: list[StepReport]
+    """On this ticker alone; empty where it has no test session."""
 
 
 class Stationarity(BaseModel):
@@ -1148,18 +1185,16 @@ class SymbolPrediction(BaseModel):
 
 
 class TrainResult(BaseModel):
-    """A stored model and what it is worth."""
+    """A stored model and its accuracy."""
 
     id: str
     """Id of a stored model."""
     metrics: TrainTestAccuracy
     paths: Paths
-    persistence: TrainTestAccuracy
-    """The same figures of tomorrow = today, from the same origins."""
-    skill: Skill | None
-    """On the test part; negative is worse than doing nothing."""
-    coverage: list[Coverage]
-    """On the test part."""
+    train: StepReport
+    """One step ahead, as in the card."""
+    test: StepReport
+    """One step ahead on sessions the fit has not seen."""
     tickers: list[str]
     source: str
     as_of: date_aliased
@@ -1167,13 +1202,13 @@ class TrainResult(BaseModel):
     dropped: dict[str, dict[str, int]]
     """Rows that were left out, by ticker and reason."""
     repaired: dict[str, dict[str, int]] | None = None
-    """Cells that were made unknown, by ticker and column."""
+    """Cells that were set to unknown, by ticker and column."""
     base_model_id: str | None
     """The model whose weights the fit began with."""
     warnings: list[str]
     seconds: float
     contest: ChallengerEvaluation | None = None
-    """Against the model of ``challenges``, where asked for."""
+    """The comparison with the model of ``challenges``; null without it."""
 
 
 class Volatility(BaseModel):
@@ -1223,6 +1258,38 @@ class Analysis(BaseModel):
     warnings: list[str]
 
 
+class BacktestResponse(BacktestFrame):
+    """How accurate the model would have been, had it forecast at each origin with only the past known."""
+
+    model_id: str
+    """Id of a stored model."""
+    model: str
+    ticker: str
+    """Exchange symbol as Yahoo Finance writes it."""
+    currency: str | None
+    source: str
+    as_of: date_aliased
+    stale: bool
+    demo: bool
+    """Whether these are the sample prices, which end in December 2018."""
+    dropped: dict[str, int]
+    """Rows of the history that were left out, by reason."""
+    repaired: dict[str, int]
+    """Cells of the history that were made unknown, by column."""
+    first_origin: date_aliased
+    last_origin: date_aliased
+    n_origins: int
+    stride: int
+    horizon: int
+    levels: list[float]
+    quantile_levels: list[float]
+    n_refits: int
+    model_report: ForecasterReport
+    baselines: list[ForecasterReport]
+    forecasts: list[BacktestForecast] | None
+    warnings: list[str]
+
+
 class DailyForecast(BaseModel):
     """The sessions to come of one symbol."""
 
@@ -1253,16 +1320,8 @@ class DriftOverview(BaseModel):
     unjudged: list[Unjudged]
 
 
-class ForecasterReport(BaseModel):
-    """The model, or a baseline from the same origins."""
-
-    name: str
-    overall: ScoredPart
-    steps: list[ScoredPart]
-
-
 class Job(BaseModel):
-    """A job as it stands."""
+    """The current state of a job."""
 
     id: str
     """Id of a job; later jobs sort after earlier ones."""
@@ -1281,7 +1340,7 @@ class Job(BaseModel):
 
 
 class JobPage(BaseModel):
-    """Some jobs, newest first, and where the next page starts."""
+    """Some jobs, newest first."""
 
     jobs: list[Job]
     next_after: str | None
@@ -1314,14 +1373,13 @@ class ModelCard(BaseModel):
     request: dict[str, Any]
     series: list[SeriesReport]
     training: TrainingReport
-    train: AccuracyReport
-    """Of all tickers together, as is ``test``: there prices mix currencies."""
-    test: AccuracyReport
+    train: StepReport
+    """One step ahead, all tickers together."""
+    test: list[StepReport]
+    """For each step, all tickers together: MAE, RMSE and CRPS then mix prices. Intervals as served."""
+    test_closes_only: StepReport
+    """One step ahead from closes alone, with static intervals: as prices sent along are forecast."""
     calibration: Literal["adaptive", "static"]
-    coverage: list[Coverage]
-    """Reached on the test part, as served."""
-    static_coverage: list[Coverage]
-    """The same, had the intervals not followed their record."""
     base_model_id: str | None
     """The model whose weights the fit began with."""
     warnings: list[str]
@@ -1333,7 +1391,7 @@ class ModelCard(BaseModel):
 
 
 class ModelPage(BaseModel):
-    """Some models, ordered by id, and where the next page starts."""
+    """Some models, ordered by id."""
 
     models: list[ModelSummary]
     unreadable: list[UnreadableModel]
@@ -1358,50 +1416,12 @@ class SymbolResult(BaseModel):
 
 
 class TrainResponse(BaseModel):
-    """The answer to a training request."""
-
     message: str
     result: TrainResult
 
 
-class BacktestResponse(BacktestFrame):
-    """What the model would have been worth, had it been used at each origin with only the past known."""
-
-    model_id: str
-    """Id of a stored model."""
-    model: str
-    ticker: str
-    """Exchange symbol as Yahoo Finance writes it."""
-    currency: str | None
-    source: str
-    as_of: date_aliased
-    stale: bool
-    demo: bool
-    """Whether these are the sample prices, which end in December 2018."""
-    dropped: dict[str, int]
-    """Rows of the history that were left out, by reason."""
-    repaired: dict[str, int]
-    """Cells of the history that were made unknown, by column."""
-    first_origin: date_aliased
-    last_origin: date_aliased
-    n_origins: int
-    stride: int
-    horizon: int
-    levels: list[float]
-    quantile_levels: list[float]
-    n_refits: int
-    model_report: ForecasterReport
-    baselines: list[ForecasterReport]
-    forecasts: list[BacktestForecast] | None
-    warnings: list[str]
-
-
 class BatchForecast(BatchFrame):
-    """
-    Every symbol's forecast or its error, in the order asked.
-
-    Intervals are as wide as on the calibration part: unlike a symbol's own forecast, they do not follow its record.
-    """
+    """Every symbol's forecast or its error, in the order of the request."""
 
     model_id: str
     """Id of a stored model."""

@@ -9,8 +9,6 @@ from stock_forecast_client._core import Day
 
 
 class AliasRequest(TypedDict, total=False):
-    """Where to move the alias."""
-
     model_id: Required[str]
     """Id of a stored model."""
 
@@ -58,7 +56,7 @@ class RetrainRequest(TypedDict, total=False):
     ticker: Required[str]
     """Exchange symbol as Yahoo Finance writes it."""
     alias: str
-    """Letters and hyphens: never to be mistaken for a model's id."""
+    """Lower-case letters and hyphens, without digits: no model id looks like this."""
     only_on_drift: bool
     """Train only where the status is ``drifted``."""
 
@@ -92,11 +90,11 @@ class BacktestRequest(TypedDict, total=False):
     levels: Sequence[float]
     """Coverage levels of the intervals, as fractions."""
     quantile_levels: Sequence[float]
-    """Quantiles scored by pinball loss, and told with forecasts."""
+    """Quantiles scored by pinball loss and answered."""
     refit_every: int | None
-    """Fit anew after so many origins; null keeps the model frozen."""
+    """Fit again after this many origins; null keeps the model frozen."""
     include_forecasts: bool
-    """Tell every forecast with its outcome."""
+    """Answer every forecast with its outcome."""
 
 
 class FetchDataRequest(TypedDict, total=False):
@@ -136,12 +134,12 @@ class PredictRequest(TypedDict, total=False):
 
 
 class TrainRequest(TypedDict, total=False):
-    """What to fit, on which prices, for how long."""
+    """The kind of model, the prices to fit it to, and the limits of the fit."""
 
     ticker: str | None
-    """One ticker; or several in ``tickers``."""
+    """The ticker to fit; or use ``tickers``."""
     tickers: Sequence[str]
-    """Several tickers, two at least, make one pooled model."""
+    """Two tickers or more, for one pooled model."""
     model: Literal[
         "return_lstm",
         "price_lstm",
@@ -172,10 +170,10 @@ class TrainRequest(TypedDict, total=False):
     seed: int
     """Same seed, same data, same weights."""
     calibration: Literal["adaptive", "static"]
-    """Split conformal intervals that follow how often they were missed, or that stay."""
+    """Prediction intervals that adapt to recent coverage, or stay as calibrated."""
     warm_start: bool
-    """Start a return_lstm from the bundled model, where that is of the same lookback and knows nothing of the sessions that calibrate and test it."""
+    """Start a return_lstm from the weights of the bundled model, where its lookback is the same and it was fitted before the sessions that calibrate and test the new model."""
     base_model_id: str | None
     """Continue from the weights of a stored model of the same kind."""
     challenges: str | None
-    """After the training, backtest against the model of this alias from the same origins, and move the alias only when the new model wins."""
+    """After the training, compare with the model of this alias from the same origins, and move the alias only if the new model is better."""
