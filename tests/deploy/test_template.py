@@ -54,7 +54,7 @@ def test_public_url_requires_an_api_key_of_20_characters() -> None:
 def test_public_permissions_exist_only_for_a_public_url() -> None:
     granted = resources(TEMPLATE, "AWS::Lambda::Permission").values()
 
-    by_url = {
+    by_url: dict[str, dict[str, Any]] = {
         "lambda:InvokeFunctionUrl": {"FunctionUrlAuthType": "NONE"},
         "lambda:InvokeFunction": {"InvokedViaFunctionUrl": True},
     }
