@@ -15,7 +15,7 @@ from config import Settings, artifact_store, default_model, executor, meter, pre
 from error_handlers import add_error_handlers
 from routers import analysis, jobs, models, monitoring, predict, realised, root, telemetry, up, web
 from routers.dependencies import TrainingSlots, validate_api_key
-from routers.middleware import BodyLimitMiddleware, MeasureMiddleware, RequestIdMiddleware
+from routers.middleware import add_middleware
 from routers.problems import document_problems
 from services.health import HealthCheck
 from services.jobs.job import Jobs
@@ -64,9 +64,7 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         app.include_router(guarded, dependencies=[Security(validate_api_key)])
     add_error_handlers(app)
     document_problems(app)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
-    app.add_middleware(MeasureMiddleware, meter=app.state.meter)
-    app.add_middleware(RequestIdMiddleware)
+    add_middleware(app, app.state.meter, settings.max_body_bytes)
     return app
 
 

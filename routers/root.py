@@ -15,11 +15,12 @@ router = APIRouter(tags=["health"])
     "/",
     summary="What this is",
     response_model=ServiceInfo,
-    responses=problems() | {200: {"content": {"text/html": {}}, "description": "The page, for whoever accepts HTML."}},
+    responses=problems() | {200: {"content": {"text/html": {}}, "description": "The page, for browsers."}},
 )
 def root(request: Request, now: NowDep, response: Response) -> Response | ServiceInfo:
-    """Name, version and where to go from here; a browser gets the page."""
-    if web.prefers_html(request.headers.getlist("Accept")):
+    """Name, version and links; a browser gets the page."""
+    # browsers put text/html first, programs send JSON, */* or nothing
+    if request.headers.get("Accept", "").lower().startswith("text/html"):
         return web.page(request)
     response.headers["Vary"] = "Accept"
     return ServiceInfo(service=request.app.title, version=request.app.version, timestamp=timestamp(now))
@@ -29,10 +30,10 @@ def root(request: Request, now: NowDep, response: Response) -> Response | Servic
 @router.get(
     "/health",
     summary="Can it forecast?",
-    responses=problems() | {503: {"model": Health, "description": "Neither the default model nor a stored one."}},
+    responses=problems() | {503: {"model": Health, "description": "No model can forecast."}},
 )
 def healthy(health_check: HealthCheckDep, registry: RegistryDep, now: NowDep, response: Response) -> Health:
-    """Answer 200 also when degraded: something can still be forecast. The reasons say what is wrong."""
+    """Answer 200 also when degraded, since some models can still forecast. The reasons say what is wrong."""
     health = health_check.health(registry, now)
     response.status_code = 503 if health.status == "unavailable" else 200
     return health
