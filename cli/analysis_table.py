@@ -10,10 +10,10 @@ from cli.layout import columns, fact_sheet, line, notes
 from schemas.analysis import (
     Analysis,
     Correlogram,
+    DataQuality,
     Dependence,
     Distribution,
     Drawdowns,
-    Irregularities,
     LjungBox,
     Seasonality,
     Seasons,
@@ -45,7 +45,7 @@ def analysis_table(answer: Analysis) -> RenderableType:
         ("Seasons: mean log return ± its 95% error, in %", _seasons(answer.seasonality)),
         ("Dependence", _dependence(answer.dependence)),
         ("Stationarity", _stationarity(answer.stationarity)),
-        ("What may be wrong with the prices", _irregularities(answer.irregularities)),
+        ("Data quality", _data_quality(answer.data_quality)),
     )
     told = [shown for title, part in parts for shown in (Text(), Text(title, style="bold"), *part)]
     return Group(line(head), *told, *notes(answer.warnings))
@@ -167,7 +167,7 @@ def _unit_root(one: UnitRootTest) -> list[str]:
     return [one.test.upper(), TESTED[one.of], AROUND[one.regression], lags, statistic, p_value, hypothesis]
 
 
-def _irregularities(found: Irregularities) -> Iterator[RenderableType]:
+def _data_quality(found: DataQuality) -> Iterator[RenderableType]:
     longest = sorted(found.missing, key=lambda run: -run.n_sessions)[:N_LISTED]
     largest = sorted(found.overnight_gaps, key=lambda gap: -abs(gap.mad_zscore))[:N_LISTED]
     gaps = [f"{gap.session} {gap.log_return:+.1%}" for gap in largest]

@@ -1,4 +1,4 @@
-"""What the history of a ticker looks like, as figures or as a page."""
+"""The analysis of a ticker's history, as figures or as an HTML page."""
 
 from typing import Annotated
 
@@ -14,14 +14,14 @@ from services.analysis.report import analyse, analysis_page
 
 router = APIRouter(prefix="/analysis", tags=["analysis"])
 
-# the page states the same of itself, for when it is opened from a disk
+# the page repeats it in a meta element, for when it is opened from a disk
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
 
-# ":path" lets a ticker with an encoded slash reach the pattern: it is malformed, not another address
+# ":path" lets a ticker with an encoded slash reach the pattern, which answers 422 instead of 404
 @router.get(
     "/{ticker:path}",
-    summary="The past of a ticker",
+    summary="Analyse a ticker's history",
     response_model=Analysis,
     responses={
         200: {"content": {"text/html": {"schema": {"type": "string"}}}},
@@ -34,7 +34,7 @@ def analysis(
     prices: PriceSourceDep,
     now: NowDep,
 ) -> Analysis | Response:
-    """Statistics, distribution, volatility, drawdowns, seasons, dependence and irregularities of the daily prices."""
+    """Statistics, distribution, volatility, drawdowns, seasons, dependence and data quality of the daily prices."""
     validate_not_future(now, "query", start=request.start, end=request.end)
     if request.format == "html":
         page = analysis_page(ticker, request, prices, now)
