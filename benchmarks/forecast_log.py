@@ -1,11 +1,10 @@
-"""What logging costs: requests a second of POST /predict/live in process, with the forecast log and without.
+"""The cost of logging: requests a second of POST /predict/live in process, with the forecast log and without.
 
     python -m benchmarks.forecast_log [--requests 400] [--rounds 15]
 
-Prices are cached and their next session is open, so every forecast is worth logging. Requests go
-round ``N_SYMBOLS`` symbols, and each round begins with a log that knows none: each symbol is
-written once a round. Rounds with and without take turns; each is compared with its neighbour, and the
-median told, as a machine may change its pace meanwhile.
+Prices are cached and their next session is open, so every forecast is logged. Requests cycle through ``N_SYMBOLS``
+symbols, and each round begins with an empty log: each symbol is written once a round. Rounds with and without a log
+alternate; each pair is compared, and the median reported, because a machine may change its speed.
 """
 
 import argparse
@@ -18,11 +17,11 @@ from pathlib import Path
 from statistics import median
 
 from fastapi import FastAPI
+from services.forecasts.served import ServedForecast
 
 from app import create_app
 from benchmarks.predict import N_SESSIONS, WalkFetcher, _post
 from config import Settings
-from services.forecasts.served import ServedForecast
 from services.monitoring.forecast_log import FORECASTS, ForecastLog
 from services.prices.cache import CachedSource
 from services.storage.store import LocalArtifactStore
@@ -34,10 +33,8 @@ AIM_PERCENT = 5.0
 
 
 class NoLog(ForecastLog):
-    """Takes note of nothing."""
-
     def record(self, served: ServedForecast) -> None:
-        """Forget it."""
+        pass
 
 
 def main() -> None:
@@ -50,15 +47,15 @@ def main() -> None:
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         app = _app(Path(folder))
-        asyncio.run(_per_second(app, NoLog(app.state.store), N_SYMBOLS))  # prices and model come into memory
+        asyncio.run(_per_second(app, NoLog(app.state.store), N_SYMBOLS))  # load prices and model
         without, logged = [], []
         for _ in range(chosen.rounds):
             without.append(asyncio.run(_per_second(app, NoLog(app.state.store), chosen.requests)))
             logged.append(asyncio.run(_per_second(app, ForecastLog(app.state.store), chosen.requests)))
         n_written = len(app.state.store.list_keys(FORECASTS))
     cost = 100 * median(1 - one / other for one, other in zip(logged, without, strict=True))
-    told = f"without {median(without):.1f} requests/s, with {median(logged):.1f} requests/s"
-    print(f"{told}, {n_written} forecasts logged")
+    speeds = f"without {median(without):.1f} requests/s, with {median(logged):.1f} requests/s"
+    print(f"{speeds}, {n_written} forecasts logged")
     print(f"cost {cost:.1f} %, aim: at most {AIM_PERCENT:g} %")
 
 

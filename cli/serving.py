@@ -25,13 +25,16 @@ def serve(
 ) -> None:
     """Serve the API, as `make run` does."""
     target_of(context).validate_local("serve")
-    settings = Settings().model_copy(update=given(host=host, port=port))
+    chosen = given(host=host, port=port)
+    settings = Settings().model_copy(update=chosen)
     validate_free(settings.host, settings.port)
     import uvicorn
 
-    from app import create_app  # sets up the log, as a server's is
+    from app import create_app
+    from bootstrap import Runtime
 
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_config=None)
+    runtime = Runtime.from_environment(**chosen)
+    uvicorn.run(create_app(runtime), host=settings.host, port=settings.port, log_config=None)
 
 
 def validate_free(host: str, port: int) -> None:

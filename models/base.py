@@ -19,6 +19,14 @@ Origins = NDArray[np.intp]
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 N_COLUMNS = 5
 
+
+def closes_only(closes: NDArray[np.float64]) -> Bars:
+    """Bars in which everything but the close is unknown; closes of shape (n_sessions,)."""
+    bars = np.full((len(closes), N_COLUMNS), np.nan)
+    bars[:, CLOSE] = closes
+    return bars
+
+
 _TAIL = (0.001, 0.0025, 0.005)
 QUANTILE_GRID: tuple[float, ...] = (
     *_TAIL,

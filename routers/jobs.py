@@ -1,4 +1,4 @@
-"""Training as a job: ask for one, wait for it or come back, watch it, cancel it, retry it."""
+"""Training as a job: submit it, wait for it or poll it, cancel it, retry it."""
 
 import asyncio
 import re
@@ -33,19 +33,19 @@ from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.job import JOB_ID_PATTERN, Job, JobPage
 from schemas.train import TrainRequest, TrainResponse
 from services.jobs.job import Jobs
-from services.training.submission import failure_of, retry_training, submit_training
+from services.training.submission import retry_training, submit_training
 from services.training.train import trained
 
 router = APIRouter(tags=["jobs"])
 
-POLL_AFTER_S = 2  # what a caller who comes back is told
+POLL_AFTER_S = 2  # Retry-After of a job that has not ended
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 LAMBDA_RESERVE_S = 3.0  # of the function's time, to answer 202 before it ends
 
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "model": Job,
-        "description": "The job goes on; Location tells where to look.",
+        "description": "The job is running or waiting; Location is its address.",
         "headers": {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}},
     }
 }
@@ -91,9 +91,9 @@ async def train(
         Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$", description="A repeated request is one job."),
     ] = None,
 ) -> Response | TrainResponse:
-    """Fetch prices, fit, calibrate and test a model, store it, and say what it is worth beside persistence.
+    """Fetch prices, fit, calibrate and test a model, store it, and report its accuracy next to that of no change.
 
-    The training is a job. Without a preference the answer comes when it is over, or 202 with the job when
+    The training is a job. Without a preference the answer comes when the job has ended, or 202 with the job when
     that takes longer than the server or the caller waits.
     """
     now = clock()
@@ -101,11 +101,11 @@ async def train(
     token = secrets.token_hex(4)
     job = await run_in_threadpool(submit_training, request, jobs, executor, now, token, idempotency_key)
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
-    job = await _ended(job, jobs, clock, preferred.patience_s(min(settings.train_wait_s, _seconds_left(http))))
+    job = await _ended(job, jobs, clock, preferred.max_wait_s(min(settings.train_wait_s, _seconds_left(http))))
     if job.ended_at is None:
         return _accepted(job, applied="respond-async" if preferred.respond_async else None)
     if job.result is None:
-        raise failure_of(job)
+        raise job.failure()
     return trained(job.result)
 
 
@@ -143,7 +143,7 @@ def cancel(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) ->
 
 @router.post(
     "/jobs/{job_id}/retry",
-    summary="Do it again",
+    summary="Retry a job",
     status_code=202,
     responses=ACCEPTED
     | problems(
@@ -151,28 +151,27 @@ def cancel(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) ->
     ),
 )
 def retry(job_id: JobIdPath, jobs: JobsDep, executor: ExecutorDep, now: NowDep) -> Response:
-    """A new job with the same request, where one has failed, was cancelled or lost."""
+    """Submit a new job with the request of one that failed, was cancelled or lost."""
     return _accepted(retry_training(job_id, jobs, executor, now, secrets.token_hex(4)))
 
 
 @dataclass(frozen=True)
 class Preference:
-    """What a ``Prefer`` header asks of the waiting (RFC 7240)."""
+    """How long to wait, by a ``Prefer`` header (RFC 7240)."""
 
     respond_async: bool
     wait_s: float | None
 
-    def patience_s(self, longest_s: float) -> float:
-        """How long to wait for the job before answering with it."""
+    def max_wait_s(self, longest_s: float) -> float:
         if self.wait_s is not None:
             return min(self.wait_s, longest_s)
         return 0.0 if self.respond_async else longest_s
 
 
 def read_preference(header: str) -> Preference:
-    """The preferences of a header, of which those that are not ours are ignored, as the RFC wants it.
+    """Parse the header; unknown preferences are ignored, as the RFC demands.
 
-    >>> read_preference('respond-async, wait=10; foo="bar", handling=lenient').patience_s(60)
+    >>> read_preference('respond-async, wait=10; foo="bar", handling=lenient').max_wait_s(60)
     10.0
     """
     wanted = {part.split(";")[0].strip().lower() for part in header.split(",")}
@@ -180,9 +179,9 @@ def read_preference(header: str) -> Preference:
     return Preference("respond-async" in wanted, min(waits, default=None))
 
 
-async def _ended(job: Job, jobs: Jobs, clock: Clock, patience_s: float) -> Job:
-    """The job once it is over, or as it stands when patience ends."""
-    until, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+async def _ended(job: Job, jobs: Jobs, clock: Clock, max_wait_s: float) -> Job:
+    """The job when it has ended, or when the wait is over."""
+    until, pause_s = time.monotonic() + max_wait_s, FIRST_PAUSE_S
     while job.ended_at is None and (left_s := until - time.monotonic()) > 0:
         await asyncio.sleep(min(pause_s, left_s))
         pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
@@ -191,7 +190,7 @@ async def _ended(job: Job, jobs: Jobs, clock: Clock, patience_s: float) -> Job:
 
 
 def _seconds_left(http: Request) -> float:
-    """What Lambda leaves this invocation for waiting; no bound elsewhere."""
+    """How long this Lambda invocation may wait; no limit elsewhere."""
     context = http.scope.get("aws.context")
     return float("inf") if context is None else context.get_remaining_time_in_millis() / 1000 - LAMBDA_RESERVE_S
 

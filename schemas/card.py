@@ -1,13 +1,12 @@
 """The model card: what a stored model is, what it was fitted on and what it is worth."""
 
 from datetime import date, datetime
-from typing import Literal
 
 from pydantic import Field, JsonValue
 
 from schemas.accuracy import AccuracyReport, Coverage
 from schemas.common import Document, ModelId, Ticker
-from schemas.train import CalibrationKind, ModelName, TargetColumn
+from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn
 
 FORMAT_VERSION = 1
 
@@ -58,7 +57,7 @@ class TrainingReport(Document):
     seed: int
     epochs_run: int
     best_epoch: int
-    stopped_by: Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]
+    stopped_by: StoppedBy
     seconds: float
     validation_losses: tuple[float, ...]
 

@@ -1,4 +1,4 @@
-"""The models that can be asked, as a page of summaries."""
+"""Summaries of the models, a page at a time."""
 
 from datetime import date, datetime
 
@@ -6,14 +6,12 @@ from pydantic import Field
 
 from schemas.accuracy import AccuracyReport, Coverage
 from schemas.common import Document, ModelId, Ticker
-from schemas.train import TargetColumn
+from schemas.train import ModelName, TargetColumn
 
 
 class ModelSummary(Document):
-    """A model in a line."""
-
     id: ModelId
-    model: str
+    model: ModelName
     tickers: tuple[Ticker, ...]
     created_at: datetime
     first_session: date
@@ -21,7 +19,7 @@ class ModelSummary(Document):
     test: AccuracyReport
     target_column: TargetColumn = "Close"
     coverage: tuple[Coverage, ...] = Field(default=(), description="One step ahead, on the test part.")
-    bundled: bool = Field(default=False, description="It comes with the program and cannot be deleted.")
+    bundled: bool = Field(default=False, description="Whether it is the bundled model, which cannot be deleted.")
 
 
 class UnreadableModel(Document):
@@ -32,7 +30,7 @@ class UnreadableModel(Document):
 
 
 class ModelPage(Document):
-    """Some models, ordered by id, and where the next page starts."""
+    """Some models, ordered by id."""
 
     models: tuple[ModelSummary, ...]
     unreadable: tuple[UnreadableModel, ...]

@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from schemas.accuracy import AccuracyReport, Coverage, PointAccuracy
 from schemas.card import Block
-from schemas.common import Document, ModelId, Ticker
+from schemas.common import Document, ModelId, Ticker, Timestamp
 from schemas.train import CalibrationKind, ModelName, TargetColumn
 
 
@@ -48,7 +48,7 @@ class MonitoringEndpoints(Document):
 class Stats(Document):
     """The server at a glance."""
 
-    timestamp: datetime
+    timestamp: Timestamp
     system: SystemStats
     traffic: TrafficStats | None = Field(description="Null where measurements go elsewhere, as on Lambda.")
     model: ModelStats

@@ -1,9 +1,8 @@
 """The service itself: name, links and health."""
 
-from datetime import datetime
 from typing import Literal
 
-from schemas.common import Document, ModelId
+from schemas.common import Document, ModelId, Timestamp
 
 
 class Links(Document):
@@ -24,7 +23,7 @@ class ServiceInfo(Document):
     status: Literal["running"] = "running"
     model: Literal["default"] = "default"
     links: Links = Links()
-    timestamp: datetime
+    timestamp: Timestamp
 
 
 class HealthReason(Document):
@@ -41,4 +40,4 @@ class Health(Document):
     model_loaded: bool
     model_id: ModelId | None
     reasons: tuple[HealthReason, ...]
-    timestamp: datetime
+    timestamp: Timestamp

@@ -16,7 +16,8 @@ from schemas.card import ModelCard
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, ForecasterAt, report, walk_forward
 from services.evaluation.significance import can_test
 from services.evaluation.splits import split_train
-from services.forecasts.by_model import own_ticker, ticker_warnings, validate_horizon
+from services.forecasting.forecast import ticker_warnings
+from services.forecasting.forecasting import own_ticker, validate_horizon
 from services.prices.calendars import next_sessions
 from services.prices.cleaning import validate_completeness
 from services.prices.quality import price_warnings

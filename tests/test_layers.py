@@ -22,6 +22,7 @@ LAYERS = (
     ("models",),
     ("services",),
     ("clock", "config"),
+    ("bootstrap",),
     ("routers",),
     ("error_handlers", "app", "aws_lambda", "cli", "worker"),
 )
@@ -34,9 +35,9 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "evaluation": ("prices", "storage"),
     "analysis": ("prices",),
     "jobs": ("storage",),
-    "forecasts": EVERY_WING,
+    "forecasting": EVERY_WING,
     "training": (*EVERY_WING, "catalogue"),
-    "monitoring": (*EVERY_WING, "forecasts"),
+    "monitoring": (*EVERY_WING, "forecasting"),
 }
 
 LSTM = ("models/lstm/*",)
@@ -246,8 +247,8 @@ def test_every_wing_has_its_rule() -> None:
         ("services/evaluation/drift.py", "import services.jobs.job", "services.jobs.job"),
         (
             "services/evaluation/drift.py",
-            "from services.forecasts.by_model import forecast",
-            "services.forecasts.by_model.forecast",
+            "from services.forecasting.forecast import Forecast",
+            "services.forecasting.forecast.Forecast",
         ),
         ("models/base.py", "import torch", "torch"),
         ("models/base.py", "import torch.nn.functional as F", "torch.nn.functional"),

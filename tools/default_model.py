@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from config import BUNDLED
-from models.baselines import RollingEmpirical
+from models.base import CLOSE, closes_only
+from models.baselines.rolling_empirical import RollingEmpirical
 from models.conformal import ServedForecaster
 from models.serving import served
 from models.specs import MODEL_SPECS
-from models.windows import closes_only
 from schemas.card import HeldOut, ModelCard
 from schemas.train import TrainRequest
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
@@ -77,7 +77,7 @@ def _measured(forecaster: ServedForecaster, series: PriceSeries) -> HeldOut:
     first = round(len(series) * (1 - TEST_SHARE)) - 1
     plan = BacktestConfig(np.arange(first, len(series) - 1), 1, REPORTED_LEVELS, (0.5,), stride=1)
     track = walk_forward(lambda _: forecaster, series.bars, plan)
-    closes = walk_forward(lambda _: forecaster, closes_only(series.bars), plan)
+    closes = walk_forward(lambda _: forecaster, closes_only(series.bars[:, CLOSE]), plan)
     empirical = RollingEmpirical(horizon=1)
     reference = walk_forward(lambda _: empirical, series.bars, plan)
     found = Outcomes(track.last, track.actual, track.median, track.lower, track.upper)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.adaptive import AdaptiveForecaster
 from models.base import CLOSE, Bars, Forecaster, Origins, QuantileForecast
 from models.conformal import CalibratedForecaster, IntervalForecast
-from models.tracking import AdaptiveForecaster
 from models.windows import future_closes
 from schemas.backtest import ForecasterReport, IntervalScores, ScoredPart, Scores, SkillScores
 from services.evaluation import accuracy

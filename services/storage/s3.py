@@ -70,7 +70,6 @@ class S3ArtifactStore:
         self._building = threading.Lock()
 
     def get(self, key: str) -> bytes:
-        """What was last put under the key; see ``ArtifactStore``."""
         name = self._name(key)
         with self._reported("read", key):
             answer = self._s3().get_object(Bucket=self._bucket, Key=name)
@@ -78,13 +77,11 @@ class S3ArtifactStore:
                 return body.read()
 
     def put(self, key: str, data: bytes) -> None:
-        """Store the data, replacing what was there; see ``ArtifactStore``."""
         name = self._name(key)
         with self._reported("write", key):
             self._s3().put_object(Bucket=self._bucket, Key=name, Body=data)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Store the data only where nothing is stored yet; see ``ArtifactStore``."""
         name = self._name(key)
         writer = uuid.uuid4().hex
         with self._reported("create", key):
@@ -99,13 +96,11 @@ class S3ArtifactStore:
         raise StoreUnavailable(message, retry_after_s=RETRY_AFTER_S, operation="create", key=key)
 
     def exists(self, key: str) -> bool:
-        """Whether something is stored under the key."""
         name = self._name(key)
         with self._reported("look up", key):
             return self._head(name) is not None
 
     def list_keys(self, prefix: str) -> list[str]:
-        """Every key that starts with the prefix, ascending; see ``ArtifactStore``."""
         beginning = self._prefix + check_prefix(prefix)
         with self._reported("list", prefix):
             pages = self._s3().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=beginning)
@@ -114,7 +109,6 @@ class S3ArtifactStore:
         return sorted(key for key in keys if is_key(key))  # a bucket may hold what others put there
 
     def delete(self, key: str) -> None:
-        """Forget what is stored under the key; deleting nothing is no failure."""
         name = self._name(key)
         with self._reported("delete", key):
             self._s3().delete_object(Bucket=self._bucket, Key=name)

@@ -110,7 +110,6 @@ class LocalArtifactStore:
         self._root = root
 
     def get(self, key: str) -> bytes:
-        """What was last put under the key; see ``ArtifactStore``."""
         with _reported("read", key):
             path = self._path(check_key(key))
             try:
@@ -119,7 +118,6 @@ class LocalArtifactStore:
                 raise ArtifactNotFound(key) from None
 
     def put(self, key: str, data: bytes) -> None:
-        """Store the data, replacing what was there; see ``ArtifactStore``."""
         with _reported("write", key):
             path = self._path_to_write(check_key(key))
             with _staged(path.parent, data) as temporary:
@@ -127,7 +125,6 @@ class LocalArtifactStore:
             _sync_folder(path.parent)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Store the data only where nothing is stored yet; see ``ArtifactStore``."""
         with _reported("create", key):
             path = self._path_to_write(check_key(key))
             with _staged(path.parent, data) as temporary:
@@ -139,7 +136,6 @@ class LocalArtifactStore:
             return True
 
     def exists(self, key: str) -> bool:
-        """Whether something is stored under the key."""
         with _reported("look up", key):
             path = self._path(check_key(key))
             try:
@@ -148,7 +144,6 @@ class LocalArtifactStore:
                 return False
 
     def list_keys(self, prefix: str) -> list[str]:
-        """Every key that starts with the prefix, ascending; see ``ArtifactStore``."""
         folder = check_prefix(prefix).rpartition("/")[0]
         with _reported("list", prefix):
             files = _files_below(self._path(folder))
@@ -156,7 +151,6 @@ class LocalArtifactStore:
             return sorted(key for key in keys if key.startswith(prefix) and is_key(key))
 
     def delete(self, key: str) -> None:
-        """Forget what is stored under the key; deleting nothing is no failure."""
         # the folder stays: removing it would race with a put that has just made sure of it
         with _reported("delete", key):
             path = self._path(check_key(key))

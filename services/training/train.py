@@ -1,4 +1,4 @@
-"""From a request to a stored model: fetch, split, fit, calibrate, measure, publish."""
+"""From a request to a model that can be published: fetch, split, fit, calibrate, measure."""
 
 import math
 import platform
@@ -9,7 +9,7 @@ from datetime import date, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
-from errors import CalibrationTooSmall, InvalidRequest, StoreUnavailable, ZeroVariance
+from errors import CalibrationTooSmall, InvalidRequest, ZeroVariance
 from models.base import CLOSE, Bars
 from models.conformal import Calibration
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, OnEpoch
@@ -148,24 +148,6 @@ def _libraries() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def publish(model: TrainedModel, registry: ModelRegistry, rescue: ModelRegistry) -> None:
-    """Store the model; when the store fails, keep it in the rescue registry and say so.
-
-    Raises:
-        StoreUnavailable: the store failed; the message names where the model is kept.
-    """
-    try:
-        registry.publish(model.card, model.files)
-    except StoreUnavailable as error:
-        _keep_locally(model, rescue, error)
-        raise StoreUnavailable(
-            f"{error.message}; the trained model {model.card.model_id!r} is kept in the local folder rescued/",
-            retry_after_s=error.retry_after_s,
-            model_id=model.card.model_id,
-            kept_at=f"rescued/models/{model.card.model_id}",
-        ) from error
 
 
 def trained(result: TrainResult) -> TrainResponse:
@@ -326,12 +308,3 @@ def _split_report(material: TrainingSeries) -> SplitReport:
         calibration=block(split.calibration),
         test=block(split.test),
     )
-
-
-def _keep_locally(model: TrainedModel, rescue: ModelRegistry, failure: StoreUnavailable) -> None:
-    try:
-        rescue.publish(model.card, model.files)
-    except StoreUnavailable as second:
-        raise StoreUnavailable(
-            f"{failure.message}; the trained model could not be kept locally either and is lost: {second.message}"
-        ) from failure

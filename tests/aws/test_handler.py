@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from services.forecasts.by_model import forecast
 
 from app import create_app
 from aws_lambda import NotAnHttpEvent, lambda_handler
 from config import Settings
 from schemas.predict import ForecastRequest
-from services.forecasts.by_model import forecast
 from services.prices.sample import SampleSource
 from services.prices.series import PriceHistory
 from services.training.train import TrainedModel

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from services.forecasts.by_model import forecast
 
 from cli.demo import sparkline
 from cli.layout import console, price
@@ -19,7 +20,6 @@ from schemas.job import Job, JobPage, Progress
 from schemas.predict import ForecastRequest
 from schemas.train import ModelName, TrainRequest
 from services.backtest import backtest
-from services.forecasts.by_model import forecast
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history

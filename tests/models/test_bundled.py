@@ -48,7 +48,7 @@ def test_it_forecasts_from_sixty_sessions_or_sixty_closes(closes_only: bool) -> 
 
 
 def test_a_look_back_that_contradicts_the_card_is_refused() -> None:
-    with pytest.raises(ArtifactCorrupt, match="LOOK_BACK says 90 sessions, the default model looks at 60"):
+    with pytest.raises(ArtifactCorrupt, match="LOOK_BACK is 90 sessions, but the default model reads 60"):
         registry(look_back=90).card(DEFAULT)
 
 

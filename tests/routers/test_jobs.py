@@ -17,7 +17,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 class IdleExecutor(InlineExecutor):
-    """Takes every job and does none."""
+    """Accepts every job and runs none."""
 
     def _run(self, job_id: str) -> None:
         pass
@@ -34,7 +34,7 @@ def train(client: TestClient, headers: dict[str, str] | None = None, **changes: 
 
 @pytest.mark.parametrize("how", ["header", "query"])
 @pytest.mark.usefixtures("idle")
-def test_a_training_asked_for_asynchronously_is_answered_with_its_job(client: TestClient, how: str) -> None:
+def test_an_asynchronous_training_is_answered_with_its_job(client: TestClient, how: str) -> None:
     asked: dict[str, Any] = {"headers": ASYNC} if how == "header" else {"params": {"async": "true"}}
 
     answer = client.post("/models/train", json=TRAINING, **asked)
@@ -47,7 +47,7 @@ def test_a_training_asked_for_asynchronously_is_answered_with_its_job(client: Te
     assert job["state"] == "queued"
 
 
-def test_a_finished_job_tells_its_result(client: TestClient) -> None:
+def test_a_finished_job_has_its_result(client: TestClient) -> None:
     location = train(client, ASYNC).headers.get("location") or f"/jobs/{client.get('/jobs').json()['jobs'][0]['id']}"
 
     job = client.get(location).json()
@@ -57,7 +57,7 @@ def test_a_finished_job_tells_its_result(client: TestClient) -> None:
 
 
 @pytest.mark.usefixtures("idle")
-def test_who_waits_longer_than_asked_is_handed_the_job(client: TestClient) -> None:
+def test_a_wait_that_ends_before_the_job_is_answered_with_the_job(client: TestClient) -> None:
     started = time.monotonic()
 
     answer = train(client, {"Prefer": "wait=1"})
@@ -75,7 +75,7 @@ def test_a_server_may_wait_less_than_the_caller(app: FastAPI, client: TestClient
 
 
 @pytest.mark.parametrize(
-    ("header", "patience_s"),
+    ("header", "max_wait_s"),
     [
         ("", 60),
         ("respond-async", 0),
@@ -88,8 +88,8 @@ def test_a_server_may_wait_less_than_the_caller(app: FastAPI, client: TestClient
         (",,;=", 60),
     ],
 )
-def test_preferences_are_read_and_unknown_ones_ignored(header: str, patience_s: float) -> None:
-    assert read_preference(header).patience_s(60) == patience_s
+def test_preferences_are_read_and_unknown_ones_ignored(header: str, max_wait_s: float) -> None:
+    assert read_preference(header).max_wait_s(60) == max_wait_s
 
 
 def test_the_same_key_is_the_same_job(client: TestClient) -> None:
@@ -124,7 +124,7 @@ def test_a_malformed_job_id_is_refused(client: TestClient, method: str, job_id: 
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("DELETE", ""), ("POST", "/retry")])
-def test_a_job_that_is_none_is_404(client: TestClient, method: str, path: str) -> None:
+def test_an_unknown_job_is_404(client: TestClient, method: str, path: str) -> None:
     answer = client.request(method, f"/jobs/20240719t220000-00000000{path}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
@@ -144,7 +144,7 @@ def test_a_running_job_will_be_cancelled(client: TestClient, app: FastAPI) -> No
     job_id = train(client, ASYNC).json()["id"]
     jobs: Jobs = app.state.jobs
     now: datetime = app.state.clock()
-    jobs.claim(job_id, "w1", now)
+    jobs.claim(jobs.spec(job_id), "w1", now)
 
     answer = client.delete(f"/jobs/{job_id}")
 
@@ -171,7 +171,7 @@ def test_a_failed_job_is_answered_as_its_error_and_can_be_retried(client: TestCl
     assert retried.json()["retry_of"] == failed.json()["job_id"]
 
 
-def test_who_waits_for_a_job_that_somebody_cancels_is_told(client: TestClient, app: FastAPI) -> None:
+def test_a_caller_who_waits_for_a_job_that_is_cancelled_gets_job_cancelled(client: TestClient, app: FastAPI) -> None:
     class Cancelling(InlineExecutor):
         def _run(self, job_id: str) -> None:
             app.state.jobs.cancel(job_id, app.state.clock())
@@ -183,7 +183,7 @@ def test_who_waits_for_a_job_that_somebody_cancels_is_told(client: TestClient, a
     assert (answer.status_code, answer.json()["code"]) == (409, "job_cancelled")
 
 
-def test_a_full_queue_is_429_with_a_time_to_come_back(client: TestClient, app: FastAPI) -> None:
+def test_a_full_queue_is_429_with_retry_after(client: TestClient, app: FastAPI) -> None:
     class Full(InlineExecutor):
         def slot(self) -> Any:
             raise TrainingCapacityExceeded("full", retry_after_s=30)

@@ -4,13 +4,13 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
+from services.forecasts.by_model import forecast
 
 from errors import HorizonTooLong, InsufficientHistory, InvalidRequest
 from models.specs import BASELINES
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.predict import ForecastRequest
 from services.backtest import backtest
-from services.forecasts.by_model import forecast
 from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry

@@ -97,5 +97,5 @@ def test_the_bundled_model_is_listed_after_default_was_moved(
 def test_the_bundled_model_cannot_be_deleted(store: InMemoryArtifactStore) -> None:
     both = bundled_beside(store)
 
-    with pytest.raises(ModelInUse, match="comes with the program"):
+    with pytest.raises(ModelInUse, match="bundled model and cannot be deleted"):
         both.delete("bundled-20181231-00000001")

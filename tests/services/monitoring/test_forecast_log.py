@@ -3,12 +3,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from services.forecasts.by_symbol import forecast_symbol
+from services.forecasts.served import ServedForecast
 
 from errors import StoreUnavailable
 from schemas.by_symbol import SymbolForecastRequest
 from schemas.common import DEFAULT_LEVELS
-from services.forecasts.by_symbol import forecast_symbol
-from services.forecasts.served import ServedForecast
 from services.monitoring import forecast_log
 from services.monitoring.forecast_log import ForecastLog, read_record, record_key, record_of, recorded
 from services.prices.series import PriceHistory

@@ -3,25 +3,22 @@
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from config import BUNDLED
-from errors import InsufficientHistory, InvalidRequest, StoreUnavailable, TickerNotFound, ZeroVariance
+from errors import InsufficientHistory, InvalidRequest, TickerNotFound, ZeroVariance
 from models.fitting import Epoch
 from schemas.train import TrainRequest
 from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.storage.bundled import BundledModel
 from services.storage.registry import ModelRegistry
-from services.storage.store import LocalArtifactStore
-from services.training.train import DEFAULT_SESSIONS, TrainedModel, publish, train_model, train_result
+from services.training.train import DEFAULT_SESSIONS, TrainedModel, train_model, train_result
 from services.training.train import trained as trained_answer
 from tests.fakes import (
     EMPTY_REGISTRY,
-    FailingStore,
     FakePriceSource,
     InMemoryArtifactStore,
     new_york_sessions,
@@ -145,20 +142,6 @@ def test_an_unknown_ticker_is_told_as_such() -> None:
         train_model(TrainRequest(ticker="NOPE"), FakePriceSource(), EMPTY_REGISTRY, "x", NOW, lambda _: None)
 
 
-def test_a_model_whose_store_fails_is_kept_locally_and_named(trained: TrainedModel, tmp_path: Path) -> None:
-    rescue = ModelRegistry(LocalArtifactStore(tmp_path))
-
-    with pytest.raises(StoreUnavailable, match=rf"AccessDenied.*{trained.card.model_id}.*rescued/"):
-        publish(trained, ModelRegistry(FailingStore()), rescue)
-
-    assert rescue.load(rescue.card(trained.card.model_id)).horizon == 30
-
-
-def test_when_even_the_rescue_fails_the_error_is_still_the_stores(trained: TrainedModel) -> None:
-    with pytest.raises(StoreUnavailable):
-        publish(trained, ModelRegistry(FailingStore()), ModelRegistry(FailingStore()))
-
-
 def test_the_first_ancestors_clients_find_their_fields(trained: TrainedModel) -> None:
     answer = trained_answer(train_result(trained.card)).model_dump(mode="json")
 
@@ -171,7 +154,7 @@ def test_the_first_ancestors_clients_find_their_fields(trained: TrainedModel) ->
 
 def test_the_paths_told_are_keys_of_the_store(trained: TrainedModel) -> None:
     store = InMemoryArtifactStore()
-    publish(trained, ModelRegistry(store), ModelRegistry(FailingStore()))
+    ModelRegistry(store).publish(trained.card, trained.files)
 
     paths = train_result(trained.card).paths
 

@@ -20,7 +20,7 @@ from errors import (
 )
 from services.prices.cache.breaker import FAILURES_TO_OPEN, LONGEST_PAUSE_S
 from services.prices.cache.kept import STORE_PAUSE_S, price_key
-from services.prices.cache.source import LOOK_AGAIN_S, NOT_FOUND_PAUSE_S, OVERLAP, CachedSource, _KeyedLocks
+from services.prices.cache.source import NOT_FOUND_PAUSE_S, OVERLAP, READ_AGAIN_S, CachedSource
 from services.prices.calendars import next_sessions
 from services.prices.exchanges import Listing
 from services.prices.series import PriceHistory, RawBars, Sessions
@@ -250,17 +250,14 @@ def test_closes_near_zero_are_compared_in_proportion(tmp_path: Path) -> None:
     assert np.abs(np.diff(np.log(history.series.close))).max() < 0.02  # no splice of two scales
 
 
-def test_warm_answer_cleans_nothing_and_reads_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warm_answer_is_the_same_object_until_another_session_is_final() -> None:
     store = CountingStore()
-    source = CachedSource(FakeFetcher(), store, TTL_S, shared=store)
+    source = CachedSource(FakeFetcher(), store, ttl_s=86_400.0, shared=store)
     first = source.history("AAPL", NOW)
-    monkeypatch.setattr("services.prices.cache.kept.clean_raw", None)
-    monkeypatch.setattr("services.prices.cache.source.clean_raw", None)
     store.calls.clear()
 
-    second = source.history("AAPL", later(1))
-
-    assert np.shares_memory(second.series.bars, first.series.bars)
+    assert source.history("AAPL", later(3_600)) is first
+    assert source.history("AAPL", AFTER_CLOSE).stale  # Friday's close is missing
     assert store.calls == []
 
 
@@ -374,7 +371,7 @@ def test_stores_are_not_read_for_every_stale_answer() -> None:
     fetcher.error = PricesUnreachable("down")
     shared.calls.clear()
 
-    for second in range(int(LOOK_AGAIN_S)):
+    for second in range(int(READ_AGAIN_S)):
         assert source.history("AAPL", NEXT_EVENING + timedelta(seconds=second)).stale
 
     assert shared.calls == ["get"]
@@ -384,7 +381,7 @@ def test_stores_are_not_read_for_every_request_of_an_unknown_ticker() -> None:
     shared, fetcher = CountingStore(), FakeFetcher(error=TickerNotFound("no such ticker"))
     source = CachedSource(fetcher, InMemoryArtifactStore(), TTL_S, shared=shared)
 
-    for second in range(int(LOOK_AGAIN_S)):
+    for second in range(int(READ_AGAIN_S)):
         with pytest.raises(TickerNotFound):
             source.history("ZZZZ", later(second))
 
@@ -410,7 +407,7 @@ def test_stale_entry_is_replaced_by_the_one_another_machine_fetches_meanwhile() 
     before = here.history("AAPL", NEXT_EVENING)
     CachedSource(FakeFetcher(), InMemoryArtifactStore(), TTL_S, shared=shared).history("AAPL", NEXT_EVENING)
 
-    after = here.history("AAPL", NEXT_EVENING + timedelta(seconds=LOOK_AGAIN_S))
+    after = here.history("AAPL", NEXT_EVENING + timedelta(seconds=READ_AGAIN_S))
 
     assert (before.stale, after.stale) == (True, False)
 
@@ -888,13 +885,3 @@ def test_memory_is_bounded_and_the_disk_takes_over(tmp_path: Path) -> None:
 
     assert len(source._entries) == 1
     assert len(fetcher.starts) == 2
-
-
-def test_locks_are_gone_once_nobody_uses_them() -> None:
-    locks = _KeyedLocks()
-
-    with locks.hold("AAPL"), locks.hold("MSFT"):
-        held = len(locks._in_use)
-
-    assert held == 2
-    assert locks._in_use == {}
