@@ -33,7 +33,7 @@ from benchmarks.dirt import DIRT, NAMED_BY, Case, clean_case
 from services.prices.calendars import history_at
 from services.prices.cleaning import clean_raw
 from services.prices.series import PriceHistory, RawBars
-from tests.fakes import InlineExecutor
+from tests.fakes import InlineExecutor, application, use_prices
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 TICKER = "DIRT"
@@ -96,15 +96,14 @@ def main() -> None:
 
 def run(seeds: Sequence[int]) -> Tally:
     """Test each seed's series on an application in this process."""
-    from app import create_app
-    from config import Settings
+        from config import Settings
 
     logging.disable(logging.WARNING)
     tally, source = Tally(), RowsSource()
     with tempfile.TemporaryDirectory() as folder:
-        app = create_app(Settings(_env_file=None, data_dir=Path(folder), price_source="sample"), clock=lambda: NOW)
-        app.state.price_source = app.state.forecast_prices = source
-        app.state.executor = InlineExecutor(app)
+        app = application(Settings(_env_file=None, data_dir=Path(folder), price_source="sample"), clock=lambda: NOW)
+        use_prices(app, source)
+        app.state.runtime.executor = InlineExecutor(app)
         client = TestClient(app, raise_server_exceptions=False)
         for seed in seeds:
             one_series(seed, source, client, tally)

@@ -19,13 +19,12 @@ from statistics import median
 from fastapi import FastAPI
 from services.forecasts.served import ServedForecast
 
-from app import create_app
 from benchmarks.predict import N_SESSIONS, WalkFetcher, _post
 from config import Settings
 from services.monitoring.forecast_log import FORECASTS, ForecastLog
 from services.prices.cache import CachedSource
 from services.storage.store import LocalArtifactStore
-from tests.fakes import new_york_sessions
+from tests.fakes import application, new_york_sessions, use_prices
 
 NOW = datetime.combine(new_york_sessions(N_SESSIONS)[-1].item(), datetime.min.time(), UTC).replace(hour=23)
 N_SYMBOLS = 20
@@ -47,12 +46,12 @@ def main() -> None:
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         app = _app(Path(folder))
-        asyncio.run(_per_second(app, NoLog(app.state.store), N_SYMBOLS))  # load prices and model
+        asyncio.run(_per_second(app, NoLog(app.state.runtime.store), N_SYMBOLS))  # load prices and model
         without, logged = [], []
         for _ in range(chosen.rounds):
-            without.append(asyncio.run(_per_second(app, NoLog(app.state.store), chosen.requests)))
-            logged.append(asyncio.run(_per_second(app, ForecastLog(app.state.store), chosen.requests)))
-        n_written = len(app.state.store.list_keys(FORECASTS))
+            without.append(asyncio.run(_per_second(app, NoLog(app.state.runtime.store), chosen.requests)))
+            logged.append(asyncio.run(_per_second(app, ForecastLog(app.state.runtime.store), chosen.requests)))
+        n_written = len(app.state.runtime.store.list_keys(FORECASTS))
     cost = 100 * median(1 - one / other for one, other in zip(logged, without, strict=True))
     speeds = f"without {median(without):.1f} requests/s, with {median(logged):.1f} requests/s"
     print(f"{speeds}, {n_written} forecasts logged")
@@ -60,15 +59,15 @@ def main() -> None:
 
 
 def _app(folder: Path) -> FastAPI:
-    app = create_app(Settings(_env_file=None, data_dir=folder), clock=lambda: NOW)
-    app.state.price_source = CachedSource(WalkFetcher(), LocalArtifactStore(folder), ttl_s=1e9)
+    app = application(Settings(_env_file=None, data_dir=folder), clock=lambda: NOW)
+    use_prices(app, CachedSource(WalkFetcher(), LocalArtifactStore(folder), ttl_s=1e9))
     return app
 
 
 async def _per_second(app: FastAPI, log: ForecastLog, n_requests: int) -> float:
-    for key in app.state.store.list_keys(FORECASTS):
-        app.state.store.delete(key)
-    app.state.forecast_log = log
+    for key in app.state.runtime.store.list_keys(FORECASTS):
+        app.state.runtime.store.delete(key)
+    app.state.runtime.forecast_log = log
     log.start()
     bodies = [json.dumps({"symbol": f"WALK{k % N_SYMBOLS:03}"}).encode() for k in range(n_requests)]
     started = time.perf_counter()

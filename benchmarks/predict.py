@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from fastapi import FastAPI
 
-from app import create_app
 from bootstrap import Runtime
 from config import Settings
 from schemas.batch import MAX_SYMBOLS
@@ -27,7 +26,7 @@ from services.prices.cache import CachedSource
 from services.prices.series import RawBars
 from services.storage.registry import DEFAULT
 from services.storage.store import LocalArtifactStore
-from tests.fakes import new_york_sessions, random_walk
+from tests.fakes import application, new_york_sessions, random_walk
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 N_SESSIONS = 3_600  # up to a few weeks before NOW
@@ -72,7 +71,7 @@ def main() -> None:
 def _app(folder: Path) -> FastAPI:
     settings = Settings(_env_file=None, data_dir=folder)
     prices = CachedSource(WalkFetcher(), LocalArtifactStore(folder), ttl_s=1e9)
-    return create_app(Runtime.from_settings(settings, lambda: NOW, prices=prices))
+    return application(Runtime.from_settings(settings, lambda: NOW, prices=prices))
 
 
 def _cases(runtime: Runtime) -> list[Case]:

@@ -28,7 +28,7 @@ from errors import (
     TrainingUnavailable,
     ZeroVariance,
 )
-from routers.dependencies import ClockDep, ExecutorDep, JobsDep, NowDep, SettingsDep, validate_not_future
+from routers.dependencies import RuntimeDep, validate_not_future
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.job import JOB_ID_PATTERN, Job, JobPage
 from schemas.train import TrainRequest, TrainResponse
@@ -80,10 +80,7 @@ async def train(
     request: Annotated[
         TrainRequest, Body(examples=[{"ticker": "^GSPC", "start_date": "2010-01-01", "end_date": "2018-12-31"}])
     ],
-    jobs: JobsDep,
-    executor: ExecutorDep,
-    settings: SettingsDep,
-    clock: ClockDep,
+    runtime: RuntimeDep,
     prefer: Annotated[str, Header(max_length=200, description="`respond-async`, `wait=SECONDS`, or both.")] = "",
     respond_async: Annotated[bool, Query(alias="async", description="The same as `Prefer: respond-async`.")] = False,
     idempotency_key: Annotated[
@@ -96,12 +93,14 @@ async def train(
     The training is a job. Without a preference the answer comes when the job has ended, or 202 with the job when
     that takes longer than the server or the caller waits.
     """
-    now = clock()
+    now = runtime.clock()
     validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
     token = secrets.token_hex(4)
-    job = await run_in_threadpool(submit_training, request, jobs, executor, now, token, idempotency_key)
+    job = await run_in_threadpool(submit_training, request, runtime.jobs, runtime.executor, now, token, idempotency_key)
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
-    job = await _ended(job, jobs, clock, preferred.max_wait_s(min(settings.train_wait_s, _seconds_left(http))))
+    job = await _ended(
+        job, runtime.jobs, runtime.clock, preferred.max_wait_s(min(runtime.settings.train_wait_s, _seconds_left(http)))
+    )
     if job.ended_at is None:
         return _accepted(job, applied="respond-async" if preferred.respond_async else None)
     if job.result is None:
@@ -111,19 +110,18 @@ async def train(
 
 @router.get("/jobs", summary="Jobs", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def page(
-    jobs: JobsDep,
-    now: NowDep,
+    runtime: RuntimeDep,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs per page.")] = 20,
     after: Annotated[str | None, Query(pattern=JOB_ID_PATTERN, description="Last id of the previous page.")] = None,
 ) -> JobPage:
     """Jobs, newest first, a page at a time."""
-    return jobs.page(limit, after, now)
+    return runtime.jobs.page(limit, after, runtime.clock())
 
 
 @router.get("/jobs/{job_id}", summary="A job", responses=problems(JobNotFound, ArtifactCorrupt, StoreUnavailable))
-def status(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) -> Job:
+def status(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
     """State, progress with the losses so far, and the result or the error."""
-    job = jobs.status(job_id, now)
+    job = runtime.jobs.status(job_id, runtime.clock())
     if job.ended_at is None:
         response.headers["Retry-After"] = str(POLL_AFTER_S)
     return job
@@ -134,9 +132,9 @@ def status(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) ->
     summary="Cancel a job",
     responses=ACCEPTED | problems(JobNotFound, JobFinished, ArtifactCorrupt, StoreUnavailable),
 )
-def cancel(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) -> Job:
+def cancel(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
     """Cancel a job: 200 when it is cancelled, 202 when its worker will be, within seconds."""
-    job = jobs.cancel(job_id, now)
+    job = runtime.jobs.cancel(job_id, runtime.clock())
     response.status_code = 202 if job.ended_at is None else 200
     return job
 
@@ -150,9 +148,9 @@ def cancel(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) ->
         JobNotFound, JobNotRetryable, TrainingCapacityExceeded, TrainerUnavailable, ArtifactCorrupt, StoreUnavailable
     ),
 )
-def retry(job_id: JobIdPath, jobs: JobsDep, executor: ExecutorDep, now: NowDep) -> Response:
+def retry(job_id: JobIdPath, runtime: RuntimeDep) -> Response:
     """Submit a new job with the request of one that failed, was cancelled or lost."""
-    return _accepted(retry_training(job_id, jobs, executor, now, secrets.token_hex(4)))
+    return _accepted(retry_training(job_id, runtime.jobs, runtime.executor, runtime.clock(), secrets.token_hex(4)))
 
 
 @dataclass(frozen=True)

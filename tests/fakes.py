@@ -6,20 +6,41 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import PurePosixPath
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
 
+from app import create_app
+from bootstrap import Runtime, forecast_prices
+from clock import Clock, utc_now
+from config import Settings
 from errors import ArtifactNotFound, StoreUnavailable, TickerNotFound
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
 from services.jobs.executor import Submit
 from services.prices.calendars import next_sessions
 from services.prices.cleaning import clean
-from services.prices.series import PriceHistory, Sessions
+from services.prices.series import PriceHistory, PriceSource, Sessions
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
 from services.training.work import run_training
 from telemetry.measures import Metric
+
+
+def application(settings: Settings, clock: Clock = utc_now, **parts: Any) -> FastAPI:
+    """The application over a runtime of its own; ``parts`` as ``Runtime.from_settings`` takes them."""
+    return create_app(Runtime.from_settings(settings, clock, **parts))
+
+
+def use_prices(app: FastAPI, prices: PriceSource) -> None:
+    """Let every route of the application read these prices."""
+    runtime: Runtime = app.state.runtime
+    runtime.prices, runtime.forecasting.prices = prices, forecast_prices(runtime.settings, prices)
+
+
+def use_registry(app: FastAPI, registry: ModelRegistry) -> None:
+    """Let every route of the application find its models here."""
+    app.state.runtime.registry = app.state.runtime.forecasting.registry = registry
 
 
 class InMemoryArtifactStore:

@@ -22,9 +22,9 @@ from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
 import errors
-from app import create_app
 from config import Settings
 from models.specs import MODEL_SPECS
+from tests.fakes import application
 from tests.processes import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +66,7 @@ def sections(page: str) -> Mapping[str, str]:
 
 
 def routes() -> list[str]:
-    paths = create_app(Settings(_env_file=None)).openapi()["paths"]
+    paths = application(Settings(_env_file=None)).openapi()["paths"]
     return sorted(f"{method.upper()} {path}" for path, methods in paths.items() for method in methods)
 
 

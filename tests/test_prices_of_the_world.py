@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from numpy.typing import ArrayLike
 
-from app import create_app
 from config import Settings
 from models.base import Bars
 from services.prices.cache import CachedSource
@@ -25,7 +24,7 @@ from services.prices.exchanges import exchange_of
 from services.prices.series import COLUMNS
 from services.prices.yahoo import YahooSource
 from services.storage.store import LocalArtifactStore
-from tests.fakes import InlineExecutor, random_walk
+from tests.fakes import InlineExecutor, application, random_walk, use_prices
 from tests.yahoo_server import Quotes, YahooServer, running_yahoo
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -48,13 +47,13 @@ class World:
     def __init__(self, yahoo: YahooServer, folder: Path) -> None:
         self.now = NOW
         self._yahoo = yahoo
-        self.app: FastAPI = create_app(
+        self.app: FastAPI = application(
             Settings(_env_file=None, data_dir=folder, price_source="yahoo"), clock=lambda: self.now
         )
         fetcher = YahooSource(folder / "yf", timeout_s=5, attempts=1, session=yahoo.session())
         prices = CachedSource(fetcher, LocalArtifactStore(folder / "cache"), ttl_s=900)
-        self.app.state.price_source = self.app.state.forecast_prices = prices
-        self.app.state.executor = InlineExecutor(self.app)
+        use_prices(self.app, prices)
+        self.app.state.runtime.executor = InlineExecutor(self.app)
         self._client = TestClient(self.app, raise_server_exceptions=False)
 
     def trades(self, ticker: str, sessions: Sequence[date], bars: Bars, zone: str = "America/New_York") -> None:
@@ -347,6 +346,6 @@ def _write_csv(path: Path, sessions: Sequence[date], bars: Bars) -> None:
 
 def _csv_client(folder: Path, now: datetime, data_dir: Path) -> TestClient:
     settings = Settings(_env_file=None, data_dir=data_dir, price_source="csv", price_dir=folder)
-    app = create_app(settings, clock=lambda: now)
-    app.state.executor = InlineExecutor(app)
+    app = application(settings, clock=lambda: now)
+    app.state.runtime.executor = InlineExecutor(app)
     return TestClient(app, raise_server_exceptions=False)

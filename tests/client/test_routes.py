@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app import create_app
 from client import Client
 from client.errors import AnswerNotUnderstood
 from config import Settings
@@ -20,6 +19,7 @@ from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest
 from schemas.fetch_data import FetchDataRequest
 from schemas.retrain import RetrainRequest
 from schemas.train import TrainRequest
+from tests.fakes import application
 from tests.test_layers import project_files
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
 
 
 def documented_routes() -> set[str]:
-    paths = create_app(Settings(_env_file=None)).openapi()["paths"]
+    paths = application(Settings(_env_file=None)).openapi()["paths"]
     return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
 
 

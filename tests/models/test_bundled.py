@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from config import BUNDLED, Settings, default_model
+from config import BUNDLED, Settings
 from errors import ArtifactCorrupt, ModelNotFound
 from models.base import CLOSE
 from services.storage.registry import DEFAULT, ModelRegistry
@@ -14,7 +14,7 @@ from tests.fakes import InMemoryArtifactStore, random_walk
 
 def registry(**settings: object) -> ModelRegistry:
     chosen = Settings.model_validate(settings)
-    return ModelRegistry(InMemoryArtifactStore(), default_model(chosen))
+    return ModelRegistry(InMemoryArtifactStore(), bundled_model(chosen))
 
 
 def test_it_answers_as_default_and_under_its_own_id() -> None:

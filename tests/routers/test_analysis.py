@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from services.prices.sample import SampleSource
+from tests.fakes import use_prices
 
 
 def test_analysis_as_json(client: TestClient) -> None:
@@ -27,7 +28,7 @@ def test_analysis_as_a_page_that_may_load_nothing(client: TestClient) -> None:
 
 @pytest.mark.parametrize("path", ["/analysis/%5EGSPC", "/analysis/^GSPC"])
 def test_the_circumflex_of_an_index_may_be_encoded_or_not(client: TestClient, app: FastAPI, path: str) -> None:
-    app.state.price_source = SampleSource()
+    use_prices(app, SampleSource())
 
     answer = client.get(path, params={"start": "2017-01-01", "end": "2017-12-31"})
 

@@ -25,7 +25,7 @@ class IdleExecutor(InlineExecutor):
 
 @pytest.fixture
 def idle(app: FastAPI) -> None:
-    app.state.executor = IdleExecutor(app)
+    app.state.runtime.executor = IdleExecutor(app)
 
 
 def train(client: TestClient, headers: dict[str, str] | None = None, **changes: Any) -> httpx2.Response:
@@ -68,8 +68,8 @@ def test_a_wait_that_ends_before_the_job_is_answered_with_the_job(client: TestCl
 
 
 def test_a_server_may_wait_less_than_the_caller(app: FastAPI, client: TestClient) -> None:
-    app.state.executor = IdleExecutor(app)
-    app.state.settings = app.state.settings.model_copy(update={"train_wait_s": 0})
+    app.state.runtime.executor = IdleExecutor(app)
+    app.state.runtime.settings = app.state.runtime.settings.model_copy(update={"train_wait_s": 0})
 
     assert train(client, {"Prefer": "wait=600"}).status_code == 202
 
@@ -142,8 +142,8 @@ def test_a_waiting_job_is_cancelled(client: TestClient) -> None:
 @pytest.mark.usefixtures("idle")
 def test_a_running_job_will_be_cancelled(client: TestClient, app: FastAPI) -> None:
     job_id = train(client, ASYNC).json()["id"]
-    jobs: Jobs = app.state.jobs
-    now: datetime = app.state.clock()
+    jobs: Jobs = app.state.runtime.jobs
+    now: datetime = app.state.runtime.clock()
     jobs.claim(jobs.spec(job_id), "w1", now)
 
     answer = client.delete(f"/jobs/{job_id}")
@@ -174,9 +174,9 @@ def test_a_failed_job_is_answered_as_its_error_and_can_be_retried(client: TestCl
 def test_a_caller_who_waits_for_a_job_that_is_cancelled_gets_job_cancelled(client: TestClient, app: FastAPI) -> None:
     class Cancelling(InlineExecutor):
         def _run(self, job_id: str) -> None:
-            app.state.jobs.cancel(job_id, app.state.clock())
+            app.state.runtime.jobs.cancel(job_id, app.state.runtime.clock())
 
-    app.state.executor = Cancelling(app)
+    app.state.runtime.executor = Cancelling(app)
 
     answer = train(client)
 
@@ -188,7 +188,7 @@ def test_a_full_queue_is_429_with_retry_after(client: TestClient, app: FastAPI) 
         def slot(self) -> Any:
             raise TrainingCapacityExceeded("full", retry_after_s=30)
 
-    app.state.executor = Full(app)
+    app.state.runtime.executor = Full(app)
 
     answer = train(client)
 
@@ -220,7 +220,7 @@ def test_a_store_that_refuses_the_job_trains_nothing(client: TestClient, app: Fa
             self.put(key, data)
             return True
 
-    app.state.jobs = Jobs(Closed())
+    app.state.runtime.jobs = Jobs(Closed())
 
     answer = train(client)
 

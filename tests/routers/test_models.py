@@ -10,7 +10,7 @@ from errors import PricesRateLimited
 from models.fitting import NETWORK
 from services.storage.registry import CARD, ModelRegistry, model_key
 from services.training import work
-from tests.fakes import FailingStore, InMemoryArtifactStore
+from tests.fakes import FailingStore, InMemoryArtifactStore, use_prices, use_registry
 
 # as legacy contract v1's clients send it
 ANCESTORS_TRAINING = {
@@ -230,7 +230,7 @@ def test_a_model_that_a_denied_store_does_not_take_is_503_and_lost(
     client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "PUBLISH_WITHIN_S", 0.0)
-    app.state.registry = ModelRegistry(FailingStore())
+    use_registry(app, ModelRegistry(FailingStore()))
 
     body = problem(client.post("/models/train", json=ANCESTORS_TRAINING))
 
@@ -243,7 +243,7 @@ def test_a_rate_limited_source_is_503_with_its_retry_after(client: TestClient, a
         def history(self, ticker: str, now: object, recent: int | None = None) -> None:
             raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
 
-    app.state.price_source = Limited()
+    use_prices(app, Limited())
 
     answer = client.post("/models/fetch-data", json={"ticker": "WALK", "days": 1})
 
@@ -258,7 +258,7 @@ def test_an_unexpected_failure_is_an_opaque_500_with_an_id(
         def history(self, ticker: str, now: object, recent: int | None = None) -> None:
             raise ValueError("secret path /srv/keys")
 
-    app.state.price_source = Broken()
+    use_prices(app, Broken())
 
     answer = client.post("/models/fetch-data", json={"ticker": "WALK", "days": 1}, headers={"X-Request-Id": "mine-1"})
 

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from config import Settings, default_model
+from bootstrap import bundled_model
+from config import Settings
 from errors import ModelInUse
 from services.catalogue import list_models, slug
 from services.storage.registry import CARD, ModelRegistry, model_key
@@ -61,7 +62,7 @@ def test_different_tickers_may_share_a_slug() -> None:
 
 
 def bundled_beside(store: InMemoryArtifactStore) -> ModelRegistry:
-    return ModelRegistry(store, default_model(Settings(_env_file=None)))
+    return ModelRegistry(store, bundled_model(Settings(_env_file=None)))
 
 
 def test_the_bundled_model_is_listed_in_its_place_and_marked(

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from config import Settings, default_model
+from bootstrap import bundled_model
+from config import Settings
 from errors import StoreUnavailable
 from services import health
 from services.health import PROBE_TIMEOUT_S, HealthCheck
@@ -16,7 +17,7 @@ from telemetry.measures import MODEL_LOADED
 from tests.fakes import InMemoryArtifactStore, RecordingMeter
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
-BUNDLED = default_model(Settings(_env_file=None))
+BUNDLED = bundled_model(Settings(_env_file=None))
 
 
 class Store(InMemoryArtifactStore):

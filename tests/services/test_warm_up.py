@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config import Settings, default_model
+from bootstrap import bundled_model
+from config import Settings
 from services.storage.bundled import BundledModel
 from services.storage.registry import ModelRegistry
 from services.warm_up import warm_up
@@ -25,7 +26,7 @@ class Unasked(InMemoryArtifactStore):
 
 
 def test_the_bundled_model_is_loaded_and_the_store_is_not_asked() -> None:
-    registry = ModelRegistry(Unasked(), default_model(Settings(_env_file=None)))
+    registry = ModelRegistry(Unasked(), bundled_model(Settings(_env_file=None)))
 
     warm_up(registry, NOW)
 
@@ -39,7 +40,7 @@ def test_what_serves_forecasts_is_imported_and_nothing_that_trains() -> None:
         "from config import Settings, default_model\n"
         "from services.storage.registry import ModelRegistry; from services.warm_up import warm_up\n"
         "from services.storage.store import LocalArtifactStore; from pathlib import Path\n"
-        "warm_up(ModelRegistry(LocalArtifactStore(Path('none')), default_model(Settings(_env_file=None))), "
+        "warm_up(ModelRegistry(LocalArtifactStore(Path('none')), bundled_model(Settings(_env_file=None))), "
         "datetime(2024, 7, 19, 22, tzinfo=UTC))\n"
         "print(*[name for name in ('onnxruntime', 'pandas', 'exchange_calendars', 'torch', 'yfinance')"
         " if name in sys.modules])"
@@ -51,7 +52,7 @@ def test_what_serves_forecasts_is_imported_and_nothing_that_trains() -> None:
 
 
 def test_a_bundled_model_that_is_broken_stops_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    good = default_model(Settings(_env_file=None))
+    good = bundled_model(Settings(_env_file=None))
     broken = BundledModel(tmp_path / "none.onnx", good.metadata)
 
     warm_up(ModelRegistry(Unasked(), broken), NOW)

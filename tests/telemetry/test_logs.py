@@ -12,12 +12,13 @@ SOURCE = """
 import logging
 from fastapi.testclient import TestClient
 from app import app
+from tests.fakes import use_registry
 
 client = TestClient(app, raise_server_exceptions=False)
 client.get("/up", headers={"X-Request-Id": "request-1"})
 client.post("/predict", json={"prices": [31.37] * 60}, headers={"X-API-Key": "hunter2-hunter2-hunter2"})
 client.get("/models/unknown-1", headers={"X-API-Key": "correct-horse-battery-staple"})
-app.state.registry = None
+use_registry(app, None)
 client.get("/models", headers={"X-API-Key": "correct-horse-battery-staple", "X-Request-Id": "request-2"})
 """
 
