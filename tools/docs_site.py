@@ -136,7 +136,7 @@ def _fields(schema: Json) -> Iterator[str]:
 
 
 def _meaning(field: Json) -> str:
-    text = field.get("description", "").replace("``", "`").replace("\n", " ").replace("|", "\\|").strip()
+    text = str(field.get("description", "")).replace("``", "`").replace("\n", " ").replace("|", "\\|").strip()
     default = field.get("default")
     if default in (None, "", [], {}):
         return text
@@ -162,15 +162,16 @@ def _type(schema: Json) -> str:
         return f"object of {_type(schema['additionalProperties'])}"
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    return schema.get("format", schema.get("type", "any")).replace("date-time", "time") + _bounds(low, high)
+    kind = str(schema.get("format") or schema.get("type") or "any")
+    return kind.replace("date-time", "time") + _bounds(low, high)
 
 
 def _bounds(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
-        return ""
-    if low is None:
-        return f", at most {_number(high)}"
-    return f", at least {_number(low)}" if high is None else f", {_number(low)} to {_number(high)}"
+    if low is not None and high is not None:
+        return f", {_number(low)} to {_number(high)}"
+    if low is not None:
+        return f", at least {_number(low)}"
+    return "" if high is None else f", at most {_number(high)}"
 
 
 def _number(value: float) -> str:
