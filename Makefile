@@ -11,7 +11,7 @@ CODE := app.py aws_lambda.py clock.py config.py error_handlers.py errors.py work
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 RIE_PACKAGE := aws-sam-cli==1.170.0
 
-.PHONY: help run test coverage check lint types format default-model demo dashboard docs sam deploy requirements clean
+.PHONY: help run test coverage check lint types format client default-model demo dashboard docs sam deploy requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,11 +42,14 @@ format: .venv/.dev ## Let ruff mend what it can
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+client: .venv/.dev ## Generate the Python client's models and synchronous client from the application
+	$(BIN)/python -m tools.client_code
+
 default-model: .venv/.dev ## Train the bundled model; HELD_OUT=DIR measures it on DIR's TICKER.csv files
 	$(BIN)/python -m tools.default_model $(if $(HELD_OUT),--held-out $(HELD_OUT))
 
 demo: .venv/.run ## Train, forecast, backtest and draw on sample prices, without a network
-	$(BIN)/python -m cli demo
+	bin/stock-forecast demo
 
 dashboard: .venv/.dev ## Write the Grafana dashboard
 	$(BIN)/python -m tools.dashboard

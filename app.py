@@ -1,33 +1,25 @@
-"""The application: routes, error handlers and middleware around what the settings choose."""
+"""The application: routes, error handlers and middleware over a runtime."""
 
 import platform
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi_offline import FastAPIOffline
 
 from aws_lambda import lambda_handler
-from clock import Clock, utc_now
-from config import Settings, artifact_store, default_model, executor, meter, prepare_environment, price_source
+from bootstrap import Runtime
 from error_handlers import add_error_handlers
 from routers import analysis, jobs, models, monitoring, predict, realised, root, telemetry, up, web
-from routers.dependencies import TrainingSlots, validate_api_key
+from routers.dependencies import validate_api_key
 from routers.middleware import BodyLimitMiddleware, MeasureMiddleware, RequestIdMiddleware
 from routers.problems import document_problems
-from services.health import HealthCheck
-from services.jobs.job import Jobs
-from services.monitoring.forecast_log import ForecastLog
-from services.prices.measured import InstrumentedPriceSource, PriceFreshness
-from services.storage.measured import InstrumentedStore
-from services.storage.registry import ModelRegistry
 from services.training.submission import resume_waiting
 from services.warm_up import warm_up
-from telemetry.logs import configure_logging
 from telemetry.measures import BUILD_INFO
-from telemetry.system import SystemUsage
 
 VERSION = "0.1.0"
 DESCRIPTION = """
@@ -35,27 +27,18 @@ Forecasts daily stock prices with an LSTM. Every price comes with a calibrated r
 comparison, and how accurate both have been.
 """
 
+app: FastAPI
+handler: Callable[[Any, Any], dict[str, Any] | None]
 
-def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
-    """The API over the store and the prices that ``settings`` choose; nothing is loaded or connected yet."""
+
+def create_app(runtime: Runtime | None = None) -> FastAPI:
+    """The API over a runtime, by default the one that the environment describes."""
+    runtime = runtime or Runtime.from_environment()
     app: FastAPI = FastAPIOffline(
         title="Stock forecast API", version=VERSION, description=DESCRIPTION, lifespan=_serving
     )
-    app.state.settings = settings
-    app.state.clock = clock
-    app.state.meter = meter(settings)
-    app.state.meter.record(BUILD_INFO, version=VERSION, python=platform.python_version())
-    app.state.system_usage = SystemUsage()
-    store = InstrumentedStore(artifact_store(settings), app.state.meter)
-    app.state.store = store
-    app.state.forecast_log = ForecastLog(store, app.state.meter, skip_demo=settings.price_source != "sample")
-    app.state.registry = ModelRegistry(store, default_model(settings), app.state.meter)
-    app.state.jobs = Jobs(store)
-    app.state.executor = executor(settings, app.state.jobs, clock, app.state.meter)
-    watch = PriceFreshness()
-    app.state.price_source = InstrumentedPriceSource(price_source(settings, app.state.meter), watch, app.state.meter)
-    app.state.health_check = HealthCheck(store, watch, app.state.meter)
-    app.state.training_slots = TrainingSlots(1)  # a fit seeds torch's generator, which the process has one of
+    app.state.runtime = runtime
+    runtime.meter.record(BUILD_INFO, version=VERSION, python=platform.python_version())
     app.include_router(root.router)
     app.include_router(up.router)
     app.include_router(telemetry.router)
@@ -64,40 +47,46 @@ def create_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         app.include_router(guarded, dependencies=[Security(validate_api_key)])
     add_error_handlers(app)
     document_problems(app)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
-    app.add_middleware(MeasureMiddleware, meter=app.state.meter)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=runtime.settings.max_body_bytes)
+    app.add_middleware(MeasureMiddleware, meter=runtime.meter)
     app.add_middleware(RequestIdMiddleware)
     return app
 
 
 @asynccontextmanager
 async def _serving(app: FastAPI) -> AsyncIterator[None]:
-    """What only a server does, not Lambda: warm up, log forecasts beside its answers, take up jobs and stop workers."""
-    warming = threading.Thread(target=warm_up, args=(app.state.registry, app.state.clock()), name="warm-up")
-    resuming = threading.Thread(target=resume_waiting, args=(app.state.jobs, app.state.executor), name="resume")
+    """What only a server does, not Lambda: warm up, write in the background, resume jobs and stop workers."""
+    runtime: Runtime = app.state.runtime
+    warming = threading.Thread(target=warm_up, args=(runtime.registry, runtime.clock()), name="warm-up")
+    resuming = threading.Thread(target=resume_waiting, args=(runtime.jobs, runtime.executor), name="resume")
     warming.start()
-    resuming.start()  # beside the first answers: a store that hangs must not keep them waiting
-    app.state.forecast_log.start()
+    resuming.start()  # in parallel to the first answers: a store that hangs must not keep them waiting
+    runtime.writer.start()
     yield
     await run_in_threadpool(warming.join)
     await run_in_threadpool(resuming.join)
-    await run_in_threadpool(app.state.executor.close)
-    await run_in_threadpool(app.state.forecast_log.flush)
+    await run_in_threadpool(runtime.executor.close)
+    await run_in_threadpool(runtime.writer.flush)
 
 
-prepare_environment()
-_settings = Settings()
-configure_logging(_settings.logs_as, replace=_settings.on_lambda)
-app = create_app(_settings)
-handler = lambda_handler(app)
+def __getattr__(name: str) -> Any:
+    """Build ``app:app`` for ASGI servers and ``app.handler`` for Lambda on first use; an import builds nothing."""
+    if name == "app":
+        globals()[name] = create_app()
+    elif name == "handler":
+        globals()[name] = lambda_handler(create_app())
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[name]
 
 
 def main() -> None:
     """Serve on HOST and PORT."""
     import uvicorn
 
-    settings: Settings = app.state.settings
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None)
+    served = create_app()
+    settings = served.state.runtime.settings
+    uvicorn.run(served, host=settings.host, port=settings.port, log_config=None)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""AWS Lambda's entry: events of the function URL go to the application, jobs to the worker."""
+"""The Lambda entry of the API: events of the function URL go to the application, jobs to the worker."""
 
 import json
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 
 import worker
+from bootstrap import Runtime
 from errors import AnswerTooLarge
 from routers.problems import MEDIA_TYPE, problem_of
 from telemetry.measures import COLD_STARTS
@@ -28,24 +29,25 @@ def lambda_handler(app: FastAPI) -> Callable[[Any, Any], dict[str, Any] | None]:
     What is neither a request nor a task fails the invocation instead of being answered: a
     returned error would count as success, with no retry and nothing in a dead-letter queue.
     """
+    runtime: Runtime = app.state.runtime
 
     @cache
     def adapter() -> Mangum:  # built on the first event: it opens an event loop
-        app.state.meter.record(COLD_STARTS)
+        runtime.meter.record(COLD_STARTS)
         return Mangum(app, lifespan="off", text_mime_types=[*DEFAULT_TEXT_MIME_TYPES, MEDIA_TYPE])
 
     def handle(event: Any, context: Any) -> dict[str, Any] | None:
         try:
             if worker.is_task(event):
-                worker.on_event(app.state.settings, event, context, app.state.meter)
+                worker.on_event(runtime, event, context)
                 return None
             if not _is_http(event):
                 found = ", ".join(sorted(map(str, event))) if isinstance(event, dict) else type(event).__name__
                 raise NotAnHttpEvent(f"expected a function-URL event (payload version 2.0), found {found[:200]}")
             return _bounded(adapter()(event, context))
         finally:
-            app.state.forecast_log.flush()  # after the answer an instance stands still
-            app.state.meter.flush()
+            runtime.writer.flush()  # after the answer an instance stands still
+            runtime.meter.flush()
 
     return handle
 

@@ -1,17 +1,14 @@
-"""The wall clock, and the only file that asks it; everything else is told the time."""
+"""The wall clock, which only this file reads; all other code receives the time as an argument."""
 
 from datetime import UTC, datetime
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time; a test's tells its own."""
-
     def __call__(self) -> datetime:
-        """Now, with a time zone."""
+        """The present, with a time zone."""
         ...
 
 
 def utc_now() -> datetime:
-    """The wall clock."""
     return datetime.now(UTC)

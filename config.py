@@ -1,31 +1,13 @@
-"""The settings, the only reader of the environment, and what they choose."""
+"""The settings: the only reader of the environment."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from clock import Clock
-from services.jobs.aws_lambda import LambdaExecutor
-from services.jobs.executor import Executor
-from services.jobs.job import Jobs
-from services.jobs.local import LocalExecutor
-from services.prices.cache import CachedSource
-from services.prices.csv import CsvSource
-from services.prices.fallback import FallbackSource
-from services.prices.measured import InstrumentedFetcher
-from services.prices.sample import SampleSource
-from services.prices.series import PriceSource
-from services.prices.suggestions import SuggestingSource
-from services.prices.yahoo import YahooSource
-from services.storage.bundled import BundledModel
-from services.storage.s3 import S3ArtifactStore
-from services.storage.store import ArtifactStore, LocalArtifactStore
 from telemetry.logs import LogFormat
-from telemetry.measures import NO_METER, Meter
 
 ROOT = Path(__file__).parent
 BUNDLED = ROOT / "models" / "bundled"
@@ -45,7 +27,7 @@ class Settings(BaseSettings):
 
     host: Annotated[str, Field(description="Address the server listens on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port the server listens on.")] = 8000
-    data_dir: Annotated[Path, Field(description="Folder of models, caches and rescued models.")] = Path("var")
+    data_dir: Annotated[Path, Field(description="Folder of models and caches.")] = Path("var")
     price_source: Annotated[PriceSourceName, Field(description="Where daily prices come from.")] = "yahoo"
     price_dir: Annotated[
         Path | None, Field(description="Folder of TICKER.csv files, for PRICE_SOURCE=csv; by default DATA_DIR/prices.")
@@ -110,75 +92,6 @@ class Settings(BaseSettings):
         if self.on_lambda and not self.data_dir.is_absolute():
             return Path("/tmp") / self.data_dir  # noqa: S108 - the only writable folder on Lambda
         return self.data_dir
-
-
-def artifact_store(settings: Settings) -> ArtifactStore:
-    """S3 where a bucket is named, else a local folder."""
-    if settings.s3_bucket_name:
-        return S3ArtifactStore(settings.s3_bucket_name, endpoint_url=settings.s3_endpoint_url)
-    return LocalArtifactStore(settings.writable_dir)
-
-
-def default_model(settings: Settings) -> BundledModel:
-    """The model that answers as ``default`` until the alias is moved."""
-    return BundledModel(settings.model_path, settings.metadata_path, settings.look_back)
-
-
-def rescue_store(settings: Settings) -> ArtifactStore:
-    """Where a trained model is kept when the artifact store fails."""
-    return LocalArtifactStore(settings.writable_dir / "rescued")
-
-
-def meter(settings: Settings) -> Meter:
-    """What measures: CloudWatch's embedded metrics on Lambda, Prometheus elsewhere."""
-    if settings.on_lambda:
-        from telemetry.embedded import EmbeddedMeter
-
-        return EmbeddedMeter()
-    from telemetry.prometheus import PrometheusMeter
-
-    return PrometheusMeter(settings.prometheus_multiproc_dir)
-
-
-def executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
-    """On Lambda an invocation per job, elsewhere a process per job."""
-    function = settings.trainer_function_name or settings.aws_lambda_function_name
-    if function is not None:
-        return LambdaExecutor(function)
-    return LocalExecutor(
-        [sys.executable, str(ROOT / "worker.py")],
-        settings.model_dump_json(exclude={"api_key"}).encode(),  # no worker asks for it
-        jobs,
-        clock,
-        meter,
-        max_running=settings.max_trainings,
-        max_waiting=settings.max_waiting_trainings,
-    )
-
-
-def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
-    """The source that ``PRICE_SOURCE`` names; with ``yahoo,sample`` that is Yahoo alone, see ``forecast_prices``."""
-    if settings.price_source == "sample":
-        return SuggestingSource(SampleSource(), among=SampleSource.tickers)
-    if settings.price_source == "csv":
-        return SuggestingSource(CsvSource(settings.price_dir or settings.writable_dir / "prices"))
-    return SuggestingSource(_yahoo(settings, meter))
-
-
-def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:
-    """``prices``, and with ``yahoo,sample`` the sample while they are unavailable; for forecasts, never on Lambda."""
-    if settings.price_source == "yahoo,sample" and not settings.on_lambda:
-        return FallbackSource(prices, SampleSource())
-    return prices
-
-
-def _yahoo(settings: Settings, meter: Meter) -> PriceSource:
-    cache = settings.writable_dir / "cache"
-    fetcher = YahooSource(cache / "yfinance", settings.yahoo_timeout_s, settings.yahoo_attempts)
-    local = LocalArtifactStore(cache)
-    # a fresh Lambda instance has an empty disk: the bucket keeps it from requesting what another one has fetched
-    shared = artifact_store(settings) if settings.on_lambda and settings.s3_bucket_name else None
-    return CachedSource(InstrumentedFetcher(fetcher, meter), local, settings.price_ttl_s, meter, shared)
 
 
 def prepare_environment() -> None:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let every error that leaves a route answer in one shape."""
+    """Answer every error of a route as problem JSON."""
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http_error)
@@ -65,7 +65,7 @@ def _unexpected(request: Request, error: Exception) -> Response:
 def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
     """Field and fault, without the input itself: it may be huge, secret or not JSON.
 
-    A field has the caller's name for it, ``start_date``; what is wrong with a body as a whole is of ``body``.
+    A field is named as the caller writes it (``start_date``); a fault of the whole body has the field ``body``.
     """
     return [
         FieldProblem(

@@ -1,6 +1,6 @@
 """Trains the model of one job: in a process of its own, ``python worker.py JOB_ID``, or in a Lambda invocation.
 
-On Lambda it also scores what has closed, when a schedule says so: ``{"task": "score"}``.
+On Lambda it also scores closed sessions on a schedule: ``{"task": "score"}``.
 """
 
 import logging
@@ -8,90 +8,84 @@ import math
 import os
 import socket
 import sys
-import time
+from functools import cache
 from typing import Any
 
-from clock import Clock, utc_now
-from config import Settings, artifact_store, default_model, prepare_environment, price_source, rescue_store
+from bootstrap import Runtime
+from config import Settings, prepare_environment
 from errors import InvalidRequest
 from services.jobs.aws_lambda import TRAIN
-from services.jobs.job import Jobs, record_end
+from services.jobs.job import record_end
 from services.monitoring.scoring import score_due
-from services.storage.registry import ModelRegistry
-from services.training.work import WorkerContext, run_training
+from services.training.work import run_training
 from telemetry.logs import configure_logging
-from telemetry.measures import NO_METER, Meter
+from telemetry.measures import NO_METER
 
 SCORE = "score"
 
-NICENESS = 10  # whoever answers requests on the same cores comes first
-
-# Of Lambda's time, what is kept for calibrating, measuring and storing after the fit.
-RESERVED_S = 60.0
-RESERVED_PER_TICKER_S = 5.0
+NICENESS = 10  # requests on the same cores come first
 
 log = logging.getLogger(__name__)
 
 
-def work(
-    settings: Settings, job_id: str, *, clock: Clock = utc_now, seconds_left: float = math.inf, meter: Meter = NO_METER
-) -> None:
-    """Take the job, unless another worker has; what goes wrong with it is told in the job.
+def handler(event: dict[str, Any], context: Any) -> None:
+    """What AWS Lambda calls in the function that trains."""
+    runtime = _runtime()
+    try:
+        on_event(runtime, event, context)
+    finally:
+        runtime.meter.flush()
 
-    Args:
-        settings: which store, which prices.
-        job_id: the job.
-        clock: tells the time.
-        seconds_left: after which this process is ended by others.
-        meter: told how the job ended.
+
+@cache
+def _runtime() -> Runtime:
+    return Runtime.from_environment()
+
+
+def is_task(event: Any) -> bool:
+    """Whether a Lambda event is a job, or a scheduled task, rather than a request."""
+    return isinstance(event, dict) and event.get("task") in (TRAIN, SCORE)
+
+
+def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
+    """Do the task of an event of ``services.jobs.aws_lambda``, or of the template's schedule.
+
+    Raises:
+        InvalidRequest: the event names no task, or a training without its job.
     """
-    store = artifact_store(settings)
-    jobs = Jobs(store)
-    place = WorkerContext(
-        jobs=jobs,
-        prices=price_source(settings),
-        registry=ModelRegistry(store, default_model(settings)),
-        rescue=ModelRegistry(rescue_store(settings)),
-        clock=clock,
-    )
-    n_tickers = len(jobs.order(job_id).request.all_tickers)
-    fit_until = time.monotonic() + seconds_left - RESERVED_S - RESERVED_PER_TICKER_S * n_tickers
-    if run_training(job_id, f"{socket.gethostname()}:{os.getpid()}", place, fit_until) is not None:
-        record_end(meter, jobs.status(job_id, clock()))
+    if not is_task(event):
+        raise InvalidRequest(f"expected the task {TRAIN!r} or {SCORE!r}")
+    if event["task"] == SCORE:
+        score(runtime)
+        return
+    job_id = event.get("job_id")
+    if not isinstance(job_id, str):
+        raise InvalidRequest("a training event names its job_id")
+    work(runtime, job_id, context.get_remaining_time_in_millis() / 1000)
 
 
-def score(settings: Settings, *, clock: Clock = utc_now, meter: Meter = NO_METER) -> None:
-    """Score every forecast whose session has closed since the last time, as ``POST /monitoring/score`` does."""
-    store, now = artifact_store(settings), clock()
-    report = score_due(store, price_source(settings), now, meter)
+def work(runtime: Runtime, job_id: str, seconds_left: float = math.inf) -> None:
+    """Run the job, unless another worker has claimed it; the job records what goes wrong."""
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    if run_training(job_id, worker, runtime.worker_context, seconds_left) is not None:
+        record_end(runtime.meter, runtime.jobs.status(job_id, runtime.clock()))
+
+
+def score(runtime: Runtime) -> None:
+    """Score every session that closed since the last time, as ``POST /monitoring/score`` does."""
+    report = score_due(runtime.store, runtime.prices, runtime.clock(), runtime.meter)
     log.info("%d pairs of %d sessions scored", report.n_pairs, report.n_sessions)
     for ticker in report.unscored:
         log.warning("%s was not scored: %s", ticker.ticker, ticker.detail)
 
 
-def is_task(event: Any) -> bool:
-    """Whether a Lambda event is a job, or something to do on a schedule, rather than a request."""
-    return isinstance(event, dict) and event.get("task") in (TRAIN, SCORE)
-
-
-def on_event(settings: Settings, event: dict[str, Any], context: Any, meter: Meter) -> None:
-    """What the trainer function does with an event of ``services.jobs.aws_lambda``, or of the template's schedule."""
-    if event["task"] == SCORE:
-        score(settings, meter=meter)
-        return
-    job_id = event.get("job_id")
-    if not isinstance(job_id, str):
-        raise InvalidRequest("a training event names its job_id")
-    work(settings, job_id, seconds_left=context.get_remaining_time_in_millis() / 1000, meter=meter)
-
-
 def main() -> None:
-    """Train as the settings say that are written, as JSON, to standard input."""
+    """Train with the settings that arrive as JSON on standard input."""
     os.nice(NICENESS)
     prepare_environment()
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
     configure_logging(settings.logs_as)
-    work(settings, sys.argv[1])
+    work(Runtime.from_settings(settings, meter=NO_METER), sys.argv[1])
 
 
 if __name__ == "__main__":

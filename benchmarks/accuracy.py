@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from config import Settings, default_model
+from bootstrap import bundled_model
+from config import Settings
 from models.base import Forecaster
 from models.fitting import WEIGHTS, FitBlocks, FitSettings
 from models.serving import calibrated
@@ -97,7 +98,7 @@ def _first_share(series: PriceSeries, share: float) -> PriceSeries:
 
 def _bundled_registry() -> ModelRegistry:
     settings = Settings(_env_file=None)
-    return ModelRegistry(LocalArtifactStore(settings.data_dir), default_model(settings))
+    return ModelRegistry(LocalArtifactStore(settings.data_dir), bundled_model(settings))
 
 
 def _test_plan(series: PriceSeries) -> BacktestConfig:

@@ -1,13 +1,12 @@
-"""What the first caller of a sleeping Lambda function waits for, and how much memory the function then has had.
+"""Time to the first answer of a sleeping Lambda function, and the function's peak memory.
 
     python -m benchmarks.cold_start [--repeats 3]
 
-The real handler under Lambda's runtime client and emulator, a fresh function for each row and
-repeat; medians, after one run of each that is not counted: it warms the disk cache. The first answer is
-timed from outside, from a function that does not run yet: start of the interpreter, imports,
-answer. Init is the part of it before the event was handed over. The peak is that of the function's process
-after two answers. For contrast, the same with a handler that first imports what a service
-imports that trains, scales and fetches in one process.
+The real handler under Lambda's runtime client and emulator, a fresh function for each row and repeat; medians, after
+one run of each that does not count because it warms the disk cache. The first answer is timed from outside: start of
+the interpreter, imports, answer. Init is the part before the event arrives. The peak is that of the function's process
+after two answers. The contrast is a handler that first imports the libraries of a service that trains, scales and
+fetches in one process.
 """
 
 import argparse
@@ -39,8 +38,6 @@ _INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)\)")
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a fresh function."""
-
     method: str
     path: str
     body: Mapping[str, object] | None = None
@@ -55,8 +52,6 @@ REQUESTS = (
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What one cold start took."""
-
     init_s: float
     first_s: float
     second_s: float
@@ -64,7 +59,7 @@ class ColdStart:
 
 
 def cold_start(handler: str, request: Request) -> ColdStart:
-    """Start a function with nothing but the sample prices, ask it twice, read its peak memory."""
+    """Start a function with the sample prices, send the request twice, read its peak memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / f"{CONTRAST_MODULE}.py").write_text(CONTRAST_SOURCE, encoding="utf-8")
@@ -75,7 +70,7 @@ def cold_start(handler: str, request: Request) -> ColdStart:
 
 
 def median_cold_start(handler: str, request: Request, repeats: int) -> ColdStart:
-    """The medians of ``repeats`` cold starts, after one that is not counted."""
+    """The medians of ``repeats`` cold starts, after one that does not count."""
     cold_start(handler, request)
     starts = [cold_start(handler, request) for _ in range(repeats)]
     return ColdStart(
@@ -87,7 +82,7 @@ def median_cold_start(handler: str, request: Request, repeats: int) -> ColdStart
 
 
 def misses(path: str, start: ColdStart, contrast: ColdStart) -> list[str]:
-    """What the cold start promised and did not keep, beside the contrast of the same run; live promises nothing."""
+    """The bounds that a cold start breaks, also in comparison with the contrast; /predict/live has no bounds."""
     if path not in MOST_SECONDS:
         return []
     bounds = {
@@ -121,7 +116,7 @@ def _peak_mb(function: LambdaRuntime) -> float:
 
 
 def _function_process(function: LambdaRuntime) -> Path:
-    """The process whose working directory is the function's and that is not the emulator, which shares it."""
+    """The process in the function's working directory that is not the emulator."""
     here = [link.parent for link in Path("/proc").glob("[0-9]*/cwd") if _target(link) == function.task.resolve()]
     (process,) = [folder for folder in here if _target(folder / "exe").name != EMULATOR.name]
     return process
@@ -144,7 +139,7 @@ def _row(name: str, path: str, start: ColdStart) -> str:
 
 
 def main() -> None:
-    """Print one line per handler and request, then what was promised and not kept."""
+    """Print one line per handler and request, then the broken bounds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_start", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3, help="measured cold starts per row (default: %(default)s)")
     repeats = parser.parse_args().repeats
@@ -157,7 +152,7 @@ def main() -> None:
         for name, start in starts.items():
             print(_row(name, request.path, start), flush=True)
         missed += [f"{request.path}: {bound}" for bound in misses(request.path, starts["app"], starts["torch first"])]
-    print("\n".join(["not kept:", *missed]) if missed else "all bounds kept")
+    print("\n".join(["broken bounds:", *missed]) if missed else "no bound broken")
     if missed:
         parser.exit(1)
 

@@ -1,4 +1,4 @@
-"""Price series as the world has them: clean ones to start from, and every kind of dirt to put on them."""
+"""Clean price series, and every kind of dirt that real ones have."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ Bars = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Rows as a source might supply them, and what the closes really are.
+    """Rows as a source might supply them, and the true closes.
 
     Attributes:
         rows: perhaps dirty.
         sessions, closes: the true ones, up to the session after LAST_KNOWN, shape (n + 1,).
-        unit: what a true close is multiplied by to be in the unit of the last row.
+        unit: the unit of the last row, as a multiple of that of the true closes.
     """
 
     rows: RawBars

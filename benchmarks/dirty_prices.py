@@ -1,11 +1,11 @@
-"""What dirty prices do to forecasts: thousands of corrupted series through the whole application.
+"""The effect of dirty prices on forecasts: thousands of corrupted series through the whole application.
 
     python -m benchmarks.dirty_prices [--series 20000] [--seed 1] [--processes 2]
 
-Each series is clean at first and is forecast so. Then one to three kinds of dirt are put on it (``benchmarks.dirt``),
-and it is forecast again by ``POST /predict/live``; now and then it is also backtested, analysed or trained on. The
-answer to dirty prices must be that to the clean ones up to ``TOLERANCE``, or carry the warning that names a kind of
-dirt on it, or be a named 4xx. No answer may be a 5xx. Both answers' intervals are held against the close that came.
+Each clean series is forecast. Then ``benchmarks.dirt`` adds one to three kinds of dirt, and ``POST /predict/live``
+forecasts it again; some are also backtested, analysed or trained on. The answer to dirty prices must equal the clean
+one up to ``TOLERANCE``, or carry a warning that names a kind of dirt, or be a named 4xx. No answer may be a 5xx. Both
+answers' intervals are compared with the close that came.
 
 Exits with 1 where a bound is broken, and prints the seeds of the series that broke it.
 """
@@ -30,10 +30,11 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from benchmarks.dirt import DIRT, NAMED_BY, Case, clean_case
+from config import Settings
 from services.prices.calendars import history_at
 from services.prices.cleaning import clean_raw
 from services.prices.series import PriceHistory, RawBars
-from tests.fakes import InlineExecutor
+from tests.fakes import InlineExecutor, application, use_prices
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 TICKER = "DIRT"
@@ -48,13 +49,12 @@ Answer = Mapping[str, Any]
 
 
 class RowsSource:
-    """Cleans and serves the rows that it holds, whatever the ticker."""
+    """Cleans and serves its rows for every ticker."""
 
     def __init__(self) -> None:
         self.rows: RawBars | None = None
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002
-        """The completed sessions, see ``PriceSource``."""
         assert self.rows is not None  # noqa: S101 - our own mistake
         series, defects = clean_raw(ticker, self.rows)
         return history_at(series, now, source="rows", defects=defects)
@@ -62,7 +62,7 @@ class RowsSource:
 
 @dataclass
 class Tally:
-    """What came of some series; ``bad`` holds a line for each broken bound."""
+    """Outcomes of some series; ``bad`` has a line for each broken bound."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     by_kind: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -72,14 +72,13 @@ class Tally:
     bad: list[str] = field(default_factory=list)
 
     def add(self, other: "Tally") -> None:
-        """Take in another tally."""
         for name in ("outcomes", "by_kind", "errors", "n_covered", "n_forecast"):
             getattr(self, name).update(getattr(other, name))
         self.bad.extend(other.bad)
 
 
 def main() -> None:
-    """Print what came of the series, and the coverage of clean and dirty ones."""
+    """Print the outcomes of the series, and the coverage of clean and dirty ones."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.dirty_prices", description=(__doc__ or "").split("\n")[0]
     )
@@ -97,16 +96,13 @@ def main() -> None:
 
 
 def run(seeds: Sequence[int]) -> Tally:
-    """Put each seed's series through an application of this process."""
-    from app import create_app
-    from config import Settings
-
+    """Test each seed's series on an application in this process."""
     logging.disable(logging.WARNING)
     tally, source = Tally(), RowsSource()
     with tempfile.TemporaryDirectory() as folder:
-        app = create_app(Settings(_env_file=None, data_dir=Path(folder), price_source="sample"), clock=lambda: NOW)
-        app.state.price_source = app.state.forecast_prices = source
-        app.state.executor = InlineExecutor(app)
+        app = application(Settings(_env_file=None, data_dir=Path(folder), price_source="sample"), clock=lambda: NOW)
+        use_prices(app, source)
+        app.state.runtime.executor = InlineExecutor(app)
         client = TestClient(app, raise_server_exceptions=False)
         for seed in seeds:
             one_series(seed, source, client, tally)
@@ -114,7 +110,6 @@ def run(seeds: Sequence[int]) -> Tally:
 
 
 def one_series(seed: int, source: RowsSource, client: TestClient, tally: Tally) -> None:
-    """Forecast a clean series and its dirty twin, and judge the second answer."""
     rng = np.random.default_rng(seed)
     case = clean_case(rng, LONG if seed % TRAIN_EVERY == 0 else int(rng.integers(*LENGTHS)))
     kinds = [str(kind) for kind in rng.choice(sorted(DIRT), size=int(rng.choice([1, 1, 1, 2, 3])), replace=False)]
@@ -137,7 +132,7 @@ def one_series(seed: int, source: RowsSource, client: TestClient, tally: Tally) 
 
 
 def soiled(case: Case, kinds: Sequence[str], rng: Generator) -> Case:
-    """The case with these kinds of dirt put on it, one after the other; the order of the rows is lost last."""
+    """The case with these kinds of dirt, one after the other; rows are shuffled last."""
     for kind in sorted(kinds, key="shuffled".__eq__):
         case = DIRT[kind](case, rng)
     return case
@@ -169,7 +164,7 @@ def report(tally: Tally) -> int:
 
 
 def judge(kinds: Sequence[str], status: int, clean: Answer, answer: Answer) -> str:
-    """What the answer to dirty prices is, compared with the one to clean prices."""
+    """The outcome of the answer to dirty prices, compared with the one to clean prices."""
     if status >= 500:
         return "5xx"
     if status >= 400:

@@ -1,11 +1,10 @@
-"""What logging costs: requests a second of POST /predict/live in process, with the forecast log and without.
+"""The cost of logging: requests a second of POST /predict/live in process, with the forecast log and without.
 
     python -m benchmarks.forecast_log [--requests 400] [--rounds 15]
 
-Prices are cached and their next session is open, so every forecast is worth logging. Requests go
-round ``N_SYMBOLS`` symbols, and each round begins with a log that knows none: each symbol is
-written once a round. Rounds with and without take turns; each is compared with its neighbour, and the
-median told, as a machine may change its pace meanwhile.
+Prices are cached and their next session is open, so every forecast is logged. Requests cycle through ``N_SYMBOLS``
+symbols, and each round begins with an empty log: each symbol is written once a round. Rounds with and without a log
+alternate; each pair is compared, and the median reported, because a machine may change its speed.
 """
 
 import argparse
@@ -18,15 +17,14 @@ from pathlib import Path
 from statistics import median
 
 from fastapi import FastAPI
+from services.forecasts.served import ServedForecast
 
-from app import create_app
 from benchmarks.predict import N_SESSIONS, WalkFetcher, _post
 from config import Settings
-from services.forecasts.served import ServedForecast
 from services.monitoring.forecast_log import FORECASTS, ForecastLog
 from services.prices.cache import CachedSource
 from services.storage.store import LocalArtifactStore
-from tests.fakes import new_york_sessions
+from tests.fakes import application, new_york_sessions, use_prices
 
 NOW = datetime.combine(new_york_sessions(N_SESSIONS)[-1].item(), datetime.min.time(), UTC).replace(hour=23)
 N_SYMBOLS = 20
@@ -34,10 +32,8 @@ AIM_PERCENT = 5.0
 
 
 class NoLog(ForecastLog):
-    """Takes note of nothing."""
-
     def record(self, served: ServedForecast) -> None:
-        """Forget it."""
+        pass
 
 
 def main() -> None:
@@ -50,28 +46,28 @@ def main() -> None:
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         app = _app(Path(folder))
-        asyncio.run(_per_second(app, NoLog(app.state.store), N_SYMBOLS))  # prices and model come into memory
+        asyncio.run(_per_second(app, NoLog(app.state.runtime.store), N_SYMBOLS))  # load prices and model
         without, logged = [], []
         for _ in range(chosen.rounds):
-            without.append(asyncio.run(_per_second(app, NoLog(app.state.store), chosen.requests)))
-            logged.append(asyncio.run(_per_second(app, ForecastLog(app.state.store), chosen.requests)))
-        n_written = len(app.state.store.list_keys(FORECASTS))
+            without.append(asyncio.run(_per_second(app, NoLog(app.state.runtime.store), chosen.requests)))
+            logged.append(asyncio.run(_per_second(app, ForecastLog(app.state.runtime.store), chosen.requests)))
+        n_written = len(app.state.runtime.store.list_keys(FORECASTS))
     cost = 100 * median(1 - one / other for one, other in zip(logged, without, strict=True))
-    told = f"without {median(without):.1f} requests/s, with {median(logged):.1f} requests/s"
-    print(f"{told}, {n_written} forecasts logged")
+    speeds = f"without {median(without):.1f} requests/s, with {median(logged):.1f} requests/s"
+    print(f"{speeds}, {n_written} forecasts logged")
     print(f"cost {cost:.1f} %, aim: at most {AIM_PERCENT:g} %")
 
 
 def _app(folder: Path) -> FastAPI:
-    app = create_app(Settings(_env_file=None, data_dir=folder), clock=lambda: NOW)
-    app.state.price_source = CachedSource(WalkFetcher(), LocalArtifactStore(folder), ttl_s=1e9)
+    app = application(Settings(_env_file=None, data_dir=folder), clock=lambda: NOW)
+    use_prices(app, CachedSource(WalkFetcher(), LocalArtifactStore(folder), ttl_s=1e9))
     return app
 
 
 async def _per_second(app: FastAPI, log: ForecastLog, n_requests: int) -> float:
-    for key in app.state.store.list_keys(FORECASTS):
-        app.state.store.delete(key)
-    app.state.forecast_log = log
+    for key in app.state.runtime.store.list_keys(FORECASTS):
+        app.state.runtime.store.delete(key)
+    app.state.runtime.forecast_log = log
     log.start()
     bodies = [json.dumps({"symbol": f"WALK{k % N_SYMBOLS:03}"}).encode() for k in range(n_requests)]
     started = time.perf_counter()

@@ -1,10 +1,10 @@
-"""What a cold start pays for: wall time and peak memory of imports, each in fresh interpreters.
+"""Wall time and peak memory of the imports of a cold start, each in fresh interpreters.
 
     python -m benchmarks.imports [--repeats 5]
 
-Prints the median over the repeats. The time runs from the start of the interpreter to the
-last line of the program; one unmeasured run before them writes the bytecode and warms the
-disk cache. The contrast is what a service loads that trains, scales and fetches on start-up.
+Prints the median over the repeats. The time runs from the start of the interpreter to the last line of the program;
+one unmeasured run before them writes the bytecode and warms the disk cache. The contrast is a service that imports
+its training, scaling and fetching libraries on start-up.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PROGRAMS = {
     ),
 }
 
-# The monotonic clock is one for all processes, so the child can tell how long ago its parent started it.
+# all processes share the monotonic clock, so the child can compute how long ago its parent started it
 REPORT = """
 import resource, sys, time
 print(time.monotonic() - float(sys.argv[1]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -44,14 +44,12 @@ print(time.monotonic() - float(sys.argv[1]), resource.getrusage(resource.RUSAGE_
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a program took."""
-
     seconds: float
     peak_mb: float
 
 
 def run_once(program: str) -> Cost:
-    """The cost of the program in a fresh interpreter, away from any ``.env`` and with a clean environment."""
+    """The cost of the program in a fresh interpreter, without ``.env`` and with a clean environment."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "HOME": folder, "DATA_DIR": folder}
         done = subprocess.run(
@@ -67,7 +65,7 @@ def run_once(program: str) -> Cost:
 
 
 def median_cost(program: str, repeats: int) -> Cost:
-    """The medians of ``repeats`` runs, after one that is not counted."""
+    """The medians of ``repeats`` runs, after one that does not count."""
     run_once(program)
     costs = [run_once(program) for _ in range(repeats)]
     return Cost(median(cost.seconds for cost in costs), median(cost.peak_mb for cost in costs))

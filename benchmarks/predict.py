@@ -1,9 +1,8 @@
-"""How long one forecast takes in process, past its first: the service alone, and the whole ASGI application.
+"""Milliseconds of a forecast in process, after the first: the service alone, and the whole ASGI application.
 
     python -m benchmarks.predict [--repeats 1000]
 
-The default model answers, from a local folder of models and prices already cached. Where no
-default model comes with the program, one of the same shape is trained for an epoch first.
+The bundled model answers, from cached prices.
 """
 
 import argparse
@@ -19,19 +18,15 @@ from pathlib import Path
 import numpy as np
 from fastapi import FastAPI
 
-from app import create_app
-from config import Settings, default_model
-from errors import ModelNotFound
+from bootstrap import Runtime
+from config import Settings
 from schemas.batch import MAX_SYMBOLS
-from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest
-from schemas.train import TrainRequest
-from services.forecasts.by_symbol import forecast_symbol, predict_live, predict_prices
+from schemas.common import DEFAULT_LEVELS
 from services.prices.cache import CachedSource
-from services.prices.series import PriceSource, RawBars
-from services.storage.registry import DEFAULT, ModelRegistry
+from services.prices.series import RawBars
+from services.storage.registry import DEFAULT
 from services.storage.store import LocalArtifactStore
-from services.training.train import publish, train_model
-from tests.fakes import new_york_sessions, random_walk
+from tests.fakes import application, new_york_sessions, random_walk
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 N_SESSIONS = 3_600  # up to a few weeks before NOW
@@ -40,7 +35,7 @@ TARGET_MS = 3.0
 
 
 class WalkFetcher:
-    """A random walk for whatever ticker."""
+    """One random walk for every ticker."""
 
     name = "walk"
 
@@ -48,28 +43,25 @@ class WalkFetcher:
         self._bars = RawBars(new_york_sessions(N_SESSIONS), random_walk(N_SESSIONS), "USD")
 
     def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:  # noqa: ARG002 - the protocol's
-        """All of it, whatever is asked for."""
         return self._bars
 
 
 @dataclass(frozen=True)
 class Case:
-    """A request over HTTP and the service call behind it."""
-
     path: str
     body: dict[str, object]
     serve: Callable[[], object]
 
 
 def main() -> None:
-    """Print one line per route, and what the largest batch weighs."""
+    """Print one line per route, and the sizes of the largest batches."""
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.predict", description=(__doc__ or "").split("\n")[0])
     arguments.add_argument("--repeats", type=int, default=1000, help="measured calls (default: %(default)s)")
     repeats = arguments.parse_args().repeats
     with tempfile.TemporaryDirectory() as folder:
         app = _app(Path(folder))
         print(f"{'milliseconds':18} {'service':>16} {'application':>16}    median, 99th percentile; aim: {TARGET_MS:g}")
-        for case in _cases(app.state.registry, app.state.price_source):
+        for case in _cases(app.state.runtime):
             served = _milliseconds(case.serve, repeats)
             answered = asyncio.run(_answer_milliseconds(app, case, repeats))
             print(f"{case.path:18} {_shown(served)} {_shown(answered)}")
@@ -77,39 +69,29 @@ def main() -> None:
 
 
 def _app(folder: Path) -> FastAPI:
-    """The application over a local folder, with a default model and cached prices."""
     settings = Settings(_env_file=None, data_dir=folder)
-    registry = ModelRegistry(LocalArtifactStore(folder), default_model(settings))
     prices = CachedSource(WalkFetcher(), LocalArtifactStore(folder), ttl_s=1e9)
-    try:
-        registry.card(DEFAULT)
-    except ModelNotFound:
-        request = TrainRequest(ticker=SYMBOL, epochs=1)
-        model = train_model(request, prices, registry, "walk-1", NOW, lambda _: None)
-        publish(model, registry, registry)
-        registry.move_alias(DEFAULT, "walk-1", NOW)
-    app = create_app(settings, clock=lambda: NOW)
-    app.state.registry, app.state.price_source = registry, prices
-    return app
+    return application(Runtime.from_settings(settings, lambda: NOW, prices=prices))
 
 
-def _cases(registry: ModelRegistry, prices: PriceSource) -> list[Case]:
-    card = registry.card(DEFAULT)
-    closes = random_walk(card.lookback)[:, 3].tolist()
-    by_hand = PricesRequest(symbol=SYMBOL, prices=tuple(closes))
-    live = LiveRequest(symbol=SYMBOL)
-    month = SymbolForecastRequest(symbol=SYMBOL, days=30)
+def _cases(runtime: Runtime) -> list[Case]:
+    forecasting, levels = runtime.forecasting, DEFAULT_LEVELS
+    closes = random_walk(runtime.registry.card(DEFAULT).lookback)[:, 3].tolist()
     return [
         Case(
             "/predict",
             {"symbol": SYMBOL, "prices": closes},
-            lambda: predict_prices(by_hand, *registry.card_to_serve(DEFAULT), registry, NOW),
+            lambda: forecasting.forecast_closes(DEFAULT, closes, levels, NOW),
         ),
-        Case("/predict/live", {"symbol": SYMBOL}, lambda: predict_live(live, registry, prices, NOW)),
+        Case(
+            "/predict/live",
+            {"symbol": SYMBOL},
+            lambda: forecasting.forecast_ticker(DEFAULT, SYMBOL, 1, levels, NOW),
+        ),
         Case(
             "/predict/forecast",
             {"symbol": SYMBOL, "days": 30},
-            lambda: forecast_symbol(month, registry, prices, NOW),
+            lambda: forecasting.forecast_ticker(DEFAULT, SYMBOL, 30, levels, NOW),
         ),
     ]
 
@@ -136,7 +118,7 @@ async def _answer_milliseconds(app: FastAPI, case: Case, repeats: int) -> list[f
 
 
 async def _post(app: FastAPI, path: str, body: bytes) -> bytes:
-    """The body of the answer, by way of ASGI and nothing else; an error status raises."""
+    """The body of the answer, through ASGI without a client; an error status raises."""
     status, content = 0, b""
 
     async def receive() -> Mapping[str, object]:

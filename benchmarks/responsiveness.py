@@ -2,9 +2,9 @@
 
     python -m benchmarks.responsiveness [--seconds 20]
 
-A fresh ``python app.py`` with the sample prices. ``GET /up`` is asked for every 10 ms over one
-connection, first alone, then while a worker trains on 19 years of ^GSPC for at least as long. Each time is
-that of the whole request; the bound is kept when 99 of 100 answers come within it.
+A fresh ``python app.py`` with the sample prices receives ``GET /up`` every 10 ms over one connection, first alone, then
+while a worker trains on 19 years of ^GSPC for at least as long. Each time is that of the whole request; 99 of 100
+answers must stay within the bound.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Caller:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc)
 
     def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
-        """The JSON of an answer; any status but one of success raises."""
+        """The JSON of an answer; an error status raises."""
         content = None if body is None else json.dumps(body)
         self._connection.request(method, path, content, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
@@ -52,7 +52,6 @@ class Caller:
 
 
 def milliseconds_of_up(caller: Caller, seconds: float) -> list[float]:
-    """What each answer to ``GET /up`` took."""
     took: list[float] = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -85,7 +84,7 @@ def _row(name: str, took: list[float]) -> str:
 
 
 def main() -> None:
-    """Print a line alone and a line beside a training."""
+    """Print a line without and a line with a training."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.responsiveness", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20, help="per line (default: %(default)s)")
     seconds = parser.parse_args().seconds
@@ -97,11 +96,11 @@ def main() -> None:
         took = milliseconds_of_up(caller, seconds)
         ended = caller.call("GET", job)["ended_at"]
         caller.call("DELETE", job)
-    print(_row("beside a training", took))
+    print(_row("while training", took))
     if ended is not None:
         parser.exit(1, "the training ended too soon\n")
     if np.percentile(took, 99) > MOST_MS:
-        parser.exit(1, f"not kept: 99 of 100 within {MOST_MS:.0f} ms\n")
+        parser.exit(1, f"bound broken: 99 of 100 within {MOST_MS:.0f} ms\n")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from client import Client
-from config import Settings, rescue_store
+from config import Settings
 from errors import AppError, TrainingCapacityExceeded
 from services.jobs.executor import Submit
-from services.storage.registry import ModelRegistry
 from services.training.work import WorkerContext, run_training
+from stock_forecast_client import Client
 
 POLL_S = 0.2  # nobody else is bothered
 
@@ -26,21 +25,18 @@ log = logging.getLogger(__name__)
 def local_client(settings: Settings) -> Iterator[Client]:
     """A client of the application that these settings make, in this process; what it trains ends with the block."""
     from app import create_app  # importing the routes takes a second: not for --help
+    from bootstrap import Runtime
 
-    app = create_app(settings.model_copy(update={"api_key": None}))
-    rescue = ModelRegistry(rescue_store(settings))
-    state = app.state
-    trainer = state.executor = InThisProcess(
-        WorkerContext(state.jobs, state.price_source, state.registry, rescue, state.clock)
-    )
-    asgi = httpx2.ASGITransport(app, raise_app_exceptions=False)  # the log has them, and the answer says 500
+    runtime = Runtime.from_settings(settings.model_copy(update={"api_key": None}))
+    trainer = runtime.executor = InThisProcess(runtime.worker_context)
+    asgi = httpx2.ASGITransport(create_app(runtime), raise_app_exceptions=False)
     with (
         start_blocking_portal() as portal,
         Client("http://local", attempts=1, poll_s=POLL_S, transport=InProcess(portal, asgi)) as client,
     ):
         yield client
         trainer.close()
-        state.forecast_log.flush()  # no lifespan does it here
+        runtime.writer.flush()  # no lifespan does it here
 
 
 class InProcess(httpx2.BaseTransport):
@@ -62,8 +58,8 @@ class InProcess(httpx2.BaseTransport):
 class InThisProcess:
     """Trains one model at a time, in a thread that ends with the process."""
 
-    def __init__(self, place: WorkerContext) -> None:
-        self._place = place
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._thread: threading.Thread | None = None
 
@@ -85,6 +81,6 @@ class InThisProcess:
 
     def _run(self, job_id: str) -> None:
         try:
-            run_training(job_id, self._worker, self._place)
+            run_training(job_id, self._worker, self._context)
         except AppError as error:  # the store is down; its silence will tell that the job is lost
             log.error("the job %s could not be ended: %s", job_id, error.message)  # noqa: TRY400 - no traceback

@@ -6,16 +6,12 @@ from typing import Annotated
 import typer
 
 from cli.options import given
-from cli.target import target_of
-from config import Settings
-from errors import Conflict
+from cli.target import local_settings, target_of
+from stock_forecast_client.errors import Conflict
 
 
-class AddressNotFree(Conflict):
-    """Somebody listens there, it is not ours to listen on, or it is no address of this machine."""
-
-    code = "address_not_free"
-    title = "Address not free"
+class AddressNotFree(Conflict, code="address_not_free"):
+    """The address is in use, reserved, or not one of this machine."""
 
 
 def serve(
@@ -23,19 +19,22 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; HOST by default.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; PORT by default.")] = None,
 ) -> None:
-    """Serve the API, as `make run` does."""
+    """Serve the API and the page, as `make run` does."""
     target_of(context).validate_local("serve")
-    settings = Settings().model_copy(update=given(host=host, port=port))
+    chosen = given(host=host, port=port)
+    settings = local_settings(**chosen)
     validate_free(settings.host, settings.port)
     import uvicorn
 
-    from app import create_app  # sets up the log, as a server's is
+    from app import create_app
+    from bootstrap import Runtime
 
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_config=None)
+    runtime = Runtime.from_environment(**chosen)
+    uvicorn.run(create_app(runtime), host=settings.host, port=settings.port, log_config=None)
 
 
 def validate_free(host: str, port: int) -> None:
-    """Say in one line what a server would say amid its log, and before it loads a model.
+    """Check the address before the server loads a model and logs the failure.
 
     Raises:
         AddressNotFree: the address cannot be listened on.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Build the images, print their sizes and try each: the two Lambda images behind their built-in emulator, alone and then
-# together, one answering and the other training, with a bucket of a real S3 server; the local one as a server. Needs
-# Docker and curl. Everything the containers answer comes from the sample prices.
+# Build the images, print their sizes and try each. The two Lambda images run behind their built-in emulator, first alone,
+# then together (one serves, the other trains) with a bucket of a real S3 server. The local image runs as a server.
+# Needs Docker and curl. All forecasts come from the sample prices.
 #
 #   deploy/build_images.sh [PYTHON_VERSION] [TORCH_INDEX_URL] [NETWORK]
 #
@@ -16,14 +16,14 @@ torch_index_url=${2-https://download.pytorch.org/whl/cpu}
 network=${3:-default}
 name=lstm-api
 largest_share=40 # percent of the train image that the serve image may be
-patience_s=90
+timeout_s=90
 
 build() { # TAG, then docker build's options
   echo "building $name:$1"
   docker build --quiet --network "$network" --build-arg "PYTHON_VERSION=$python_version" --tag "$name:$1" "${@:2}" . >/dev/null
 }
 
-build_cloud() { # what stands in for AWS: Ceph's S3 gateway, and Lambda's front door (tests/aws/cloud.py)
+build_cloud() { # stands in for AWS: Ceph's S3 gateway and Lambda's Invoke API (tests/aws/cloud.py)
   echo "building $name:cloud"
   docker build --quiet --network "$network" --tag "$name:cloud" - >/dev/null <<DOCKER
 FROM python:$python_version-slim
@@ -35,7 +35,7 @@ DOCKER
 
 size() { docker image inspect --format '{{.Size}}' "$1"; }
 
-# A published port on loopback that Docker chose. Every container started here is removed when the script ends.
+# Each container gets a port on loopback that Docker chooses, and is removed when the script ends.
 containers=()
 cloud_network=
 clean_up() {
@@ -43,8 +43,8 @@ clean_up() {
   [ -z "$cloud_network" ] || docker network rm "$cloud_network" >/dev/null
 }
 trap clean_up EXIT
-start() { # TAG PORT, then docker run's options: sets container and url
-  container=$(docker run --detach --publish "127.0.0.1::$2" --env PRICE_SOURCE=sample "${@:3}" "$name:$1")
+start() { # TAG PORT COMMAND, then docker run's options; '' is the image's own command. Sets container and url
+  container=$(docker run --detach --publish "127.0.0.1::$2" --env PRICE_SOURCE=sample "${@:4}" "$name:$1" ${3:+"$3"})
   containers+=("$container")
   url=http://$(docker port "$container" "$2/tcp" | head -n 1)
 }
@@ -55,9 +55,9 @@ fail() {
   exit 1
 }
 
-invoke() { # METHOD PATH [BODY] [QUERY]: the function's answer to a function-URL event
+invoke() { # METHOD PATH [BODY] [QUERY]: prints the function's response to a function-URL event
   local body=${3:-}
-  curl --silent --show-error --max-time "$patience_s" --retry 20 --retry-delay 1 --retry-all-errors --noproxy '*' \
+  curl --silent --show-error --max-time "$timeout_s" --retry 20 --retry-delay 1 --retry-all-errors --noproxy '*' \
     "$url/2015-03-31/functions/function/invocations" --data-binary @- <<JSON
 {"version": "2.0", "rawPath": "$2", "rawQueryString": "${4:-}", "isBase64Encoded": false,
  "headers": {"host": "localhost", "content-type": "application/json", "content-length": "${#body}"},
@@ -66,37 +66,37 @@ invoke() { # METHOD PATH [BODY] [QUERY]: the function's answer to a function-URL
 JSON
 }
 
-expect_answer() { # METHOD PATH BODY, and what the answer must hold besides status 200
-  local answer
-  answer=$(invoke "$1" "$2" "$3") || fail "$1 $2: no answer"
-  [[ $answer == *'"statusCode": 200'* || $answer == *'"statusCode":200'* ]] || fail "$1 $2: $answer"
-  [[ $answer == *"$4"* ]] || fail "$1 $2 without $4: $answer"
+expect() { # METHOD PATH BODY TEXT: fails unless the status is 200 and the response contains TEXT
+  local response
+  response=$(invoke "$1" "$2" "$3") || fail "$1 $2: no response"
+  [[ $response =~ \"statusCode\":\ ?200 ]] || fail "$1 $2: $response"
+  [[ $response == *"$4"* ]] || fail "$1 $2 without $4: $response"
   echo "  $1 $2: 200"
 }
 
 try_lambda() { # TAG
   echo "trying $name:$1"
-  start "$1" 8080 --user 993:990 --read-only --tmpfs /tmp # as Lambda does it
-  expect_answer GET /up '' ok
-  expect_answer POST /predict "{\"prices\":[$(printf '%s,' $(seq 30 88))89]}" predicted_price
-  expect_answer POST /predict/live '{"symbol":"^GSPC"}' predicted_price
-  expect_answer POST /predict/forecast '{"symbol":"^GSPC","days":5}' forecast_days
-  expect_answer POST /models/default/backtest '{"ticker":"^GSPC","start":"2018-06-01"}' opponents
+  start "$1" 8080 '' --user 993:990 --read-only --tmpfs /tmp # as on Lambda
+  expect GET /up '' ok
+  expect POST /predict "{\"prices\":[$(printf '%s,' $(seq 30 88))89]}" predicted_price
+  expect POST /predict/live '{"symbol":"^GSPC"}' predicted_price
+  expect POST /predict/forecast '{"symbol":"^GSPC","days":5}' forecast_days
+  expect POST /models/default/backtest '{"ticker":"^GSPC","start":"2018-06-01"}' baselines
   local from_source
   from_source=$(docker run --rm --entrypoint python3 "$name:$1" -v -c 'import app' 2>&1 \
-    | grep -c '^# code object from /var/task/.*\.py$' || true) # bytecode would be told with quotes and .pyc
+    | grep -c '^# code object from /var/task/.*\.py$' || true)
   [ "$from_source" -eq 0 ] || fail "import app compiles $from_source modules"
   echo "  import app: bytecode only"
 }
 
-field() { # NAME ANSWER: the value of that name in the JSON that is the body of an answer
+field() { # NAME RESPONSE: prints the value of that name in the response's JSON body
   local plain=${2//\\\"/\"}
   sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p" <<<"${plain%%\"headers\":*}"
 }
 
-try_training() { # the small function has the large one train, and forecasts with the model that comes of it
+try_training() { # `serve` submits a training, `train` runs it, `serve` forecasts with the new model
   echo "trying $name:serve with $name:train behind it, and a bucket"
-  local ready=0 answer job model state last='' seen
+  local waited=0 response job model state last='' seen
   cloud_network=$(docker network create "$name-$$")
   local in_cloud=(--network "$cloud_network" --env S3_BUCKET_NAME=artifacts --env S3_ENDPOINT_URL=http://cloud:7480
     --env AWS_ENDPOINT_URL_LAMBDA=http://cloud:9001 --env TRAINER_FUNCTION_NAME=trainer --env AWS_DEFAULT_REGION=us-east-1
@@ -106,27 +106,27 @@ try_training() { # the small function has the large one train, and forecasts wit
     "$name:cloud" python3 -m tests.aws.cloud trainer)
   containers+=("$container")
   until docker logs "$container" 2>&1 | grep -q ready; do
-    [ $((ready += 1)) -le "$patience_s" ] || fail "no S3 server after $patience_s s"
+    [ $((waited += 1)) -le "$timeout_s" ] || fail "no S3 server after $timeout_s s"
     sleep 1
   done
-  start train 8080 "${in_cloud[@]}" --network-alias trainer
-  start serve 8080 "${in_cloud[@]}"
+  start train 8080 worker.handler "${in_cloud[@]}" --network-alias trainer
+  start serve 8080 '' "${in_cloud[@]}"
 
-  answer=$(invoke POST /models/train '{"ticker":"^GSPC"}' async=true)
-  job=$(field id "$answer") model=$(field model_id "$answer")
-  [[ $job == 20* ]] || fail "POST /models/train: $answer"
+  response=$(invoke POST /models/train '{"ticker":"^GSPC"}' async=true)
+  job=$(field id "$response") model=$(field model_id "$response")
+  [[ $job == 20* ]] || fail "POST /models/train: $response"
   echo "  POST /models/train: job $job"
-  while state=$(field state "$answer"); [ "$state" = queued ] || [ "$state" = running ]; do
-    seen="$state, epoch $(field epoch "$answer")"
+  while state=$(field state "$response"); [ "$state" = queued ] || [ "$state" = running ]; do
+    seen="$state, epoch $(field epoch "$response")"
     [ "$seen" = "$last" ] || echo "  GET /jobs/$job: $seen"
     last=$seen
     sleep 0.5
-    answer=$(invoke GET "/jobs/$job")
+    response=$(invoke GET "/jobs/$job")
   done
-  echo "  GET /jobs/$job: $state, epoch $(field epoch "$answer")"
-  [ "$state" = succeeded ] || fail "the job: $answer"
-  expect_answer POST "/models/$model/predict" '{"levels":[0.8,0.95]}' persistence
-  expect_answer GET /models '' "$model"
+  echo "  GET /jobs/$job: $state, epoch $(field epoch "$response")"
+  [ "$state" = succeeded ] || fail "the job: $response"
+  expect POST "/models/$model/predict" '{"levels":[0.8,0.95]}' persistence
+  expect GET /models '' "$model"
 }
 
 has_torch() { # TAG: prints True or False
@@ -135,10 +135,10 @@ has_torch() { # TAG: prints True or False
 
 try_local() {
   echo "trying $name:local"
-  start local 8000
+  start local 8000 ''
   local waited=0 path
   until [ "$(docker inspect --format '{{.State.Health.Status}}' "$container")" = healthy ]; do
-    [ $((waited += 1)) -le "$patience_s" ] || fail "not healthy after $patience_s s"
+    [ $((waited += 1)) -le "$timeout_s" ] || fail "not healthy after $timeout_s s"
     sleep 1
   done
   echo "  healthy"
@@ -146,9 +146,9 @@ try_local() {
     curl --silent --fail --output /dev/null --noproxy '*' "$url$path" || fail "GET $path"
     echo "  GET $path: 200"
   done
-  [ "$(docker exec "$container" id --user)" -ne 0 ] || fail "it runs as root"
-  docker exec "$container" sh -c 'touch /data/probe && rm /data/probe' || fail "it cannot write to /data"
-  echo "  not root, and may write to /data"
+  [ "$(docker exec "$container" id --user)" -ne 0 ] || fail "the process runs as root"
+  docker exec "$container" sh -c 'touch /data/probe && rm /data/probe' || fail "the process cannot write to /data"
+  echo "  not root, can write to /data"
 }
 
 build serve --target serve

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Build both Lambda images, push them to ECR and deploy template.yaml. Asks nothing; prints the address at the end.
+# Build both Lambda images, push them to ECR, deploy template.yaml and print the API's address. Never prompts.
 #
 #   deploy/deploy.sh [PARAMETER=VALUE ...]
 #
-# The parameters are the template's; one not named keeps the value of the last deployment. From the environment:
+# The parameters are the template's; an omitted one keeps its value of the last deployment. Environment variables:
 #
-#   AWS_REGION        where (default: the AWS profile's region)
+#   AWS_REGION        region (default: the AWS profile's)
 #   STACK             name of the stack and of the ECR repository (default lstm-api)
-#   IMAGE_VERSION     deploy these images, pushed before, instead of building; this is how to roll back
+#   IMAGE_VERSION     deploy images that were pushed earlier instead of building, to roll back
 #   TORCH_INDEX_URL   pip's second index during the build (default torch's CPU builds; '' for none)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,10 +23,10 @@ require_tools() {
   for tool in aws docker git sam; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
-  [ ${#missing[@]} -eq 0 ] || fail "missing: ${missing[*]}. docs/deploy.md says where each comes from."
+  [ ${#missing[@]} -eq 0 ] || fail "missing: ${missing[*]}. docs/deploy.md lists where to get each."
 }
 
-# The commit; with a hash of what was changed since, so that one version is always one content.
+# The commit, with a hash of uncommitted changes, so that a version always names the same content.
 version_of_tree() {
   local commit
   commit=$(git rev-parse --short=12 HEAD)
@@ -35,7 +35,7 @@ version_of_tree() {
     | sha256sum | sed "s/^\(.\{8\}\).*/$commit-\1/"
 }
 
-pushed() { # TAG: is there such an image?
+is_pushed() { # TAG
   aws ecr describe-images --region "$region" --repository-name "$stack" --image-ids "imageTag=$1" >/dev/null 2>&1
 }
 
@@ -48,19 +48,19 @@ ensure_repository() {
 
 build_and_push() { # TARGET
   local tag=$version-$1
-  if pushed "$tag"; then
-    echo "$tag is pushed already"
+  if is_pushed "$tag"; then
+    echo "$tag has already been pushed"
     return
   fi
   echo "building and pushing $tag"
-  # Lambda takes a single image: no attestation, which would make it an index. BuildKit adds one unless told otherwise.
+  # Lambda refuses an image index, which BuildKit makes by adding an attestation.
   BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --platform linux/amd64 --target "$1" \
     --build-arg "TORCH_INDEX_URL=${TORCH_INDEX_URL-https://download.pytorch.org/whl/cpu}" \
     --tag "$registry/$stack:$tag" .
   docker push "$registry/$stack:$tag"
 }
 
-output() { # NAME of an output of the stack
+output() { # NAME: prints an output of the stack
   aws cloudformation describe-stacks --region "$region" --stack-name "$stack" --output text \
     --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue"
 }
@@ -72,14 +72,14 @@ done
 stack=${STACK:-lstm-api}
 [[ $stack =~ ^[a-z][a-z0-9-]{1,62}$ ]] || fail "STACK must be lower-case letters, digits and hyphens, found '$stack'"
 region=${AWS_REGION:-${AWS_DEFAULT_REGION:-$(aws configure get region || true)}}
-[ -n "$region" ] || fail "no region: export AWS_REGION=us-east-1, say"
+[ -n "$region" ] || fail "no region: set one, as in export AWS_REGION=us-east-1"
 account=$(aws sts get-caller-identity --region "$region" --query Account --output text)
 registry=$account.dkr.ecr.$region.amazonaws.com
 version=${IMAGE_VERSION:-$(version_of_tree)}
 
 if [ -n "${IMAGE_VERSION:-}" ]; then
   for target in serve train; do
-    pushed "$version-$target" || fail "no image $version-$target in the ECR repository $stack"
+    is_pushed "$version-$target" || fail "no image $version-$target in the ECR repository $stack"
   done
 else
   ensure_repository

@@ -19,6 +19,14 @@ Origins = NDArray[np.intp]
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 N_COLUMNS = 5
 
+
+def closes_only(closes: NDArray[np.float64]) -> Bars:
+    """Bars in which everything but the close is unknown; closes of shape (n_sessions,)."""
+    bars = np.full((len(closes), N_COLUMNS), np.nan)
+    bars[:, CLOSE] = closes
+    return bars
+
+
 _TAIL = (0.001, 0.0025, 0.005)
 QUANTILE_GRID: tuple[float, ...] = (
     *_TAIL,
@@ -55,13 +63,14 @@ class QuantileForecast:
         Returns:
             Prices, shape (n_origins, horizon, n).
         """
-        wanted = np.broadcast_to(levels, (self.horizon, np.shape(levels)[-1]))
+        horizon = self.prices.shape[1]
+        wanted = np.broadcast_to(levels, (horizon, np.shape(levels)[-1]))
         wanted = np.clip(wanted, self.quantile_levels[0], self.quantile_levels[-1])
         upper = np.clip(np.searchsorted(self.quantile_levels, wanted), 1, self.quantile_levels.size - 1)
         lower = upper - 1
         gap = self.quantile_levels[upper] - self.quantile_levels[lower]
         weight = (wanted - self.quantile_levels[lower]) / gap  # (horizon, n)
-        step = np.arange(self.horizon)[:, None]
+        step = np.arange(horizon)[:, None]
         below, above = self.prices[:, step, lower], self.prices[:, step, upper]  # (n_origins, horizon, n)
         # not (1 - w)·below + w·above: rounding there can make equal neighbours cross
         between: NDArray[np.float64] = below + weight * (above - below)

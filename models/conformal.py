@@ -87,6 +87,13 @@ class Calibration:
         """Number of steps calibrated."""
         return len(self.scores)
 
+    def validate(self, levels: Sequence[float]) -> None:
+        """Refuse coverage levels that a step has too few scores for, with CalibrationTooSmall."""
+        n = min(step.size for step in self.scores)
+        for level in levels:
+            if math.ceil((n + 1) * level - 1e-9) > n:
+                raise CalibrationTooSmall(f"{n} scores cannot support level {level}", found=n)
+
     def margins(self, levels: Sequence[float]) -> NDArray[np.float64]:
         """The margin of each step and coverage level, in spreads, shape (horizon, n_levels).
 
@@ -170,12 +177,7 @@ class IntervalForecast:
 
 
 class ServedForecaster(Forecaster, Protocol):
-    """A forecaster that promises intervals."""
-
-    @property
-    def static(self) -> "CalibratedForecaster":
-        """The same with intervals that depend on the last ``lookback`` sessions only."""
-        ...
+    """A forecaster with calibrated intervals."""
 
     @property
     def calibration(self) -> Calibration:
@@ -183,49 +185,19 @@ class ServedForecaster(Forecaster, Protocol):
         ...
 
     @property
+    def memory(self) -> int:
+        """Sessions of its own record that the intervals adapt to; 0 for static intervals."""
+        ...
+
+    @property
     def wanted_sessions(self) -> int:
-        """Sessions up to and including an origin that determine its forecast; ``lookback`` will do."""
+        """Sessions up to and including an origin that determine its forecast; ``lookback`` suffice."""
         ...
-
-    def predict_intervals(self, bars: Bars, origins: Origins, levels: Sequence[float]) -> IntervalForecast:
-        """The point forecast and an interval per coverage level, at every step after every origin.
-
-        Raises:
-            CalibrationTooSmall: the calibration part cannot support a level.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class CalibratedForecaster:
-    """Any forecaster together with intervals that held on the calibration part."""
-
-    inner: Forecaster
-    calibration: Calibration
-
-    @property
-    def lookback(self) -> int:
-        """Sessions needed up to and including an origin."""
-        return self.inner.lookback
-
-    @property
-    def horizon(self) -> int:
-        """Steps forecast from each origin."""
-        return self.inner.horizon
 
     @property
     def static(self) -> "CalibratedForecaster":
-        """Itself: nothing in it moves."""
-        return self
-
-    @property
-    def wanted_sessions(self) -> int:
-        """Sessions up to and including an origin that determine its forecast."""
-        return sessions_needed(self.inner.lookback)
-
-    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        """The calibrated distribution, on the grid of the forecaster inside."""
-        return self.calibration.quantiles(self.inner.predict_quantiles(bars, origins))
+        """The same with intervals that depend on the last ``lookback`` sessions only."""
+        ...
 
     def predict_intervals(self, bars: Bars, origins: Origins, levels: Sequence[float]) -> IntervalForecast:
         """The point forecast and an interval per coverage level, at every step after every origin.
@@ -233,4 +205,27 @@ class CalibratedForecaster:
         Raises:
             CalibrationTooSmall: the calibration part cannot support a level.
         """
+        ...
+
+
+class CalibratedForecaster:
+    """Wraps a forecaster and calibrates its intervals on the calibration part."""
+
+    memory = 0
+
+    def __init__(self, inner: Forecaster, calibration: Calibration) -> None:
+        self.inner = inner
+        self.calibration = calibration
+        self.lookback = inner.lookback
+        self.horizon = inner.horizon
+        self.wanted_sessions = sessions_needed(inner.lookback)
+
+    @property
+    def static(self) -> "CalibratedForecaster":
+        return self
+
+    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+        return self.calibration.quantiles(self.inner.predict_quantiles(bars, origins))
+
+    def predict_intervals(self, bars: Bars, origins: Origins, levels: Sequence[float]) -> IntervalForecast:
         return self.calibration.intervals(self.inner.predict_quantiles(bars, origins), levels)

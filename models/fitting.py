@@ -1,23 +1,21 @@
-"""What is asked of a fit and what comes out of it, without a word of torch."""
+"""The input and the result of a fit, without torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import JsonValue
 
 from models.base import Bars
+from schemas.train import StoppedBy
 
 WEIGHTS = "weights.safetensors"  # to resume
 NETWORK = "model.onnx"  # to serve
 PARAMETERS = "parameters.json"  # of a model that has no network
 
-StoppedBy = Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]
-
 
 @dataclass(frozen=True)
 class FitSettings:
-    """The knobs of a fit.
+    """The limits of a fit.
 
     Attributes:
         lookback: sessions per window.
@@ -26,7 +24,7 @@ class FitSettings:
         patience: epochs without improvement on the early-stopping block before stopping.
         max_seconds: wall-clock budget; the best weights so far are kept when it is spent.
         seed: same seed and data give the same weights.
-        start: WEIGHTS of a model of the same shape to continue from; None to begin anew.
+        start: WEIGHTS of a model of the same shape to continue from; None for random weights.
     """
 
     lookback: int
@@ -40,7 +38,7 @@ class FitSettings:
 
 @dataclass(frozen=True, eq=False)
 class FitBlocks:
-    """A history and the origins a fit may use; what lies beyond them is not for it to see.
+    """A history and the origins that a fit may use; it must not read beyond them.
 
     Attributes:
         bars: shape (n_sessions, 5).
@@ -72,7 +70,7 @@ class FittedModel:
         files: WEIGHTS and NETWORK of an LSTM, PARAMETERS of a model without one.
         quantile_levels: the levels at which it states its distribution.
         hyperparameters: what rebuilds it around its weights.
-        best_epoch: 1-based; 0 when it was no better than what training starts from.
+        best_epoch: 1-based; 0 where no epoch was better than the initial weights.
         validation_losses: of every epoch run.
         stopped_by: why the fit ended.
     """
@@ -86,4 +84,3 @@ class FittedModel:
 
 
 Fit = Callable[[Sequence[FitBlocks], FitSettings, OnEpoch], FittedModel]
-"""How a kind of model is fitted."""

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from models.adaptive import AdaptiveForecaster
 from models.base import Bars, Forecaster
 from models.conformal import CalibratedForecaster, Calibration, ServedForecaster
 from models.fitting import FittedModel
 from models.specs import ModelSpec
-from models.tracking import AdaptiveForecaster
 from models.windows import target_stop
 from schemas.train import CalibrationKind
 

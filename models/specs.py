@@ -1,17 +1,26 @@
-"""The kinds of model a request can name: how each is fitted, and how it is read back."""
+"""The kinds of model: how each is fitted and loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from errors import TrainingUnavailable
-from models import baselines
 from models.base import Forecaster
+from models.baselines.drift import Drift, fit_drift, load_drift
+from models.baselines.ewma import Ewma, fit_ewma, load_ewma
+from models.baselines.gjr_garch import GjrGarch, fit_gjr_garch, load_gjr_garch
+from models.baselines.persistence import Persistence, fit_persistence, load_persistence
+from models.baselines.rolling_empirical import RollingEmpirical, fit_rolling_empirical, load_rolling_empirical
+from models.baselines.volatility_regression import (
+    VolatilityRegression,
+    fit_volatility_regression,
+    load_volatility_regression,
+)
 from models.fitting import NETWORK, PARAMETERS, WEIGHTS, Fit, FitBlocks, FitSettings, FittedModel, OnEpoch
 from models.trading import HaltAwareForecaster
 
 Load = Callable[[Mapping[str, bytes], Sequence[float]], Forecaster]
-"""A forecaster from its files and the quantile levels its card names; raises ArtifactCorrupt."""
+"""From the files and the quantile levels of a card to a forecaster; raises ArtifactCorrupt."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +28,10 @@ class ModelSpec:
     """A kind of model.
 
     Attributes:
-        fit: brings torch along only once it is called.
-        load: reads what ``fit`` wrote, without torch.
+        fit: imports torch only when it is called.
+        load: reads the files of ``fit``, without torch.
         files: the names of those files.
-        lookback: sessions it looks back whatever the request says; None when the request decides.
+        lookback: fixed lookback in sessions; None where the request chooses it.
     """
 
     fit: Fit
@@ -31,77 +40,63 @@ class ModelSpec:
     lookback: int | None = None
 
 
-def _validate_torch() -> None:
-    if find_spec("torch") is None:
-        raise TrainingUnavailable("this installation has no torch: it forecasts, and trains models without a network")
+def _closed_form(fit: Fit, load: Load, lookback: int, *, needs_scipy: bool = False) -> ModelSpec:
+    def fit_where_installed(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+        if needs_scipy and find_spec("scipy") is None:  # not "arch", which a serving installation has for its data
+            raise TrainingUnavailable("scipy is not installed: this installation can only fit the simplest baselines")
+        return fit(series, settings, on_epoch)
 
-
-def _validate_scipy() -> None:
-    if find_spec("scipy") is None:  # not "arch": what serves has that for its data
-        raise TrainingUnavailable("this installation has no scipy: it forecasts, and fits the simplest kinds only")
-
-
-def _fit_gjr_garch(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _validate_scipy()
-    return baselines.fit_gjr_garch(series, settings, on_epoch)
-
-
-def _fit_volatility_regression(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _validate_scipy()
-    return baselines.fit_volatility_regression(series, settings, on_epoch)
-
-
-def _fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _validate_torch()
-    from models.lstm.forecaster import fit_return_lstm
-
-    return fit_return_lstm(series, settings, on_epoch)
-
-
-def _fit_price_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _validate_torch()
-    from models.lstm.point_forecaster import fit_price_lstm
-
-    return fit_price_lstm(series, settings, on_epoch)
-
-
-def _fit_ratio_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    _validate_torch()
-    from models.lstm.point_forecaster import fit_ratio_lstm
-
-    return fit_ratio_lstm(series, settings, on_epoch)
-
-
-def _load_network(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
-    from models.runtime import OnnxForecaster
-
-    return HaltAwareForecaster(OnnxForecaster(files[NETWORK], quantile_levels))
-
-
-def _closed_form(fit: Fit, load: Load, lookback: int) -> ModelSpec:
     def load_halt_aware(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
         return HaltAwareForecaster(load(files, quantile_levels))
 
-    return ModelSpec(fit, load_halt_aware, files=(PARAMETERS,), lookback=lookback)
+    return ModelSpec(fit_where_installed, load_halt_aware, files=(PARAMETERS,), lookback=lookback)
+
+
+def _network(import_fit: Callable[[], Fit]) -> ModelSpec:
+    def fit(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
+        if find_spec("torch") is None:
+            raise TrainingUnavailable("torch is not installed: this installation can only train models without it")
+        return import_fit()(series, settings, on_epoch)
+
+    def load(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
+        from models.runtime import OnnxForecaster
+
+        return HaltAwareForecaster(OnnxForecaster(files[NETWORK], quantile_levels))
+
+    return ModelSpec(fit, load, files=(WEIGHTS, NETWORK))
+
+
+def _return_lstm() -> Fit:
+    from models.lstm.forecaster import fit_return_lstm
+
+    return fit_return_lstm
+
+
+def _price_lstm() -> Fit:
+    from models.lstm.point_forecaster import fit_price_lstm
+
+    return fit_price_lstm
+
+
+def _ratio_lstm() -> Fit:
+    from models.lstm.point_forecaster import fit_ratio_lstm
+
+    return fit_ratio_lstm
 
 
 MODEL_SPECS: Mapping[str, ModelSpec] = {
-    "return_lstm": ModelSpec(_fit_return_lstm, _load_network, files=(WEIGHTS, NETWORK)),
-    "price_lstm": ModelSpec(_fit_price_lstm, _load_network, files=(WEIGHTS, NETWORK)),
-    "ratio_lstm": ModelSpec(_fit_ratio_lstm, _load_network, files=(WEIGHTS, NETWORK)),
-    "persistence": _closed_form(baselines.fit_persistence, baselines.load_persistence, baselines.Persistence.lookback),
-    "drift": _closed_form(baselines.fit_drift, baselines.load_drift, baselines.Drift.lookback),
-    "rolling_empirical": _closed_form(
-        baselines.fit_rolling_empirical, baselines.load_rolling_empirical, baselines.RollingEmpirical.lookback
-    ),
-    "ewma": _closed_form(baselines.fit_ewma, baselines.load_ewma, baselines.Ewma.lookback),
-    "gjr_garch": _closed_form(_fit_gjr_garch, baselines.load_gjr_garch, baselines.GjrGarch.lookback),
+    "return_lstm": _network(_return_lstm),
+    "price_lstm": _network(_price_lstm),
+    "ratio_lstm": _network(_ratio_lstm),
+    "persistence": _closed_form(fit_persistence, load_persistence, Persistence.lookback),
+    "drift": _closed_form(fit_drift, load_drift, Drift.lookback),
+    "rolling_empirical": _closed_form(fit_rolling_empirical, load_rolling_empirical, RollingEmpirical.lookback),
+    "ewma": _closed_form(fit_ewma, load_ewma, Ewma.lookback),
+    "gjr_garch": _closed_form(fit_gjr_garch, load_gjr_garch, GjrGarch.lookback, needs_scipy=True),
     "volatility_regression": _closed_form(
-        _fit_volatility_regression,
-        baselines.load_volatility_regression,
-        baselines.VolatilityRegression.lookback,
+        fit_volatility_regression, load_volatility_regression, VolatilityRegression.lookback, needs_scipy=True
     ),
 }
 
 BASELINES: Mapping[str, ModelSpec] = {name: spec for name, spec in MODEL_SPECS.items() if spec.files == (PARAMETERS,)}
-"""The kinds that need no training, against which every backtest sets the model."""
+"""The kinds without a network; every backtest compares the model with them."""

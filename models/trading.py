@@ -1,22 +1,21 @@
-"""What a bar says of trading: whether a session traded, and what range to read where a bar shows none.
+"""Whether a session traded, and a substitute for the range of a bar that shows none.
 
 Daily bars with one price for open, high, low and close come in two kinds. With a
 move, the session was locked at its limit, or only its close is on record: its
 range is unknown, and larger than zero. Without a move and without volume,
-nothing traded: the price is that of an earlier session. Read as they stand, both
-would tell a range estimator that the market was calm.
+nothing traded: the price is that of an earlier session. Taken literally, both
+would make a range estimator report a calm market.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.base import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Forecaster, Origins, QuantileForecast
 
-MAX_IDLE = 120  # sessions without a trade that a window looks past: half a year
-MIN_RANGED = 0.5  # of a window's sessions: with fewer, the closes say more of volatility than the ranges that are left
+MAX_IDLE = 120  # sessions without a trade that a window leaves out: half a year
+MIN_RANGED = 0.5  # share of a window: below it, closes estimate volatility better than the few ranges
 _FLAT = 1e-6  # relative: adjusted prices carry rounding of about 1e-8
 _RANGE_PER_SD = 2.0 * math.sqrt(math.log(2.0))  # Parkinson (1980): the log range whose estimate is one s.d.
 
@@ -54,14 +53,26 @@ def idle_sessions(bars: Bars, origins: Origins) -> NDArray[np.intp]:
     return np.minimum(origins - last_traded[origins], MAX_IDLE)
 
 
-def with_ranges(windows: Bars) -> Bars:
-    """Windows (n, lookback, 5) in which every bar has a range, or none has.
+def garman_klass(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Variance of each session from log open, high, low and close, (…, 4) to (…).
 
-    A bar without a range gets one that stands for the mean of its squared return
-    and of the window's Garman-Klass variances: |return| is all that it shows of
-    volatility, and one return is little evidence. An unknown open within a known
-    range is the close before. Where fewer than MIN_RANGED of a window's sessions
-    have a range, open, high and low of all become NaN: closes only.
+    Source: Garman and Klass (1980), J. Business.
+    """
+    variance: NDArray[np.float64] = (
+        0.5 * (logs[..., HIGH] - logs[..., LOW]) ** 2
+        - (2 * math.log(2) - 1) * (logs[..., CLOSE] - logs[..., OPEN]) ** 2
+    )
+    return variance
+
+
+def with_ranges(windows: Bars) -> Bars:
+    """Windows (n, lookback, 5) in which every bar has a range, or no bar has.
+
+    A bar without a range gets one whose variance is the mean of its squared return
+    and of the window's mean Garman-Klass variance, because one return alone is a
+    noisy estimate. An unknown open within a known range becomes the close before.
+    Where fewer than MIN_RANGED of a window's sessions have a range, open, high and
+    low of all become NaN: closes only.
     """
     bare = np.isnan(windows[..., [HIGH, LOW]]).any(-1) | is_flat(windows)  # (n, lookback)
     no_open = np.isnan(windows[..., OPEN]) & ~bare
@@ -79,8 +90,7 @@ def _ranged(windows: Bars, bare: Mask, no_open: Mask) -> Bars:
     before = np.concatenate([close[:, :1], close[:, :-1]], axis=1)
     logs[..., OPEN] = np.where(no_open, np.clip(before, logs[..., LOW], logs[..., HIGH]), logs[..., OPEN])
 
-    seen = 0.5 * (logs[..., HIGH] - logs[..., LOW]) ** 2 - (2 * math.log(2) - 1) * (close - logs[..., OPEN]) ** 2
-    usual = np.where(bare, 0.0, seen).sum(1, keepdims=True) / (~bare).sum(1, keepdims=True)
+    usual = np.where(bare, 0.0, garman_klass(logs)).sum(1, keepdims=True) / (~bare).sum(1, keepdims=True)
     move = close - before
     deviation = np.sqrt((move**2 + usual) / 2)  # (n, lookback)
     body = np.where(move < 0, -deviation, deviation)
@@ -99,29 +109,20 @@ def _ranged(windows: Bars, bare: Mask, no_open: Mask) -> Bars:
     return result
 
 
-@dataclass(frozen=True)
 class HaltAwareForecaster:
-    """Any forecaster, wider where the newest sessions did not trade.
+    """Wraps a forecaster and widens its forecast where the newest sessions did not trade.
 
-    What happens to a price while its market rests shows when it trades again: after k sessions without a trade, the
-    log distances from the median at step h grow by √((k + h) / h), as those of a random walk do.
+    After k sessions without a trade, the log distances from the median at step h grow by √((k + h) / h), as those of
+    a random walk do.
     """
 
-    inner: Forecaster
-
-    @property
-    def lookback(self) -> int:
-        """Sessions needed up to and including an origin."""
-        return self.inner.lookback
-
-    @property
-    def horizon(self) -> int:
-        """Steps forecast from each origin."""
-        return self.inner.horizon
+    def __init__(self, inner: Forecaster) -> None:
+        self._inner = inner
+        self.lookback = inner.lookback
+        self.horizon = inner.horizon
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        """The distribution of the close at every step, see ``Forecaster``."""
-        forecast = self.inner.predict_quantiles(bars, origins)
+        forecast = self._inner.predict_quantiles(bars, origins)
         idle = idle_sessions(bars, origins)
         if not idle.any():
             return forecast

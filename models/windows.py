@@ -10,8 +10,8 @@ from models.trading import MAX_IDLE, is_untraded, with_ranges
 def lookback_windows(bars: Bars, origins: Origins, lookback: int) -> Bars:
     """The last ``lookback`` sessions that traded, up to each origin.
 
-    Sessions without a trade repeat a price: they are passed over where enough others lie within
-    ``sessions_needed``, and stay in the window elsewhere. Bars without a range get one, see ``with_ranges``.
+    Sessions without a trade are left out where enough others are within ``sessions_needed``, and stay in the window
+    elsewhere. Bars without a range get one, see ``with_ranges``.
 
     Args:
         bars: shape (n_sessions, 5).
@@ -25,7 +25,7 @@ def lookback_windows(bars: Bars, origins: Origins, lookback: int) -> Bars:
     >>> lookback_windows(bars, np.array([3]), lookback=2)[0, :, 0].tolist()
     [10.0, 15.0]
     """
-    assert origins.size == 0 or (origins.min() >= lookback - 1 and origins.max() < len(bars)), "origin out of range"  # noqa: S101 - our own mistake, never input
+    assert origins.size == 0 or (origins.min() >= lookback - 1 and origins.max() < len(bars)), "origin out of range"  # noqa: S101 - never input
     windows = np.lib.stride_tricks.sliding_window_view(bars, lookback, axis=0)  # (n - lookback + 1, 5, lookback)
     chosen: Bars = windows[origins - lookback + 1].transpose(0, 2, 1)  # (n_origins, lookback, 5)
     untraded = is_untraded(bars)
@@ -45,7 +45,7 @@ def _past_untraded(bars: Bars, origins: Origins, lookback: int, untraded: NDArra
     n_known = np.cumsum(~untraded)[origins]  # traded sessions up to each origin
     places = n_known[:, None] - lookback + np.arange(lookback)  # (n_origins, lookback)
     rows = traded[np.maximum(places, 0)]
-    # whether the very first of the sessions needed traded cannot be seen: the close before it is not among them
+    # whether the first of the needed sessions traded is unknown: the close before it is not one of them
     reached = (n_known >= lookback) & (rows[:, 0] >= origins - sessions_needed(lookback) + 2)
     return np.where(reached[:, None, None], bars[rows], plain)
 
@@ -53,14 +53,14 @@ def _past_untraded(bars: Bars, origins: Origins, lookback: int, untraded: NDArra
 def future_closes(bars: Bars, origins: Origins, horizon: int, stop: int | None = None) -> NDArray[np.float64]:
     """The closes at steps 1…horizon after each origin, NaN at row ``stop`` and beyond.
 
-    NaN too where nothing has traded since the origin: a price that is only repeated is no outcome.
+    NaN too where nothing has traded since the origin: a repeated price is not an outcome.
 
     Args:
         bars: shape (n_sessions, 5).
         origins: row numbers, shape (n_origins,).
         horizon: steps after the origin.
-        stop: first row that must not be seen, such as the start of the next
-            block; the end of ``bars`` when None.
+        stop: first row that must not be read, such as the start of the next
+            block; the end of ``bars`` where None.
 
     Returns:
         Prices, shape (n_origins, horizon).
@@ -83,16 +83,9 @@ def future_closes(bars: Bars, origins: Origins, horizon: int, stop: int | None =
 
 
 def target_stop(block: range) -> int:
-    """First session that the targets of a block of origins must not see, because it belongs to the next block.
+    """First session that the targets of a block must not read, because it belongs to the next block.
 
     >>> target_stop(range(59, 100))  # the last origin is 99, its next session 100
     101
     """
     return block.stop + 1
-
-
-def closes_only(bars: Bars) -> Bars:
-    """The same bars with everything but the closes unknown, shape (n_sessions, 5)."""
-    closes = np.full_like(bars, np.nan)
-    closes[:, CLOSE] = bars[:, CLOSE]
-    return closes

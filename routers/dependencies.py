@@ -1,9 +1,6 @@
-"""What routes are handed: the store's models and jobs, prices, settings and the clock."""
+"""What routes receive: the runtime, behind the API key where one is set."""
 
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
@@ -11,167 +8,31 @@ from fastapi import Depends, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import APIKeyHeader
 
-from clock import Clock
-from config import Settings, forecast_prices
-from errors import NotAuthenticated, TrainingCapacityExceeded
-from services.forecasts.served import ForecastObserver, ServedForecast
-from services.health import HealthCheck
-from services.jobs.executor import Executor
-from services.jobs.job import Jobs
-from services.monitoring.forecast_log import ForecastLog
-from services.prices.series import PriceSource
-from services.storage.registry import ModelRegistry
-from services.storage.store import ArtifactStore
-from telemetry.measures import PREDICTION_SECONDS, PREDICTIONS, Meter
-from telemetry.system import SystemUsage
+from bootstrap import Runtime
+from errors import NotAuthenticated
 
-TRAINING_RETRY_S = 30
 _API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="Only where the server has an API_KEY.")
 
 
-class TrainingSlots:
-    """Bounds how many models are trained at once in this process."""
-
-    def __init__(self, count: int) -> None:
-        self._slots = threading.BoundedSemaphore(count)
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold a slot.
-
-        Raises:
-            TrainingCapacityExceeded: none is free.
-        """
-        if not self._slots.acquire(blocking=False):
-            raise TrainingCapacityExceeded(
-                "another model is being trained; try again later", retry_after_s=TRAINING_RETRY_S
-            )
-        try:
-            yield
-        finally:
-            self._slots.release()
+async def _runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
 
 
-def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 
 
-def _registry(request: Request) -> ModelRegistry:
-    registry: ModelRegistry = request.app.state.registry
-    return registry
-
-
-def _jobs(request: Request) -> Jobs:
-    jobs: Jobs = request.app.state.jobs
-    return jobs
-
-
-def _executor(request: Request) -> Executor:
-    executor: Executor = request.app.state.executor
-    return executor
-
-
-def _prices(request: Request) -> PriceSource:
-    source: PriceSource = request.app.state.price_source
-    return source
-
-
-def _forecast_prices(request: Request) -> PriceSource:
-    return forecast_prices(_settings(request), _prices(request))
-
-
-def _clock(request: Request) -> Clock:
-    clock: Clock = request.app.state.clock
-    return clock
-
-
-def _now(request: Request) -> datetime:
-    return _clock(request)()
-
-
-def _training_slots(request: Request) -> TrainingSlots:
-    slots: TrainingSlots = request.app.state.training_slots
-    return slots
-
-
-def _store(request: Request) -> ArtifactStore:
-    store: ArtifactStore = request.app.state.store
-    return store
-
-
-def _forecast_log(request: Request) -> ForecastLog:
-    log: ForecastLog = request.app.state.forecast_log
-    return log
-
-
-def _meter(request: Request) -> Meter:
-    meter: Meter = request.app.state.meter
-    return meter
-
-
-def _health_check(request: Request) -> HealthCheck:
-    health_check: HealthCheck = request.app.state.health_check
-    return health_check
-
-
-def _system_usage(request: Request) -> SystemUsage:
-    usage: SystemUsage = request.app.state.system_usage
-    return usage
-
-
-HealthCheckDep = Annotated[HealthCheck, Depends(_health_check)]
-SystemUsageDep = Annotated[SystemUsage, Depends(_system_usage)]
-StoreDep = Annotated[ArtifactStore, Depends(_store)]
-ForecastLogDep = Annotated[ForecastLog, Depends(_forecast_log)]
-MeterDep = Annotated[Meter, Depends(_meter)]
-SettingsDep = Annotated[Settings, Depends(_settings)]
-RegistryDep = Annotated[ModelRegistry, Depends(_registry)]
-JobsDep = Annotated[Jobs, Depends(_jobs)]
-ExecutorDep = Annotated[Executor, Depends(_executor)]
-PriceSourceDep = Annotated[PriceSource, Depends(_prices)]
-ForecastPricesDep = Annotated[PriceSource, Depends(_forecast_prices)]
-ClockDep = Annotated[Clock, Depends(_clock)]
-NowDep = Annotated[datetime, Depends(_now)]
-TrainingSlotsDep = Annotated[TrainingSlots, Depends(_training_slots)]
-
-
-def validate_api_key(settings: SettingsDep, given: Annotated[str | None, Security(_API_KEY)]) -> None:
-    """Let a request pass that brings the API key, and any where none is set.
-
-    Raises:
-        NotAuthenticated: the key is missing or wrong.
-    """
-    if settings.api_key is None:
+async def validate_api_key(runtime: RuntimeDep, given: Annotated[str | None, Security(_API_KEY)]) -> None:
+    """Refuse a request without the API key, where one is set, with NotAuthenticated."""
+    if runtime.settings.api_key is None:
         return
-    expected = settings.api_key.get_secret_value()
+    expected = runtime.settings.api_key.get_secret_value()
     if given is None or not secrets.compare_digest(given.encode(), expected.encode()):
         raise NotAuthenticated("the header X-API-Key is missing or wrong")
 
 
-def record_prediction(meter: Meter, kind: str, inference_ms: float | None = None) -> None:
-    """Count a forecast that is being answered, and the time the model took where it is known."""
-    meter.record(PREDICTIONS, type=kind)
-    if inference_ms is not None:
-        meter.record(PREDICTION_SECONDS, inference_ms / 1000, type=kind)
-
-
-def record_served(log: ForecastLog, meter: Meter, kind: str) -> ForecastObserver:
-    """Log what is served, and measure the time the model took for it."""
-
-    def on_served(served: ServedForecast) -> None:
-        meter.record(PREDICTION_SECONDS, served.inference.elapsed_ms / 1000, type=kind)
-        log.record(served)
-
-    return on_served
-
-
 def validate_not_future(now: datetime, where: str = "body", /, **dates: date | None) -> None:
-    """Answer 422 for a date that is not yet today anywhere on earth; ``where`` it was given is named.
-
-    Raises:
-        RequestValidationError: names each such field.
-    """
+    """Answer 422 for a date that is not yet today anywhere on earth; the error names its field in ``where``."""
     today = (now.astimezone(UTC) + timedelta(hours=14)).date()
     errors = [
         {"type": "date_in_future", "loc": (where, name), "msg": f"{day} is in the future"}
@@ -180,3 +41,73 @@ def validate_not_future(now: datetime, where: str = "body", /, **dates: date | N
     ]
     if errors:
         raise RequestValidationError(errors)
+
+
+# shims
+async def _clock(r: RuntimeDep):
+    return r.clock
+
+
+async def _now(r: RuntimeDep):
+    return r.clock()
+
+
+async def _store(r: RuntimeDep):
+    return r.store
+
+
+async def _registry(r: RuntimeDep):
+    return r.registry
+
+
+async def _jobs(r: RuntimeDep):
+    return r.jobs
+
+
+async def _executor(r: RuntimeDep):
+    return r.executor
+
+
+async def _settings(r: RuntimeDep):
+    return r.settings
+
+
+async def _prices(r: RuntimeDep):
+    return r.prices
+
+
+async def _fprices(r: RuntimeDep):
+    return r.forecasting.prices
+
+
+async def _meter(r: RuntimeDep):
+    return r.meter
+
+
+async def _log(r: RuntimeDep):
+    return r.writer
+
+
+async def _health(r: RuntimeDep):
+    return r.health_check
+
+
+async def _usage(r: RuntimeDep):
+    return r.system_usage
+
+
+from typing import Any
+
+ClockDep = Annotated[Any, Depends(_clock)]
+NowDep = Annotated[Any, Depends(_now)]
+StoreDep = Annotated[Any, Depends(_store)]
+RegistryDep = Annotated[Any, Depends(_registry)]
+JobsDep = Annotated[Any, Depends(_jobs)]
+ExecutorDep = Annotated[Any, Depends(_executor)]
+SettingsDep = Annotated[Any, Depends(_settings)]
+PriceSourceDep = Annotated[Any, Depends(_prices)]
+ForecastPricesDep = Annotated[Any, Depends(_fprices)]
+MeterDep = Annotated[Any, Depends(_meter)]
+ForecastLogDep = Annotated[Any, Depends(_log)]
+HealthCheckDep = Annotated[Any, Depends(_health)]
+SystemUsageDep = Annotated[Any, Depends(_usage)]

@@ -1,4 +1,4 @@
-"""Training as a job: ask for one, wait for it or come back, watch it, cancel it, retry it."""
+"""Training as a job: submit it, wait for it or poll it, cancel it, retry it."""
 
 import asyncio
 import re
@@ -28,24 +28,24 @@ from errors import (
     TrainingUnavailable,
     ZeroVariance,
 )
-from routers.dependencies import ClockDep, ExecutorDep, JobsDep, NowDep, SettingsDep, validate_not_future
+from routers.dependencies import RuntimeDep, validate_not_future
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.job import JOB_ID_PATTERN, Job, JobPage
 from schemas.train import TrainRequest, TrainResponse
 from services.jobs.job import Jobs
-from services.training.submission import failure_of, retry_training, submit_training
+from services.training.submission import retry_training, submit_training
 from services.training.train import trained
 
 router = APIRouter(tags=["jobs"])
 
-POLL_AFTER_S = 2  # what a caller who comes back is told
+POLL_AFTER_S = 2  # Retry-After of a job that has not ended
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 LAMBDA_RESERVE_S = 3.0  # of the function's time, to answer 202 before it ends
 
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "model": Job,
-        "description": "The job goes on; Location tells where to look.",
+        "description": "The job is running or waiting; Location is its address.",
         "headers": {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}},
     }
 }
@@ -80,10 +80,7 @@ async def train(
     request: Annotated[
         TrainRequest, Body(examples=[{"ticker": "^GSPC", "start_date": "2010-01-01", "end_date": "2018-12-31"}])
     ],
-    jobs: JobsDep,
-    executor: ExecutorDep,
-    settings: SettingsDep,
-    clock: ClockDep,
+    runtime: RuntimeDep,
     prefer: Annotated[str, Header(max_length=200, description="`respond-async`, `wait=SECONDS`, or both.")] = "",
     respond_async: Annotated[bool, Query(alias="async", description="The same as `Prefer: respond-async`.")] = False,
     idempotency_key: Annotated[
@@ -91,39 +88,40 @@ async def train(
         Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$", description="A repeated request is one job."),
     ] = None,
 ) -> Response | TrainResponse:
-    """Fetch prices, fit, calibrate and test a model, store it, and say what it is worth beside persistence.
+    """Fetch prices, fit, calibrate and test a model, store it, and report its accuracy next to that of no change.
 
-    The training is a job. Without a preference the answer comes when it is over, or 202 with the job when
+    The training is a job. Without a preference the answer comes when the job has ended, or 202 with the job when
     that takes longer than the server or the caller waits.
     """
-    now = clock()
+    now = runtime.clock()
     validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
     token = secrets.token_hex(4)
-    job = await run_in_threadpool(submit_training, request, jobs, executor, now, token, idempotency_key)
+    job = await run_in_threadpool(submit_training, request, runtime.jobs, runtime.executor, now, token, idempotency_key)
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
-    job = await _ended(job, jobs, clock, preferred.patience_s(min(settings.train_wait_s, _seconds_left(http))))
+    job = await _ended(
+        job, runtime.jobs, runtime.clock, preferred.max_wait_s(min(runtime.settings.train_wait_s, _seconds_left(http)))
+    )
     if job.ended_at is None:
         return _accepted(job, applied="respond-async" if preferred.respond_async else None)
     if job.result is None:
-        raise failure_of(job)
+        raise job.failure()
     return trained(job.result)
 
 
 @router.get("/jobs", summary="Jobs", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def page(
-    jobs: JobsDep,
-    now: NowDep,
+    runtime: RuntimeDep,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs per page.")] = 20,
     after: Annotated[str | None, Query(pattern=JOB_ID_PATTERN, description="Last id of the previous page.")] = None,
 ) -> JobPage:
     """Jobs, newest first, a page at a time."""
-    return jobs.page(limit, after, now)
+    return runtime.jobs.page(limit, after, runtime.clock())
 
 
 @router.get("/jobs/{job_id}", summary="A job", responses=problems(JobNotFound, ArtifactCorrupt, StoreUnavailable))
-def status(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) -> Job:
+def status(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
     """State, progress with the losses so far, and the result or the error."""
-    job = jobs.status(job_id, now)
+    job = runtime.jobs.status(job_id, runtime.clock())
     if job.ended_at is None:
         response.headers["Retry-After"] = str(POLL_AFTER_S)
     return job
@@ -134,45 +132,44 @@ def status(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) ->
     summary="Cancel a job",
     responses=ACCEPTED | problems(JobNotFound, JobFinished, ArtifactCorrupt, StoreUnavailable),
 )
-def cancel(job_id: JobIdPath, jobs: JobsDep, now: NowDep, response: Response) -> Job:
+def cancel(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
     """Cancel a job: 200 when it is cancelled, 202 when its worker will be, within seconds."""
-    job = jobs.cancel(job_id, now)
+    job = runtime.jobs.cancel(job_id, runtime.clock())
     response.status_code = 202 if job.ended_at is None else 200
     return job
 
 
 @router.post(
     "/jobs/{job_id}/retry",
-    summary="Do it again",
+    summary="Retry a job",
     status_code=202,
     responses=ACCEPTED
     | problems(
         JobNotFound, JobNotRetryable, TrainingCapacityExceeded, TrainerUnavailable, ArtifactCorrupt, StoreUnavailable
     ),
 )
-def retry(job_id: JobIdPath, jobs: JobsDep, executor: ExecutorDep, now: NowDep) -> Response:
-    """A new job with the same request, where one has failed, was cancelled or lost."""
-    return _accepted(retry_training(job_id, jobs, executor, now, secrets.token_hex(4)))
+def retry(job_id: JobIdPath, runtime: RuntimeDep) -> Response:
+    """Submit a new job with the request of one that failed, was cancelled or lost."""
+    return _accepted(retry_training(job_id, runtime.jobs, runtime.executor, runtime.clock(), secrets.token_hex(4)))
 
 
 @dataclass(frozen=True)
 class Preference:
-    """What a ``Prefer`` header asks of the waiting (RFC 7240)."""
+    """How long to wait, by a ``Prefer`` header (RFC 7240)."""
 
     respond_async: bool
     wait_s: float | None
 
-    def patience_s(self, longest_s: float) -> float:
-        """How long to wait for the job before answering with it."""
+    def max_wait_s(self, longest_s: float) -> float:
         if self.wait_s is not None:
             return min(self.wait_s, longest_s)
         return 0.0 if self.respond_async else longest_s
 
 
 def read_preference(header: str) -> Preference:
-    """The preferences of a header, of which those that are not ours are ignored, as the RFC wants it.
+    """Parse the header; unknown preferences are ignored, as the RFC demands.
 
-    >>> read_preference('respond-async, wait=10; foo="bar", handling=lenient').patience_s(60)
+    >>> read_preference('respond-async, wait=10; foo="bar", handling=lenient').max_wait_s(60)
     10.0
     """
     wanted = {part.split(";")[0].strip().lower() for part in header.split(",")}
@@ -180,9 +177,9 @@ def read_preference(header: str) -> Preference:
     return Preference("respond-async" in wanted, min(waits, default=None))
 
 
-async def _ended(job: Job, jobs: Jobs, clock: Clock, patience_s: float) -> Job:
-    """The job once it is over, or as it stands when patience ends."""
-    until, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+async def _ended(job: Job, jobs: Jobs, clock: Clock, max_wait_s: float) -> Job:
+    """The job when it has ended, or when the wait is over."""
+    until, pause_s = time.monotonic() + max_wait_s, FIRST_PAUSE_S
     while job.ended_at is None and (left_s := until - time.monotonic()) > 0:
         await asyncio.sleep(min(pause_s, left_s))
         pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
@@ -191,7 +188,7 @@ async def _ended(job: Job, jobs: Jobs, clock: Clock, patience_s: float) -> Job:
 
 
 def _seconds_left(http: Request) -> float:
-    """What Lambda leaves this invocation for waiting; no bound elsewhere."""
+    """How long this Lambda invocation may wait; no limit elsewhere."""
     context = http.scope.get("aws.context")
     return float("inf") if context is None else context.get_remaining_time_in_millis() / 1000 - LAMBDA_RESERVE_S
 

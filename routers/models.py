@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
+from bootstrap import Runtime
 from errors import (
     ArtifactCorrupt,
     HorizonTooLong,
@@ -15,18 +16,8 @@ from errors import (
     TrainingCapacityExceeded,
     TrainingUnavailable,
 )
-from routers.dependencies import (
-    ForecastLogDep,
-    ForecastPricesDep,
-    MeterDep,
-    NowDep,
-    PriceSourceDep,
-    RegistryDep,
-    TrainingSlotsDep,
-    record_prediction,
-    record_served,
-    validate_not_future,
-)
+from routers.answers import forecast_response, predict_response
+from routers.dependencies import RuntimeDep, validate_not_future
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.alias import Alias, AliasList, AliasName, AliasRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
@@ -39,7 +30,7 @@ from schemas.models import ModelPage
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
 from services.backtest import backtest
 from services.catalogue import list_models
-from services.forecasts.by_model import forecast, predict
+from services.forecasting.forecast import Forecast
 from services.market_data import fetch_data
 from services.storage.contests import contest_page
 
@@ -64,19 +55,11 @@ ModelIdPath = Annotated[
 )
 def predict_next(
     model_id: ModelIdPath,
-    prices: ForecastPricesDep,
-    registry: RegistryDep,
-    now: NowDep,
-    meter: MeterDep,
-    log: ForecastLogDep,
+    runtime: RuntimeDep,
     request: Annotated[PredictRequest | None, Body(examples=[{"levels": [0.8, 0.95]}])] = None,
 ) -> PredictResponse:
-    """Forecast the next session with its intervals, persistence and the model's record on its test part."""
-    request = request or PredictRequest()
-    validate_not_future(now, as_of=request.as_of)
-    answer = predict(model_id, request, registry, prices, now, record_served(log, meter, "live"))
-    record_prediction(meter, "live")
-    return answer
+    """Forecast the next session with its intervals, persistence and the model's accuracy on its test part."""
+    return predict_response(_forecast(model_id, request or PredictRequest(), 1, "live", runtime))
 
 
 @router.post(
@@ -86,19 +69,23 @@ def predict_next(
 )
 def forecast_sessions(
     model_id: ModelIdPath,
-    prices: ForecastPricesDep,
-    registry: RegistryDep,
-    now: NowDep,
-    meter: MeterDep,
-    log: ForecastLogDep,
+    runtime: RuntimeDep,
     request: Annotated[ForecastRequest | None, Body(examples=[{"horizon": 10, "levels": [0.8, 0.95]}])] = None,
 ) -> ForecastResponse:
-    """Forecast up to 30 sessions; sessions are the exchange's own, holidays left out."""
+    """Forecast up to 30 sessions of the exchange; holidays are left out."""
     request = request or ForecastRequest()
+    return forecast_response(_forecast(model_id, request, request.horizon, "forecast", runtime))
+
+
+def _forecast(model_id: str, request: PredictRequest, horizon: int, kind: str, runtime: Runtime) -> Forecast:
+    now = runtime.clock()
     validate_not_future(now, as_of=request.as_of)
-    answer = forecast(model_id, request, registry, prices, now, record_served(log, meter, "forecast"))
-    record_prediction(meter, "forecast")
-    return answer
+    forecast = runtime.forecasting.forecast_ticker(
+        model_id, request.ticker, horizon, request.levels, now, request.as_of
+    )
+    # what would have been forecast on a past day was not: it is not logged
+    runtime.record_forecasts(kind, forecast.elapsed_ms, *([forecast] if request.as_of is None else []))
+    return forecast
 
 
 @router.post(
@@ -110,17 +97,15 @@ def forecast_sessions(
 )
 def backtest_model(
     model_id: ModelIdPath,
-    prices: PriceSourceDep,
-    registry: RegistryDep,
-    slots: TrainingSlotsDep,
-    now: NowDep,
+    runtime: RuntimeDep,
     request: Annotated[BacktestRequest | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
 ) -> BacktestResponse:
     """Forecast from successive past origins with only the past known, beside every baseline from the same origins."""
     request = request or BacktestRequest()
+    now = runtime.clock()
     validate_not_future(now, start=request.start, end=request.end)
-    with nullcontext() if request.refit_every is None else slots.taken():
-        return backtest(model_id, request, registry, prices, now)
+    with nullcontext() if request.refit_every is None else runtime.training_slots.taken():
+        return backtest(model_id, request, runtime.registry, runtime.prices, now)
 
 
 @router.post(
@@ -130,17 +115,17 @@ def backtest_model(
 )
 def fetch(
     request: Annotated[FetchDataRequest, Body(examples=[{"ticker": "^GSPC", "days": 5}])],
-    prices: ForecastPricesDep,
-    now: NowDep,
+    runtime: RuntimeDep,
 ) -> FetchDataResponse:
     """Adjusted daily prices of a ticker, by range or the most recent ``days`` sessions."""
+    now = runtime.clock()
     validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
-    return fetch_data(request, prices, now)
+    return fetch_data(request, runtime.forecasting.prices, now)
 
 
 @router.get("", summary="Models", responses=problems(StoreUnavailable))
 def models(
-    registry: RegistryDep,
+    runtime: RuntimeDep,
     ticker: Annotated[Ticker | None, Query(description="Only models of this ticker.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Models per page.")] = 20,
     after: Annotated[
@@ -148,24 +133,23 @@ def models(
     ] = None,
 ) -> ModelPage:
     """Models ordered by id, a page at a time, the one that comes with the program among them."""
-    return list_models(registry, ticker, limit, after)
+    return list_models(runtime.registry, ticker, limit, after)
 
 
 @router.get("/aliases", summary="Aliases", responses=problems(ArtifactCorrupt, StoreUnavailable))
-def aliases(registry: RegistryDep) -> AliasList:
+def aliases(runtime: RuntimeDep) -> AliasList:
     """Every alias that was moved; `default` stands for the bundled model until it is."""
-    return AliasList(aliases=registry.aliases())
+    return AliasList(aliases=runtime.registry.aliases())
 
 
 @router.put("/aliases/{alias}", summary="Move an alias", responses=problems(*MODEL_PROBLEMS))
 def move_alias(
     alias: Annotated[AliasName, Path(examples=["default"])],
     request: Annotated[AliasRequest, Body(examples=[{"model_id": "gspc-20261121-1a2b3c4d"}])],
-    registry: RegistryDep,
-    now: NowDep,
+    runtime: RuntimeDep,
 ) -> Alias:
     """Let a name such as `default` stand for another model; it takes the place of an id in every route."""
-    return registry.move_alias(alias, request.model_id, now)
+    return runtime.registry.move_alias(alias, request.model_id, runtime.clock())
 
 
 @router.get(
@@ -173,20 +157,20 @@ def move_alias(
 )
 def contests(
     alias: Annotated[AliasName, Path(examples=["default"])],
-    registry: RegistryDep,
+    runtime: RuntimeDep,
     limit: Annotated[int, Query(ge=1, le=100, description="Contests per page.")] = 20,
     after: Annotated[
         str | None, Query(pattern=JOB_ID_PATTERN, description="`job_id` of the last contest of the previous page.")
     ] = None,
 ) -> ContestPage:
     """Every model that challenged the alias, and what both were worth; newest first, a page at a time."""
-    return contest_page(registry.store, alias, limit, after)
+    return contest_page(runtime.store, alias, limit, after)
 
 
 @router.get("/{model_id:path}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))
-def card(model_id: ModelIdPath, registry: RegistryDep) -> ModelCard:
+def card(model_id: ModelIdPath, runtime: RuntimeDep) -> ModelCard:
     """Everything known about a model: request, data, split, accuracy, calibration, checksums."""
-    return registry.card(model_id)
+    return runtime.registry.card(model_id)
 
 
 @router.delete(
@@ -195,7 +179,7 @@ def card(model_id: ModelIdPath, registry: RegistryDep) -> ModelCard:
     status_code=204,
     responses=problems(ModelNotFound, ModelInUse, StoreUnavailable),
 )
-def delete(model_id: ModelIdPath, registry: RegistryDep) -> Response:
+def delete(model_id: ModelIdPath, runtime: RuntimeDep) -> Response:
     """Remove a model and its files; there is no way back."""
-    registry.delete(model_id)
+    runtime.registry.delete(model_id)
     return Response(status_code=204)

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Body
 from fastapi.exceptions import RequestValidationError
 
 from errors import CalibrationTooSmall, HorizonTooLong, PricesInvalid, ZeroVariance
-from routers.dependencies import ForecastLogDep, ForecastPricesDep, MeterDep, NowDep, RegistryDep, record_prediction
+from routers.answers import batch_forecast, closes_prediction, symbol_forecast, symbol_prediction
+from routers.dependencies import RuntimeDep
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, problems
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import (
@@ -16,8 +17,7 @@ from schemas.by_symbol import (
     SymbolForecastRequest,
     SymbolPrediction,
 )
-from services.forecasts.batch import forecast_batch
-from services.forecasts.by_symbol import forecast_symbol, predict_live, predict_prices
+from services.forecasting.forecast import Forecast
 
 router = APIRouter(prefix="/predict", tags=["predict"])
 
@@ -26,39 +26,32 @@ EXAMPLE_PRICES = [round(28 + 0.05 * day + 0.2 * (day % 3), 2) for day in range(6
 
 @router.post(
     "",
-    summary="The next close, from prices sent along",
+    summary="The next close, from prices that you send",
     responses=problems(*MODEL_PROBLEMS, CalibrationTooSmall, ZeroVariance, PricesInvalid),
 )
 def from_prices(
     request: Annotated[PricesRequest, Body(examples=[{"symbol": "PETR4.SA", "prices": EXAMPLE_PRICES}])],
-    registry: RegistryDep,
-    now: NowDep,
-    meter: MeterDep,
+    runtime: RuntimeDep,
 ) -> SymbolPrediction:
-    """Forecast from as many closes as the model looks back, 60 for the bundled one, oldest first.
+    """Forecast from as many closes as the model's lookback, 60 for the bundled one, oldest first.
 
-    Their dates are not known, so the answer's are null.
+    Their dates are not known, so the answer's are "N/A".
     """
-    card, doubts = registry.card_to_serve(request.model_id)
+    card, _ = runtime.registry.card_to_serve(request.model_id)
     validate_count("prices", expected=card.lookback, found=len(request.prices))
-    answer = predict_prices(request, card, doubts, registry, now)
-    record_prediction(meter, "manual", answer.inference_time_ms)
-    return answer
+    forecast = runtime.forecasting.forecast_closes(request.model_id, request.prices, request.levels, runtime.clock())
+    runtime.record_forecasts("manual", forecast.elapsed_ms)
+    return closes_prediction(forecast, request.symbol)
 
 
 @router.post("/live", summary="The next close of a symbol", responses=problems(*FORECAST_PROBLEMS))
 def live(
-    request: Annotated[LiveRequest, Body(examples=[{"symbol": "^GSPC"}])],
-    registry: RegistryDep,
-    prices: ForecastPricesDep,
-    now: NowDep,
-    meter: MeterDep,
-    log: ForecastLogDep,
+    request: Annotated[LiveRequest, Body(examples=[{"symbol": "^GSPC"}])], runtime: RuntimeDep
 ) -> SymbolPrediction:
     """Forecast the session after the newest prices of a symbol."""
-    answer = predict_live(request, registry, prices, now, log.record)
-    record_prediction(meter, "live", answer.inference_time_ms)
-    return answer
+    forecast = runtime.forecasting.forecast_ticker(request.model_id, request.symbol, 1, request.levels, runtime.clock())
+    runtime.record_forecasts("live", forecast.elapsed_ms, forecast)
+    return symbol_prediction(forecast)
 
 
 @router.post(
@@ -67,17 +60,14 @@ def live(
     responses=problems(*FORECAST_PROBLEMS, HorizonTooLong),
 )
 def forecast(
-    request: Annotated[SymbolForecastRequest, Body(examples=[{"symbol": "^GSPC", "days": 5}])],
-    registry: RegistryDep,
-    prices: ForecastPricesDep,
-    now: NowDep,
-    meter: MeterDep,
-    log: ForecastLogDep,
+    request: Annotated[SymbolForecastRequest, Body(examples=[{"symbol": "^GSPC", "days": 5}])], runtime: RuntimeDep
 ) -> SymbolForecast:
-    """Forecast up to 30 sessions; they are the exchange's own, holidays left out."""
-    answer = forecast_symbol(request, registry, prices, now, log.record)
-    record_prediction(meter, "forecast", answer.inference_time_ms)
-    return answer
+    """Forecast up to 30 sessions of the exchange; holidays are left out."""
+    forecast = runtime.forecasting.forecast_ticker(
+        request.model_id, request.symbol, request.days, request.levels, runtime.clock()
+    )
+    runtime.record_forecasts("forecast", forecast.elapsed_ms, forecast)
+    return symbol_forecast(forecast)
 
 
 @router.post(
@@ -86,25 +76,22 @@ def forecast(
     responses=problems(*MODEL_PROBLEMS, CalibrationTooSmall, HorizonTooLong),
 )
 def batch(
-    request: Annotated[BatchRequest, Body(examples=[{"symbols": ["^GSPC", "^IXIC"], "days": 5}])],
-    registry: RegistryDep,
-    prices: ForecastPricesDep,
-    now: NowDep,
-    meter: MeterDep,
-    log: ForecastLogDep,
+    request: Annotated[BatchRequest, Body(examples=[{"symbols": ["^GSPC", "^IXIC"], "days": 5}])], runtime: RuntimeDep
 ) -> BatchForecast:
-    """Forecast up to 500 symbols in one call; a symbol that fails has its own error and spoils no other."""
-    answer = forecast_batch(request, registry, prices, now, log.record)
-    record_prediction(meter, "batch", answer.inference_time_ms)
-    return answer
+    """Forecast up to 500 symbols in one call; a symbol that fails has its own error and affects no other.
+
+    The first batch of a session takes 0.1 s per symbol; later ones find what the first has worked out.
+    """
+    batch = runtime.forecasting.forecast_tickers(
+        request.model_id, request.symbols, request.days, request.levels, runtime.clock()
+    )
+    made = [one for one in batch.forecasts.values() if isinstance(one, Forecast)]
+    runtime.record_forecasts("batch", batch.elapsed_ms, *made)
+    return batch_forecast(batch)
 
 
 def validate_count(field: str, *, expected: int, found: int) -> None:
-    """Answer 422 for a list of the wrong length, where only the model knows the right one.
-
-    Raises:
-        RequestValidationError: names the field.
-    """
+    """Answer 422 for a list of the wrong length, where only the model knows the right one."""
     if found != expected:
         message = f"expected {expected} items, found {found}"
         raise RequestValidationError([{"type": "wrong_count", "loc": ("body", field), "msg": message}])

@@ -1,4 +1,4 @@
-"""The error answers of routes: their one shape, and their part of the OpenAPI document."""
+"""The error answers of routes, and their part of the OpenAPI document."""
 
 from typing import Any
 
@@ -53,7 +53,6 @@ def problems(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
 
 
 def problem_of(error: AppError, request_id: str) -> Problem:
-    """What a caller is told of an error."""
     return Problem(
         type=f"urn:stock-forecast:{error.code}",
         title=error.title,
@@ -66,7 +65,7 @@ def problem_of(error: AppError, request_id: str) -> Problem:
 
 
 def document_problems(app: FastAPI) -> None:
-    """Define the schema that ``problems`` refers to: FastAPI would offer it as application/json, which is untrue."""
+    """Define the schema that ``problems`` refers to; FastAPI would declare its media type as application/json."""
     undocumented = app.openapi
     _, definitions = models_json_schema([(Problem, "serialization")], ref_template=_REFERENCE)
 

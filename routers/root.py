@@ -6,7 +6,6 @@ from routers import web
 from routers.dependencies import HealthCheckDep, NowDep, RegistryDep
 from routers.problems import problems
 from schemas.root import Health, ServiceInfo
-from services.forecasts.by_symbol import timestamp
 
 router = APIRouter(tags=["health"])
 
@@ -22,7 +21,7 @@ def root(request: Request, now: NowDep, response: Response) -> Response | Servic
     if web.prefers_html(request.headers.getlist("Accept")):
         return web.page(request)
     response.headers["Vary"] = "Accept"
-    return ServiceInfo(service=request.app.title, version=request.app.version, timestamp=timestamp(now))
+    return ServiceInfo(service=request.app.title, version=request.app.version, timestamp=now)
 
 
 @router.head("/health", include_in_schema=False)

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from errors import MetricsNotExposed
-from routers.dependencies import HealthCheckDep, MeterDep, NowDep, RegistryDep, SystemUsageDep
+from routers.dependencies import RuntimeDep
 from routers.problems import problems
 from telemetry.measures import CPU_PERCENT, MEMORY_BYTES, ScrapedMeter
 
@@ -22,18 +22,14 @@ TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schem
 )
 def metrics(
     request: Request,
-    meter: MeterDep,
-    health_check: HealthCheckDep,
-    registry: RegistryDep,
-    usage: SystemUsageDep,
-    now: NowDep,
+    runtime: RuntimeDep,
 ) -> Response:
     """Every measurement since the start, as text or OpenMetrics, whichever `Accept` asks for."""
-    if not isinstance(meter, ScrapedMeter):
+    if not isinstance(runtime.meter, ScrapedMeter):
         raise MetricsNotExposed("this server writes its measurements to its log, as CloudWatch embedded metrics")
-    health_check.default_model(registry)
-    taken = usage.read(now, meter.process_ids)
-    meter.record(CPU_PERCENT, taken.cpu_percent)
-    meter.record(MEMORY_BYTES, taken.memory_bytes)
-    exposed = meter.exposition(request.headers.get("Accept", ""))
+    runtime.health_check.default_model(runtime.registry)
+    taken = runtime.system_usage.read(runtime.clock(), runtime.meter.process_ids)
+    runtime.meter.record(CPU_PERCENT, taken.cpu_percent)
+    runtime.meter.record(MEMORY_BYTES, taken.memory_bytes)
+    exposed = runtime.meter.exposition(request.headers.get("Accept", ""))
     return Response(exposed.content, headers={"Content-Type": exposed.media_type, "Cache-Control": "no-store"})

@@ -1,4 +1,4 @@
-"""Liveness: no dependency is asked."""
+"""Liveness, without any dependency."""
 
 from fastapi import APIRouter
 
@@ -10,6 +10,6 @@ router = APIRouter(tags=["health"])
 
 @router.head("/up", include_in_schema=False)
 @router.get("/up", summary="Is the process alive?", responses=problems())
-async def up() -> Up:  # in the event loop: it answers also where every thread waits for a store that hangs
-    """Answer ok as long as the process answers at all."""
+async def up() -> Up:  # in the event loop: it answers even while every thread waits for a store that hangs
+    """Answer ok while the process runs."""
     return Up()

@@ -1,4 +1,4 @@
-"""Names that stand for a model and can be moved to another."""
+"""Aliases: names that point to a model and can be moved to another."""
 
 from datetime import datetime
 from typing import Annotated
@@ -14,39 +14,33 @@ AliasName = Annotated[
     Field(
         pattern=ALIAS_PATTERN,
         max_length=32,
-        description="Letters and hyphens: never to be mistaken for a model's id.",
+        description="Lower-case letters and hyphens, without digits: no model id looks like this.",
     ),
 ]
 
 
 class AliasRequest(Request):
-    """Where to move the alias."""
-
     model_id: ModelId
 
 
 class AliasMove(Document):
-    """One move of an alias."""
-
-    model_id: ModelId = Field(description="Where it was moved to.")
+    model_id: ModelId = Field(description="The model that the alias was moved to.")
     moved_at: datetime
-    evidence: str | None = Field(description="Key of the contest that moved it; null where somebody did.")
+    evidence: str | None = Field(description="Key of the contest that moved it; null where a person did.")
 
 
 class Alias(Document):
-    """An alias as it stands, and how it came there: one document, so that no move is without its record."""
+    """An alias and its history, in one document, so that every move is recorded."""
 
     alias: AliasName
     model_id: ModelId
     previous_model_id: ModelId | None = Field(
-        description="Where it pointed before: moving it there undoes the last move. Null where it pointed nowhere."
+        description="The model it pointed to before: move it there to undo the last move. Null where there was none."
     )
     moved_at: datetime
-    evidence: str | None = Field(default=None, description="Key of the contest that moved it; null where somebody did.")
+    evidence: str | None = Field(default=None, description="Key of the contest that moved it; null where a person did.")
     earlier: tuple[AliasMove, ...] = Field(default=(), description="The moves before the last, newest first.")
 
 
 class AliasList(Document):
-    """All aliases that were ever moved."""
-
     aliases: tuple[Alias, ...]

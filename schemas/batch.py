@@ -46,10 +46,7 @@ class SymbolResult(Document):
 
 
 class BatchForecast(Answer):
-    """Every symbol's forecast or its error, in the order asked.
-
-    Intervals are as wide as on the calibration part: unlike a symbol's own forecast, they do not follow its record.
-    """
+    """Every symbol's forecast or its error, in the order of the request."""
 
     forecast_days: int
     results: tuple[SymbolResult, ...]

@@ -15,6 +15,7 @@ from schemas.common import (
     Price,
     Request,
     Ticker,
+    Timestamp,
 )
 from schemas.predict import ESTIMATED, Evidence, Interval
 
@@ -67,7 +68,7 @@ class Answer(Document):
     target_column: str = Field(description="The price that is forecast.")
     test: Evidence
     inference_time_ms: Milliseconds
-    timestamp: dt.datetime = Field(description="When it was answered, UTC.")
+    timestamp: Timestamp = Field(description="When it was answered, UTC.")
 
 
 class Provenance(Document):

@@ -1,6 +1,7 @@
-"""Types that several schemas share: tickers, model ids, prices, levels."""
+"""Types that several schemas use: tickers, model ids, prices, levels."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, get_args
 
 from pydantic import (
@@ -15,20 +16,20 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-# what exchanges use, and nothing that means something in a path or an address
+# what exchanges use, without the characters that mean something in a path or a URL
 TICKER_PATTERN = re.compile(r"\^?[A-Z0-9][A-Z0-9._=&-]{0,22}")
 MODEL_ID_PATTERN = r"^[a-z0-9]+(?:-[a-z0-9]+)*$"
 MAX_HORIZON = 30
 
 
 class Document(BaseModel):
-    """A frozen schema in which an unknown field is an error, not silence."""
+    """A frozen schema; an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Request(Document):
-    """What a caller sends. A number is never ``true`` or ``false``, which pydantic alone reads as 1 and 0."""
+    """What a caller sends; ``true`` and ``false`` are no numbers, although pydantic reads them as 1 and 0."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -41,8 +42,16 @@ class Request(Document):
 
 
 def _takes_numbers(annotation: object) -> bool:
-    """Whether the type of a field is ``int`` or ``float``, or holds such items."""
+    """Whether the type of a field is ``int`` or ``float``, or contains one of them."""
     return annotation in (int, float) or any(map(_takes_numbers, get_args(annotation)))
+
+
+def _utc_seconds(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(microsecond=0)
+
+
+Timestamp = Annotated[datetime, AfterValidator(_utc_seconds)]
+"""A moment in UTC, in whole seconds as legacy contract v2 documents it."""
 
 
 def _ticker(value: str) -> str:
@@ -52,7 +61,7 @@ def _ticker(value: str) -> str:
 
 
 def distinct_sorted(levels: tuple[float, ...]) -> tuple[float, ...]:
-    """The levels ascending; ValueError, which pydantic turns into 422, when one is given twice."""
+    """The levels, ascending; raises ValueError, which pydantic answers as 422, where one is given twice."""
     if len(set(levels)) != len(levels):
         raise ValueError("levels must be distinct")
     return tuple(sorted(levels))

@@ -1,10 +1,11 @@
-"""A job: the documents it consists of in the store, and what a caller sees of it."""
+"""A job: its documents in the store, and the view of it that the API returns."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from errors import AppError, JobFailed
 from schemas.common import Document, ModelId
 from schemas.train import TrainRequest, TrainResult
 
@@ -19,7 +20,7 @@ JobId = Annotated[
 
 
 class JobSpec(Document):
-    """What is to be done, written once by whoever asks for it."""
+    """The training to be done; written once, when the job is submitted."""
 
     id: JobId
     created_at: datetime
@@ -30,31 +31,29 @@ class JobSpec(Document):
 
 
 class Claim(Document):
-    """Who works on a job; of all workers that try, one gets to write it."""
+    """The worker of a job; of all that try to write this document, one succeeds."""
 
     worker: str
     claimed_at: datetime
 
 
 class CancelRequest(Document):
-    """Somebody wants the job to stop."""
-
     requested_at: datetime
 
 
 class Progress(Document):
-    """How far a worker is, and by its time a sign of life."""
+    """How far a worker is; ``at`` is also its sign of life."""
 
     at: datetime
     epoch: int = Field(description="Finished passes over the fit part.")
     max_epochs: int
     validation_losses: tuple[float, ...] = Field(description="Of every epoch so far; they go into the card.")
-    share: float = Field(ge=0, le=1, description="Part done of the most that is allowed: it may stop earlier.")
+    share: float = Field(ge=0, le=1, description="Epochs done, of the most that are allowed; it may stop earlier.")
     estimated_end: datetime | None = Field(description="At the pace so far; null before the first epoch.")
 
 
 class JobFailure(Document):
-    """The error that would have been the answer, had the caller waited."""
+    """An error as a job document keeps it: what a caller who waits for the training is answered."""
 
     code: str = Field(description="See docs/errors.md.")
     status: int
@@ -62,9 +61,19 @@ class JobFailure(Document):
     retry_after_s: int | None = None
     context: dict[str, Any] = Field(default={}, description="Further facts, such as ``needed`` and ``found``.")
 
+    @classmethod
+    def of(cls, error: AppError) -> "JobFailure":
+        return cls(
+            code=error.code,
+            status=error.status_code,
+            detail=error.message,
+            retry_after_s=error.retry_after_s,
+            context=dict(error.context),
+        )
+
 
 class JobEnd(Document):
-    """How a job ended; whoever writes it first decides."""
+    """How a job ended; of several ends the first one written stands."""
 
     state: Ending
     at: datetime
@@ -73,7 +82,7 @@ class JobEnd(Document):
 
 
 class KeyUse(Document):
-    """What an Idempotency-Key was first used for."""
+    """The job that an Idempotency-Key was first used for."""
 
     job_id: JobId
     created_at: datetime
@@ -82,7 +91,7 @@ class KeyUse(Document):
 
 
 class Job(Document):
-    """A job as it stands."""
+    """The current state of a job."""
 
     id: JobId
     state: JobState
@@ -97,9 +106,19 @@ class Job(Document):
     result: TrainResult | None
     error: JobFailure | None
 
+    def failure(self) -> AppError:
+        """The error with which the job ended, as the class of its code; JobFailed where no class has that code."""
+        if self.error is None:
+            return JobFailed(f"job {self.id!r} was {self.state}", job_id=self.id)
+        facts = {**self.error.context, "job_id": self.id}
+        restored = AppError.restored(
+            self.error.code, self.error.detail, retry_after_s=self.error.retry_after_s, **facts
+        )
+        return restored or JobFailed(self.error.detail, job_id=self.id)
+
 
 class JobPage(Document):
-    """Some jobs, newest first, and where the next page starts."""
+    """Some jobs, newest first."""
 
     jobs: tuple[Job, ...]
     next_after: JobId | None = Field(description="Pass as ``after`` for the next page; null on the last.")

@@ -1,27 +1,24 @@
-"""The models that can be asked, as a page of summaries."""
+"""Summaries of the models, a page at a time."""
 
 from datetime import date, datetime
 
 from pydantic import Field
 
-from schemas.accuracy import AccuracyReport, Coverage
+from schemas.accuracy import StepReport
 from schemas.common import Document, ModelId, Ticker
-from schemas.train import TargetColumn
+from schemas.train import ModelName, TargetColumn
 
 
 class ModelSummary(Document):
-    """A model in a line."""
-
     id: ModelId
-    model: str
+    model: ModelName
     tickers: tuple[Ticker, ...]
     created_at: datetime
     first_session: date
     last_session: date
-    test: AccuracyReport
+    test: StepReport = Field(description="One step ahead.")
     target_column: TargetColumn = "Close"
-    coverage: tuple[Coverage, ...] = Field(default=(), description="One step ahead, on the test part.")
-    bundled: bool = Field(default=False, description="It comes with the program and cannot be deleted.")
+    bundled: bool = Field(default=False, description="Whether it is the bundled model, which cannot be deleted.")
 
 
 class UnreadableModel(Document):
@@ -32,7 +29,7 @@ class UnreadableModel(Document):
 
 
 class ModelPage(Document):
-    """Some models, ordered by id, and where the next page starts."""
+    """Some models, ordered by id."""
 
     models: tuple[ModelSummary, ...]
     unreadable: tuple[UnreadableModel, ...]

@@ -4,9 +4,9 @@ from datetime import date, datetime
 
 from pydantic import Field, JsonValue
 
-from schemas.accuracy import AccuracyReport, Coverage, PointAccuracy
+from schemas.accuracy import PointAccuracy, StepReport
 from schemas.card import Block
-from schemas.common import Document, ModelId, Ticker
+from schemas.common import Document, ModelId, Ticker, Timestamp
 from schemas.train import CalibrationKind, ModelName, TargetColumn
 
 
@@ -48,7 +48,7 @@ class MonitoringEndpoints(Document):
 class Stats(Document):
     """The server at a glance."""
 
-    timestamp: datetime
+    timestamp: Timestamp
     system: SystemStats
     traffic: TrafficStats | None = Field(description="Null where measurements go elsewhere, as on Lambda.")
     model: ModelStats
@@ -80,9 +80,8 @@ class ModelInfo(Document):
     data_splits: DataSplits
     hyperparameters: dict[str, JsonValue]
     metrics_test: PointAccuracy
-    test: AccuracyReport = Field(description="The same with persistence and the skill.")
+    test: StepReport = Field(description="The same with persistence, skill and coverage; one step ahead.")
     calibration: CalibrationKind
-    coverage: tuple[Coverage, ...] = Field(description="One step ahead, on the test part.")
     created_at: datetime
     libraries: dict[str, str]
     warnings: tuple[str, ...]

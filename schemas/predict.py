@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.accuracy import AccuracyReport, Coverage
+from schemas.accuracy import StepReport
 from schemas.common import DEFAULT_LEVELS, MAX_HORIZON, Document, Levels, ModelId, Price, Request, Ticker
 
 ESTIMATED = "Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."
@@ -44,15 +44,11 @@ class Step(Document):
     persistence: Price = Field(description="The forecast of tomorrow = today.")
 
 
-class Evidence(Document):
-    """What the model was worth on sessions it had not seen, one step ahead, beside persistence."""
+class Evidence(StepReport):
+    """How accurate the model was at the farthest step of the answer, on sessions that it had not seen."""
 
     tickers: tuple[Ticker, ...] = Field(
-        description="Whose sessions ``accuracy`` is of: this ticker's where the card tells, else all it was tested on."
-    )
-    accuracy: AccuracyReport
-    coverage: tuple[Coverage, ...] = Field(
-        description="At the levels asked for, where the card reports them; of all tickers it was tested on."
+        description="Whose sessions: this ticker's where the card has them, else of all tickers it was tested on."
     )
 
 

@@ -1,9 +1,8 @@
 """What the service says of itself: its name with links, and its health."""
 
-from datetime import datetime
 from typing import Literal
 
-from schemas.common import Document, ModelId
+from schemas.common import Document, ModelId, Timestamp
 
 
 class Links(Document):
@@ -28,7 +27,7 @@ class ServiceInfo(Document):
     status: Literal["running"] = "running"
     model: Literal["default"] = "default"
     links: Links = Links()
-    timestamp: datetime
+    timestamp: Timestamp
 
 
 class HealthReason(Document):
@@ -45,4 +44,4 @@ class Health(Document):
     model_loaded: bool
     model_id: ModelId | None
     reasons: tuple[HealthReason, ...]
-    timestamp: datetime
+    timestamp: Timestamp

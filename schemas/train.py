@@ -1,11 +1,11 @@
-"""The training request and its answer, as legacy contract v1's clients know them."""
+"""The training request and its answer, with the fields of legacy contract v1."""
 
 from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.accuracy import Coverage, PointAccuracy, Skill
+from schemas.accuracy import PointAccuracy, StepReport
 from schemas.alias import AliasName
 from schemas.challenge import ChallengerEvaluation
 from schemas.common import Document, ModelId, Request, Ticker
@@ -23,15 +23,16 @@ ModelName = Literal[
 ]
 CalibrationKind = Literal["adaptive", "static"]
 TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]
+StoppedBy = Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]
 
 
 class TrainRequest(Request):
-    """What to fit, on which prices, for how long."""
+    """The kind of model, the prices to fit it to, and the limits of the fit."""
 
-    ticker: Annotated[Ticker | None, Field(description="One ticker; or several in ``tickers``.")] = None
+    ticker: Annotated[Ticker | None, Field(description="The ticker to fit; or use ``tickers``.")] = None
     tickers: Annotated[
         tuple[Ticker, ...],
-        Field(max_length=20, description="Several tickers, two at least, make one pooled model."),
+        Field(max_length=20, description="Two tickers or more, for one pooled model."),
     ] = ()
     model: ModelName = "return_lstm"
     start_date: Annotated[
@@ -48,13 +49,13 @@ class TrainRequest(Request):
 
     calibration: Annotated[
         CalibrationKind,
-        Field(description="Split conformal intervals that follow how often they were missed, or that stay."),
+        Field(description="Prediction intervals that adapt to recent coverage, or stay as calibrated."),
     ] = "adaptive"
     warm_start: Annotated[
         bool,
         Field(
-            description="Start a return_lstm from the bundled model, where that is of the same lookback and knows "
-            "nothing of the sessions that calibrate and test it."
+            description="Start a return_lstm from the weights of the bundled model, where its lookback is the same "
+            "and it was fitted before the sessions that calibrate and test the new model."
         ),
     ] = True
     base_model_id: Annotated[
@@ -63,14 +64,14 @@ class TrainRequest(Request):
     challenges: Annotated[
         AliasName | None,
         Field(
-            description="After the training, backtest against the model of this alias from the same origins, and "
-            "move the alias only when the new model wins."
+            description="After the training, compare with the model of this alias from the same origins, and "
+            "move the alias only if the new model is better."
         ),
     ] = None
 
     @property
     def all_tickers(self) -> tuple[str, ...]:
-        """The one ticker, or the several."""
+        """``ticker`` as a tuple, or ``tickers``."""
         return self.tickers if self.ticker is None else (self.ticker,)
 
     @model_validator(mode="after")
@@ -78,7 +79,7 @@ class TrainRequest(Request):
         if (self.ticker is None) == (not self.tickers):
             raise ValueError("provide exactly one of ticker and tickers")
         if len(self.tickers) == 1:
-            raise ValueError("tickers are two at least; for one there is ticker")
+            raise ValueError("tickers needs at least two tickers; use ticker for one")
         if len(set(self.tickers)) != len(self.tickers):
             raise ValueError("tickers must be distinct")
         return self
@@ -91,7 +92,7 @@ class TrainRequest(Request):
 
 
 class TrainTestAccuracy(Document):
-    """One-step errors on both parts."""
+    """One-step errors on the train and the test part."""
 
     train: PointAccuracy
     test: PointAccuracy
@@ -106,32 +107,29 @@ class Paths(Document):
 
 
 class TrainResult(Document):
-    """A stored model and what it is worth."""
+    """A stored model and its accuracy."""
 
     id: ModelId
     metrics: TrainTestAccuracy
     paths: Paths
-    persistence: TrainTestAccuracy = Field(description="The same figures of tomorrow = today, from the same origins.")
-    skill: Skill | None = Field(description="On the test part; negative is worse than doing nothing.")
-    coverage: tuple[Coverage, ...] = Field(description="On the test part.")
+    train: StepReport = Field(description="One step ahead, as in the card.")
+    test: StepReport = Field(description="One step ahead on sessions the fit has not seen.")
     tickers: tuple[Ticker, ...]
     source: str
     as_of: date
     stale: bool
     dropped: dict[str, dict[str, int]] = Field(description="Rows that were left out, by ticker and reason.")
     repaired: dict[str, dict[str, int]] = Field(
-        default_factory=dict, description="Cells that were made unknown, by ticker and column."
+        default_factory=dict, description="Cells that were set to unknown, by ticker and column."
     )
     base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
     warnings: tuple[str, ...]
     seconds: float
     contest: ChallengerEvaluation | None = Field(
-        default=None, description="Against the model of ``challenges``, where asked for."
+        default=None, description="The comparison with the model of ``challenges``; null without it."
     )
 
 
 class TrainResponse(Document):
-    """The answer to a training request."""
-
     message: str
     result: TrainResult

@@ -1,4 +1,4 @@
-"""The models, a page at a time, and how a new one is named."""
+"""The list of models, and the ids of new ones."""
 
 import re
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from errors import ArtifactInvalid, ModelNotFound
 from schemas.models import ModelPage, ModelSummary, UnreadableModel
 from services.storage.registry import ModelRegistry
 
-POOLED = "pooled"  # in place of a ticker in the id of a model of several
+POOLED = "pooled"  # replaces the ticker in the id of a pooled model
 
 
 def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: str | None) -> ModelPage:
-    """Up to ``limit`` models beyond the id ``after``, of one ticker or of all, ordered by id.
+    """Up to ``limit`` models after the id ``after``, of one ticker or of all, ordered by id.
 
-    The bundled model is among them wherever it can be read. A card that cannot be read is named as such: one broken
-    model must not hide the rest.
+    The readable bundled model is included. A card that cannot be read is listed as unreadable: one broken model must
+    not hide the rest.
 
     Raises:
         StoreUnavailable: from the store.
@@ -46,9 +46,8 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
                     created_at=card.created_at,
                     first_session=min(series.data.first_session for series in card.series),
                     last_session=card.last_session,
-                    test=card.test,
+                    test=card.test[0],
                     target_column=card.target_column,
-                    coverage=tuple(one for one in card.coverage if one.step == 1),
                     bundled=card.model_id in bundled,
                 )
             )
@@ -56,7 +55,7 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
 
 
 def new_model_id(tickers: Sequence[str], now: datetime, token: str) -> str:
-    """An id that tells the ticker, or that there are several, and the day; the token makes it unique.
+    """An id of the ticker, or ``pooled`` for several, the day and a token that makes it unique.
 
     >>> new_model_id(["PETR4.SA"], datetime(2024, 7, 19), "1a2b3c4d")
     'petr4-sa-20240719-1a2b3c4d'
@@ -66,12 +65,12 @@ def new_model_id(tickers: Sequence[str], now: datetime, token: str) -> str:
 
 
 def _ids_of(registry: ModelRegistry, ticker: str) -> list[str]:
-    """Ids that may be of the ticker: their cards decide, but not every card need be read."""
+    """Ids of the models that may have the ticker; their cards decide."""
     return [*registry.ids(f"{slug(ticker)}-"), *registry.ids(f"{POOLED}-")]
 
 
 def slug(ticker: str) -> str:
-    """The ticker in the alphabet of model ids; different tickers may share one.
+    """The ticker in the alphabet of model ids; two tickers may have the same slug.
 
     >>> slug("^GSPC"), slug("BRK-B"), slug("EURUSD=X")
     ('gspc', 'brk-b', 'eurusd-x')

@@ -1,4 +1,4 @@
-"""Daily prices as a caller asks for them."""
+"""The daily prices of a request."""
 
 import math
 from datetime import datetime
@@ -9,7 +9,7 @@ from services.prices.series import COLUMNS, PriceSeries, PriceSource, to_date
 
 
 def fetch_data(request: FetchDataRequest, prices: PriceSource, now: datetime) -> FetchDataResponse:
-    """The sessions asked for, with where they came from.
+    """The sessions of the requested range, and their source.
 
     Raises:
         InsufficientHistory: no session lies in the range.

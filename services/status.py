@@ -1,11 +1,10 @@
-"""Figures of the running server and of a model, in short, as legacy contract v2's clients read them."""
+"""Figures of the running server and of a model, in short, as clients of legacy contract v2 read them."""
 
 import os
 from datetime import datetime
 
 from schemas.card import ModelCard
 from schemas.monitoring import DataSplits, ModelInfo, ModelStats, Stats, SystemStats, TrafficStats
-from services.forecasts.by_symbol import timestamp
 from services.health import HealthCheck
 from services.storage.registry import ModelRegistry
 from telemetry.measures import ACTIVE_REQUESTS, PREDICTIONS, REQUESTS, Meter, ScrapedMeter
@@ -15,10 +14,9 @@ MB = 1024 * 1024
 
 
 def stats(health_check: HealthCheck, registry: ModelRegistry, meter: Meter, usage: SystemUsage, now: datetime) -> Stats:
-    """The server at a glance."""
     card, _ = health_check.default_model(registry)
     return Stats(
-        timestamp=timestamp(now),
+        timestamp=now,
         system=_system(meter, usage, now),
         traffic=_traffic(meter) if isinstance(meter, ScrapedMeter) else None,
         model=ModelStats(
@@ -30,10 +28,10 @@ def stats(health_check: HealthCheck, registry: ModelRegistry, meter: Meter, usag
 
 
 def model_info(name: str, registry: ModelRegistry) -> ModelInfo:
-    """A model in short, loaded.
+    """A summary of a model, which is loaded for its load time.
 
     Raises:
-        ModelNotFound: there is none.
+        ModelNotFound: no model has the name.
         ArtifactCorrupt, ArtifactTooNew: it cannot be loaded.
     """
     card = registry.card(name)
@@ -58,10 +56,9 @@ def model_info(name: str, registry: ModelRegistry) -> ModelInfo:
             test=first.split.test,
         ),
         hyperparameters=card.hyperparameters,
-        metrics_test=card.test.model,
-        test=card.test,
+        metrics_test=card.test[0].model,
+        test=card.test[0],
         calibration=card.calibration,
-        coverage=tuple(coverage for coverage in card.coverage if coverage.step == 1),
         created_at=card.created_at,
         libraries=card.libraries,
         warnings=card.warnings,
@@ -71,7 +68,7 @@ def model_info(name: str, registry: ModelRegistry) -> ModelInfo:
 
 
 def _scaling(card: ModelCard) -> dict[str, str]:
-    """How prices become inputs and outputs become prices, in the three sentences that the legacy contract has."""
+    """How prices become inputs and outputs become prices, in the legacy contract's three sentences."""
     if card.model == "ratio_lstm":
         normalization, target = "each window divided by its first price", "the next close as a ratio to that price"
         return {"normalization": normalization, "target_description": target, "reconstruction": "ratio * first price"}

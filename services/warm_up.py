@@ -1,4 +1,4 @@
-"""Load what a process needs for its first forecast: libraries, the bundled network, a trading calendar."""
+"""Load the libraries, the bundled network and a trading calendar before a process's first forecast."""
 
 import logging
 from datetime import datetime
@@ -8,14 +8,14 @@ from services.prices.calendars import last_completed_session
 from services.prices.exchanges import NEW_YORK
 from services.storage.registry import ModelRegistry
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def warm_up(registry: ModelRegistry, now: datetime) -> None:
-    """Load what most first requests need, without store or network. What cannot be loaded is logged."""
+    """Load what most first requests need, without store or network. Errors are logged."""
     try:
         if registry.bundled is not None:
             registry.load(registry.bundled)
         last_completed_session(NEW_YORK, now)  # imports the libraries that every calendar needs
     except AppError as error:
-        log.warning("not warmed up: %s", error.message)
+        _log.warning("not warmed up: %s", error.message)

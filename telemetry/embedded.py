@@ -1,4 +1,4 @@
-"""Measurements on AWS Lambda: CloudWatch's embedded metric format, a line of the log per event."""
+"""Metrics on AWS Lambda: one log line per event in CloudWatch's embedded metric format."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -18,57 +18,48 @@ from telemetry.measures import (
 )
 
 
-class _Sent(NamedTuple):
-    """A metric of CloudWatch, the share of a measurement's series it takes, and its scale."""
-
+class _CloudWatchMetric(NamedTuple):
     name: str
-    unit: MetricUnit
-    takes: Callable[[Mapping[str, str]], bool]
+    unit: MetricUnit = MetricUnit.Count
     scale: float = 1.0
+    includes: Callable[[Mapping[str, str]], bool] = lambda _: True
 
 
-def _every(_: Mapping[str, str]) -> bool:
-    return True
-
-
-# A metric of CloudWatch costs money per series: these few carry no labels.
-SENT: Mapping[Metric, tuple[_Sent, ...]] = {
+# CloudWatch charges for each series, so these few have no labels.
+PUBLISHED: Mapping[Metric, tuple[_CloudWatchMetric, ...]] = {
     REQUESTS: (
-        _Sent("Requests", MetricUnit.Count, _every),
-        _Sent("RequestErrors", MetricUnit.Count, lambda labels: labels["status"] >= "500"),
+        _CloudWatchMetric("Requests"),
+        _CloudWatchMetric("RequestErrors", includes=lambda labels: labels["status"] >= "500"),
     ),
-    REQUEST_SECONDS: (_Sent("RequestLatency", MetricUnit.Milliseconds, _every, 1000),),
-    PREDICTIONS: (_Sent("Predictions", MetricUnit.Count, _every),),
+    REQUEST_SECONDS: (_CloudWatchMetric("RequestLatency", MetricUnit.Milliseconds, 1000),),
+    PREDICTIONS: (_CloudWatchMetric("Predictions"),),
     MODEL_CACHE: (
-        _Sent("ModelCacheHits", MetricUnit.Count, lambda labels: labels["outcome"] == "hit"),
-        _Sent("ModelCacheMisses", MetricUnit.Count, lambda labels: labels["outcome"] == "miss"),
+        _CloudWatchMetric("ModelCacheHits", includes=lambda labels: labels["outcome"] == "hit"),
+        _CloudWatchMetric("ModelCacheMisses", includes=lambda labels: labels["outcome"] == "miss"),
     ),
-    COLD_STARTS: (_Sent("ColdStarts", MetricUnit.Count, _every),),
-    TRAINING_SECONDS: (_Sent("TrainingSeconds", MetricUnit.Seconds, _every),),
-    TRAININGS: (_Sent("TrainingsFailed", MetricUnit.Count, lambda labels: labels["state"] == "failed"),),
+    COLD_STARTS: (_CloudWatchMetric("ColdStarts"),),
+    TRAINING_SECONDS: (_CloudWatchMetric("TrainingSeconds", MetricUnit.Seconds),),
+    TRAININGS: (_CloudWatchMetric("TrainingsFailed", includes=lambda labels: labels["state"] == "failed"),),
 }
 
 
 class EmbeddedMeter:
-    """Collects what one event measures until ``flush`` writes it to standard output, where CloudWatch reads it.
+    """Collects the measurements of one event; ``flush`` prints them for CloudWatch.
 
-    Namespace and service are read by the library itself, from POWERTOOLS_METRICS_NAMESPACE and
-    POWERTOOLS_SERVICE_NAME.
+    The library reads namespace and service from POWERTOOLS_METRICS_NAMESPACE and POWERTOOLS_SERVICE_NAME.
     """
 
     def __init__(self) -> None:
         self._metrics = EphemeralMetrics()
         self._lock = threading.Lock()  # routes run in threads
 
-    def record(self, measure: Metric, value: float = 1.0, **labels: str) -> None:
-        """Take a measurement; what CloudWatch is not told of is dropped."""
-        for sent in SENT.get(measure, ()):
-            if sent.takes(labels):
+    def record(self, metric: Metric, value: float = 1.0, /, **labels: str) -> None:
+        for published in PUBLISHED.get(metric, ()):
+            if published.includes(labels):
                 with self._lock:
-                    self._metrics.add_metric(sent.name, sent.unit, value * sent.scale)
+                    self._metrics.add_metric(published.name, published.unit, value * published.scale)
 
     def flush(self) -> None:
-        """Write what was collected, where there is something."""
         with self._lock:
             if self._metrics.metric_set:
                 self._metrics.flush_metrics()

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line where machines read them, plain text where people do; each with its request's id."""
+"""Logging: one JSON object per line on Lambda, plain text elsewhere; each line carries its request's id."""
 
 import logging
 from contextvars import ContextVar
@@ -7,14 +7,14 @@ from typing import Literal
 LogFormat = Literal["json", "text"]
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that is being answered; threads that answer it inherit it."""
+"""The id of the current request; the threads that serve the request inherit it."""
 
 TEXT = "%(asctime)s %(levelname)s: %(message)s"
 QUIET = ("uvicorn.access",)  # the application's own access log has route, status and duration
 
 
 class _WithRequestId(logging.Filter):
-    """Adds the request's id to every record, those of libraries included."""
+    """Adds the request's id to every record, including those of libraries."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = REQUEST_ID.get()
@@ -22,8 +22,6 @@ class _WithRequestId(logging.Filter):
 
 
 class _TextFormatter(logging.Formatter):
-    """A line with its time, and at its end the request's id where there is one."""
-
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         line = super().formatMessage(record)
         request_id = getattr(record, "request_id", None)
@@ -35,12 +33,11 @@ def configure_logging(log_format: LogFormat, *, replace: bool = False) -> None:
 
     Args:
         log_format: ``json`` or ``text``.
-        replace: take the place of handlers that a runtime has put there; else nothing is done where there are some.
+        replace: replace the root logger's handlers; without it, existing handlers stay and none is added.
     """
     handler = logging.StreamHandler()
-    as_json = log_format == "json"
     handler.addFilter(_WithRequestId())
-    handler.setFormatter(_json_formatter() if as_json else _TextFormatter(TEXT))
+    handler.setFormatter(_json_formatter() if log_format == "json" else _TextFormatter(TEXT))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=replace)
     for name in QUIET:
         logging.getLogger(name).disabled = True

@@ -1,4 +1,4 @@
-"""What the server's processes take of the machine: the door to psutil."""
+"""CPU and memory of the server's processes, read with psutil."""
 
 import os
 import threading
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-AT_LEAST_S = 0.5  # a shorter interval says nothing of the processor
+MIN_INTERVAL_S = 0.5  # CPU use over a shorter interval is noise
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What processes take of the machine.
+    """CPU and memory of some processes together.
 
     Attributes:
-        cpu_percent: processor time since the usage was asked for before; 100 is one core.
+        cpu_percent: CPU time since the previous reading; 100 is one core.
         memory_bytes: resident memory.
-        available_bytes: memory that the machine has left.
-        uptime_s: seconds since the oldest of the processes began.
+        available_bytes: memory available on the machine.
+        uptime_s: seconds since the oldest of the processes started.
     """
 
     cpu_percent: float
@@ -28,29 +28,26 @@ class Usage:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Processor time that a process had used at a moment, and what that came to since the reading before."""
-
-    at: float
-    busy_s: float
-    percent: float = 0.0
+    at: float  # Unix time
+    busy_s: float  # CPU time of the process until then
+    percent: float = 0.0  # CPU use since the previous reading
 
 
 def is_alive(process_id: int) -> bool:
-    """Whether there is such a process."""
     import psutil
 
     return psutil.pid_exists(process_id)
 
 
 class SystemUsage:
-    """Reads usage without waiting: processor time counts from one reading to the next, at first from the start."""
+    """Reads usage without waiting: CPU time counts from one reading to the next, at first since the process began."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last: dict[int, _Reading] = {}
 
     def read(self, now: datetime, process_ids: Sequence[int] = ()) -> Usage:
-        """The usage of these processes together; of this one where none is named."""
+        """Usage of these processes, or of this process if none is named."""
         import psutil
 
         memory, cpu_percent, uptime_s = 0, 0.0, 0.0
@@ -58,7 +55,7 @@ class SystemUsage:
             try:
                 process = psutil.Process(pid)
                 times, resident, began = process.cpu_times(), process.memory_info().rss, process.create_time()
-            except psutil.NoSuchProcess:  # it ended meanwhile
+            except psutil.NoSuchProcess:  # it has just ended
                 continue
             memory += resident
             uptime_s = max(uptime_s, now.timestamp() - began)
@@ -68,8 +65,8 @@ class SystemUsage:
     def _percent(self, pid: int, now: float, busy_s: float, began: float) -> float:
         with self._lock:
             before = self._last.get(pid, _Reading(began, 0.0))
-            if now - before.at < AT_LEAST_S:
+            if now - before.at < MIN_INTERVAL_S:
                 return before.percent
-            percent = max(0.0, 100 * (busy_s - before.busy_s) / (now - before.at))  # a new process may have an old id
+            percent = max(0.0, 100 * (busy_s - before.busy_s) / (now - before.at))  # a new process may reuse an old id
             self._last[pid] = _Reading(now, busy_s, percent)
             return percent

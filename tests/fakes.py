@@ -1,4 +1,4 @@
-"""Stand-ins for what is slow or far away; the contract suites hold them to what the real ones do."""
+"""Fakes of what is slow or remote; the contract suites run on them and on the real ones."""
 
 import threading
 from collections.abc import Iterator
@@ -6,25 +6,53 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import PurePosixPath
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
 
-from config import rescue_store
+from app import create_app
+from bootstrap import Runtime, forecast_prices
+from clock import Clock, utc_now
+from config import Settings
 from errors import ArtifactNotFound, StoreUnavailable, TickerNotFound
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
+from services.forecasting.forecasting import Forecasting
+from services.forecasting.replays import ReplayStore
 from services.jobs.executor import Submit
 from services.prices.calendars import next_sessions
 from services.prices.cleaning import clean
-from services.prices.series import PriceHistory, Sessions
+from services.prices.series import PriceHistory, PriceSource, Sessions
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
-from services.training.work import WorkerContext, run_training
+from services.storage.write_behind import WriteBehind
+from services.training.work import run_training
 from telemetry.measures import Metric
 
 
+def application(settings: Settings, clock: Clock = utc_now, **parts: Any) -> FastAPI:
+    """The application over a runtime of its own; ``parts`` as ``Runtime.from_settings`` takes them."""
+    return create_app(Runtime.from_settings(settings, clock, **parts))
+
+
+def use_prices(app: FastAPI, prices: PriceSource) -> None:
+    """Let every route of the application read these prices."""
+    runtime: Runtime = app.state.runtime
+    runtime.prices, runtime.forecasting.prices = prices, forecast_prices(runtime.settings, prices)
+
+
+def use_registry(app: FastAPI, registry: ModelRegistry) -> None:
+    """Let every route of the application find its models here."""
+    app.state.runtime.registry = app.state.runtime.forecasting.registry = registry
+
+
+def forecasting(registry: ModelRegistry, prices: PriceSource) -> Forecasting:
+    """The path to forecasts, with replays in memory."""
+    return Forecasting(registry, prices, ReplayStore(InMemoryArtifactStore(), WriteBehind()))
+
+
 class InMemoryArtifactStore:
-    """Artifacts in a dictionary; safe to share between threads, gone with the process."""
+    """Artifacts in a dictionary, thread-safe."""
 
     def __init__(self) -> None:
         self._artifacts: dict[str, bytes] = {}
@@ -70,7 +98,7 @@ class InMemoryArtifactStore:
 
 
 class FakePriceSource:
-    """Histories from a dictionary; anything else is unknown."""
+    """Histories from a dictionary; any other ticker is unknown."""
 
     def __init__(self, *histories: PriceHistory) -> None:
         self._histories = {history.series.ticker: history for history in histories}
@@ -101,14 +129,14 @@ class RecordingMeter:
 
 
 class FailingStore(InMemoryArtifactStore):
-    """A store that denies every write of a model, as S3 without permission does."""
+    """A store that denies every put, as S3 does without permission."""
 
     def put(self, key: str, data: bytes) -> None:
         raise StoreUnavailable("put of an artifact in bucket 'models' was denied (AccessDenied)")
 
 
 class InlineExecutor:
-    """Trains at once, in the thread that asks, with what the application holds by then."""
+    """Trains at once, in the calling thread, with the current state of the application."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -121,15 +149,11 @@ class InlineExecutor:
         pass
 
     def _run(self, job_id: str) -> None:
-        state = self._app.state
-        rescue = ModelRegistry(rescue_store(state.settings))
-        run_training(
-            job_id, "inline", WorkerContext(state.jobs, state.price_source, state.registry, rescue, state.clock)
-        )
+        run_training(job_id, "inline", self._app.state.runtime.worker_context)
 
 
 class FixedForecaster:
-    """Quantiles of a log-normal return with a volatility of 1 % a session, whatever the bars."""
+    """Quantiles of a log-normal return with a volatility of 1 % a session; the bars do not matter."""
 
     def __init__(self, horizon: int = 3, lookback: int = 2) -> None:
         self.horizon = horizon
@@ -157,11 +181,11 @@ def random_walk(n_sessions: int, seed: int = 0, daily_volatility: float = 0.01, 
 
 
 def new_york_sessions(n_sessions: int, first: date = date(2010, 1, 4)) -> Sessions:
-    """The true sessions of New York from ``first`` on."""
+    """The sessions of the New York exchange from ``first`` on."""
     return np.array([first, *next_sessions("XNYS", first, n_sessions - 1)], dtype="datetime64[D]")
 
 
 def walk_history(ticker: str = "WALK", n_sessions: int = 500, seed: int = 0) -> PriceHistory:
-    """A random walk on New York's sessions, as a source would answer it."""
+    """A random walk on New York's sessions."""
     series, defects = clean(ticker, new_york_sessions(n_sessions), random_walk(n_sessions, seed), "USD")
     return PriceHistory(series, source="fake", defects=defects)

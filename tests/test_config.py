@@ -8,7 +8,8 @@ from typing import NoReturn
 import pytest
 from pydantic import ValidationError
 
-from config import Settings, forecast_prices, meter, prepare_environment, price_source
+from bootstrap import forecast_prices, meter_of, price_source
+from config import Settings, prepare_environment
 from errors import PricesUnreachable
 from services.prices.cache import CachedSource
 from services.prices.fallback import FallbackSource
@@ -57,9 +58,9 @@ def test_a_server_can_be_scraped_and_lambda_writes_to_its_log(tmp_path: Path) ->
     here = Settings(_env_file=None, data_dir=tmp_path)
     there = Settings(_env_file=None, data_dir=tmp_path, aws_lambda_function_name="serve")
 
-    assert isinstance(meter(here), ScrapedMeter)
-    assert isinstance(meter(there), EmbeddedMeter)
-    assert not isinstance(meter(there), ScrapedMeter)
+    assert isinstance(meter_of(here), ScrapedMeter)
+    assert isinstance(meter_of(there), EmbeddedMeter)
+    assert not isinstance(meter_of(there), ScrapedMeter)
 
 
 def test_prices_come_from_yahoo_alone_unless_the_server_asks_for_the_sample(tmp_path: Path) -> None:

@@ -10,11 +10,10 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import create_app
 from benchmarks.dirt import DIRT, NAMED_BY, Case, clean_case
 from benchmarks.dirty_prices import NOW, TICKER, RowsSource, Tally, judge, one_series, soiled
 from config import Settings
-from tests.fakes import InlineExecutor
+from tests.fakes import InlineExecutor, application, use_prices
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +24,9 @@ def source() -> RowsSource:
 @pytest.fixture(scope="module")
 def client(source: RowsSource, tmp_path_factory: pytest.TempPathFactory) -> TestClient:
     folder: Path = tmp_path_factory.mktemp("dirt")
-    app = create_app(Settings(_env_file=None, data_dir=folder, price_source="sample"), clock=lambda: NOW)
-    app.state.price_source = app.state.forecast_prices = source
-    app.state.executor = InlineExecutor(app)
+    app = application(Settings(_env_file=None, data_dir=folder, price_source="sample"), clock=lambda: NOW)
+    use_prices(app, source)
+    app.state.runtime.executor = InlineExecutor(app)
     return TestClient(app, raise_server_exceptions=False)
 
 

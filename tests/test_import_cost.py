@@ -20,6 +20,7 @@ PRICES = {"yfinance", "curl_cffi", "pandas", "exchange_calendars", "arch"}
 NUMERICS = {"sklearn", "scipy", "statsmodels", "matplotlib"}
 AWS = {"boto3", "botocore"}
 SERVING = {"onnxruntime"}
+WEB = {"fastapi", "starlette", "mangum", "uvicorn"}
 SCRAPED = {"prometheus_client", "psutil"}
 
 # Runs in a fresh interpreter: imports the application, answers events, reports what came of it.
@@ -36,6 +37,30 @@ def test_importing_the_application_loads_nothing_heavy(tmp_path: Path) -> None:
     loaded = _loaded_by(tmp_path)
 
     assert loaded & (TRAINING | PRICES | NUMERICS | AWS | SERVING) == set()
+
+
+def test_importing_the_application_builds_and_sets_nothing(tmp_path: Path) -> None:
+    probe = (
+        "import logging, os; before = dict(os.environ); import app; "
+        "assert 'app' not in vars(app) and 'handler' not in vars(app); "
+        "assert os.environ == before and not logging.getLogger().handlers"
+    )
+
+    _run(probe, tmp_path, LOG_FORMAT="json", DATA_DIR=str(tmp_path / "data"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_worker_of_lambda_loads_no_web_framework(tmp_path: Path) -> None:
+    probe = (
+        "import json, sys, worker; "
+        "worker.handler({'task': 'score'}, None); "
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+
+    loaded = json.loads(_run(probe, tmp_path, AWS_LAMBDA_FUNCTION_NAME="trainer").splitlines()[-1])
+
+    assert set(loaded) & (WEB | TRAINING) == set()
 
 
 def test_answering_up_loads_nothing_heavy(tmp_path: Path) -> None:
@@ -69,17 +94,24 @@ def test_a_forecast_loads_only_what_serves_it(tmp_path: Path, trained: TrainedMo
 
 def _loaded_by(folder: Path, *events: dict[str, Any], **settings: str) -> set[str]:
     """Top-level modules of a fresh interpreter that imported the application and answered the events with 200."""
+    report = json.loads(_run(PROBE, folder, json.dumps(events), **settings).splitlines()[-1])  # metrics come before
+    assert [read_answer(answer).status for answer in report["answers"]] == [200] * len(events)
+    return set(report["loaded"])
+
+
+def _run(probe: str, folder: Path, given: str = "", **settings: str) -> str:
     environment = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": str(folder),
         "DATA_DIR": str(folder),
         "PRICE_SOURCE": "sample",
         **settings,
     }
     done = subprocess.run(
-        [sys.executable, "-c", PROBE],
-        input=json.dumps(events),
+        [sys.executable, "-c", probe],
+        input=given,
         env=environment,
         cwd=folder,  # where no .env lies
         capture_output=True,
@@ -88,6 +120,4 @@ def _loaded_by(folder: Path, *events: dict[str, Any], **settings: str) -> set[st
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])  # on Lambda, what was measured comes before
-    assert [read_answer(answer).status for answer in report["answers"]] == [200] * len(events)
-    return set(report["loaded"])
+    return done.stdout

@@ -17,11 +17,12 @@ NOT_LAYERED = {"tests", "benchmarks", "tools"}  # they may reach anything
 
 # An import points to an earlier row or stays in its own.
 LAYERS = (
+    ("client",),  # a distribution of its own
     ("errors", "schemas", "telemetry"),
-    ("client",),
     ("models",),
     ("services",),
     ("clock", "config"),
+    ("bootstrap",),
     ("routers",),
     ("error_handlers", "app", "aws_lambda", "cli", "worker"),
 )
@@ -34,9 +35,9 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "evaluation": ("prices", "storage"),
     "analysis": ("prices",),
     "jobs": ("storage",),
-    "forecasts": EVERY_WING,
+    "forecasting": EVERY_WING,
     "training": (*EVERY_WING, "catalogue"),
-    "monitoring": (*EVERY_WING, "forecasts"),
+    "monitoring": (*EVERY_WING, "forecasting"),
 }
 
 LSTM = ("models/lstm/*",)
@@ -59,7 +60,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "statsmodels": ("services/analysis/dependence.py", "services/analysis/seasonality.py"),
     "jinja2": ("services/analysis/page/html.py",),
     "httpx2": ("client/*", "cli/inline.py"),
-    "client": ("client/*", "cli/*"),
+    "stock_forecast_client": ("client/*", "cli/*"),
     "typer": ("cli/*",),
     "rich": ("cli/*",),
     "matplotlib": ("cli/plots.py", "services/analysis/page/charts.py"),
@@ -208,6 +209,7 @@ def project_files() -> list[str]:
     for package in ROOT.glob("*/__init__.py"):
         if package.parent.name not in NOT_LAYERED:
             files.extend(package.parent.rglob("*.py"))
+    files.extend((ROOT / "client" / "stock_forecast_client").glob("*.py"))
     return sorted(path.relative_to(ROOT).as_posix() for path in files)
 
 
@@ -246,8 +248,8 @@ def test_every_wing_has_its_rule() -> None:
         ("services/evaluation/drift.py", "import services.jobs.job", "services.jobs.job"),
         (
             "services/evaluation/drift.py",
-            "from services.forecasts.by_model import forecast",
-            "services.forecasts.by_model.forecast",
+            "from services.forecasting.forecast import Forecast",
+            "services.forecasting.forecast.Forecast",
         ),
         ("models/base.py", "import torch", "torch"),
         ("models/base.py", "import torch.nn.functional as F", "torch.nn.functional"),
@@ -260,8 +262,8 @@ def test_every_wing_has_its_rule() -> None:
         ("services/storage/store.py", "from botocore.exceptions import ClientError", "botocore.exceptions"),
         ("services/training.py", "from fastapi import HTTPException", "fastapi.HTTPException"),
         ("cli.py", "from starlette.requests import Request", "starlette.requests"),
-        ("client/client.py", "from models.specs import MODEL_SPECS", "models.specs.MODEL_SPECS"),
-        ("routers/models.py", "from client import Client", "client.Client"),
+        ("client/stock_forecast_client/errors.py", "from errors import AppError", "errors.AppError"),
+        ("routers/models.py", "from stock_forecast_client import Client", "stock_forecast_client.Client"),
         ("cli/tables.py", "def late():\n    from matplotlib.figure import Figure", "matplotlib.figure.Figure"),
         ("app.py", "import pickle", "pickle"),
         ("models/lstm/forecaster.py", "from joblib import dump", "joblib.dump"),

@@ -1,8 +1,6 @@
 """Histories as exchanges and Yahoo really have them, through the whole application and the real Yahoo client.
 
-Yahoo is a server on loopback.
-
-Each test is one kind of fault, with the answer that is right for it.
+Yahoo is a server on loopback. Each test is one kind of fault, with the right answer to it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +14,6 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from numpy.typing import ArrayLike
 
-from app import create_app
 from config import Settings
 from models.base import Bars
 from services.prices.cache import CachedSource
@@ -25,13 +22,13 @@ from services.prices.exchanges import exchange_of
 from services.prices.series import COLUMNS
 from services.prices.yahoo import YahooSource
 from services.storage.store import LocalArtifactStore
-from tests.fakes import InlineExecutor, random_walk
+from tests.fakes import InlineExecutor, application, random_walk, use_prices
 from tests.yahoo_server import Quotes, YahooServer, running_yahoo
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)  # a Saturday
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder of real prices beside the checkout")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real prices in shared/data")
 
 Post = Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]]
 
@@ -48,13 +45,13 @@ class World:
     def __init__(self, yahoo: YahooServer, folder: Path) -> None:
         self.now = NOW
         self._yahoo = yahoo
-        self.app: FastAPI = create_app(
+        self.app: FastAPI = application(
             Settings(_env_file=None, data_dir=folder, price_source="yahoo"), clock=lambda: self.now
         )
         fetcher = YahooSource(folder / "yf", timeout_s=5, attempts=1, session=yahoo.session())
         prices = CachedSource(fetcher, LocalArtifactStore(folder / "cache"), ttl_s=900)
-        self.app.state.price_source = self.app.state.forecast_prices = prices
-        self.app.state.executor = InlineExecutor(self.app)
+        use_prices(self.app, prices)
+        self.app.state.runtime.executor = InlineExecutor(self.app)
         self._client = TestClient(self.app, raise_server_exceptions=False)
 
     def trades(self, ticker: str, sessions: Sequence[date], bars: Bars, zone: str = "America/New_York") -> None:
@@ -307,19 +304,6 @@ def test_a_change_of_unit_is_a_warning_of_the_forecast(world: World) -> None:
     assert any("by a factor of" in warning and str(sessions[570]) in warning for warning in warnings)
 
 
-def test_two_prices_for_one_day_are_no_price(tmp_path: Path) -> None:
-    """A file of two shares' rows: none of the contradicting rows is taken for the share's."""
-    sessions = sessions_up_to("AAPL", date(2026, 11, 27), 200)
-    bars = random_walk(200)
-    _write_csv(tmp_path / "AAPL.csv", [*sessions, *sessions[:5]], np.concatenate([bars, bars[:5] * 3]))
-    client = _csv_client(tmp_path, NOW, tmp_path / "var")
-
-    answer = client.post("/models/fetch-data", json={"ticker": "AAPL", "days": 500}).json()
-
-    assert answer["dropped"] == {"contradictory": 10}
-    assert len(answer["data"]) == 195
-
-
 @needs_shared
 @pytest.mark.parametrize("ticker", ["^GSPC", "^TNX", "^GDAXI", "GC=F"])
 def test_yahoos_own_exports_answer_everything(ticker: str, tmp_path: Path) -> None:
@@ -347,6 +331,6 @@ def _write_csv(path: Path, sessions: Sequence[date], bars: Bars) -> None:
 
 def _csv_client(folder: Path, now: datetime, data_dir: Path) -> TestClient:
     settings = Settings(_env_file=None, data_dir=data_dir, price_source="csv", price_dir=folder)
-    app = create_app(settings, clock=lambda: now)
-    app.state.executor = InlineExecutor(app)
+    app = application(settings, clock=lambda: now)
+    app.state.runtime.executor = InlineExecutor(app)
     return TestClient(app, raise_server_exceptions=False)

@@ -1,4 +1,4 @@
-"""What the baselines share: their stored parameters, the sessions they may learn from, and the way back to prices."""
+"""What the baselines share: stored parameters, the sessions to fit, and the way from log returns to prices."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -12,11 +12,11 @@ from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
 from models.fitting import PARAMETERS, FitBlocks, FittedModel
 from models.windows import lookback_windows, target_stop
 
-MAX_LOG_RETURN = 50.0  # a factor of 5e21: keeps prices finite and positive whatever the window holds
+MAX_LOG_RETURN = 50.0  # a factor of 5e21: keeps prices finite and positive for any window
 
 
 class Parameters(BaseModel):
-    """What a fit leaves behind; the horizon is all that some need."""
+    """The stored result of a fit; for some baselines the horizon is all of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -27,7 +27,6 @@ P = TypeVar("P", bound=Parameters)
 
 
 def fitted(parameters: Parameters, **hyperparameters: JsonValue) -> FittedModel:
-    """The parameters as a stored model; there were no epochs."""
     return FittedModel(
         files={PARAMETERS: parameters.model_dump_json().encode()},
         quantile_levels=QUANTILE_GRID,
@@ -42,16 +41,16 @@ def read_parameters(kind: type[P], files: Mapping[str, bytes]) -> P:
     """The inverse of ``fitted``.
 
     Raises:
-        ArtifactCorrupt: the file holds no such parameters.
+        ArtifactCorrupt: the file does not contain these parameters.
     """
     try:
         return kind.model_validate_json(files[PARAMETERS])
     except ValidationError as error:
-        raise ArtifactCorrupt(f"{PARAMETERS} does not hold {kind.__name__}") from error
+        raise ArtifactCorrupt(f"{PARAMETERS} does not contain {kind.__name__}") from error
 
 
 def sessions_to_fit(one: FitBlocks) -> Bars:
-    """Every session up to the last target before the calibration block; there are no epochs to hold some back for."""
+    """Every session before the calibration block: without epochs, the early-stopping block is for the fit too."""
     return one.bars[: target_stop(one.early_stopping)]
 
 

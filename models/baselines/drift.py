@@ -1,4 +1,4 @@
-"""Today, grown at the mean rate of the past."""
+"""The close at the origin, grown at the mean rate of the fit block."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +26,9 @@ class Drift:
 
     @property
     def horizon(self) -> int:
-        """Steps forecast from each origin."""
         return self.parameters.horizon
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        """The same price at every level of a step."""
         steps = np.arange(1, self.horizon + 1)
         log_returns = np.empty((self.horizon, len(self.levels)))
         log_returns[:] = self.parameters.mean_log_return * steps[:, None]
@@ -38,12 +36,11 @@ class Drift:
 
 
 def fit_drift(series: Sequence[FitBlocks], settings: FitSettings, _on_epoch: OnEpoch) -> FittedModel:
-    """The mean log return before the calibration block, over the sessions of all series alike."""
+    """The mean log return before the calibration block; every session of every series has the same weight."""
     returns = [np.diff(np.log(sessions_to_fit(one)[:, CLOSE])) for one in series]
     mean = float(np.concatenate(returns).mean())
     return fitted(DriftParameters(horizon=settings.horizon, mean_log_return=mean))
 
 
 def load_drift(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Drift:
-    """The forecaster that ``fit_drift`` stored; raises ArtifactCorrupt."""
     return Drift(read_parameters(DriftParameters, files), tuple(quantile_levels))

@@ -1,4 +1,4 @@
-"""A normal distribution as wide as an exponentially weighted mean of squared returns.
+"""A normal distribution; its variance is an exponentially weighted mean of squared returns.
 
 Source: J.P. Morgan (1996), RiskMetrics technical document, 4th edition.
 """
@@ -20,7 +20,7 @@ DECAY = 0.94  # RiskMetrics' for daily returns
 class Ewma:
     """Mean zero, variance h · Σ w_i r_i² at step h, with w_i proportional to DECAY ** age.
 
-    The 100 returns of the window hold 99.8 % of the weight that all the past would have.
+    The 100 returns of the window carry 99.8 % of the weight of an infinite past.
     """
 
     horizon: int
@@ -28,7 +28,6 @@ class Ewma:
     lookback: int = 101
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        """Normal quantiles whose spread grows with the root of the step."""
         squared = np.diff(recent_log_closes(bars, origins, self.lookback), axis=1) ** 2
         weights = DECAY ** np.arange(self.lookback - 1)[::-1]  # oldest first
         variance = (squared * weights).sum(axis=1) / weights.sum()  # (n_origins,)
@@ -38,10 +37,8 @@ class Ewma:
 
 
 def fit_ewma(_series: Sequence[FitBlocks], settings: FitSettings, _on_epoch: OnEpoch) -> FittedModel:
-    """Nothing to learn: the decay is RiskMetrics'."""
     return fitted(Parameters(horizon=settings.horizon), decay=DECAY)
 
 
 def load_ewma(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Ewma:
-    """The forecaster that ``fit_ewma`` stored; raises ArtifactCorrupt."""
     return Ewma(read_parameters(Parameters, files).horizon, tuple(quantile_levels))

@@ -1,4 +1,4 @@
-"""GJR-GARCH(1,1) with Student-t errors: variance that persists, and falls in price that raise it more than rises.
+"""GJR-GARCH(1,1) with Student-t errors: variance persists, and a negative return raises it more than a positive one.
 
 With e = return − mean, the variance of the next session is
 
@@ -27,8 +27,8 @@ from models.baselines.closed_form import (
 from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
 from models.trading import is_untraded
 
-MIN_TRADED = 100  # sessions to fit four parameters and a Student-t to
-PERCENT = 100.0  # the optimiser of ``arch`` wants returns of about 1
+MIN_TRADED = 100  # sessions, for four parameters and a Student-t distribution
+PERCENT = 100.0  # the optimiser of ``arch`` needs returns of about 1
 
 
 class GjrGarchParameters(Parameters):
@@ -37,7 +37,7 @@ class GjrGarchParameters(Parameters):
     Attributes:
         mean: of the returns.
         omega, alpha, gamma, beta: as in the formula above.
-        start_variance: from which a window is filtered; after 250 sessions little of it is left.
+        start_variance: the variance before the window; after 250 sessions its weight is small.
         quantiles: of the errors in units of their standard deviation, one per quantile level.
     """
 
@@ -60,11 +60,10 @@ class GjrGarch:
 
     @property
     def horizon(self) -> int:
-        """Steps forecast from each origin."""
         return self.parameters.horizon
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        """The distribution of the close; the sum of the steps' errors is taken to be Student-t as each of them is."""
+        # the sum of the steps' errors is approximated by a Student-t like that of each of them
         returns = np.diff(recent_log_closes(bars, origins, self.lookback), axis=1)
         spread = np.sqrt(self._cumulative_variance(self._filtered(returns)))  # (n_origins, horizon)
         location = self.parameters.mean * np.arange(1, self.horizon + 1)
@@ -94,9 +93,9 @@ def fit_gjr_garch(series: Sequence[FitBlocks], settings: FitSettings, _on_epoch:
     """Maximum likelihood on the returns of one ticker before the calibration block.
 
     Raises:
-        InvalidRequest: several series; their variances have nothing in common.
+        InvalidRequest: several series, whose variances differ.
         ZeroVariance: the returns never vary.
-        NotFittable: hardly a session traded, or the likelihood has no finite maximum.
+        NotFittable: too few sessions traded, or the likelihood has no finite maximum.
     """
     if len(series) != 1:
         raise InvalidRequest(f"gjr_garch is fitted to one ticker, not to {len(series)}")
@@ -106,16 +105,11 @@ def fit_gjr_garch(series: Sequence[FitBlocks], settings: FitSettings, _on_epoch:
         raise NotFittable(f"gjr_garch needs {MIN_TRADED} sessions that traded, found {len(traded)}")
     returns = np.diff(np.log(traded[:, CLOSE]))
     if returns.std() < 1e-9:  # far below a tick
-        raise ZeroVariance("the returns never vary: there is no variance to model")
+        raise ZeroVariance("all returns are equal: there is no variance to fit")
     return fitted(_maximum_likelihood(returns, settings.horizon))
 
 
 def load_gjr_garch(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> GjrGarch:
-    """The forecaster that ``fit_gjr_garch`` stored.
-
-    Raises:
-        ArtifactCorrupt: the parameters cannot be read, or are not those of these levels.
-    """
     parameters = read_parameters(GjrGarchParameters, files)
     if len(parameters.quantiles) != len(quantile_levels):
         raise ArtifactCorrupt(f"expected {len(quantile_levels)} quantiles, found {len(parameters.quantiles)}")
@@ -127,7 +121,7 @@ def _maximum_likelihood(returns: NDArray[np.float64], horizon: int) -> GjrGarchP
     from scipy import stats
 
     model = arch_model(PERCENT * returns, mean="Constant", vol="GARCH", p=1, o=1, q=1, dist="t", rescale=False)
-    # an optimiser that stops short of the maximum still leaves a usable baseline
+    # an optimiser that stops before the maximum still gives a usable baseline
     with np.errstate(all="ignore"):
         found = model.fit(disp="off", show_warning=False).params
     if not np.isfinite(found).all() or found["nu"] <= 2:
@@ -137,7 +131,7 @@ def _maximum_likelihood(returns: NDArray[np.float64], horizon: int) -> GjrGarchP
     return GjrGarchParameters(
         horizon=horizon,
         mean=found["mu"] / PERCENT,
-        omega=max(found["omega"], 0.0) / PERCENT**2,  # an optimiser may end a rounding below its bounds
+        omega=max(found["omega"], 0.0) / PERCENT**2,  # the optimum may be below its bound by a rounding error
         alpha=max(found["alpha[1]"], 0.0),
         gamma=found["gamma[1]"],
         beta=max(found["beta[1]"], 0.0),

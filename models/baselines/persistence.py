@@ -1,4 +1,4 @@
-"""Tomorrow = today."""
+"""The no-change forecast."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +19,13 @@ class Persistence:
     lookback: int = 1
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        """The close at the origin, at every step and level."""
         shape = (origins.size, self.horizon, len(self.levels))
         return QuantileForecast(np.array(self.levels), np.broadcast_to(bars[origins, CLOSE, None, None], shape))
 
 
 def fit_persistence(_series: Sequence[FitBlocks], settings: FitSettings, _on_epoch: OnEpoch) -> FittedModel:
-    """Nothing to learn."""
     return fitted(Parameters(horizon=settings.horizon))
 
 
 def load_persistence(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Persistence:
-    """The forecaster that ``fit_persistence`` stored; raises ArtifactCorrupt."""
     return Persistence(read_parameters(Parameters, files).horizon, tuple(quantile_levels))

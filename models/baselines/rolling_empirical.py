@@ -1,4 +1,4 @@
-"""The returns of the last year, taken as the distribution of the next."""
+"""The distribution of the returns of the last year."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
 class RollingEmpirical:
     """Quantiles of the overlapping h-step log returns among the last 250 sessions.
 
-    Step h thus rests on 251 − h returns. CRPS skill is measured against it.
+    Step h uses 251 − h returns. CRPS skill is measured against this baseline.
     """
 
     horizon: int
@@ -23,7 +23,6 @@ class RollingEmpirical:
     lookback: int = 251
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        """The quantiles of what was, at every step."""
         closes = recent_log_closes(bars, origins, self.lookback)
         log_returns = np.empty((origins.size, self.horizon, len(self.levels)))
         for step in range(1, self.horizon + 1):
@@ -33,12 +32,10 @@ class RollingEmpirical:
 
 
 def fit_rolling_empirical(_series: Sequence[FitBlocks], settings: FitSettings, _on_epoch: OnEpoch) -> FittedModel:
-    """Nothing to learn: the window tells everything."""
     return fitted(Parameters(horizon=settings.horizon))
 
 
 def load_rolling_empirical(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> RollingEmpirical:
-    """The forecaster that ``fit_rolling_empirical`` stored; raises ArtifactCorrupt."""
     return RollingEmpirical(read_parameters(Parameters, files).horizon, tuple(quantile_levels))
 
 

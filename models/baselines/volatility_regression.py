@@ -1,4 +1,4 @@
-"""The log range volatility of the sessions to come, regressed on its means over a day, a week, a month and a quarter.
+"""Future log range volatility, regressed on its means over a day, a week, a month and a quarter.
 
 Source: Corsi (2009), J. Financial Econometrics ("HAR"), here for the log range.
 """
@@ -18,12 +18,12 @@ from models.windows import future_closes, lookback_windows
 
 MEAN_WIDTHS = (1, 5, 22, 60)  # sessions
 LOOKBACK = max(MEAN_WIDTHS) + 1  # a return needs the close before it
-MIN_OUTCOMES = 30  # of each step, to fit a Student-t to
-MIN_RANGE = 1e-4  # one basis point: keeps the logarithm of a session that did not move finite
+MIN_OUTCOMES = 30  # of each step, for a Student-t distribution
+MIN_RANGE = 1e-4  # one basis point: keeps the logarithm finite where the price did not move
 MIN_SPREAD = 1e-6  # of returns in units of their range, usually about a half
-DEGREES_OF_FREEDOM = (0.5, 1e4)  # searched between; beyond, a Student-t is a normal distribution
-LOG_SCALE_BOUNDS = (-12.0, 12.0)  # of what is standardized already: keeps a search from dividing by zero
-MAX_LOG_SCALE = 1.0  # a line through what was seen says nothing of what lies far out
+DEGREES_OF_FREEDOM = (0.5, 1e4)  # search bounds; above, a Student-t is nearly normal
+LOG_SCALE_BOUNDS = (-12.0, 12.0)  # of a standardized sample: keeps the search from dividing by zero
+MAX_LOG_SCALE = 1.0  # the regression is not valid far outside the fitted data
 
 
 class VolatilityRegressionParameters(Parameters):
@@ -48,11 +48,9 @@ class VolatilityRegression:
 
     @property
     def horizon(self) -> int:
-        """Steps forecast from each origin."""
         return self.parameters.horizon
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        """The distribution of the close at every step."""
         regressors = _regressors(_log_ranges(bars, origins))
         scale = _scale(regressors, np.array(self.parameters.coefficients))  # (n_origins, horizon)
         log_returns = scale[..., None] * np.array(self.parameters.quantiles)
@@ -60,10 +58,10 @@ class VolatilityRegression:
 
 
 def fit_volatility_regression(series: Sequence[FitBlocks], settings: FitSettings, _on_epoch: OnEpoch) -> FittedModel:
-    """Least squares for each step, then a Student-t for what is left; several series are stacked.
+    """Least squares for each step, then a Student-t for the standardized returns; several series are stacked.
 
     Raises:
-        NotFittable: most sessions never moved, or too few traded.
+        NotFittable: most closes never moved, or too few sessions traded.
     """
     samples = _Samples.stacked([_Samples.of(sessions_to_fit(one), settings.horizon) for one in series])
     coefficients = np.array([_least_squares(samples.regressors, target) for target in samples.log_range.T])
@@ -77,11 +75,6 @@ def fit_volatility_regression(series: Sequence[FitBlocks], settings: FitSettings
 
 
 def load_volatility_regression(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> VolatilityRegression:
-    """The forecaster that ``fit_volatility_regression`` stored.
-
-    Raises:
-        ArtifactCorrupt: the parameters cannot be read, or are not those of these levels.
-    """
     parameters = read_parameters(VolatilityRegressionParameters, files)
     shape = (len(parameters.coefficients), *{len(step) for step in parameters.quantiles})
     if shape != (parameters.horizon, len(quantile_levels)) or len(parameters.quantiles) != parameters.horizon:
@@ -91,7 +84,7 @@ def load_volatility_regression(files: Mapping[str, bytes], quantile_levels: Sequ
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
-    """What the regression learns from: a row per origin, a column per step, NaN where the step is not known.
+    """Regressors and targets: a row per origin, a column per step, NaN where the step is unknown.
 
     ``log_range`` is the mean log range over steps 1…h, ``log_return`` the cumulative return.
     """
@@ -105,7 +98,7 @@ class _Samples:
         origins = np.arange(LOOKBACK - 1, len(bars))
         windows = _log_ranges(bars, origins)
         ranges = np.full_like(bars, np.nan)
-        ranges[origins, CLOSE] = windows[:, -1]  # in the place of the close, so that one function looks ahead
+        ranges[origins, CLOSE] = windows[:, -1]  # replaces the close, so that ``future_closes`` finds the ranges too
         ahead = future_closes(ranges, origins, horizon)
         return cls(
             regressors=_regressors(windows),
@@ -125,8 +118,8 @@ class _Samples:
 def _log_ranges(bars: Bars, origins: Origins) -> NDArray[np.float64]:
     """Log of ln(high / low) for the sessions of each window but the first, shape (n_origins, LOOKBACK − 1).
 
-    Where a session's prices but the close are unknown, its |log return| plus the window's mean |log return| stands
-    in: over a random walk the range is on average twice the |return|, and the mean keeps a still day from zero.
+    Where only the close of a session is known, its |log return| plus the window's mean |log return| replaces the
+    range: over a random walk the range is on average twice the |return|, and the mean keeps it above zero.
     """
     prices = np.log(np.ascontiguousarray(lookback_windows(bars, origins, LOOKBACK)[..., : CLOSE + 1]))
     unknown = np.isnan(prices[:, 1:, [OPEN, HIGH, LOW]]).any(axis=-1)
@@ -160,18 +153,18 @@ def _student_t_quantiles(standardized: NDArray[np.float64]) -> tuple[float, ...]
     from scipy import stats
 
     if standardized.size < MIN_OUTCOMES:
-        raise NotFittable(f"need {MIN_OUTCOMES} outcomes of each step, found {standardized.size}: too little traded")
-    if standardized.std() < MIN_SPREAD:  # a likelihood without bound
+        raise NotFittable(f"need {MIN_OUTCOMES} outcomes of each step, found {standardized.size}")
+    if standardized.std() < MIN_SPREAD:  # the likelihood has no maximum
         return (float(standardized.mean()),) * len(QUANTILE_GRID)
-    if np.median(np.abs(standardized - np.median(standardized))) < MIN_SPREAD:  # likewise: half of them are one value
+    if np.median(np.abs(standardized - np.median(standardized))) < MIN_SPREAD:  # likewise: half of the values are equal
         raise NotFittable("more than half of the returns are equal: no Student-t distribution fits them")
     return tuple(stats.t.ppf(QUANTILE_GRID, *_student_t(standardized)).tolist())
 
 
 def _student_t(sample: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Degrees of freedom, location and scale of the greatest likelihood.
+    """Degrees of freedom, location and scale of maximum likelihood.
 
-    What ``scipy.stats.t.fit`` finds, by the gradient and so much sooner: a backtest fits one for each step.
+    The same optimum as ``scipy.stats.t.fit``, but with the gradient and much faster: a backtest fits one per step.
     """
     from scipy import optimize
     from scipy.special import digamma, gammaln

@@ -1,4 +1,4 @@
-"""Fit a ``ReturnLSTM`` on bars, and turn it into bytes to store and to serve."""
+"""Fit a ``ReturnLSTM`` to bars, and serialize it."""
 
 import time
 from collections.abc import Sequence
@@ -9,25 +9,25 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from models.base import CLOSE, QUANTILE_GRID, Bars
+from models.base import CLOSE, QUANTILE_GRID, Bars, closes_only
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel, OnEpoch
-from models.lstm.lightning_module import Batch, ReturnLSTMModule, weighted_nll
+from models.lstm.lightning_module import ReturnBatch, ReturnLSTMModule, weighted_nll
 from models.lstm.loop import LoopReport, run_loop
 from models.lstm.network import MEAN_WIDTHS, NetworkConfig, ReturnLSTM, inputs
 from models.lstm.serialization import from_bytes, to_bytes, to_onnx
-from models.windows import closes_only, future_closes, lookback_windows, target_stop
+from models.windows import future_closes, lookback_windows, target_stop
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the network is trained, whatever the request.
+    """How the network is trained; requests do not change it.
 
     Attributes:
         learning_rate: of AdamW.
         batch_size: windows per step.
         max_epochs, patience: bounds on those of the request.
-        closes_only_every: every so many windows are shown once more with the closes only; 0 for none.
-        jitter: half-width of a random change of a window's log volatility, and of its outcome's.
+        closes_only_every: every n-th window is repeated with only its closes known; 0 for none.
+        jitter: half-width of a random change of the log volatility of a window and its outcome.
         weight_decay: of the LSTMs.
         step_decay: step h weighs h ** −step_decay in the loss: near steps matter most.
         ridge: penalty on the squared coefficients of the volatility regression.
@@ -45,20 +45,20 @@ class Recipe:
 
 
 ONE_TICKER = Recipe()
-# a pooled model must serve tickers of any volatility, and callers who know closes only
+# a pooled model must serve tickers of any volatility, and callers who send closes only
 POOLED = Recipe(batch_size=128, max_epochs=6, patience=3, closes_only_every=2, jitter=0.7)
 CONTINUED = Recipe(learning_rate=1e-3, max_epochs=10, patience=3)
 
 
 def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    """Train on the fit blocks, choosing the epochs on the early-stopping blocks, then once more on both.
+    """Train on the fit blocks, choosing the epochs by the early-stopping blocks, then once more on both.
 
     Args:
         series: bars with their blocks; several make one pooled model.
-        settings: lookback, horizon, the bounds of the fit, and what to continue from.
-        on_epoch: told of every epoch that is validated.
+        settings: lookback, horizon, the limits of the fit, and the weights to continue from.
+        on_epoch: called after every validated epoch.
     """
-    # on LSTMs this small a second thread costs more than it brings, and results would depend on the number
+    # LSTMs this small are slower with a second thread, and results would depend on the number of threads
     torch.set_num_threads(1)
     recipe = _recipe(series, settings)
     bounded = replace(
@@ -71,7 +71,7 @@ def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
     stopping = _windows([(one.bars, one.early_stopping) for one in series], settings)
     network, report = _train(fit, stopping, recipe, replace(bounded, max_seconds=settings.max_seconds / 2), on_epoch)
     if report.stopped_by != "max_seconds":
-        # the newest sessions tell most about tomorrow: having chosen how long to train, train on them too
+        # the newest sessions are the most informative: with the number of epochs chosen, train on them too
         whole = [(one.bars, range(one.fit.start, one.early_stopping.stop)) for one in series]
         left_s = settings.max_seconds - (time.monotonic() - started)
         again = replace(bounded, max_epochs=report.best_epoch, max_seconds=left_s)
@@ -98,7 +98,7 @@ def _recipe(series: Sequence[FitBlocks], settings: FitSettings) -> Recipe:
 
 def _train(
     blocks: Sequence[tuple[Bars, range]],
-    held_out: Batch | None,
+    held_out: ReturnBatch | None,
     recipe: Recipe,
     settings: FitSettings,
     on_epoch: OnEpoch,
@@ -120,8 +120,8 @@ def _train(
     return network, report
 
 
-def _windows(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, every: int = 1) -> Batch:
-    """Inputs and targets of every origin, or of each so-manieth; a target beyond its block is NaN."""
+def _windows(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, every: int = 1) -> ReturnBatch:
+    """Inputs and targets of every ``every``-th origin; targets beyond the block are NaN."""
     parts = []
     for bars, block in blocks:
         origins = np.array(block[::every], dtype=np.intp)
@@ -129,34 +129,34 @@ def _windows(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, every:
         given = inputs(torch.from_numpy(windows))
         closes = future_closes(bars, origins, settings.horizon, target_stop(block))
         actual = np.log(closes / bars[origins, CLOSE, None]).astype(np.float32)
-        parts.append(Batch(given.regressors, given.sessions, torch.from_numpy(actual)))
+        parts.append(ReturnBatch(given.regressors, given.sessions, torch.from_numpy(actual)))
     return _joined(parts)
 
 
-def _augmented(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, recipe: Recipe) -> Batch:
-    """The windows to learn from, with what the recipe adds to them."""
+def _augmented(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, recipe: Recipe) -> ReturnBatch:
+    """The windows for training, with the recipe's augmentations."""
     windows = _windows(blocks, settings)
     if recipe.closes_only_every:
-        hidden = [(closes_only(bars), block) for bars, block in blocks]
+        hidden = [(closes_only(bars[:, CLOSE]), block) for bars, block in blocks]
         windows = _joined([windows, _windows(hidden, settings, recipe.closes_only_every)])
     return _jittered(windows, recipe.jitter) if recipe.jitter else windows
 
 
-def _jittered(windows: Batch, width: float) -> Batch:
-    """Windows as if the market had been calmer or wilder throughout: volatility and outcome change alike."""
+def _jittered(windows: ReturnBatch, width: float) -> ReturnBatch:
+    """Windows of a calmer or a wilder market: volatility and outcome are scaled by the same factor."""
     change = width * (2 * torch.rand(len(windows.actual), 1) - 1)  # (batch, 1), in log volatility
     n_means, share = len(MEAN_WIDTHS), windows.regressors[:, -1:]
     shift = torch.cat([(change * share).expand(-1, n_means), (change * (1 - share)).expand(-1, n_means)], dim=1)
     regressors = windows.regressors.clone()
     regressors[:, : 2 * n_means] += shift
-    return Batch(regressors, windows.sessions, windows.actual * torch.exp(change))
+    return ReturnBatch(regressors, windows.sessions, windows.actual * torch.exp(change))
 
 
-def _joined(parts: Sequence[Batch]) -> Batch:
-    return Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+def _joined(parts: Sequence[ReturnBatch]) -> ReturnBatch:
+    return ReturnBatch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _fit_regression(network: ReturnLSTM, known: Batch, step_weights: Tensor, ridge: float) -> None:
+def _fit_regression(network: ReturnLSTM, known: ReturnBatch, step_weights: Tensor, ridge: float) -> None:
     """The volatility regression alone, by maximum likelihood on the full batch (L-BFGS)."""
     spread = known.regressors.std(0)
     network.centre.copy_(known.regressors.mean(0))

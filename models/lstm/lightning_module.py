@@ -1,4 +1,4 @@
-"""The loss, the optimiser, and nothing else."""
+"""The loss and the optimiser of the return network."""
 
 import math
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from models.lstm.loop import TimedModule
 from models.lstm.network import Inputs, ReturnLSTM
 
 
-class Batch(NamedTuple):
-    """Network inputs and targets: cumulative log returns (batch, horizon), NaN where they must not be seen."""
+class ReturnBatch(NamedTuple):
+    """Network inputs and targets: cumulative log returns (batch, horizon), NaN beyond the block."""
 
     regressors: Tensor
     sessions: Tensor
@@ -44,10 +44,10 @@ def weighted_nll(network: ReturnLSTM, log_scale: Tensor, actual: Tensor, step_we
 
 
 class ReturnLSTMModule(TimedModule):
-    """Trains all members on the same batches; each feels its own loss, the ensemble is validated as one.
+    """Trains all members on the same batches, each by its own loss; validates the ensemble.
 
     Args:
-        network: what is trained, in place.
+        network: trained in place.
         step_weights: weight of each step in the loss, (horizon,).
         learning_rate: of the LSTMs; the regression starts near its optimum and moves at a third of it.
         weight_decay: of the LSTMs.
@@ -61,18 +61,16 @@ class ReturnLSTMModule(TimedModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of the members."""
+    def training_step(self, batch: ReturnBatch, batch_idx: int) -> Tensor:
         log_scales = self.network.member_log_scales(Inputs(batch.regressors, batch.sessions))
         return weighted_nll(self.network, log_scales, batch.actual, self.step_weights)
 
-    def validation_loss(self, batch: Batch) -> float:
-        """Loss of the averaged ensemble."""
+    def validation_loss(self, batch: ReturnBatch) -> float:
         log_scale = self.network.member_log_scales(Inputs(batch.regressors, batch.sessions)).mean(0)
         return float(weighted_nll(self.network, log_scale, batch.actual, self.step_weights))
 
     def configure_optimizers(self) -> Optimizer:
-        """AdamW, with decay and full speed for the LSTMs only."""
+        """AdamW; weight decay and the full learning rate are for the LSTMs only."""
         recurrent: list[nn.Parameter] = []
         core: list[nn.Parameter] = []
         for name, parameter in self.network.named_parameters():

@@ -1,4 +1,4 @@
-"""The training loop all networks share: Lightning, bounded by epochs, patience and the clock."""
+"""The training loop of all networks: Lightning, bounded by epochs, patience and the clock."""
 
 import copy
 import logging
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from errors import NotFittable
-from models.fitting import Epoch, FitSettings, OnEpoch, StoppedBy
+from models.fitting import Epoch, FitSettings, OnEpoch
+from schemas.train import StoppedBy
 
 SKIP_REST_OF_EPOCH = -1  # Lightning's convention for on_train_batch_start
 
@@ -24,11 +25,7 @@ Batch = Any
 
 
 class TimedModule(pl.LightningModule):
-    """A network in training that leaves its epoch once the wall-clock budget is spent.
-
-    Args:
-        network: what is trained, in place.
-    """
+    """A network in training that ends its epoch once the wall-clock budget is spent; trained in place."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -36,17 +33,16 @@ class TimedModule(pl.LightningModule):
         self.deadline = math.inf
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
-        """Skip what is left of the epoch after the deadline."""
         return SKIP_REST_OF_EPOCH if time.monotonic() > self.deadline else None
 
     @abstractmethod
     def validation_loss(self, batch: Batch) -> float:
-        """Loss on windows that are not trained on."""
+        """Loss on windows that are not for training."""
 
 
 @dataclass(frozen=True)
 class LoopReport:
-    """How a loop went; ``best_epoch`` is 1-based, 0 when nothing was better than the start."""
+    """``best_epoch`` is 1-based, 0 where no epoch was better than the initial weights."""
 
     best_epoch: int
     validation_losses: tuple[float, ...]
@@ -66,13 +62,13 @@ def run_loop(
 
     Args:
         module: loss and optimiser.
-        known: windows to learn from.
-        held_out: windows to choose the epoch on; without any, the last weights stay.
+        known: windows for training.
+        held_out: windows for choosing the epoch; without them the last weights stay.
         batch_size: windows per step.
         settings: epochs, patience and seconds at most; shuffling follows torch's generator.
-        on_epoch: told of every epoch that is validated.
+        on_epoch: called after every validated epoch.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it greets, and advertises
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it prints tips and adverts
     module.deadline = time.monotonic() + settings.max_seconds
     keeper = _KeepBest(held_out, settings, on_epoch)
     loader = DataLoader(_Windows(known), batch_size=batch_size, shuffle=True, collate_fn=lambda batch: batch)
@@ -100,8 +96,7 @@ def run_loop(
 class _KeepBest(pl.Callback):
     """Validates after each epoch, keeps the best weights, and ends the fit.
 
-    Epoch 0 is what the fit starts from: one that is cut short, or that learns
-    nothing, leaves that.
+    Epoch 0 is the initial weights, which stay where no epoch is better.
     """
 
     def __init__(self, held_out: Batch | None, settings: FitSettings, on_epoch: OnEpoch) -> None:
@@ -115,15 +110,13 @@ class _KeepBest(pl.Callback):
         self.stopped_by: StoppedBy = "max_epochs"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate what the fit starts from, and keep it until something is better."""
         if self._held_out is not None:
             self.best_weights = _weights(pl_module)
             loss = self._validate(pl_module, epoch=0)
             if not math.isfinite(loss):
-                raise NotFittable("the sessions for early stopping have no outcome that a loss could be taken of")
+                raise NotFittable("the early-stopping block has no known outcome")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate, and stop on impatience or when the budget is spent."""
         epoch = trainer.current_epoch + 1
         if time.monotonic() > _timed(pl_module).deadline:
             self.stopped_by, trainer.should_stop = "max_seconds", True
@@ -147,7 +140,7 @@ class _KeepBest(pl.Callback):
 
 
 class _Windows(Dataset[Batch]):
-    """All windows in memory, handed out a batch at a time: a loop over them would take longer than the network."""
+    """Windows in memory, indexed a batch at a time: a Python loop over them would take longer than the network."""
 
     def __init__(self, windows: Batch) -> None:
         self._windows = windows
@@ -163,7 +156,7 @@ class _Windows(Dataset[Batch]):
 
 
 def _timed(module: pl.LightningModule) -> TimedModule:
-    assert isinstance(module, TimedModule), "the loop trains timed modules only"  # noqa: S101 - ours
+    assert isinstance(module, TimedModule), "run_loop trains timed modules only"  # noqa: S101 - never input
     return module
 
 

@@ -1,11 +1,11 @@
-"""From raw bars to price quantiles in one module: a volatility regression whose scale an ensemble of LSTMs corrects.
+"""From raw bars to price quantiles in one module: a volatility regression, corrected by an ensemble of LSTMs.
 
 The log scale of the h-step return is a linear function of range volatility
 averaged over 1, 5, 22 and 60 sessions (Corsi, 2009, J. Financial Econometrics,
-"HAR"), plus a bounded correction that the LSTMs read off the window session by
-session. Quantiles are that scale times a table of standardized Student-t
-quantiles, one row per step. Everything that scales lives in here, both ways:
-bars go in, prices come out, and k × bars gives k × prices.
+"HAR"), plus a bounded correction that the LSTMs compute from the sessions of the
+window. Quantiles are that scale times a table of standardized Student-t
+quantiles, one row per step. All scaling happens here, forwards and back: bars
+go in, prices come out, and k × bars gives k × prices.
 """
 
 import math
@@ -20,14 +20,14 @@ from models.base import CLOSE, HIGH, LOW, OPEN, QUANTILE_GRID, VOLUME
 MEAN_WIDTHS = (1, 5, 22, 60)  # sessions: a day, a week, a month, a quarter
 N_CHANNELS = 6
 N_REGRESSORS = 2 * len(MEAN_WIDTHS) + 1
-FAMILIAR = 6.0  # standard deviations: a line through what was seen says nothing of what lies further out
+FAMILIAR = 6.0  # standard deviations: the regression is not valid further outside the fitted data
 LOG_SCALE_RANGE = (-10.0, 1.0)  # of a return: from half a basis point to a factor of fifteen
 VARIANCE_FLOOR = 1e-8  # one basis point a session: keeps the logarithm of an empty range finite
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that fixes the shape of the network.
+    """The shape of the network.
 
     Attributes:
         lookback: sessions per window.
@@ -35,7 +35,7 @@ class NetworkConfig:
         hidden: units of each LSTM.
         members: LSTMs whose corrections are averaged.
         bound: largest correction of the log scale.
-        fade: steps over which a correction passes from its short to its long value.
+        fade: steps over which a correction changes from its short to its long value.
     """
 
     lookback: int
@@ -47,7 +47,7 @@ class NetworkConfig:
 
 
 class Inputs(NamedTuple):
-    """What the trainable part sees, free of scale, float32.
+    """Scale-free inputs of the trainable part, float32.
 
     ``regressors`` (batch, N_REGRESSORS); ``sessions`` (batch, lookback − 1, N_CHANNELS).
     """
@@ -59,8 +59,8 @@ class Inputs(NamedTuple):
 class LogBars(NamedTuple):
     """Log prices of every session but the first, each (batch, lookback − 1), float64.
 
-    ``known`` is 1 where open, high and low were given; elsewhere they stand in
-    for what the closes alone tell.
+    ``known`` is 1 where open, high and low were given; elsewhere they are derived
+    from the closes.
     """
 
     open: Tensor
@@ -95,7 +95,7 @@ class ReturnLSTM(nn.Module):
         nn.init.zeros_(self.regression.weight)
 
     def degrees_of_freedom(self) -> Tensor:
-        """Of the Student-t at every step, (horizon,): above 2, and at most 150, which is as good as normal."""
+        """Of the Student-t at every step, (horizon,): above 2, and at most 150, which is nearly normal."""
         return 2.0 + torch.exp(self.log_dof.clamp(max=5.0))
 
     def regressed_log_scale(self, regressors: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class ReturnLSTM(nn.Module):
 
 
 def _quiet_head(hidden: int) -> nn.Linear:
-    """The short and the long correction of one member; both start near nothing."""
+    """The short and the long correction of one member; both start near zero."""
     head = nn.Linear(hidden, 2)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
@@ -174,6 +174,7 @@ def _log_bars(bars: Tensor) -> LogBars:
 
 def _log_volatility(logs: LogBars) -> Tensor:
     """Half the log variance of each session: Garman-Klass, or the squared return half shrunk to its window mean."""
+    # the formula of models.trading.garman_klass, in torch
     garman_klass = 0.5 * (logs.high - logs.low) ** 2 - (2 * math.log(2) - 1) * (logs.close - logs.open) ** 2
     squared = (logs.close - logs.previous_close) ** 2
     shrunk = 0.5 * (squared + squared.mean(1, keepdim=True))

@@ -1,4 +1,4 @@
-"""Fit the networks that state a price, with the spread of their own errors around it."""
+"""Fit the point networks, with quantiles from their own errors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 from models.base import CLOSE, QUANTILE_GRID
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel, OnEpoch
 from models.lstm.loop import LoopReport, run_loop
-from models.lstm.point_module import Batch, Loss, PointModule
+from models.lstm.point_module import CloseBatch, Loss, PointModule
 from models.lstm.point_networks import PointConfig, PointNetwork, PriceLSTM, RatioLSTM, step_volatility
 from models.lstm.serialization import from_bytes, to_bytes, to_onnx
 from models.windows import future_closes, lookback_windows, target_stop
 
-MEASURED_ORIGINS = 500  # of all series: more would sharpen the spread less than calibration does afterwards
+MEASURED_ORIGINS = 500  # of all series: calibration afterwards improves the spread more than further origins
 WINDOWS_AT_ONCE = 256  # bounds memory while errors are measured
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a point network is trained, whatever the request.
+class PointRecipe:
+    """How a point network is trained; requests do not change it.
 
     Attributes:
         learning_rate: of Adam.
-        decay: what the learning rate is multiplied by after every step.
+        decay: factor of the learning rate after every step.
         batch_size: windows per step.
-        l2: penalty on the squares of the weights that the network wants shrunk.
+        l2: penalty on the squared weights of ``network.shrunk``.
     """
 
     learning_rate: float = 1e-3
@@ -38,9 +38,9 @@ class Recipe:
     l2: float = 0.0
 
 
-PRICE_RECIPE = Recipe()
-# dropout under batch norm makes the level swing from epoch to epoch: impatience would end the fit before it settles
-RATIO_RECIPE = Recipe(decay=0.992, l2=5e-4)
+PRICE_RECIPE = PointRecipe()
+# dropout before batch norm makes the level swing between epochs: a fast decay lets it settle before patience ends
+RATIO_RECIPE = PointRecipe(decay=0.992, l2=5e-4)
 
 
 def fit_price_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
@@ -56,12 +56,12 @@ def fit_ratio_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch:
 def _fit(
     kind: type[PointNetwork],
     loss: Loss,
-    recipe: Recipe,
+    recipe: PointRecipe,
     series: Sequence[FitBlocks],
     settings: FitSettings,
     on_epoch: OnEpoch,
 ) -> FittedModel:
-    # on LSTMs this small a second thread costs more than it brings, and results would depend on the number
+    # LSTMs this small are slower with a second thread, and results would depend on the number of threads
     torch.set_num_threads(1)
     shape = PointConfig(settings.lookback, settings.horizon)
     with torch.random.fork_rng(devices=[]), _denormals_as_zero():
@@ -83,7 +83,7 @@ def _fit(
 def _train(
     network: PointNetwork,
     loss: Loss,
-    recipe: Recipe,
+    recipe: PointRecipe,
     series: Sequence[FitBlocks],
     settings: FitSettings,
     on_epoch: OnEpoch,
@@ -91,13 +91,13 @@ def _train(
     known = _samples(network, [(one, one.fit) for one in series])
     held_out = _samples(network, [(one, one.early_stopping) for one in series])
     if len(known.target) % recipe.batch_size == 1:
-        known = Batch(known.windows[1:], known.target[1:])  # batch norm learns nothing from a batch of one
+        known = CloseBatch(known.windows[1:], known.target[1:])  # batch norm learns nothing from a batch of one
     module = PointModule(network, loss, learning_rate=recipe.learning_rate, decay=recipe.decay, l2=recipe.l2)
     return run_loop(module, known, held_out, batch_size=recipe.batch_size, settings=settings, on_epoch=on_epoch)
 
 
-def _samples(network: PointNetwork, blocks: Sequence[tuple[FitBlocks, range]]) -> Batch:
-    """Scaled windows, and the scaled close after each; sessions that did not trade have none and are left out."""
+def _samples(network: PointNetwork, blocks: Sequence[tuple[FitBlocks, range]]) -> CloseBatch:
+    """Scaled windows and the scaled close after each; origins whose next session did not trade are left out."""
     parts = []
     for one, block in blocks:
         target = torch.from_numpy(future_closes(one.bars, _rows(block), 1, target_stop(block)))  # (n, 1)
@@ -105,17 +105,17 @@ def _samples(network: PointNetwork, blocks: Sequence[tuple[FitBlocks, range]]) -
         closes, target = _close_windows(network, one, block)[known], target[known]
         scale = network.scale(closes)
         scaled = [((prices - scale.offset) / scale.unit).float() for prices in (closes, target)]
-        parts.append(Batch(scaled[0], scaled[1][:, 0]))
-    return Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        parts.append(CloseBatch(scaled[0], scaled[1][:, 0]))
+    return CloseBatch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _standardized_errors(network: PointNetwork, series: Sequence[FitBlocks]) -> Tensor:
     """Quantiles of the log errors of the path, in units of the step's volatility, (horizon, n_levels), float64.
 
-    From the newest origins that the fit has seen, because a slice for early
-    stopping may be shorter than the horizon: too small for having been seen,
-    which calibration mends. Each step's median is taken off, so that the median
-    forecast is what the network says.
+    From the newest origins of the fit, because the early-stopping block may be
+    shorter than the horizon. In-sample errors are too small; calibration corrects
+    that. Each step's median is subtracted, so that the median forecast is the
+    network's own.
     """
     per_series = max(MEASURED_ORIGINS // len(series), 1)
     errors = np.concatenate([_errors(network, one, per_series) for one in series])  # (n, horizon)
@@ -147,7 +147,7 @@ def _rows(block: range) -> NDArray[np.intp]:
 
 @contextmanager
 def _denormals_as_zero() -> Iterator[None]:
-    """A nearly closed forget gate sends ever smaller gradients back: as denormals they take most of the time."""
+    """A nearly closed forget gate makes gradients denormal, which would take most of the time."""
     torch.set_flush_denormal(True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The loss of the point networks, their optimiser, and nothing else."""
+"""The loss and the optimiser of the point networks."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,10 +11,10 @@ from models.lstm.loop import TimedModule
 from models.lstm.point_networks import PointNetwork
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of forecasts and targets, (batch,) each: their mean, a scalar."""
+"""Mean loss, a scalar, of forecasts and targets, (batch,) each."""
 
 
-class Batch(NamedTuple):
+class CloseBatch(NamedTuple):
     """Scaled closes, float32: windows (batch, lookback) and the close after each, (batch,)."""
 
     windows: Tensor
@@ -25,11 +25,11 @@ class PointModule(TimedModule):
     """Trains a point network on the next close.
 
     Args:
-        network: what is trained, in place.
+        network: trained in place.
         loss: between forecast and target, both scaled.
         learning_rate: of Adam.
-        decay: what the learning rate is multiplied by after every step.
-        l2: added to the loss per squared weight that the network wants shrunk.
+        decay: factor of the learning rate after every step.
+        l2: penalty on the squared weights of ``network.shrunk``.
     """
 
     network: PointNetwork
@@ -41,24 +41,22 @@ class PointModule(TimedModule):
         self.decay = decay
         self.l2 = l2
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of the batch and the penalty."""
+    def training_step(self, batch: CloseBatch, batch_idx: int) -> Tensor:
         penalty = sum((weight.square().sum() for weight in self.network.shrunk), start=torch.zeros(()))
         return self._error(batch) + self.l2 * penalty
 
-    def validation_loss(self, batch: Batch) -> float:
-        """Loss without the penalty: what is wanted is a near forecast, not a small network."""
+    def validation_loss(self, batch: CloseBatch) -> float:
+        """Loss without the penalty, which says nothing about the forecast."""
         return float(self._error(batch))
 
     def configure_optimizers(self) -> Optimizer:
-        """Adam."""
         trained = (parameter for parameter in self.network.parameters() if parameter.requires_grad)
         return torch.optim.Adam(trained, lr=self.learning_rate)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Slow down from step to step; torch's schedulers warn of a fit whose budget ends before its first."""
+        """Decay the learning rate; torch's schedulers warn where the budget ends before the first step."""
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate * self.decay**self.global_step
 
-    def _error(self, batch: Batch) -> Tensor:
+    def _error(self, batch: CloseBatch) -> Tensor:
         return self.loss(self.network.next_scaled(batch.windows), batch.target)

@@ -1,12 +1,12 @@
-"""Two networks that state one price, the next close, and reach further by feeding it back.
+"""Two networks that forecast the next close, and further steps recursively.
 
-Both read closes only, because closes are all that can be fed back. A forecast
-joins the window, the oldest close leaves it, the scale is taken anew, and so on
-up to the horizon. Around that path, which is the median, lies a spread: the
-window's own volatility, grown with the square root of the step, times a table
-of how far the network was off when it was fitted, in those units. Everything
-that scales lives in here, both ways: bars go in, prices come out, and k × bars
-gives k × prices.
+Both read closes only, because only closes can be fed back. Each forecast is
+appended to the window, the oldest close is dropped and the scale is computed
+again, up to the horizon. That path is the median. The quantiles around it are
+the window's own volatility, grown with the square root of the step, times a
+table of the network's errors on the fit block in those units. All scaling
+happens here, forwards and back: bars go in, prices come out, and k × bars gives
+k × prices.
 """
 
 from abc import ABC, abstractmethod
@@ -20,18 +20,18 @@ from models.base import CLOSE, QUANTILE_GRID
 
 MIN_RANGE = 1e-6  # of the highest close: keeps a window that never moves from dividing by zero
 MIN_VOLATILITY = 1e-4  # of a log return: a window that never moves still gets an interval
-MAX_MOVE = 2.0  # a session neither doubles nor halves the price: a path that runs away stays a price
+MAX_MOVE = 2.0  # no session more than doubles or halves the price: a diverging path stays positive and finite
 RECURRENT_DROPOUT = 0.1
-FORGET_BIAS = -2.0  # lets 12 % through, where Keras' 1 lets 73 %
+FORGET_BIAS = -2.0  # the gate passes 12 %; Keras' 1 passes 73 %
 
 
 @dataclass(frozen=True)
 class PointConfig:
-    """Everything that fixes the shape of a point network.
+    """The shape of a point network.
 
     Attributes:
         lookback: sessions per window.
-        horizon: steps forecast, the second and later ones from forecasts.
+        horizon: steps forecast, from the second on recursively.
     """
 
     lookback: int
@@ -39,15 +39,13 @@ class PointConfig:
 
 
 class Scale(NamedTuple):
-    """What is subtracted from the closes of a window and what divides them, each (batch, 1)."""
+    """Scaled closes are (closes − offset) / unit, each (batch, 1)."""
 
     offset: Tensor
     unit: Tensor
 
 
 class PointNetwork(nn.Module, ABC):
-    """A forecast of the next close, and from it paths with quantiles around them."""
-
     table: Tensor
 
     def __init__(self, config: PointConfig) -> None:
@@ -61,7 +59,7 @@ class PointNetwork(nn.Module, ABC):
 
     @property
     def shrunk(self) -> tuple[Tensor, ...]:
-        """The weights that L2 shrinks when it is trained."""
+        """The weights under the L2 penalty."""
         return ()
 
     @abstractmethod
@@ -94,7 +92,7 @@ class PointNetwork(nn.Module, ABC):
 class PriceLSTM(PointNetwork):
     """Two LSTM layers of 64 with dropout between them, on closes between the minimum and the maximum of their window.
 
-    The first original project's network; its scaler knew one range for all time, which every new high left.
+    The first original project's network; its scaler had one range for all time, which every new high exceeds.
     """
 
     def __init__(self, config: PointConfig) -> None:
@@ -103,24 +101,22 @@ class PriceLSTM(PointNetwork):
         self.head = nn.Linear(64, 1)
 
     def scale(self, closes: Tensor) -> Scale:
-        """From the window's minimum, in units of its range."""
         low, high = closes.amin(1, keepdim=True), closes.amax(1, keepdim=True)
         return Scale(low, torch.maximum(high - low, MIN_RANGE * high))
 
     def next_scaled(self, windows: Tensor) -> Tensor:
-        """The next close between the window's minimum, 0, and its maximum, 1, or beyond them."""
         states, _ = self.lstm(windows[..., None])
         scaled: Tensor = self.head(states[:, -1])[:, 0]
         return scaled
 
 
 class ForgetfulLSTM(nn.LSTM):
-    """One LSTM layer with Keras' single bias and recurrent dropout, and with a short memory to start from.
+    """One LSTM layer with Keras' single bias and recurrent dropout, and with a short initial memory.
 
-    Its initial weights are Keras', but for a forget gate that starts nearly
-    closed instead of open: tomorrow's close is near today's, and a network that
-    starts by remembering its whole window has to unlearn that first. Torch's
-    second bias only adds to the first, so it stays zero.
+    Its initial weights are Keras', except that the forget gate starts nearly
+    closed: tomorrow's close is near today's, and a network that starts with a
+    memory of its whole window has to unlearn it first. Torch's second bias only
+    adds to the first, so it stays zero.
     """
 
     weight_ih_l0: Tensor
@@ -140,12 +136,11 @@ class ForgetfulLSTM(nn.LSTM):
     def states(self, sequence: Tensor) -> Tensor:
         """The state after every session, (batch, lookback, hidden), from (batch, lookback, n_inputs).
 
-        In training some units are hidden from their own next session. Keras
-        masks the state fed back, with one mask per window for all of its
-        sessions. To zero columns of the recurrent kernel is the same, but for
-        the mask being shared by the windows of a batch, and it keeps the native
-        LSTM with its speed, as dropping single weights does (Merity et al.,
-        2017, AWD-LSTM).
+        In training, Keras masks the recurrent state with one mask per window for
+        all of its sessions. Zeroing columns of the recurrent kernel is the same,
+        except that the windows of a batch share the mask, and keeps the speed of
+        the native LSTM, as dropping single weights does (Merity et al., 2017,
+        AWD-LSTM).
         """
         if not self.training:
             states: Tensor = self(sequence)[0]
@@ -190,15 +185,13 @@ class RatioLSTM(PointNetwork):
 
     @property
     def shrunk(self) -> tuple[Tensor, ...]:
-        """What Keras' ``kernel_regularizer`` acts on: kernels from the layer below, neither recurrent nor the last."""
+        # those of Keras' ``kernel_regularizer``: input kernels, neither the recurrent ones nor the last
         return self.first.weight_ih_l0, self.second.weight_ih_l0, self.dense.weight
 
     def scale(self, closes: Tensor) -> Scale:
-        """In units of the window's first close."""
         return Scale(torch.zeros_like(closes[:, :1]), closes[:, :1])
 
     def next_scaled(self, windows: Tensor) -> Tensor:
-        """The next close as a multiple of the window's first."""
         states = self.dropout(self.first.states(windows[..., None]))  # (batch, lookback, 128)
         last = self.second.states(states)[:, -1]  # (batch, 64)
         hidden = torch.relu(self.dense(self.dropout(self.norm(last))))

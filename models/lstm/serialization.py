@@ -1,4 +1,4 @@
-"""A network as bytes: safetensors to resume, ONNX to serve; nothing is ever unpickled."""
+"""A network as bytes: safetensors to resume, ONNX to serve; never pickle."""
 
 import dataclasses
 import io
@@ -27,13 +27,13 @@ N = TypeVar("N", bound=Network)
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """What a network is called in the header of its weights, and how it is built from what else stands there."""
+    """The name of a network in the header of its weights, and how it is built from the header's config."""
 
     name: str
     build: Callable[..., Network]
 
 
-_UNNAMED = "return_lstm"  # the first kind has never named itself, and its bytes stay what they were
+_UNNAMED = "return_lstm"  # the first kind has no name in its header, so that its bytes stay the same
 _KINDS: Mapping[type[nn.Module], _Kind] = {
     ReturnLSTM: _Kind(_UNNAMED, lambda **config: ReturnLSTM(NetworkConfig(**config))),
     PriceLSTM: _Kind("price_lstm", lambda **config: PriceLSTM(PointConfig(**config))),
@@ -58,11 +58,11 @@ def from_bytes(weights: bytes, wanted: type[nn.Module] = ReturnLSTM) -> nn.Modul
     """The inverse of ``to_bytes``.
 
     Args:
-        weights: what ``to_bytes`` wrote.
-        wanted: the kind of network that the weights must be of.
+        weights: the bytes of ``to_bytes``.
+        wanted: the expected kind of network.
 
     Raises:
-        ArtifactCorrupt: the bytes are no such weights.
+        ArtifactCorrupt: the bytes are not the weights of such a network.
     """
     kind = _KINDS[wanted]
     try:
@@ -89,9 +89,9 @@ def to_onnx(network: Network) -> bytes:
     example = torch.ones(1, network.config.lookback, N_COLUMNS, dtype=torch.float64)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # the exporter that keeps LSTM nodes whole, in 0.2 s instead of 12, is called legacy
+        # the exporter called legacy keeps LSTM nodes whole, and takes 0.2 s instead of 12
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=TracerWarning)  # what it sees compared are shapes
+        warnings.filterwarnings("ignore", category=TracerWarning)  # only shapes are compared
         warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size other than 1")
         torch.onnx.export(
             network,

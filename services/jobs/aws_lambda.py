@@ -1,4 +1,4 @@
-"""Jobs in another Lambda function, invoked asynchronously: this wing's only import of boto3."""
+"""Jobs in another Lambda function, invoked asynchronously."""
 
 import json
 import threading
@@ -17,15 +17,14 @@ TRAIN = "train"
 
 
 def training_event(job_id: str) -> dict[str, str]:
-    """What the trainer function is invoked with."""
     return {"task": TRAIN, "job_id": job_id}
 
 
 class LambdaExecutor:
-    """Invokes the trainer function once per job; Lambda keeps the event until the function can take it.
+    """Invokes the trainer function once per job; Lambda queues the events.
 
     Args:
-        function_name: name or ARN of the trainer function, whose handler is the same as ours.
+        function_name: name or ARN of the trainer function, which has the same handler as the serving one.
     """
 
     def __init__(self, function_name: str) -> None:
@@ -35,11 +34,11 @@ class LambdaExecutor:
 
     @contextmanager
     def slot(self) -> Iterator[Submit]:
-        """Lambda bounds the trainer by its reserved concurrency and keeps the rest waiting."""
+        # always room here: Lambda limits the trainer by its reserved concurrency and queues the rest
         yield self._invoke
 
     def close(self) -> None:
-        """Nothing runs here."""
+        pass  # no worker runs on this machine
 
     def _invoke(self, job_id: str) -> None:
         from botocore.exceptions import BotoCoreError, ClientError

@@ -1,24 +1,24 @@
-"""Who runs jobs: the protocol."""
+"""The protocol of what runs jobs."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 Submit = Callable[[str], None]
-"""Lets a worker start on the job of this id, soon, elsewhere."""
+"""Schedules a worker, in another process, for the job of this id."""
 
 
 class Executor(Protocol):
-    """Starts workers, each in a process of its own."""
+    """Starts one worker process per job."""
 
     def slot(self) -> AbstractContextManager[Submit]:
-        """Room for one more job, asked for before the job exists: what is refused leaves nothing behind.
+        """Reserve room for one job, before the job is stored: a refused request leaves nothing behind.
 
         Raises:
-            TrainingCapacityExceeded: there is none.
+            TrainingCapacityExceeded: there is no room.
         """
         ...
 
     def close(self) -> None:
-        """Stop what runs in this machine; its jobs are lost, and can be retried."""
+        """Stop the workers on this machine; their jobs are lost, and can be retried."""
         ...

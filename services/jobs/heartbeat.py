@@ -1,4 +1,4 @@
-"""The sign of life of a worker: its progress, written every few seconds, and its ear for a request to stop."""
+"""A worker's sign of life: it writes its progress every few seconds, and reads whether the job should stop."""
 
 import logging
 import threading
@@ -17,17 +17,17 @@ log = logging.getLogger(__name__)
 
 
 class JobStopped(Exception):
-    """The job was cancelled, or somebody declared it over."""
+    """The job was cancelled, or another process has ended it."""
 
 
 class Heartbeat:
-    """Beats in a thread of its own while the block runs.
+    """Beats in its own thread while the ``with`` block runs.
 
     Args:
-        jobs: where progress is told.
+        jobs: stores the progress.
         job_id: the job that this process has claimed.
-        max_epochs: as many as are allowed.
-        clock: tells the time.
+        max_epochs: most epochs allowed.
+        clock: the current time.
     """
 
     def __init__(self, jobs: Jobs, job_id: str, max_epochs: int, clock: Callable[[], datetime]) -> None:
@@ -50,23 +50,24 @@ class Heartbeat:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over.set()
         self._thread.join()
-        self._beat()  # what the last beat could not know yet
+        self._beat()  # the progress since the last beat
 
     def epoch(self, validation_loss: float) -> None:
-        """Note that an epoch is done.
+        """Record a finished epoch.
 
         Raises:
-            JobStopped: the job is not wanted any more.
+            JobStopped: the job should stop.
         """
         self._losses, self._last_epoch_at = (*self._losses, validation_loss), self._clock()
         if self._stopped:
             raise JobStopped
 
     def validate_wanted(self) -> None:
-        """Ask the store whether the job is still wanted.
+        """Read from the store whether the job is still wanted.
 
         Raises:
-            JobStopped: it is not.
+            JobStopped: the job should stop.
+            StoreUnavailable: from the store.
         """
         if self._stopped or self._jobs.is_stopped(self._job_id):
             raise JobStopped
@@ -79,8 +80,8 @@ class Heartbeat:
         try:
             self._jobs.report(self._job_id, self._progress())
             self._stopped = self._stopped or self._jobs.is_stopped(self._job_id)
-        except StoreUnavailable as error:  # it may come back before anybody declares us lost
-            log.warning("no sign of life of job %s: %s", self._job_id, error.message)
+        except StoreUnavailable as error:  # it may be back before the job counts as lost
+            log.warning("the heartbeat of job %s was not stored: %s", self._job_id, error.message)
 
     def _progress(self) -> Progress:
         losses, now = self._losses, self._clock()

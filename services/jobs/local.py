@@ -1,4 +1,4 @@
-"""Jobs in processes of this machine: a bounded number at once, a bounded number waiting."""
+"""Jobs in processes of this machine: a bounded number runs, a bounded number waits."""
 
 import logging
 import subprocess
@@ -23,10 +23,10 @@ class LocalExecutor:
 
     Args:
         command: the worker; the job's id is added as its last argument.
-        settings: what the worker reads from its standard input.
-        jobs: where the end of a worker that died is told.
-        clock: tells the time.
-        meter: told of every job that ends, and how many run and wait.
+        settings: the worker's standard input.
+        jobs: stores the end of a job whose worker died.
+        clock: the current time.
+        meter: counts the jobs that end, run and wait.
         max_running: workers at once.
         max_waiting: jobs that may wait for one.
     """
@@ -58,10 +58,9 @@ class LocalExecutor:
 
     @contextmanager
     def slot(self) -> Iterator[Submit]:
-        """Room for one more job; see ``Executor``."""
         if not self._room.acquire(blocking=False):
             raise TrainingCapacityExceeded(
-                "too many trainings run or wait; try again later", retry_after_s=RETRY_AFTER_S
+                "too many trainings are running or waiting; try again later", retry_after_s=RETRY_AFTER_S
             )
         submitted = False
 
@@ -78,7 +77,7 @@ class LocalExecutor:
                 self._room.release()
 
     def close(self) -> None:
-        """Stop every worker; what waits stays in the store."""
+        """Stop every worker; waiting jobs stay in the store."""
         with self._lock:
             self._closed = True
             for process in self._running:
@@ -91,9 +90,8 @@ class LocalExecutor:
             if process is None:
                 return
             process.communicate(self._settings)
-        if process.returncode != 0:  # a worker that lives tells its job's end itself, failures included
+        if process.returncode != 0:  # else the worker has recorded the end itself, failures included
             self._jobs.end(job_id, lost_end(self._clock(), f"the worker ended with exit code {process.returncode}"))
-
         record_end(self._meter, self._jobs.status(job_id, self._clock()))
 
     def _leave(self, future: "Future[None]") -> None:
@@ -103,7 +101,7 @@ class LocalExecutor:
             self._count(running=-1)
         self._room.release()
         if not future.cancelled() and (error := future.exception()) is not None:
-            log.error("a job could not be watched to its end", exc_info=error)  # its silence will tell that it is lost
+            log.error("watching a worker failed", exc_info=error)  # without a heartbeat, its job will count as lost
 
     def _count(self, *, waiting: int = 0, running: int = 0) -> None:
         with self._counting:

@@ -1,14 +1,11 @@
-"""The log of served forecasts: bounded, written beside the answers, never slowing or failing one."""
+"""The log of served forecasts: written in the background, so that it neither slows nor fails an answer."""
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from itertools import islice
-from queue import Empty, Full, Queue
+from functools import partial
 
 import numpy as np
 from cachetools import LRUCache
@@ -17,18 +14,16 @@ from errors import AppError
 from schemas.common import DEFAULT_LEVELS
 from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
-from services.forecasts.served import ServedForecast
+from services.forecasting.forecast import Forecast
 from services.prices.calendars import is_completed
 from services.prices.keys import key_name, ticker_of
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
+from services.storage.write_behind import WriteBehind
 from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
 
 FORECASTS = "forecasts/"
-MAX_WAITING = 1000
 MAX_KNOWN = 10_000  # forecasts that need not be logged again
-WRITERS = 8  # at once where an answer waits for them: enough to hide the waiting for S3
-PAUSE_S = 30.0  # after the store has failed: on Lambda, an answer waits for its log
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +48,7 @@ class RecordKey:
 
 
 class ForecastLog:
-    """Takes note of served forecasts and stores each once, from a thread of its own.
+    """Stores each served forecast once, behind the answers.
 
     A forecast is known by ticker, model and origin; one that was logged with as many steps is
     not logged again, so a million requests are one record a day. Steps whose session had
@@ -61,120 +56,92 @@ class ForecastLog:
 
     Args:
         store: where the records go.
+        writer: writes them.
         meter: counts them.
         skip_demo: leave out forecasts from sample prices, which stand in for others.
     """
 
-    def __init__(self, store: ArtifactStore, meter: Meter = NO_METER, *, skip_demo: bool = False) -> None:
+    def __init__(
+        self, store: ArtifactStore, writer: WriteBehind, meter: Meter = NO_METER, *, skip_demo: bool = False
+    ) -> None:
         self._store = store
+        self._writer = writer
         self._meter = meter
         self._skip_demo = skip_demo
-        self._waiting: Queue[ServedForecast] = Queue(MAX_WAITING)
-        self._known: LRUCache[tuple[str, str, date], int] = LRUCache(MAX_KNOWN)
+        self._known: LRUCache[_Origin, int] = LRUCache(MAX_KNOWN)
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._down_until = 0.0
 
-    def record(self, served: ServedForecast) -> None:
-        """Remember the forecast; it is dropped, and counted, where too many wait."""
-        if self._skip_demo and served.origin.history.demo:
+    def record(self, forecast: Forecast) -> None:
+        """Queue the forecast; it is dropped, and counted, where too many wait or the store has just failed."""
+        history = forecast.given.history
+        if self._skip_demo and history.demo:
             return
-        key = (served.ticker, served.card.model_id, served.last_session)
+        origin, horizon = (history.series.ticker, forecast.card.model_id, history.as_of), len(forecast.median)
         with self._lock:
-            if time.monotonic() < self._down_until:
-                self._meter.record(FORECASTS_LOGGED, outcome="dropped")
+            if self._known.get(origin, 0) >= horizon:
                 return
-            if self._known.get(key, 0) >= served.horizon:
-                return
-            self._known[key] = served.horizon
-        try:
-            self._waiting.put_nowait(served)
-        except Full:
-            self._forget(served)
+            self._known[origin] = horizon
+        if not self._writer.put(partial(self._write, forecast, origin)):
+            self._forget(origin)
             self._meter.record(FORECASTS_LOGGED, outcome="dropped")
 
-    def start(self) -> None:
-        """Write from now on; a server does, Lambda flushes after each event instead."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="forecast-log", daemon=True)
-                self._thread.start()
-
-    def flush(self) -> None:
-        """Write what waits, some at once, until any fails: where the store is down, nobody waits for it again."""
-        waiting = self._taken()
-        with ThreadPoolExecutor(WRITERS) as writers:
-            while batch := tuple(islice(waiting, WRITERS)):
-                if not all(tuple(writers.map(self._write, batch))):
-                    return
-
-    def _taken(self) -> Iterator[ServedForecast]:
-        """What waits, taken from the queue one by one."""
-        while True:
-            try:
-                yield self._waiting.get_nowait()
-            except Empty:
-                return
-
-    def _run(self) -> None:
-        while True:
-            self._write(self._waiting.get())
-
-    def _write(self, served: ServedForecast) -> bool:
+    def _write(self, forecast: Forecast, origin: "_Origin") -> bool:
         try:
-            record = record_of(served)
+            record = record_of(forecast)
             if record.steps and self._store.create(record_key(record), record.model_dump_json().encode()):
                 self._meter.record(FORECASTS_LOGGED, outcome="written")
-        except AppError as error:
-            self._forget(served)
-            self._down_until = time.monotonic() + PAUSE_S
+        except Exception as error:  # the writer must outlive a mistake of ours, which the log then shows
+            self._forget(origin)
             self._meter.record(FORECASTS_LOGGED, outcome="failed")
-            log.warning("a forecast of %s was not logged: %s", served.ticker, error.message)
-        except Exception:  # the thread must outlive a mistake of ours, which the log then shows
-            self._forget(served)
-            self._meter.record(FORECASTS_LOGGED, outcome="failed")
-            log.exception("a forecast of %s was not logged", served.ticker)
-        else:
-            return True
-        return False
+            if not isinstance(error, AppError):
+                log.exception("a forecast of %s was not logged", origin[0])
+            else:
+                log.warning("a forecast of %s was not logged: %s", origin[0], error.message)
+            return not isinstance(error, AppError)
+        return True
 
-    def _forget(self, served: ServedForecast) -> None:
+    def _forget(self, origin: "_Origin") -> None:
         with self._lock:
-            self._known.pop((served.ticker, served.card.model_id, served.last_session), None)
+            self._known.pop(origin, None)
 
 
-def record_of(served: ServedForecast) -> ForecastRecord:
+_Origin = tuple[str, str, date]
+"""Ticker, model and last known session."""
+
+
+def record_of(forecast: Forecast) -> ForecastRecord:
     """What is kept of a forecast: the steps that were still open, unrounded.
 
-    Beside the levels that were asked for stand the default ones, out of the same distribution: who
-    asks first does not decide of which levels anything will be known.
+    The default levels are kept as well as those of the request: the first caller does not decide
+    which levels can be scored.
     """
-    forecast, quantiles = served.inference.forecast, served.quantiles_at(CRPS_LEVELS)
-    unasked = np.array([level for level in DEFAULT_LEVELS if level not in served.inference.levels])
-    lower, upper = served.quantiles_at(0.5 - unasked / 2), served.quantiles_at(0.5 + unasked / 2)
-    exchange = served.origin.history.series.exchange
+    given, levels = forecast.given, np.unique([*forecast.levels, *DEFAULT_LEVELS])
+    exchange = given.history.series.exchange
+    quantiles = forecast.distribution.at(CRPS_LEVELS)[0].tolist()
+    lower = forecast.distribution.at(0.5 - levels / 2)[0].tolist()
+    upper = forecast.distribution.at(0.5 + levels / 2)[0].tolist()
     steps = [
         RecordedStep(
             step=h + 1,
             session=session,
-            median=float(forecast.median[served.row, h]),
-            lower=(*forecast.lower[served.row, h].tolist(), *lower[h].tolist()),
-            upper=(*forecast.upper[served.row, h].tolist(), *upper[h].tolist()),
-            quantiles=tuple(quantiles[h].tolist()),
+            median=float(forecast.median[h]),
+            lower=lower[h],
+            upper=upper[h],
+            quantiles=quantiles[h],
         )
-        for h, session in enumerate(served.origin.sessions)
-        if not is_completed(exchange, session, served.made_at)
+        for h, session in enumerate(given.sessions)
+        if not is_completed(exchange, session, forecast.made_at)
     ]
     return ForecastRecord(
-        ticker=served.ticker,
+        ticker=given.history.series.ticker,
         exchange=exchange,
-        model_id=served.card.model_id,
-        model=served.card.model,
-        target_column=served.card.target_column,
-        origin=served.last_session,
-        made_at=served.made_at,
-        last=served.origin.last_value,
-        levels=(*served.inference.levels, *unasked.tolist()),
+        model_id=forecast.card.model_id,
+        model=forecast.card.model,
+        target_column=forecast.card.target_column,
+        origin=given.history.as_of,
+        made_at=forecast.made_at,
+        last=given.last_value,
+        levels=tuple(levels.tolist()),
         steps=tuple(steps),
     )
 

@@ -1,15 +1,14 @@
-"""When an exchange trades: its next sessions, and what of a history was final at a given moment.
+"""When an exchange trades: its next sessions, and which part of a history was final at a given moment.
 
-The only file that imports exchange_calendars, and only once a calendar is asked
-for: it brings pandas along. Calendars are named as ``exchanges.exchange_of``
-returns them.
+The only file that imports exchange_calendars, at the first use of a calendar, because it imports pandas. Calendars are
+named as ``exchanges.exchange_of`` returns them.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -51,9 +50,19 @@ class _Timetable:
     zone: ZoneInfo
     close_time: time
 
-    def is_estimated(self, session: date) -> bool:
-        """Whether the day lies beyond what the calendar covers."""
-        return not self.known[0] <= session <= self.known[1]
+
+class _Finality(NamedTuple):
+    """What was final at an exchange at a moment.
+
+    Attributes:
+        session: the last completed session of the calendar.
+        unlisted: the last day on which a session that the calendar does not list is final.
+        today: the date at the exchange.
+    """
+
+    session: date
+    unlisted: date
+    today: date
 
 
 def next_sessions(exchange: str, after: date, count: int) -> tuple[date, ...]:
@@ -68,7 +77,8 @@ def next_sessions(exchange: str, after: date, count: int) -> tuple[date, ...]:
 
 def is_estimated(exchange: str, session: date) -> bool:
     """Whether the exchange's calendar does not reach ``session``, so that it may turn out to be a holiday."""
-    return _timetable(exchange).is_estimated(session)
+    known = _timetable(exchange).known
+    return not known[0] <= session <= known[1]
 
 
 def last_known_day(exchange: str) -> date:
@@ -102,9 +112,10 @@ def last_completed_session(exchange: str, now: datetime) -> date:
 
     Crypto trades every day and its session ends at midnight UTC.
     """
+    assert now.tzinfo is not None, "now must be time zone aware"  # noqa: S101 - our own mistake, not input
     timetable = _timetable(exchange)
-    settled_by = _utc(now - SETTLING)
-    completed = int(np.searchsorted(timetable.closes, settled_by, side="right"))
+    settled_by = (now - SETTLING).astimezone(UTC).replace(tzinfo=None)
+    completed = int(np.searchsorted(timetable.closes, np.datetime64(settled_by, "s"), side="right"))
     return to_date(timetable.sessions[max(completed, 1) - 1])
 
 
@@ -121,39 +132,54 @@ def local_date(exchange: str, moment: datetime) -> date:
     return moment.astimezone(_timetable(exchange).zone).date()
 
 
+def last_final_day(exchange: str, now: datetime) -> date:
+    """The last day whose rows were final at ``now``, whether or not the calendar lists a session on it."""
+    finality = _finality(exchange, now)
+    return max(finality.session, finality.unlisted)
+
+
 def history_at(
     series: PriceSeries, now: datetime, *, source: str, defects: Defects, stale: bool = False
 ) -> PriceHistory:
-    """What of ``series`` was final at ``now``: the one place that decides what is unfinished and what is stale.
+    """The part of ``series`` that was final at ``now``; every source decides here what is unfinished and what is stale.
 
     Ghost rows are dropped here too: a flat bar without volume at the previous close, on a day that the calendar does
     not list. A row with volume or a range on such a day is a session, final some hours after the usual close.
-    Stale means that the history does not reach the last completed session of its exchange, whatever the reason;
-    ``stale=True`` says so for a reason of the caller's.
+    Stale means that the history does not reach the last completed session of its exchange, or that the caller says so
+    with ``stale=True``. Until another row is final, the answer is the same object.
 
     Raises:
         PricesEmpty: no session was final yet.
     """
-    timetable = _timetable(series.exchange)
-    final = last_completed_session(series.exchange, now)
-    listed = _is_listed(timetable, series.sessions)
+    minute = now.replace(second=0, microsecond=0)  # sessions close, and days begin, at whole minutes
+    return _final_part(series, source, defects, stale, _finality(series.exchange, minute))
+
+
+@lru_cache(maxsize=64)
+def _finality(exchange: str, now: datetime) -> _Finality:
+    timetable = _timetable(exchange)
+    settled = (now - UNLISTED_SETTLING).astimezone(timetable.zone)
+    closed = timetable.close_time != time(0) and settled.time() >= timetable.close_time
+    unlisted = settled.date() if closed else settled.date() - timedelta(days=1)
+    return _Finality(last_completed_session(exchange, now), unlisted, local_date(exchange, now))
+
+
+@lru_cache(maxsize=64)
+def _final_part(series: PriceSeries, source: str, defects: Defects, stale: bool, finality: _Finality) -> PriceHistory:
+    calendar = _timetable(series.exchange).sessions
+    places = np.searchsorted(calendar, series.sessions)
+    listed = calendar[np.minimum(places, calendar.size - 1)] == series.sessions
     ghosts = ~listed if listed.all() else ~listed & _repeats_previous_close(series)
-    future = series.sessions > np.datetime64(local_date(series.exchange, now))
-    unlisted_final = ~listed & (series.sessions <= np.datetime64(_last_unlisted(timetable, now)))
-    completed = (series.sessions <= np.datetime64(final)) | unlisted_final
+    future = series.sessions > np.datetime64(finality.today)
+    unlisted_final = ~listed & (series.sessions <= np.datetime64(finality.unlisted))
+    completed = (series.sessions <= np.datetime64(finality.session)) | unlisted_final
     found = defects.with_dropped("ghost", series.sessions[ghosts & completed]).with_dropped(
         "future", series.sessions[future]
     )
     kept = series.where(completed & ~ghosts)
     if len(kept) == 0:
-        raise PricesEmpty(f"no session of {series.ticker} was completed by {now}")
-    return PriceHistory(kept, source, stale=stale or kept.last_session < final, defects=found)
-
-
-def _is_listed(timetable: _Timetable, sessions: Sessions) -> NDArray[np.bool_]:
-    places = np.searchsorted(timetable.sessions, sessions)
-    listed: NDArray[np.bool_] = timetable.sessions[np.minimum(places, timetable.sessions.size - 1)] == sessions
-    return listed
+        raise PricesEmpty(f"no session of {series.ticker} was completed by {finality.today}")
+    return PriceHistory(kept, source, stale=stale or kept.last_session < finality.session, defects=found)
 
 
 def _repeats_previous_close(series: PriceSeries) -> NDArray[np.bool_]:
@@ -165,21 +191,9 @@ def _repeats_previous_close(series: PriceSeries) -> NDArray[np.bool_]:
     return repeats
 
 
-def _last_unlisted(timetable: _Timetable, now: datetime) -> date:
-    """The newest day of the calendar's zone whose usual close lies ``UNLISTED_SETTLING`` back."""
-    local = (now - UNLISTED_SETTLING).astimezone(timetable.zone)
-    closed = timetable.close_time != time(0) and local.time() >= timetable.close_time
-    return local.date() if closed else local.date() - timedelta(days=1)
-
-
-def _utc(now: datetime) -> np.datetime64:
-    assert now.tzinfo is not None, "now must be time zone aware"  # noqa: S101  our own mistake, not input
-    return np.datetime64(now.astimezone(UTC).replace(tzinfo=None), "s")
-
-
 @lru_cache(maxsize=64)
 def _timetable(exchange: str) -> _Timetable:
-    """Built once per exchange: building takes about 0.1 s whatever the number of years (Seoul 2 s)."""
+    """Building takes about 0.1 s whatever the number of years (Seoul 2 s)."""
     calendar = _calendar(exchange)
     sessions = calendar.closes.index.to_numpy().astype("datetime64[D]")
     known = _Timetable(
@@ -300,7 +314,7 @@ def _days_of_year(days: Sessions) -> NDArray[np.int64]:
 
 
 def _usual_closes(timetable: _Timetable, sessions: Sessions) -> Sessions:
-    """When sessions close that no calendar says more of; the zone's summer time is looked up once a month."""
+    """UTC closes at the usual local time; the zone's summer time is looked up once a month."""
     months, place = np.unique(sessions.astype("datetime64[M]"), return_inverse=True)
     offsets = np.array(list(_offsets(timetable, months)), dtype="timedelta64[s]")
     usual = timetable.close_time

@@ -1,7 +1,7 @@
 """Turn the rows of a source into a valid series.
 
-A bad cell becomes unknown, a bad row is dropped, and both are counted. This is the only place that repairs prices.
-Nothing is filled in, moved or smoothed.
+A bad cell becomes unknown, a bad row is dropped, and both are counted. No other file repairs prices, and nothing is
+filled in, moved or smoothed.
 """
 
 from collections.abc import Iterable
@@ -71,14 +71,14 @@ def clean(
 
 
 def clean_raw(ticker: str, raw: RawBars) -> tuple[PriceSeries, Defects]:
-    """``clean`` of what a source supplied, on the calendar that its listing names."""
+    """``clean`` on the calendar that the source's listing names."""
     return clean(ticker, raw.sessions, raw.bars, raw.currency, exchange_of(ticker, raw.listing))
 
 
 def validate_completeness(history: PriceHistory) -> None:
     """Refuse a history when more than half of the rows between its first and last session had no usable price.
 
-    Call it with the sessions that a request uses: bad rows of another decade are no reason to refuse.
+    Pass the sessions that a request uses, because bad rows of another decade do not matter.
 
     Raises:
         PricesInvalid: says how many rows were left out, and why.

@@ -1,4 +1,4 @@
-"""Which trading calendar a ticker follows: by its suffix, by what the price source says of it, or by a table."""
+"""The trading calendar of a ticker: by its suffix, by the price source's listing, or by a table."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,6 @@ from typing import Literal
 from errors import UnknownExchange
 
 Kind = Literal["index", "share", "currency", "crypto", "other"]
-"""What a ticker is of, in one of few words."""
 
 NEW_YORK, FUTURES, CURRENCIES, CRYPTO = "XNYS", "CMES", "24/5", "24/7"
 
@@ -18,7 +17,7 @@ KINDS: Mapping[str, Kind] = {CURRENCIES: "currency", CRYPTO: "crypto", FUTURES: 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a price source says of where a symbol trades, as Yahoo's chart metadata does; None where it does not.
+    """Where a symbol trades according to a price source, as in Yahoo's chart metadata; None where it does not say.
 
     Attributes:
         exchange: Yahoo's code of the exchange, ``exchangeName``: "NMS", "SAO", "NSI".
@@ -114,11 +113,11 @@ _PAIR = re.compile(r".+-([A-Z]{3,4})")
 def exchange_of(ticker: str, listing: Listing | None = None) -> str:
     """The name of the trading calendar ``ticker`` follows.
 
-    A known suffix names its exchange. For the rest (indices, crypto, unknown suffixes) the source's own word comes
+    A known suffix names its exchange. For the rest (indices, crypto, unknown suffixes) the source's listing comes
     first, then the table of indices. A plain symbol without either trades in New York.
 
     Raises:
-        UnknownExchange: nothing says which calendar it is.
+        UnknownExchange: none of them names an exchange.
 
     >>> exchange_of("PETR4.SA"), exchange_of("BRK-B"), exchange_of("BTC-TRY")
     ('BVMF', 'XNYS', '24/7')
@@ -136,7 +135,7 @@ def exchange_of(ticker: str, listing: Listing | None = None) -> str:
 
 
 def kind_of(ticker: str, exchange: str) -> Kind:
-    """One of few words for a ticker, fit for a metric's label.
+    """The kind of a ticker, as a metric's label.
 
     >>> [kind_of(*pair) for pair in (("^GSPC", "XNYS"), ("PETR4.SA", "BVMF"), ("EURUSD=X", "24/5"))]
     ['index', 'share', 'currency']

@@ -1,4 +1,4 @@
-"""Prices under observation: what fetching them takes, and how fresh what is served is."""
+"""Metrics of prices: fetches and their duration, and the freshness of served histories."""
 
 import threading
 import time
@@ -16,19 +16,16 @@ from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PR
 PriceIssue = Literal["prices_stale", "prices_unavailable"]
 
 WATCHED = 256  # tickers
-FORGOTTEN_AFTER = timedelta(minutes=15)  # a ticker nobody asks for any more ails nobody
+FORGOTTEN_AFTER = timedelta(minutes=15)  # since the last request of a ticker
 
 
 class InstrumentedFetcher:
-    """Fetches what ``fetcher`` fetches, and tells the meter how that went."""
-
     def __init__(self, fetcher: Fetcher, meter: Meter) -> None:
         self.name = fetcher.name
         self._fetcher = fetcher
         self._meter = meter
 
     def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:
-        """Rows from ``start``; see ``Fetcher``."""
         started, outcome = time.perf_counter(), AppError.code
         try:
             raw = self._fetcher.fetch(ticker, start, now)
@@ -43,14 +40,13 @@ class InstrumentedFetcher:
 
 
 class PriceFreshness:
-    """Remembers which tickers were lately served stale, or could not be had at all."""
+    """Remembers which tickers were served stale, or were unavailable, at their last request."""
 
     def __init__(self) -> None:
         self._issues: LRUCache[str, tuple[PriceIssue, datetime]] = LRUCache(WATCHED)
         self._lock = threading.Lock()
 
     def record(self, ticker: str, issue: PriceIssue | None, now: datetime) -> None:
-        """Take note of how a ticker was served just now."""
         with self._lock:
             if issue is None:
                 self._issues.pop(ticker, None)
@@ -58,22 +54,19 @@ class PriceFreshness:
                 self._issues[ticker] = (issue, now)
 
     def tickers_with(self, issue: PriceIssue, now: datetime) -> tuple[str, ...]:
-        """The tickers that ailed so when they were last asked for, which was not long ago."""
+        """The tickers with this issue at a request within ``FORGOTTEN_AFTER``."""
         with self._lock:
             found = ((ticker, at) for ticker, (what, at) in self._issues.items() if what == issue)
             return tuple(sorted(ticker for ticker, at in found if now - at < FORGOTTEN_AFTER))
 
 
 class InstrumentedPriceSource:
-    """Answers what ``source`` answers, and lets watch and meter know how fresh it was."""
-
     def __init__(self, source: PriceSource, watch: PriceFreshness, meter: Meter) -> None:
         self._source = source
         self._watch = watch
         self._meter = meter
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        """The completed sessions of ``ticker``; see ``PriceSource``."""
         try:
             history = self._source.history(ticker, now, recent)
         except UpstreamUnavailable:
@@ -81,11 +74,6 @@ class InstrumentedPriceSource:
             raise
         self._watch.record(ticker, "prices_stale" if history.stale else None, now)
         self._meter.record(PRICES_SERVED, freshness="stale" if history.stale else "fresh")
-        self._meter.record(PRICE_AGE, age_s(history, now))
+        day_ended_at = datetime.combine(history.as_of + timedelta(days=1), time_of_day.min, tzinfo=UTC)
+        self._meter.record(PRICE_AGE, max(0.0, (now - day_ended_at).total_seconds()))
         return history
-
-
-def age_s(history: PriceHistory, now: datetime) -> float:
-    """Seconds since the day of the newest session was over in UTC; 0 while it is not."""
-    over_at = datetime.combine(history.as_of + timedelta(days=1), time_of_day.min, tzinfo=UTC)
-    return max(0.0, (now - over_at).total_seconds())

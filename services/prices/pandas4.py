@@ -1,4 +1,4 @@
-"""Silences the warnings about what pandas 4 will change, for the two libraries here that raise them."""
+"""Silences the warnings about changes in pandas 4, for the two libraries here that raise them."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""What a reader of a forecast should know of the prices behind it, as sentences."""
+"""Warnings about the prices behind a forecast, as sentences."""
 
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -10,7 +10,9 @@ from services.prices.calendars import last_known_day, sessions_between
 from services.prices.exchanges import KINDS
 from services.prices.series import Defects, PriceHistory, Sessions, to_date
 
-JUMP = np.log(8.0)  # within two sessions: no market does it, a change of unit (pence to pounds) or a split does
+JUMP = np.log(
+    8.0
+)  # within two sessions: markets do not move so far; a change of unit (pence to pounds) or a split does
 
 _DROPPED = {
     "missing": "without a close",
@@ -23,9 +25,9 @@ _DROPPED = {
 
 
 def price_warnings(history: PriceHistory, lookback: int) -> tuple[str, ...]:
-    """Sentences on what is missing, repaired or doubtful in the last ``lookback`` sessions of a history.
+    """Sentences on what is missing, repaired or suspect in the last ``lookback`` sessions of a history.
 
-    A jump of the price is looked for in the whole of ``history``, so hand over only the sessions that are used.
+    A jump of the price is searched in the whole of ``history``, so pass only the sessions that are used.
     """
     window = history.tail(lookback)
     since = window.series.first_session
@@ -55,7 +57,7 @@ def _left_out(defects: Defects, n_sessions: int) -> Iterator[str]:
 
 
 def _missing(window: PriceHistory, defects: Defects) -> Iterator[str]:
-    """Names sessions of a stock exchange that the source has no row for."""
+    """Sessions of a stock exchange without a row."""
     series = window.series
     if series.exchange in KINDS:  # pairs and futures: their hours vary, and so does what sources call a day
         return

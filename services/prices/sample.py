@@ -1,4 +1,4 @@
-"""Real daily history of two American indices, as shipped inside the ``arch`` package: works without a network."""
+"""Real daily history of two American indices from the ``arch`` package; needs no network."""
 
 import gzip
 from dataclasses import replace
@@ -27,13 +27,6 @@ class SampleSource:
     tickers = frozenset(_FILES)
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002  in memory
-        """All sessions completed at ``now``; stale whenever ``now`` lies after the sample's end.
-
-        Raises:
-            TickerNotFound: the sample does not have the ticker; the message names those it has.
-            PricesUnreachable: the ``arch`` package or its data is not installed.
-            PricesEmpty: ``now`` lies before the sample's first session.
-        """
         if ticker not in self.tickers:
             known = ", ".join(sorted(self.tickers))
             raise TickerNotFound(f"the sample prices have {known}, not {ticker}", ticker=ticker)
@@ -53,7 +46,7 @@ def _load(ticker: str) -> tuple[PriceSeries, Defects]:
 
 
 def _package_folder() -> Path:
-    """Where ``arch`` is installed, without importing it: it would bring pandas, scipy and statsmodels."""
+    """Where ``arch`` is installed, found without importing it and so pandas, scipy and statsmodels."""
     spec = find_spec("arch")
     if spec is None or spec.origin is None:
         raise PricesUnreachable("the sample prices need the package arch, which is not installed")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from services.prices.exchanges import Listing
 
 Sessions = NDArray[np.datetime64]
 
+SAMPLE = "sample"  # the name of the source of sample prices
 COLUMNS = ("Open", "High", "Low", "Close", "Volume")
 FLAT_TOLERANCE = 1e-6  # relative: adjusted prices carry rounding of about 1e-8
 
@@ -22,9 +24,8 @@ FLAT_TOLERANCE = 1e-6  # relative: adjusted prices carry rounding of about 1e-8
 class PriceSeries:
     """Daily bars of one ticker, oldest first.
 
-    Sessions are unique and ascending. Closes are finite and positive. Open, high
-    and low are the same, or NaN where unknown; where known, high and low enclose
-    open and close. Volume is finite and not negative. ``cleaning.clean``
+    Sessions are unique and ascending. Closes are finite and positive. Open, high and low are the same, or NaN where
+    unknown; where known, high and low enclose open and close. Volume is finite and not negative. ``cleaning.clean``
     establishes this.
 
     Attributes:
@@ -45,19 +46,17 @@ class PriceSeries:
     def __len__(self) -> int:
         return int(self.sessions.size)
 
-    @property
+    @cached_property
     def close(self) -> NDArray[np.float64]:
         """Adjusted closes, shape (n,)."""
         return self.bars[:, COLUMNS.index("Close")]
 
-    @property
+    @cached_property
     def first_session(self) -> date:
-        """The oldest session."""
         return to_date(self.sessions[0])
 
-    @property
+    @cached_property
     def last_session(self) -> date:
-        """The newest session."""
         return to_date(self.sessions[-1])
 
     def between(self, start: date | None, end: date | None) -> "PriceSeries":
@@ -79,8 +78,7 @@ class PriceSeries:
     def with_target(self, target_column: str) -> "PriceSeries":
         """The series with the target column in the place of the close, without the sessions where it is unknown.
 
-        For another target than the close the remaining prices say nothing of the
-        same moment, so they are NaN.
+        For another target than the close, the remaining prices are of another moment of the session, so they are NaN.
         """
         if target_column in ("Close", "Adj Close"):  # closes here are adjusted
             return self
@@ -124,12 +122,12 @@ class Defects:
 
         return Defects(cut(self.dropped), cut(self.repaired))
 
-    @property
+    @cached_property
     def n_dropped(self) -> dict[str, int]:
         """Rows left out, reason -> count."""
         return {reason: int(days.size) for reason, days in self.dropped.items()}
 
-    @property
+    @cached_property
     def n_repaired(self) -> dict[str, int]:
         """Cells made unknown, column -> count."""
         return {reason: int(days.size) for reason, days in self.repaired.items()}
@@ -151,42 +149,36 @@ class PriceHistory:
     stale: bool = False
     defects: Defects = field(default_factory=Defects)
 
-    @property
+    @cached_property
     def as_of(self) -> date:
-        """The newest session of the history."""
+        """The newest session."""
         return self.series.last_session
 
-    @property
+    @cached_property
     def dropped(self) -> dict[str, int]:
         """Rows of the whole history that were left out, reason -> count."""
         return self.defects.n_dropped
 
-    @property
+    @cached_property
     def repaired(self) -> dict[str, int]:
         """Cells of the whole history that were made unknown, column -> count."""
         return self.defects.n_repaired
 
-    @property
+    @cached_property
     def demo(self) -> bool:
-        """Whether these are sample prices, which end in 2018."""
+        """Whether these are the sample prices, which end in 2018."""
         return self.source == SAMPLE
 
     def between(self, start: date | None, end: date | None) -> "PriceHistory":
-        """The history of start <= session <= end; it is not stale when nothing newer was asked for."""
+        """The history of start <= session <= end; it is not stale where it ends before the newest session."""
         stale = self.stale and (end is None or end > self.as_of)
         return replace(self, series=self.series.between(start, end), stale=stale)
 
     def tail(self, count: int) -> "PriceHistory":
-        """The history of the last ``count`` sessions."""
         return replace(self, series=self.series.tail(count))
 
     def with_target(self, target_column: str) -> "PriceHistory":
-        """The history of another column, see ``PriceSeries.with_target``."""
         return replace(self, series=self.series.with_target(target_column))
-
-
-SAMPLE = "sample"
-"""The name of the source of sample prices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,8 +199,6 @@ class RawBars:
 
 
 class PriceSource(Protocol):
-    """Anything that answers with the known daily history of a ticker."""
-
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         """The completed sessions of ``ticker`` as known at ``now`` (time zone aware).
 

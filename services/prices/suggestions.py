@@ -1,4 +1,4 @@
-"""The ticker that a caller probably meant, where the one given is unknown."""
+"""The ticker that a caller probably means by an unknown one."""
 
 import re
 from collections.abc import Container
@@ -14,7 +14,7 @@ _BRAZILIAN = re.compile(r"[A-Z]{4}(?:3|4|5|6|11|3[1-9])")
 _SHARE_CLASS = re.compile(r"([A-Z]{1,5})\.([ABC])")
 _PAIR = re.compile(r"([A-Z]{3,4})[-.]?([A-Z]{3})")
 
-# how others write the suffixes of Yahoo Finance
+# suffixes of other services -> those of Yahoo Finance
 _SUFFIXES = {
     "NSE": "NS", "BSE": "BO", "LON": "L", "LSE": "L", "BVMF": "SA", "SAO": "SA", "TYO": "T", "XETRA": "DE", "ETR": "DE",
     "FRA": "F", "EPA": "PA", "AMS": "AS", "HKG": "HK", "TSX": "TO", "ASX": "AX",
@@ -43,7 +43,8 @@ def suggestion(ticker: str) -> str | None:
     ('PETR4.SA', 'BRK-B', 'BTC-USD', None)
     """
     symbol = ticker.upper()
-    found = _index(symbol) or _brazilian(symbol) or _renamed_suffix(symbol) or _share_class(symbol) or _pair(symbol)
+    index = _INDICES.get(symbol.removeprefix("^"))
+    found = index or _brazilian(symbol) or _renamed_suffix(symbol) or _share_class(symbol) or _pair(symbol)
     return None if found == symbol else found
 
 
@@ -60,7 +61,6 @@ class SuggestingSource:
         self._among = among
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        """The completed sessions of ``ticker``; see ``PriceSource``."""
         try:
             return self._source.history(ticker, now, recent)
         except (TickerNotFound, UnknownExchange) as error:
@@ -70,10 +70,6 @@ class SuggestingSource:
             facts = {**error.context, "did_you_mean": meant}
             message = f"{error.message}; did you mean {meant}?"
             raise type(error)(message, retry_after_s=error.retry_after_s, **facts) from None
-
-
-def _index(symbol: str) -> str | None:
-    return _INDICES.get(symbol.removeprefix("^"))
 
 
 def _brazilian(symbol: str) -> str | None:

@@ -1,7 +1,7 @@
 """Daily prices from Yahoo Finance through yfinance, which is imported nowhere else.
 
-yfinance is imported at the first fetch, because it brings pandas along. What
-keeps answers and survives failures is ``cache.CachedSource``; this file fetches.
+yfinance is imported at the first fetch, because it imports pandas. This file fetches; ``cache.CachedSource`` keeps
+answers and survives failures.
 """
 
 import logging
@@ -22,16 +22,15 @@ from services.prices.series import COLUMNS, RawBars, validate_ticker
 
 RATE_LIMIT_PAUSE_S = 60  # Yahoo rarely says how long
 
-# What yfinance's parser raises when a payload lacks a key, has another type in its place, or is no JSON at all.
+# what yfinance's parser raises when a payload lacks a key, has a value of another type, or is not JSON
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What yfinance does not pass on of an HTTP answer."""
+    """The parts of an HTTP answer that yfinance does not pass on."""
 
     status: int
     retry_after: str | None
@@ -40,14 +39,13 @@ class _Answer:
 class YahooSource:
     """Fetches a ticker's adjusted history, and turns every failure into a named error.
 
-    yfinance keeps one session and one cookie per process, so build one of these
-    per process. It may be called from several threads.
+    yfinance keeps one session and one cookie per process, so build one of these per process. Threads may share it.
 
     Args:
-        cache_dir: where yfinance keeps its cookie; created when missing, done without when not writable.
+        cache_dir: where yfinance keeps its cookie; created when missing, unused when not writable.
         timeout_s: of each single HTTP request.
         attempts: how often a fetch is tried in all when the network or the server fails.
-        session: a ``requests`` or ``curl_cffi`` session to use; by default one that passes for a browser.
+        session: a ``requests`` or ``curl_cffi`` session; by default one that imitates a browser.
         backoff_s: the first pause between attempts is random, up to this long; it doubles.
     """
 
@@ -67,13 +65,13 @@ class YahooSource:
     def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:
         """Bars from ``start`` (a session more is possible) or from the first one known, up to the latest.
 
-        The latest may be of an unfinished session: ``history_at`` drops it.
+        The latest may be of an unfinished session; ``history_at`` drops it.
 
         Raises:
             TickerNotFound: Yahoo does not know the ticker.
             PricesRateLimited: with the seconds Yahoo asks to wait, or a guess.
             PricesEmpty: Yahoo knows the ticker and has no row for it.
-            PricesUnreachable: no answer in time, a refusal, or an answer that makes no sense.
+            PricesUnreachable: no answer in time, a refusal, or an unreadable answer.
         """
         validate_ticker(ticker)
         retrying = Retrying(
@@ -105,20 +103,24 @@ class YahooSource:
 
     def _open(self) -> "_Watch":
         """Set yfinance up before its first use, once."""
+        import yfinance
+        from curl_cffi.requests import Session
+
         with self._opening:
             ignore_pandas_4_warnings()
             if self._watch is None:
-                self._session = self._session if self._session is not None else _browser_session()
-                _configure(self._cache_dir)
+                self._session = self._session if self._session is not None else Session(impersonate="chrome")
+                yfinance.set_tz_cache_location(str(self._cache_dir))
+                yfinance.config.debug.hide_exceptions = False
                 self._watch = _Watch(self._session, self._timeout_s)
             return self._watch
 
 
 class _Watch:
-    """Holds every request of a session to one time-out, and keeps each thread's last answer.
+    """Sets one time-out for every request of a session, and keeps each thread's last answer.
 
-    yfinance fetches its cookie with a time-out of its own, 30 seconds, and reports
-    neither the status nor Retry-After; the session is the one place that sees all.
+    yfinance fetches its cookie with a time-out of its own, 30 seconds, and reports neither the status nor Retry-After;
+    only the session sees all of them.
     """
 
     def __init__(self, session: Any, timeout_s: float) -> None:
@@ -129,7 +131,7 @@ class _Watch:
 
     @property
     def last(self) -> _Answer | None:
-        """The answer to this thread's last request that had one."""
+        """The last answer that this thread received."""
         answer: _Answer | None = getattr(self._seen, "answer", None)
         return answer
 
@@ -142,9 +144,8 @@ class _Watch:
 def _download(ticker: str, start: date | None, session: Any, timeout_s: float) -> RawBars:
     """One history by yfinance's chart reader.
 
-    ``yfinance.Ticker`` asks for the time zone first: one more request for each new
-    ticker, a dozen for each unknown one, and a failure it remembers for ever. The
-    chart's own answer names the zone, and the reader takes that; the one given
+    ``yfinance.Ticker`` requests the time zone first: one more request for each new ticker, a dozen for each unknown
+    one, and a failure that it never forgets. The chart's own answer names the zone, which the reader uses; the zone
     here only places ``start``, so a day is added for exchanges east of it.
     """
     from yfinance.data import YfData
@@ -163,7 +164,6 @@ def _download(ticker: str, start: date | None, session: Any, timeout_s: float) -
 
 
 def _listing(metadata: Any) -> Listing | None:
-    """Where the chart's metadata say that the symbol trades; None where they say nothing."""
     listing = Listing(
         exchange=_text(metadata, "exchangeName"),
         zone=_text(metadata, "exchangeTimezoneName"),
@@ -197,23 +197,10 @@ def _seconds_to_wait(header: str | None, now: datetime) -> int:
 
 
 def _missing(ticker: str, answer: _Answer | None) -> AppError:
-    """The same exception of yfinance stands for three things; the status tells them apart."""
+    """The error for yfinance's one exception of three causes; the status decides."""
     status = answer.status if answer else 0
     if status == 404:
         return TickerNotFound(f"Yahoo does not know {ticker}", ticker=ticker)
     if status in (200, 400, 422):  # Yahoo answers 400 to a span in which there was no trading
         return PricesEmpty(f"Yahoo has no prices of {ticker}", ticker=ticker)
     return PricesUnreachable(f"Yahoo answered {status} for {ticker}", ticker=ticker)
-
-
-def _browser_session() -> Any:
-    from curl_cffi.requests import Session
-
-    return Session(impersonate="chrome")
-
-
-def _configure(cache_dir: Path) -> None:
-    import yfinance
-
-    yfinance.set_tz_cache_location(str(cache_dir))
-    yfinance.config.debug.hide_exceptions = False

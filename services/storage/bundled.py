@@ -1,4 +1,4 @@
-"""The default model that comes with the program, as files rather than in a store."""
+"""The bundled model: files of the program rather than of a store."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,17 +7,17 @@ from pathlib import Path
 from errors import ArtifactCorrupt, ArtifactNotFound, ModelNotFound
 from models.fitting import NETWORK
 from schemas.card import ModelCard
-from services.storage.sealing import unseal
+from services.storage.cards import read_card
 
 
 @dataclass(frozen=True)
 class BundledModel:
-    """A model in two named places: its network, and its card with the other files beside it.
+    """A model as two paths: its network, and its card in one folder with the other files.
 
     Attributes:
         network: the ONNX file.
         metadata: the card.
-        lookback: the lookback the operator believes it to have; None when there is no such belief.
+        lookback: the lookback that ``LOOK_BACK`` demands; None where it is not set.
     """
 
     network: Path
@@ -30,7 +30,7 @@ class BundledModel:
 
         Raises:
             ModelNotFound: there is no such file.
-            ArtifactCorrupt: it is no card, or its lookback is not the one believed.
+            ArtifactCorrupt: the file is not a card, or its lookback is not the one demanded.
         """
         try:
             content = self.metadata.read_bytes()
@@ -38,11 +38,9 @@ class BundledModel:
             raise ModelNotFound("the default model is missing", model_id="default") from None
         except OSError as error:
             raise ArtifactCorrupt("the card of the default model cannot be read") from error
-        card = unseal(content, "default")
+        card = read_card(content, "default")
         if self.lookback not in (None, card.lookback):
-            raise ArtifactCorrupt(
-                f"LOOK_BACK says {self.lookback} sessions, the default model looks at {card.lookback}"
-            )
+            raise ArtifactCorrupt(f"LOOK_BACK is {self.lookback} sessions, but the default model reads {card.lookback}")
         return card
 
     def read(self, name: str) -> bytes:
@@ -50,7 +48,7 @@ class BundledModel:
 
         Raises:
             ArtifactNotFound: it is missing.
-            ArtifactCorrupt: it is there and cannot be read.
+            ArtifactCorrupt: it exists and cannot be read.
         """
         path = self.network if name == NETWORK else self.metadata.with_name(name)
         try:

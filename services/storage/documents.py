@@ -1,4 +1,4 @@
-"""Documents of the store: JSON that this program wrote, or that is corrupt."""
+"""JSON documents of the store, parsed as a schema."""
 
 from typing import TypeVar
 
@@ -11,12 +11,11 @@ DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
 def read_document(store: ArtifactStore, key: str, kind: type[DocumentT]) -> DocumentT:
-    """The document under a key.
+    """Read and parse a document.
 
     Raises:
-        ArtifactNotFound: there is none.
-        ArtifactCorrupt: it is not what was written.
-        StoreUnavailable: from the store.
+        ArtifactNotFound, StoreUnavailable: from the store.
+        ArtifactCorrupt: the content does not match the schema.
     """
     content = store.get(key)
     try:
@@ -26,5 +25,5 @@ def read_document(store: ArtifactStore, key: str, kind: type[DocumentT]) -> Docu
 
 
 def document_keys(store: ArtifactStore, prefix: str) -> list[str]:
-    """Keys of the documents below a prefix, ascending; what a console leaves as a folder is none."""
+    """Keys of the documents below a prefix, ascending; the folder markers of an S3 console are left out."""
     return [key for key in store.list_keys(prefix) if key.endswith(".json")]

@@ -1,14 +1,13 @@
-"""Models by id: the card and the files it vouches for."""
+"""Models by id: the card and the files whose checksums it holds."""
 
 import re
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
 import numpy as np
-from cachetools import LRUCache
 from pydantic import TypeAdapter, ValidationError
 
 from errors import ArtifactCorrupt, ArtifactInvalid, ArtifactNotFound, ModelInUse, ModelNotFound, StoreUnavailable
@@ -18,8 +17,8 @@ from models.specs import MODEL_SPECS
 from schemas.alias import Alias, AliasMove
 from schemas.card import FileReport, ModelCard
 from services.storage.bundled import BundledModel
+from services.storage.cards import read_card, write_card
 from services.storage.documents import document_keys, read_document
-from services.storage.sealing import seal, unseal
 from services.storage.store import ArtifactStore
 from services.storage.ttl_cache import TtlCache
 from telemetry.measures import MODEL_CACHE, NO_METER, Meter
@@ -29,7 +28,7 @@ CALIBRATION = "calibration.json"
 
 ALIASES = "aliases/"
 DEFAULT = "default"
-MAX_EARLIER = 100  # moves of an alias that are remembered
+MAX_EARLIER = 100  # moves that an alias document lists
 
 _ALIAS = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
@@ -38,64 +37,75 @@ MAX_LOADED = 16  # models kept in the process, about 1 MB each
 _SCORES = TypeAdapter(tuple[tuple[float, ...], ...])
 
 
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    forecaster: ServedForecaster
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A model ready to forecast; ``warnings`` say so where it stands in for another."""
+
+    card: ModelCard
+    forecaster: ServedForecaster
+    warnings: tuple[str, ...] = ()
+
+
 class ModelRegistry:
     """Stored models, and those of them already loaded.
 
-    A model is ``models/{id}/`` with its files and, written last, its card. The
-    card seals itself and every file with a sha256; a model is whole or it is an
-    error. Loaded models are kept by the checksum of their card, so that a
-    replaced model is never confused with its predecessor.
+    A model is ``models/{id}/`` with its files and, written last, its card, which holds the sha256 of every file:
+    a model that is not whole is an error.
     """
 
     def __init__(self, store: ArtifactStore, bundled: BundledModel | None = None, meter: Meter = NO_METER) -> None:
         self._store = store
         self._bundled = bundled
         self._meter = meter
-        self._aliases = TtlCache[Alias | None]()
-        self._cards = TtlCache[ModelCard]()
-        self._loaded: LRUCache[str, ServedForecaster] = LRUCache(MAX_LOADED)
-        self._load_seconds: LRUCache[str, float] = LRUCache(MAX_LOADED)
-        self._fingerprints: LRUCache[int, tuple[ModelCard, str]] = LRUCache(MAX_LOADED)
-        self._lock = threading.Lock()
+        self._aliases = TtlCache[str, Alias | None]()
+        self._cards = TtlCache[str, ModelCard]()
+        self._served = TtlCache[str, ServedModel]()
+        self._loaded = TtlCache[Hashable, _Loaded](MAX_LOADED, expires=False)
 
     def publish(self, card: ModelCard, files: Mapping[str, bytes]) -> None:
-        """Store a model; it exists once this returns.
+        """Store a model.
 
         Raises:
-            StoreUnavailable: nothing that is listed as a model was left behind.
+            StoreUnavailable: the model is not stored, and not listed.
         """
         for name, content in files.items():
             self._store.put(model_key(card.model_id, name), content)
-        self._store.put(model_key(card.model_id, CARD), seal(card))
+        self._store.put(model_key(card.model_id, CARD), write_card(card))
         self._cards.forget(card.model_id)
+        self._served.clear()
 
     def card(self, name: str) -> ModelCard:
         """The card of a model, by its id or by an alias; ``default`` is the bundled one until it is moved.
 
         Raises:
-            ModelNotFound: there is none.
-            ArtifactCorrupt: it is not what was written.
+            ModelNotFound, ArtifactCorrupt, StoreUnavailable: the card, or the alias, cannot be read.
             ArtifactTooNew: a later version of this program wrote it.
         """
         model_id = self.id_of(name)
-        if self._bundled is not None and (model_id == DEFAULT or model_id == self._bundled_id()):
+        if self._bundled is not None and model_id in (DEFAULT, self._bundled_id):
             return self._bundled.card
-        return self._cards.get_or_load(model_id, self._read_card)
+        return self._cards.get_or_load(model_id, lambda: self._read_card(model_id))
 
     def id_of(self, name: str) -> str:
-        """What an alias stands for now, the name itself where it is none; whether there is such a model is not asked.
+        """The id of the model that an alias points to; any other name is returned as it is, whether or not it exists.
 
         Raises:
-            ArtifactCorrupt, StoreUnavailable: what the alias stands for cannot be read.
+            ArtifactCorrupt, StoreUnavailable: the alias cannot be read.
         """
         alias = self.alias(name)
         return (self._unmoved(name) or name) if alias is None else alias.model_id
 
     def card_to_serve(self, name: str) -> tuple[ModelCard, tuple[str, ...]]:
-        """The card to answer with, and what its reader should be warned of.
+        """The card to forecast with, and warnings for the caller.
 
-        Where the store is down before ``default`` was ever read, the bundled model answers for it: whether the alias
-        was moved is not known then, and an answer that says so is worth more than none.
+        Where the store is down before ``default`` was ever read, the bundled model is served with a warning, because
+        the alias may point to another model.
 
         Raises:
             ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: as ``card``.
@@ -109,28 +119,41 @@ class ModelRegistry:
             stands_in = f"serving bundled model {bundled.model_id!r}, which may not be the current default"
             return bundled, (f"storage unavailable; {stands_in}",)
 
+    def serve(self, name: str) -> ServedModel:
+        """The model to forecast with, loaded, by its id or by an alias.
+
+        Raises:
+            ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: as ``card_to_serve`` and ``load``.
+        """
+        return self._served.get_or_load(name, lambda: self._serve(name))
+
+    def _serve(self, name: str) -> ServedModel:
+        card, warnings = self.card_to_serve(name)
+        return ServedModel(card, self.load(card), warnings)
+
     def alias(self, name: str) -> Alias | None:
-        """What an alias stands for; None where it was never moved, or is no alias."""
+        """The alias of this name; None where it was never moved, or the name cannot be an alias."""
         if not _ALIAS.fullmatch(name):
             return None
-        return self._aliases.get_or_load(name, self._read_alias)
+        return self._aliases.get_or_load(name, lambda: self._read_alias(name))
 
     def aliases(self) -> tuple[Alias, ...]:
-        """All aliases that were ever moved and can be read, by name."""
+        """All aliases that were ever moved and are readable, ordered by name."""
         names = (key.removeprefix(ALIASES).removesuffix(".json") for key in document_keys(self._store, ALIASES))
         return tuple(alias for alias in map(self._readable_alias, names) if alias is not None)
 
     def look_again(self, name: str) -> None:
-        """Ask the store what an alias stands for the next time, however lately it was asked."""
+        """Read the alias from the store the next time, even where it is cached."""
         self._aliases.forget(name)
+        self._served.forget(name)
 
     def move_alias(self, name: str, model_id: str, now: datetime, evidence: str | None = None) -> Alias:
-        """Let an alias stand for another model; ``evidence`` is the key of what speaks for it.
+        """Point an alias to a model; ``evidence`` is the key of the evaluation that justifies it.
 
         Raises:
             ModelNotFound: there is no such model.
         """
-        before = self._readable_alias(name)  # moving it is how a broken one is mended
+        before = self._readable_alias(name)  # an unreadable alias is repaired by moving it
         card = self.card(model_id)
         moved = Alias(
             alias=name,
@@ -141,52 +164,51 @@ class ModelRegistry:
             earlier=_moves_of(before)[:MAX_EARLIER],
         )
         self._store.put(_alias_key(name), moved.model_dump_json().encode())
-        self._aliases.forget(name)
+        self.look_again(name)
         return moved
 
     def load(self, card: ModelCard) -> ServedForecaster:
-        """The model of a card, ready to forecast; read and checked once, then kept.
+        """The model of a card, read and checked once.
 
         Raises:
             ModelNotFound: a file is missing.
-            ArtifactCorrupt: a file is not the one the card vouches for.
+            ArtifactCorrupt: the checksum of a file differs from the card's.
         """
-        key = self._fingerprint(card)
-        with self._lock:
-            forecaster = self._loaded.get(key)
-        self._meter.record(MODEL_CACHE, outcome="miss" if forecaster is None else "hit")
-        if forecaster is None:
-            started = time.perf_counter()
-            forecaster = self._read(card)
-            with self._lock:
-                self._loaded[key] = forecaster
-                self._load_seconds[key] = time.perf_counter() - started
-        return forecaster
+        key = _identity(card)
+        self._meter.record(MODEL_CACHE, outcome="miss" if self._loaded.peek(key) is None else "hit")
+        return self._loaded.get_or_load(key, lambda: self._read(card)).forecaster
 
     def load_seconds(self, card: ModelCard) -> float | None:
-        """What reading and checking the model of a card took; None where it is not loaded."""
-        key = self._fingerprint(card)
-        with self._lock:
-            return self._load_seconds.get(key) if key in self._loaded else None
+        """How long reading and checking the model took; None where it is not loaded."""
+        loaded = self._loaded.peek(_identity(card))
+        return None if loaded is None else loaded.seconds
 
     @property
     def store(self) -> ArtifactStore:
-        """Where models and aliases are kept."""
         return self._store
 
     @property
     def bundled(self) -> ModelCard | None:
-        """The card of the model that comes with the program, where there is one."""
-        return None if self._bundled is None or self._bundled_id() is None else self._bundled.card
+        """The card of the bundled model; None where it is missing or unreadable: stored models serve without it."""
+        try:
+            return None if self._bundled is None else self._bundled.card
+        except (ModelNotFound, ArtifactInvalid):
+            return None
 
     def file(self, card: ModelCard, name: str) -> bytes:
         """One file of a model.
 
         Raises:
             ModelNotFound: it is missing.
-            ArtifactCorrupt: it is not the one the card vouches for.
+            ArtifactCorrupt: its checksum differs from the card's.
         """
-        return self._checked(card, name)
+        try:
+            content = self._content(card.model_id, name)
+        except ArtifactNotFound:
+            raise ModelNotFound(f"model {card.model_id!r} has no file {name}", model_id=card.model_id) from None
+        if sha256(content).hexdigest() != card.files[name].sha256:
+            raise ArtifactCorrupt(f"{name} of model {card.model_id!r} does not match the checksum in its card")
+        return content
 
     def ids(self, prefix: str = "") -> list[str]:
         """Ids of the models that have a card, ascending."""
@@ -197,40 +219,32 @@ class ModelRegistry:
         """Remove a model, its card first, so that it is never seen without its files.
 
         Raises:
-            ModelNotFound: there is none.
-            ModelInUse: an alias stands for it, or it comes with the program.
+            ModelNotFound: there is no such model.
+            ModelInUse: an alias points to it, or it is the bundled model.
         """
         names = [alias.alias for alias in self.aliases() if alias.model_id == model_id]
         if names:
-            raise ModelInUse(f"{', '.join(names)} stands for model {model_id!r}: move it first", model_id=model_id)
+            raise ModelInUse(
+                f"model {model_id!r} is in use by alias {', '.join(names)}: move the alias first", model_id=model_id
+            )
         if not self._store.exists(model_key(model_id, CARD)):
-            if self.bundled is not None and model_id == self.bundled.model_id:
-                raise ModelInUse(f"model {model_id!r} comes with the program: it stays", model_id=model_id)
+            if model_id == self._bundled_id:
+                raise ModelInUse(f"model {model_id!r} is the bundled model and cannot be deleted", model_id=model_id)
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
         self._store.delete(model_key(model_id, CARD))
         self._cards.forget(model_id)
+        self._served.clear()
         for key in self._store.list_keys(f"models/{model_id}/"):
             self._store.delete(key)
-
-    def _fingerprint(self, card: ModelCard) -> str:
-        """The checksum of the whole card, computed once per card object: it takes as long as a short forecast."""
-        with self._lock:
-            known = self._fingerprints.get(id(card))
-        if known is not None and known[0] is card:
-            return known[1]
-        fingerprint = sha256(card.model_dump_json().encode()).hexdigest()
-        with self._lock:
-            self._fingerprints[id(card)] = (card, fingerprint)  # the card too: no other object gets its id
-        return fingerprint
 
     def _read_card(self, model_id: str) -> ModelCard:
         try:
             content = self._store.get(model_key(model_id, CARD))
         except ArtifactNotFound:
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id) from None
-        card = unseal(content, model_id)
+        card = read_card(content, model_id)
         if card.model_id != model_id:
-            raise ArtifactCorrupt(f"the card under {model_id!r} is that of {card.model_id!r}")
+            raise ArtifactCorrupt(f"the card of {model_id!r} names another model, {card.model_id!r}")
         return card
 
     def _read_alias(self, name: str) -> Alias | None:
@@ -246,45 +260,39 @@ class ModelRegistry:
             return None
 
     def _unmoved(self, name: str) -> str | None:
-        """What an alias stands for that was never moved."""
-        return self._bundled_id() if name == DEFAULT and self._bundled is not None else None
+        """The model that an alias points to before it is ever moved."""
+        return self._bundled_id if name == DEFAULT else None
 
-    def _read(self, card: ModelCard) -> ServedForecaster:
-        files = {name: self._checked(card, name) for name in card.files}
+    def _read(self, card: ModelCard) -> _Loaded:
+        started = time.perf_counter()
+        files = {name: self.file(card, name) for name in card.files}
         spec = MODEL_SPECS[card.model]
         missing = {*spec.files, CALIBRATION} - set(files)
         if missing:
-            raise ArtifactCorrupt(f"the card of {card.model_id!r} names no {', '.join(sorted(missing))}")
+            raise ArtifactCorrupt(f"the card of {card.model_id!r} lists no file {', '.join(sorted(missing))}")
         forecaster = spec.load(files, card.quantile_levels)
         calibration = calibration_from_json(files[CALIBRATION])
         if (forecaster.lookback, forecaster.horizon) != (card.lookback, card.horizon):
             raise ArtifactCorrupt(f"the network of {card.model_id!r} does not fit its card")
-        return served(forecaster, calibration, card.calibration)
-
-    def _checked(self, card: ModelCard, name: str) -> bytes:
-        try:
-            content = self._content(card.model_id, name)
-        except ArtifactNotFound:
-            raise ModelNotFound(f"model {card.model_id!r} has lost its {name}", model_id=card.model_id) from None
-        if sha256(content).hexdigest() != card.files[name].sha256:
-            raise ArtifactCorrupt(f"{name} of model {card.model_id!r} is not what its card vouches for")
-        return content
+        return _Loaded(served(forecaster, calibration, card.calibration), time.perf_counter() - started)
 
     def _content(self, model_id: str, name: str) -> bytes:
-        if self._bundled is not None and model_id == self._bundled_id():
+        if self._bundled is not None and model_id == self._bundled_id:
             return self._bundled.read(name)
         return self._store.get(model_key(model_id, name))
 
+    @property
     def _bundled_id(self) -> str | None:
-        assert self._bundled is not None  # noqa: S101 - asked only then
-        try:
-            return self._bundled.card.model_id
-        except (ModelNotFound, ArtifactInvalid):
-            return None  # stored models must serve without it; whoever asks for it by name is told
+        return None if self.bundled is None else self.bundled.model_id
+
+
+def _identity(card: ModelCard) -> Hashable:
+    """Everything that decides how the model of a card forecasts; its files by their checksums."""
+    files = tuple(sorted((name, file.sha256) for name, file in card.files.items()))
+    return card.model_id, card.model, card.lookback, card.horizon, card.calibration, card.quantile_levels, files
 
 
 def _moves_of(alias: Alias | None) -> tuple[AliasMove, ...]:
-    """Every move that an alias remembers, newest first."""
     if alias is None:
         return ()
     return (AliasMove(model_id=alias.model_id, moved_at=alias.moved_at, evidence=alias.evidence), *alias.earlier)
@@ -295,7 +303,7 @@ def _alias_key(name: str) -> str:
 
 
 def model_key(model_id: str, name: str) -> str:
-    """Where a file of a model is stored.
+    """The key of a model's file in the store.
 
     >>> model_key("petr4-sa-20240719-1a2b3c4d", "metadata.json")
     'models/petr4-sa-20240719-1a2b3c4d/metadata.json'
@@ -304,7 +312,6 @@ def model_key(model_id: str, name: str) -> str:
 
 
 def file_report(content: bytes) -> FileReport:
-    """What a card says of a file."""
     return FileReport(sha256=sha256(content).hexdigest(), n_bytes=len(content))
 
 
@@ -317,7 +324,7 @@ def calibration_from_json(content: bytes) -> Calibration:
     """The inverse of ``calibration_to_json``.
 
     Raises:
-        ArtifactCorrupt: the content is no list of lists of numbers.
+        ArtifactCorrupt: the content is not a list of lists of numbers.
     """
     try:
         return Calibration(tuple(np.array(step, dtype=np.float64) for step in _SCORES.validate_json(content)))

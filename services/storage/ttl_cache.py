@@ -1,9 +1,10 @@
-"""What the store said lately: answers need not ask it each time, nor fail because it does."""
+"""The cache of what is read from the store: thread-safe, bounded, and readable while the store is down."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from math import inf
 from typing import Generic, TypeVar
 
 from cachetools import LRUCache
@@ -11,58 +12,78 @@ from cachetools import LRUCache
 from errors import AppError, StoreUnavailable
 
 TTL_S = 5.0  # how long a process may not notice what another one changed
-PAUSE_S = 10.0  # how long a store that has failed is left alone: it may take its time to fail
-MAX_REMEMBERED = 256
+PAUSE_S = 10.0  # after a failure the store is not read again for so long: it may take its time to fail
 
-T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
-class _Until(Generic[T]):
-    value: T
+class _Until(Generic[V]):
+    value: V
     until: float
 
 
-class TtlCache(Generic[T]):
-    """Values by name, asked for again after ``TTL_S``; while the store is down, the last that was known holds."""
+class TtlCache(Generic[K, V]):
+    """Values by key, read again after ``TTL_S``; while the store is down, the last known value is served.
 
-    def __init__(self) -> None:
-        self._known: LRUCache[str, _Until[T]] = LRUCache(MAX_REMEMBERED)
-        self._outages: LRUCache[str, _Until[str]] = LRUCache(MAX_REMEMBERED)
+    The lock is never kept during a read, so two threads may read the same value.
+
+    Args:
+        max_size: the least recently used value is dropped first.
+        expires: False for values that never change under their key.
+    """
+
+    def __init__(self, max_size: int = 256, *, expires: bool = True) -> None:
+        self._known: LRUCache[K, _Until[V]] = LRUCache(max_size)
+        self._outages: LRUCache[K, _Until[str]] = LRUCache(max_size)
+        self._expires = expires
         self._lock = threading.Lock()
 
-    def get_or_load(self, name: str, read: Callable[[str], T]) -> T:
-        """What ``read`` says, or said a moment ago; of its errors only an outage is remembered.
+    def get_or_load(self, key: K, load: Callable[[], V]) -> V:
+        """The cached value, or what ``load`` returns; of its errors only an outage is remembered.
 
         Raises:
-            StoreUnavailable: the store is down, or was a moment ago, and nothing is known from before.
+            StoreUnavailable: the store is down, or was a moment ago, and no earlier value is known.
         """
         with self._lock:
-            known, outage = self._known.get(name), self._outages.get(name)
+            known, outage = self._known.get(key), self._outages.get(key)
             if known is not None:
                 if time.monotonic() < known.until:
                     return known.value
-                # while this thread asks, which may take long, others go by what is known
-                self._known[name] = _Until(known.value, time.monotonic() + PAUSE_S)
+                # while this thread reads, which may take long, others get the value known so far
+                self._known[key] = _Until(known.value, time.monotonic() + PAUSE_S)
         if known is None and outage is not None and time.monotonic() < outage.until:
             raise StoreUnavailable(outage.value)
         try:
-            value, holds_s = read(name), TTL_S
+            value, lasts_s = load(), TTL_S if self._expires else inf
         except StoreUnavailable as error:
             if known is None:
                 with self._lock:
-                    self._outages[name] = _Until(error.message, time.monotonic() + PAUSE_S)
+                    self._outages[key] = _Until(error.message, time.monotonic() + PAUSE_S)
                 raise
-            value, holds_s = known.value, PAUSE_S
-        except AppError:  # what was known is so no longer
-            self.forget(name)
+            value, lasts_s = known.value, PAUSE_S
+        except AppError:  # what was known is no longer true
+            self.forget(key)
             raise
         with self._lock:
-            self._known[name] = _Until(value, time.monotonic() + holds_s)
+            self._known[key] = _Until(value, time.monotonic() + lasts_s)
         return value
 
-    def forget(self, name: str) -> None:
-        """Ask the store the next time."""
+    def peek(self, key: K) -> V | None:
+        """The cached value, expired or not; None where there is none."""
         with self._lock:
-            self._known.pop(name, None)
-            self._outages.pop(name, None)
+            known = self._known.get(key)
+        return None if known is None else known.value
+
+    def forget(self, key: K) -> None:
+        """Read the value again the next time."""
+        with self._lock:
+            self._known.pop(key, None)
+            self._outages.pop(key, None)
+
+    def clear(self) -> None:
+        """Read every value again the next time."""
+        with self._lock:
+            self._known.clear()
+            self._outages.clear()

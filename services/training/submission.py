@@ -1,10 +1,10 @@
-"""From a training request to a job that some worker takes."""
+"""From a training request to a job that a worker takes."""
 
 import logging
 from datetime import datetime
 from hashlib import sha256
 
-from errors import AppError, JobFailed, JobNotFound, JobNotRetryable, StoreUnavailable, TrainingCapacityExceeded
+from errors import AppError, JobNotFound, JobNotRetryable, StoreUnavailable, TrainingCapacityExceeded
 from schemas.job import Job, JobSpec, KeyUse
 from schemas.train import TrainRequest
 from services.catalogue import new_model_id
@@ -19,58 +19,58 @@ RETRYABLE = ("failed", "cancelled", "lost")
 def submit_training(
     request: TrainRequest, jobs: Jobs, executor: Executor, now: datetime, token: str, key: str | None = None
 ) -> Job:
-    """A new job that trains a model; or the job that the same Idempotency-Key made before.
+    """A new job that trains a model; or the job that was made before with the same Idempotency-Key.
 
     Args:
         request: what to train.
-        jobs: where the job is kept.
-        executor: who runs it.
+        jobs: stores the job.
+        executor: runs it.
         now: the time.
         token: eight hex digits that make the ids unique.
         key: the caller's Idempotency-Key.
 
     Raises:
         IdempotencyKeyReused: the key was used with another request.
-        TrainingCapacityExceeded, TrainerUnavailable: nobody can run it now; nothing is left behind.
+        TrainingCapacityExceeded, TrainerUnavailable: the job cannot run now, and is not stored.
     """
-    order = _order(request, now, token)
+    spec = _spec(request, now, token)
     if key is None:
-        return _submit(order, jobs, executor, now)
+        return _submit(spec, jobs, executor, now)
     use = KeyUse(
-        job_id=order.id,
+        job_id=spec.id,
         created_at=now,
-        model_id=order.model_id,
+        model_id=spec.model_id,
         request_sha256=sha256(request.model_dump_json().encode()).hexdigest(),
     )
     first = jobs.use_key(sha256(key.encode()).hexdigest(), use)
     try:
         return jobs.status(first.job_id, now)
-    except JobNotFound:  # ours, or one whose maker got no further
-        order = order.model_copy(update={"id": first.job_id, "model_id": first.model_id})
-        return _submit(order, jobs, executor, now)
+    except JobNotFound:  # this request's job, or one whose submission failed after the key was stored
+        spec = spec.model_copy(update={"id": first.job_id, "model_id": first.model_id})
+        return _submit(spec, jobs, executor, now)
 
 
 def retry_training(job_id: str, jobs: Jobs, executor: Executor, now: datetime, token: str) -> Job:
-    """A new job that does what one did not that failed, was cancelled or lost.
+    """A new job with the request of one that failed, was cancelled or lost.
 
     Raises:
         JobNotFound: there is no such job.
-        JobNotRetryable: it is not over, or has succeeded.
-        TrainingCapacityExceeded, TrainerUnavailable: nobody can run it now; nothing is left behind.
+        JobNotRetryable: it has not ended, or has succeeded.
+        TrainingCapacityExceeded, TrainerUnavailable: the new job cannot run now, and is not stored.
     """
     job = jobs.status(job_id, now)
     if job.state not in RETRYABLE:
         raise JobNotRetryable(
-            f"job {job_id!r} is {job.state}; only one that is {', '.join(RETRYABLE)} can be retried",
+            f"job {job_id!r} is {job.state}; only a {' or '.join(RETRYABLE)} job can be retried",
             job_id=job_id,
             state=job.state,
         )
-    order = _order(job.request, now, token).model_copy(update={"retry_of": job_id})
-    return _submit(order, jobs, executor, now)
+    spec = _spec(job.request, now, token).model_copy(update={"retry_of": job_id})
+    return _submit(spec, jobs, executor, now)
 
 
 def resume_waiting(jobs: Jobs, executor: Executor) -> None:
-    """Let workers start on jobs that wait for one since before this process began, as many as there is room for."""
+    """Start workers on jobs that were left waiting by an earlier process, as many as there is room for."""
     try:
         for job_id in jobs.waiting():
             with executor.slot() as submit:
@@ -79,20 +79,7 @@ def resume_waiting(jobs: Jobs, executor: Executor) -> None:
         log.warning("waiting jobs were not resumed: %s", error.message)
 
 
-def failure_of(job: Job) -> AppError:
-    """The error with which a job ended, as if the caller's own request had met it."""
-    if job.error is None:
-        return JobFailed(f"job {job.id!r} was {job.state}", job_id=job.id)
-    error = AppError.restored(
-        job.error.code,
-        job.error.detail,
-        retry_after_s=job.error.retry_after_s,
-        **{**job.error.context, "job_id": job.id},
-    )
-    return error or JobFailed(job.error.detail, job_id=job.id)
-
-
-def _order(request: TrainRequest, now: datetime, token: str) -> JobSpec:
+def _spec(request: TrainRequest, now: datetime, token: str) -> JobSpec:
     return JobSpec(
         id=f"{now:%Y%m%dt%H%M%S}-{token}",
         created_at=now,
@@ -102,12 +89,12 @@ def _order(request: TrainRequest, now: datetime, token: str) -> JobSpec:
     )
 
 
-def _submit(order: JobSpec, jobs: Jobs, executor: Executor, now: datetime) -> Job:
+def _submit(spec: JobSpec, jobs: Jobs, executor: Executor, now: datetime) -> Job:
     with executor.slot() as submit:
-        jobs.add(order)
+        jobs.add(spec)
         try:
-            submit(order.id)
+            submit(spec.id)
         except AppError:
-            jobs.withdraw(order.id)
+            jobs.withdraw(spec.id)
             raise
-    return jobs.status(order.id, now)
+    return jobs.status(spec.id, now)

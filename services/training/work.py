@@ -1,123 +1,147 @@
-"""What a worker does with a job: claim it, train, publish, and tell how it ended."""
+"""What a worker does with a job: claim it, train, publish the model, record the end."""
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import Retrying, retry, retry_if_exception_type, stop_after_delay, stop_before_delay, wait_exponential
 
 from errors import AppError, ModelInUse, ModelNotFound, StoreUnavailable
-from models.fitting import Epoch
 from schemas.card import ModelCard
-from schemas.job import JobEnd, JobSpec
+from schemas.job import JobEnd, JobFailure, JobSpec
 from schemas.train import TrainResult
 from services.jobs.heartbeat import Heartbeat, JobStopped
-from services.jobs.job import Jobs, cancelled_end, job_failure
+from services.jobs.job import Jobs, cancelled_end
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 from services.training.challenge import Challenger, evaluate_challenger
-from services.training.train import publish, train_model, train_result
+from services.training.train import TrainedModel, train_model, train_result
 
-TELL_WITHIN_S = 15.0  # a store that is back by then hears of the end before the job counts as lost
+# Of the time left to the process, what is reserved after the fit for calibrating, measuring and storing.
+RESERVED_S = 60.0
+RESERVED_PER_TICKER_S = 5.0
+
+PUBLISH_WITHIN_S = 600.0
+END_WITHIN_S = 15.0  # shorter than the silence after which a job counts as lost
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class WorkerContext:
-    """What a worker works with.
-
-    Attributes:
-        jobs: where the job is kept and its progress told.
-        prices: what is learned from.
-        registry: where the model goes.
-        rescue: where it goes when the registry's store fails.
-        clock: tells the time.
-    """
+    """Where a worker reads jobs and prices, and stores models."""
 
     jobs: Jobs
     prices: PriceSource
     registry: ModelRegistry
-    rescue: ModelRegistry
     clock: Callable[[], datetime]
 
 
-def run_training(job_id: str, worker: str, place: WorkerContext, fit_until: float = math.inf) -> JobEnd | None:
-    """How the job ended; None when it is another worker's, or over.
+def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left: float = math.inf) -> JobEnd | None:
+    """Claim a job and train its model; None where the job is already claimed or finished.
 
     Args:
         job_id: the job.
-        worker: who we are.
-        place: what we work with.
-        fit_until: ``time.monotonic()`` at which the fit stops with the best weights so far.
+        worker: the name of this process, for the claim.
+        context: stores, prices and clock.
+        seconds_left: until this process is ended from outside; the fit stops early enough to store its best weights.
 
     Raises:
         JobNotFound: there is no such job.
-        StoreUnavailable: the store is down, before the work or at its end; the job will count as lost.
+        StoreUnavailable: the job cannot be read, claimed or ended; it will count as lost.
     """
-    order = place.jobs.order(job_id)
-    if not place.jobs.claim(job_id, worker, place.clock()):
+    ends_at = time.monotonic() + seconds_left
+    spec = context.jobs.spec(job_id)
+    if not context.jobs.claim(spec, worker, context.clock()):
         log.info("job %s is already claimed or finished; skipping", job_id)
         return None
-    with Heartbeat(place.jobs, job_id, order.request.epochs, place.clock) as heartbeat:
-        end = _attempt(order, heartbeat, place, fit_until)
-    stands = _tell(place.jobs, job_id, end)
+    with Heartbeat(context.jobs, job_id, spec.request.epochs, context.clock) as heartbeat:
+        end = _attempt(spec, heartbeat, context, ends_at)
+    stands = _record_end(context.jobs, job_id, end)
     if not stands and end.state == "succeeded":
-        _withdraw(order.model_id, place.registry)  # somebody gave us up meanwhile, and may have begun again
-    log.info("job %s: %s", job_id, end.state if stands else "given up by others")
+        _withdraw(spec.model_id, context.registry)  # declared lost meanwhile, and perhaps retried as another job
+    log.info("job %s: %s", job_id, end.state if stands else "ended by another process")
     return end
 
 
-def _attempt(order: JobSpec, heartbeat: Heartbeat, place: WorkerContext, fit_until: float) -> JobEnd:
+def _attempt(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at: float) -> JobEnd:
     try:
-        result = _train(order, heartbeat, place, fit_until)
+        result = _train(spec, heartbeat, context, ends_at)
     except JobStopped:
-        return cancelled_end(order.id, place.clock())
+        return cancelled_end(spec.id, context.clock())
     except AppError as error:
-        return JobEnd(state="failed", at=place.clock(), error=job_failure(error))
-    except Exception:  # the job must end, and whoever waits be told no more than a caller would
-        log.exception("unexpected failure [job %s]", order.id)
-        opaque = AppError("something failed on our side; the job's id finds it in our log")
-        return JobEnd(state="failed", at=place.clock(), error=job_failure(opaque))
-    return JobEnd(state="succeeded", at=place.clock(), result=result)
+        return JobEnd(state="failed", at=context.clock(), error=JobFailure.of(error))
+    except Exception:  # the job must end, and its caller sees no more than that of a failed request
+        log.exception("unexpected failure [job %s]", spec.id)
+        opaque = AppError("unexpected failure; the server's log has the details under the job's id")
+        return JobEnd(state="failed", at=context.clock(), error=JobFailure.of(opaque))
+    return JobEnd(state="succeeded", at=context.clock(), result=result)
 
 
-def _train(order: JobSpec, heartbeat: Heartbeat, place: WorkerContext, fit_until: float) -> TrainResult:
-    def on_epoch(epoch: Epoch) -> None:
-        heartbeat.epoch(epoch.validation_loss)
-
+def _train(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at: float) -> TrainResult:
     heartbeat.validate_wanted()
-    now = place.clock()
-    model = train_model(order.request, place.prices, place.registry, order.model_id, now, on_epoch, fit_until)
-    heartbeat.validate_wanted()
-    publish(model, place.registry, place.rescue)
-    return _challenged(order, model.card, place)
+    model = train_model(
+        spec.request,
+        context.prices,
+        context.registry,
+        spec.model_id,
+        context.clock(),
+        lambda epoch: heartbeat.epoch(epoch.validation_loss),
+        fit_until=ends_at - RESERVED_S - RESERVED_PER_TICKER_S * len(spec.request.all_tickers),
+    )
+    _publish(model, heartbeat, context.registry, ends_at)
+    return _with_evaluation(spec, model.card, context)
 
 
-def _challenged(order: JobSpec, card: ModelCard, place: WorkerContext) -> TrainResult:
-    """The result with its contest, where one was asked for; one that fails takes nothing from the training."""
+def _publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry, ends_at: float) -> None:
+    """Store the model, retrying while the store is down; the heartbeat goes on meanwhile."""
+    started = time.monotonic()
+    while_down = Retrying(
+        retry=retry_if_exception_type(StoreUnavailable),
+        wait=wait_exponential(0.5, max=15.0),
+        stop=stop_before_delay(min(PUBLISH_WITHIN_S, ends_at - END_WITHIN_S - started)),
+        reraise=True,
+    )
+    try:
+        for attempt in while_down:
+            with attempt:
+                heartbeat.validate_wanted()
+                registry.publish(model.card, model.files)
+    except StoreUnavailable as error:
+        minutes = (time.monotonic() - started) / 60
+        raise StoreUnavailable(
+            f"the trained model {model.card.model_id!r} is lost: storing it failed for {minutes:.0f} minutes, "
+            f"last because {error.message}",
+            retry_after_s=error.retry_after_s,
+            model_id=model.card.model_id,
+        ) from error
+
+
+def _with_evaluation(spec: JobSpec, card: ModelCard, context: WorkerContext) -> TrainResult:
+    """The result, with the evaluation against an alias where one is requested; its failure does not fail the job."""
     result = train_result(card)
-    if order.request.challenges is None:
+    if spec.request.challenges is None:
         return result
     try:
-        challenge = Challenger(order.request.challenges, order.id, card, place.clock())
-        contest = evaluate_challenger(challenge, place.registry, place.prices)
+        challenge = Challenger(spec.request.challenges, spec.id, card, context.clock())
+        contest = evaluate_challenger(challenge, context.registry, context.prices)
     except AppError as error:
-        log.warning("contest of job %s: %s", order.id, error.message)
-        untold = f"the contest for {order.request.challenges!r} was broken off, the alias not moved: {error.message}"
-        return result.model_copy(update={"warnings": (*result.warnings, untold)})
+        log.warning("contest of job %s: %s", spec.id, error.message)
+        warning = f"the evaluation against {spec.request.challenges!r} failed, the alias was not moved: {error.message}"
+        return result.model_copy(update={"warnings": (*result.warnings, warning)})
     return result.model_copy(update={"contest": contest})
 
 
 @retry(
     retry=retry_if_exception_type(StoreUnavailable),
     wait=wait_exponential(0.5, max=4),
-    stop=stop_after_delay(TELL_WITHIN_S),
+    stop=stop_after_delay(END_WITHIN_S),
     reraise=True,
 )
-def _tell(jobs: Jobs, job_id: str, end: JobEnd) -> bool:
+def _record_end(jobs: Jobs, job_id: str, end: JobEnd) -> bool:
     return jobs.end(job_id, end)
 
 
@@ -125,6 +149,6 @@ def _withdraw(model_id: str, registry: ModelRegistry) -> None:
     try:
         registry.delete(model_id)
     except ModelNotFound:
-        log.info("model %s was withdrawn by somebody else", model_id)
+        log.info("model %s is deleted already", model_id)
     except ModelInUse:
-        log.warning("model %s is kept: an alias stands for it", model_id)
+        log.warning("model %s is kept: an alias points to it", model_id)

@@ -11,16 +11,14 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app import create_app
 from aws_lambda import NotAnHttpEvent, lambda_handler
 from config import Settings
-from schemas.predict import ForecastRequest
-from services.forecasts.by_model import forecast
+from schemas.common import DEFAULT_LEVELS
 from services.prices.sample import SampleSource
 from services.prices.series import PriceHistory
 from services.training.train import TrainedModel
 from tests.aws.events import Answer, Event, function_url_event, read_answer
-from tests.fakes import FakePriceSource, walk_history
+from tests.fakes import FakePriceSource, application, forecasting, use_prices, walk_history
 
 NOW = datetime(2019, 1, 2, 14, tzinfo=UTC)
 MAX_BODY_BYTES = 2048
@@ -40,7 +38,7 @@ def api(tmp_path: Path) -> FastAPI:
         aws_lambda_function_name="forecast",
         max_body_bytes=MAX_BODY_BYTES,
     )
-    return create_app(settings, clock=lambda: NOW)
+    return application(settings, clock=lambda: NOW)
 
 
 @pytest.fixture
@@ -105,7 +103,7 @@ def test_a_base64_body_is_read_like_a_plain_one(handle: Handler) -> None:
 
 
 def test_a_query_string_is_read(handle: Handler, api: FastAPI, trained: TrainedModel) -> None:
-    api.state.registry.publish(trained.card, trained.files)
+    api.state.runtime.registry.publish(trained.card, trained.files)
 
     of_walk = handle(function_url_event("GET", "/models", query="ticker=WALK&limit=1"))
     of_gspc = handle(function_url_event("GET", "/models", query="ticker=%5EGSPC&limit=1"))
@@ -115,8 +113,8 @@ def test_a_query_string_is_read(handle: Handler, api: FastAPI, trained: TrainedM
 
 
 def test_an_absent_body_takes_the_defaults(handle: Handler, api: FastAPI, trained: TrainedModel) -> None:
-    api.state.registry.publish(trained.card, trained.files)
-    api.state.price_source = FakePriceSource(walk_history(trained.card.tickers[0]))
+    api.state.runtime.registry.publish(trained.card, trained.files)
+    use_prices(api, FakePriceSource(walk_history(trained.card.tickers[0])))
 
     answer = handle(function_url_event("POST", f"/models/{trained.card.model_id}/predict"))
 
@@ -125,7 +123,7 @@ def test_an_absent_body_takes_the_defaults(handle: Handler, api: FastAPI, traine
 
 
 def test_a_deletion_is_answered_without_a_body(handle: Handler, api: FastAPI, trained: TrainedModel) -> None:
-    api.state.registry.publish(trained.card, trained.files)
+    api.state.runtime.registry.publish(trained.card, trained.files)
 
     answer = handle(function_url_event("DELETE", f"/models/{trained.card.model_id}"))
 
@@ -266,7 +264,7 @@ def test_each_request_gets_its_own_id(handle: Handler) -> None:
 
 
 def test_an_unexpected_failure_is_opaque(handle: Handler, api: FastAPI) -> None:
-    api.state.price_source = BrokenPrices()
+    use_prices(api, BrokenPrices())
 
     answer = handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
 
@@ -278,7 +276,7 @@ def test_an_unexpected_failure_is_opaque(handle: Handler, api: FastAPI) -> None:
 def test_an_unexpected_failure_is_logged_under_the_id_answered(
     handle: Handler, api: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    api.state.price_source = BrokenPrices()
+    use_prices(api, BrokenPrices())
 
     with caplog.at_level(logging.ERROR):
         answer = handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
@@ -289,7 +287,7 @@ def test_an_unexpected_failure_is_logged_under_the_id_answered(
 
 
 def test_the_next_event_after_a_failure_is_answered(handle: Handler, api: FastAPI) -> None:
-    api.state.price_source = BrokenPrices()
+    use_prices(api, BrokenPrices())
     handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
 
     answer = handle(function_url_event("GET", "/up"))
@@ -347,17 +345,17 @@ def test_a_scheduled_event_scores_what_has_closed(
     adapter: Adapter, handle: Handler, api: FastAPI, trained: TrainedModel
 ) -> None:
     thursday = datetime(2018, 12, 27, 23, tzinfo=UTC)
-    request = ForecastRequest(ticker="^GSPC", horizon=1)
-    api.state.registry.publish(trained.card, trained.files)
-    log = api.state.forecast_log
-    forecast(trained.card.model_id, request, api.state.registry, SampleSource(), thursday, log.record)
-    log.flush()
+    api.state.runtime.registry.publish(trained.card, trained.files)
+    runtime = api.state.runtime
+    path = forecasting(runtime.registry, SampleSource())
+    runtime.forecast_log.record(path.forecast_ticker(trained.card.model_id, "^GSPC", 1, DEFAULT_LEVELS, thursday))
+    runtime.writer.flush()
 
     assert adapter({"task": "score"}, _no_context()) is None
 
     scored = handle(function_url_event("GET", "/monitoring/accuracy", query="days=3650")).json()
     assert [(found["ticker"], found["n"]) for found in scored["accuracy"]] == [("^GSPC", 1)]
 
-    api.state.registry.move_alias("default", trained.card.model_id, thursday)
+    api.state.runtime.registry.move_alias("default", trained.card.model_id, thursday)
     of_default = handle(function_url_event("GET", "/monitoring/accuracy", query="days=3650&model_id=default")).json()
     assert of_default == scored

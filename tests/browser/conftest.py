@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from app import create_app
 from benchmarks.server import running_server
 from config import Settings
+from tests.fakes import application
 from tests.processes import free_port
 
 WIDE = {"width": 1440, "height": 900}
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def app(tmp_path: Path) -> FastAPI:
     """The application in this process, to be changed before it is ``served``."""
-    return create_app(Settings(_env_file=None, data_dir=tmp_path, price_source="sample"))
+    return application(Settings(_env_file=None, data_dir=tmp_path, price_source="sample"))
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Locator, Route, expect
 
-from app import create_app
 from config import Settings
 from services.analysis.page.charts import FIGURES
 from services.prices.cache import CachedSource
@@ -16,7 +15,7 @@ from services.prices.series import PriceHistory
 from services.prices.yahoo import YahooSource
 from services.storage.store import LocalArtifactStore
 from tests.browser.conftest import Open, eventually, served
-from tests.fakes import new_york_sessions, random_walk
+from tests.fakes import application, new_york_sessions, random_walk, use_prices
 from tests.yahoo_server import Quotes, Reply, YahooServer, running_yahoo
 
 pytestmark = pytest.mark.slow
@@ -34,7 +33,7 @@ def yahoo() -> Iterator[YahooServer]:
 def live(app: FastAPI, yahoo: YahooServer, tmp_path: Path) -> FastAPI:
     """The application on prices of the real client, which asks the Yahoo of this test."""
     fetcher = YahooSource(tmp_path / "yfinance", timeout_s=5, attempts=1, session=yahoo.session(), backoff_s=0.01)
-    app.state.price_source = CachedSource(fetcher, LocalArtifactStore(tmp_path), ttl_s=0)
+    use_prices(app, CachedSource(fetcher, LocalArtifactStore(tmp_path), ttl_s=0))
     return app
 
 
@@ -112,7 +111,7 @@ def test_too_short_a_history_is_told_with_both_numbers(live: FastAPI, yahoo: Yah
 
 
 def test_a_failure_of_ours_is_told_with_the_id_that_finds_it(app: FastAPI, visit: Open) -> None:
-    app.state.price_source = BrokenPrices()
+    use_prices(app, BrokenPrices())
     with served(app) as url:
         page = visit(url)
 
@@ -134,7 +133,7 @@ def test_a_server_that_stopped_is_told_and_what_was_shown_comes_back(app: FastAP
 
 
 def test_the_api_key_is_asked_for_kept_in_the_tab_and_sent(tmp_path: Path, visit: Open) -> None:
-    locked = create_app(Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_key": KEY}))
+    locked = application(Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_key": KEY}))
     with served(locked) as url:
         page = visit(url)
         assert "This server wants an API key" in problem(page.locator("#forecast-body"))
@@ -151,7 +150,7 @@ def test_the_api_key_is_asked_for_kept_in_the_tab_and_sent(tmp_path: Path, visit
 
 
 def test_the_report_is_shown_and_kept_behind_an_api_key(tmp_path: Path, visit: Open) -> None:
-    locked = create_app(Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_key": KEY}))
+    locked = application(Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_key": KEY}))
     with served(locked) as url:
         page = visit(url)
         page.locator("#forecast-body input").fill(KEY)
@@ -168,7 +167,7 @@ def test_the_report_is_shown_and_kept_behind_an_api_key(tmp_path: Path, visit: O
 
 
 def test_a_refusal_from_before_the_key_was_given_does_not_forget_it(tmp_path: Path, visit: Open) -> None:
-    locked = create_app(Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_key": KEY}))
+    locked = application(Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_key": KEY}))
     with served(locked) as url:
         page = visit(url)
         assert "This server wants an API key" in problem(page.locator("#model-body"))

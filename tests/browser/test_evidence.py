@@ -9,7 +9,6 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect
 
-from app import create_app
 from benchmarks.server import post
 from config import Settings
 from schemas.analysis import AnalysisRequest
@@ -19,6 +18,7 @@ from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from tests.browser.conftest import NARROW, Open, served
+from tests.fakes import application
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def lived(tmp_path: Path) -> Iterator[str]:
     """A service that forecast on three evenings, at the end of that year; nothing has been scored."""
     now = [EVENINGS[0]]
     settings = Settings.model_validate({"data_dir": tmp_path, "price_source": "sample"})
-    app: FastAPI = create_app(settings, clock=lambda: now[0])
+    app: FastAPI = application(settings, clock=lambda: now[0])
     with served(app) as url:
         for evening in EVENINGS:
             now[0] = evening

@@ -13,7 +13,7 @@ from benchmarks.server import post
 from routers import web
 from services.prices.sample import SampleSource
 from tests.browser.conftest import NARROW, Open, eventually, served
-from tests.fakes import FakePriceSource
+from tests.fakes import FakePriceSource, use_prices
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def test_sessions_without_open_high_and_low_are_drawn(app: FastAPI, visit: Open)
     known = SampleSource().history("^GSPC", datetime.now(UTC))
     bars = known.series.bars.copy()
     bars[-5:, :3] = np.nan
-    app.state.price_source = FakePriceSource(replace(known, series=replace(known.series, bars=bars)))
+    use_prices(app, FakePriceSource(replace(known, series=replace(known.series, bars=bars))))
     with served(app) as url:
         page = visit(url)
         wait_for_forecast(page)

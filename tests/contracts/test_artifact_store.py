@@ -1,4 +1,4 @@
-"""What every artifact store does, held by the fake and by the real ones alike."""
+"""What every artifact store does, the fake and the real ones."""
 
 import threading
 from collections.abc import Callable, Iterator

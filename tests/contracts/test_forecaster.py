@@ -1,4 +1,4 @@
-"""What every forecaster promises: shape, ordered quantiles, no look-ahead, no scale of its own."""
+"""What every forecaster does: shape, ordered quantiles, no look-ahead, no scale of its own."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.base import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Forecaster
-from models.baselines import Persistence
+from models.baselines.persistence import Persistence
 from models.conformal import CalibratedForecaster
 from models.fitting import NETWORK, FitBlocks, FitSettings
 from models.runtime import OnnxForecaster

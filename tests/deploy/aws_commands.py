@@ -1,6 +1,6 @@
-"""Finds the AWS CLI's commands in pages and scripts, and says what is wrong with each by botocore's own models.
+"""Finds the AWS CLI's commands in pages and scripts, and checks them against botocore's models.
 
-The CLI makes its commands from these models; the few it has besides are listed here.
+The CLI generates its commands from these models; the others that are used here are listed.
 """
 
 import re
@@ -11,25 +11,20 @@ from pathlib import Path
 
 import botocore.session
 from botocore import xform_name
-from botocore.exceptions import UnknownServiceError
 from botocore.model import ListShape, OperationModel, Shape, StringShape, StructureShape
 
-EVERYWHERE = {"region", "profile", "output", "query", "no-cli-pager", "cli-binary-format"}
+GLOBAL_OPTIONS = {"region", "profile", "output", "query"}
 
-# Commands of the CLI that are no operation of an API, with the options used here.
-OF_THE_CLI: Mapping[tuple[str, str], set[str]] = {
+# Commands of the CLI that are not operations of an API, with the options used here.
+BUILT_IN: Mapping[tuple[str, str], set[str]] = {
     ("configure", "get"): set(),
     ("configure", "export-credentials"): {"format"},
     ("ecr", "get-login-password"): set(),
-    ("logs", "tail"): {"follow", "since", "filter-pattern", "format"},
-    ("s3", "cp"): {"recursive"},
+    ("logs", "tail"): {"follow", "since"},
     ("s3", "mb"): set(),
-    ("s3", "rb"): {"force"},
     ("s3", "sync"): set(),
 }
-POSITIONAL = {("lambda", "invoke"): 1}  # the file that the answer goes to
-
-NAMED_OTHERWISE = {"s3api": "s3"}
+MODEL_NAMES = {"s3api": "s3"}
 
 _FENCE = re.compile(r"^ *```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"(?:^|[|;&({!]|\b(?:if|then|else|do|until|while)\b)[ \t]*aws[ \t]+(?=[a-z0-9])", re.MULTILINE)
@@ -51,7 +46,6 @@ def shell_of(path: Path) -> str:
 
 
 def _words(text: str) -> list[str]:
-    """Words up to the end of the command."""
     lexer = shlex.shlex(text.partition("\n")[0], posix=True, punctuation_chars=True)
     lexer.wordchars += "$:?[]=,@{}%+"
     words: list[str] = []
@@ -59,74 +53,51 @@ def _words(text: str) -> list[str]:
         if set(word) <= _END:
             break
         words.append(word)
-    return words[:-1] if words and words[-1] == "2" else words  # what stood before > was a descriptor
+    return words[:-1] if words and words[-1] == "2" else words  # the 2 of 2>
 
 
 def mistakes(words: list[str]) -> list[str]:
-    """What the CLI would refuse: an unknown service, command, option, key or value, or a missing option."""
+    """Each unknown command, option, key or value, and each missing option."""
     service, command, *rest = words
-    if (service, command) in OF_THE_CLI:
-        return [
-            f"--{name}: unknown" for name in _options(rest) if name not in OF_THE_CLI[service, command] | EVERYWHERE
-        ]
-    try:
-        model = _session().get_service_model(NAMED_OTHERWISE.get(service, service))
-    except UnknownServiceError:
-        return [f"{service}: no such service"]
+    if (service, command) in BUILT_IN:
+        return [f"--{name}: unknown" for name in _options(rest) if name not in BUILT_IN[service, command]]
+    service = MODEL_NAMES.get(service, service)
+    model = _session().get_service_model(service)
     if command == "wait":
-        return _waiting(service, rest)
-    operations = {xform_name(name, "-"): name for name in model.operation_names}
+        waiters = _session().get_component("data_loader").load_service_model(service, "waiters-2")["waiters"]
+        operations = {xform_name(name, "-"): waiter["operation"] for name, waiter in waiters.items()}
+        command, *rest = rest
+    else:
+        operations = {xform_name(name, "-"): name for name in model.operation_names}
     if command not in operations:
-        return [f"{service} {command}: no such command"]
-    return list(
-        _of_the_options(model.operation_model(operations[command]), rest, POSITIONAL.get((service, command), 0))
-    )
+        return [f"{command}: no such command"]
+    return list(_mistaken_options(model.operation_model(operations[command]), _options(rest)))
 
 
-def _waiting(service: str, rest: list[str]) -> list[str]:
-    service = NAMED_OTHERWISE.get(service, service)
-    waiters = _session().get_component("data_loader").load_service_model(service, "waiters-2")["waiters"]
-    found = next((waiter for name, waiter in waiters.items() if xform_name(name, "-") == rest[0]), None)
-    if found is None:
-        return [f"{service} wait {rest[0]}: no such waiter"]
-    operation = _session().get_service_model(service).operation_model(found["operation"])
-    return list(_of_the_options(operation, rest[1:], 0))
-
-
-def _of_the_options(operation: OperationModel, rest: list[str], positional: int) -> Iterator[str]:
+def _mistaken_options(operation: OperationModel, options: Mapping[str, list[str]]) -> Iterator[str]:
     shape = operation.input_shape
     members = {} if shape is None else {xform_name(name, "-"): member for name, member in shape.members.items()}
-    given = {name: values for name, values in _options(rest).items() if name not in EVERYWHERE}
-    for name, values in given.items():
+    required = set() if shape is None else {xform_name(name, "-") for name in shape.required_members}
+    for name, values in options.items():
         member = members.get(name) or members.get(name.removeprefix("no-"))
         if member is None:
             yield f"--{name}: unknown"
         else:
-            yield from (f"--{name}: {wrong}" for wrong in _of_the_values(member, values))
-    required = set() if shape is None else {xform_name(name, "-") for name in shape.required_members}
-    yield from (f"--{name}: missing" for name in sorted(required - given.keys()))
-    if positional > sum(not word.startswith("--") for word in rest):
-        yield "argument: missing"
+            yield from (f"--{name}: {wrong}" for value in values for wrong in _mistaken_value(member, value))
+    yield from (f"--{name}: missing" for name in sorted(required - options.keys()))
 
 
-def _of_the_values(shape: Shape, values: list[str]) -> Iterator[str]:
-    if shape.type_name == "boolean":
-        yield from ("takes no value" for _ in values[:1])
-    elif not values:
-        yield "has no value"
-    for value in values:
-        if isinstance(shape, StringShape) and shape.enum and "$" not in value and value not in shape.enum:
-            yield f"{value} is none of {', '.join(shape.enum)}"
-        structure = shape.member if isinstance(shape, ListShape) else shape
-        if isinstance(structure, StructureShape) and not value.startswith(("{", "[", "file:", "$")):
-            keys = re.findall(r"(?:^|,)(\w+)=", re.sub(r"\{.*?\}", "", value))
-            yield from (f"{key} is no key" for key in keys if key not in structure.members)
-            if not keys:
-                yield f"{value} has no key"
+def _mistaken_value(shape: Shape, value: str) -> Iterator[str]:
+    if isinstance(shape, StringShape) and shape.enum and "$" not in value and value not in shape.enum:
+        yield f"{value} is not one of {', '.join(shape.enum)}"
+    structure = shape.member if isinstance(shape, ListShape) else shape
+    if isinstance(structure, StructureShape) and not value.startswith(("{", "[", "file:", "$")):
+        keys = re.findall(r"(?:^|,)(\w+)=", re.sub(r"\{.*?\}", "", value))
+        yield from (f"{key} is not a key" for key in keys or [value] if key not in structure.members)
 
 
 def _options(words: list[str]) -> dict[str, list[str]]:
-    """The values of each option; words before the first option belong to none."""
+    """The values of each option of the command itself."""
     options: dict[str, list[str]] = {}
     values: list[str] = []
     for word in words:
@@ -135,7 +106,7 @@ def _options(words: list[str]) -> dict[str, list[str]]:
             values = options.setdefault(name, [value] if equals else [])
         else:
             values.append(word)
-    return options
+    return {name: values for name, values in options.items() if name not in GLOBAL_OPTIONS}
 
 
 @cache

@@ -1,6 +1,7 @@
-"""What each function does with the bucket, done with the rights of its role, on a server that enforces them."""
+"""Each function can do its work with its role, and nothing else, on an S3 server that enforces policies."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -11,9 +12,10 @@ import pytest
 import requests
 
 from errors import StoreUnavailable
-from schemas.predict import ForecastRequest
+from schemas.common import DEFAULT_LEVELS
 from schemas.train import TrainRequest
-from services.forecasts.by_model import forecast
+from services.forecasting.forecasting import Forecasting
+from services.forecasting.replays import REPLAYS, ReplayStore
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs
 from services.monitoring.forecast_log import ForecastLog
@@ -26,6 +28,7 @@ from services.prices.series import RawBars
 from services.storage.contests import contest_page
 from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
+from services.storage.write_behind import WriteBehind
 from services.training.submission import retry_training, submit_training
 from services.training.train import train_model
 from services.training.work import WorkerContext, run_training
@@ -42,8 +45,8 @@ SERVE, TRAIN = "ServeRole", "TrainRole"
 StoreOf = Callable[[str], S3ArtifactStore]
 
 
-class SomebodyElse:
-    """An executor that leaves the job to whoever takes it."""
+class NoExecutor:
+    """Leaves the job to the test."""
 
     @contextmanager
     def slot(self) -> Iterator[Submit]:
@@ -54,14 +57,14 @@ class SomebodyElse:
 
 
 def resolved(value: Any) -> Any:
-    """A policy as CloudFormation hands it to IAM; what is not the bucket has any name."""
+    """The policy with CloudFormation's functions replaced by ARNs."""
     match value:
         case {"Fn::GetAtt": [str(name), "Arn"]}:
             return f"arn:aws:s3:::{BUCKET}" if name == "Bucket" else f"arn:aws:other:us-east-1:{ACCOUNT}:{name}"
         case {"Fn::Sub": str(text)}:
             return text.replace("${Bucket.Arn}", f"arn:aws:s3:::{BUCKET}")
         case "s3:ListBucket":
-            return ["s3:ListBucket", "s3:HeadBucket"]  # one right on AWS, two on this server
+            return ["s3:ListBucket", "s3:HeadBucket"]  # one permission on AWS, two on this server
         case dict():
             return {key: resolved(one) for key, one in value.items()}
         case list():
@@ -71,7 +74,7 @@ def resolved(value: Any) -> Any:
 
 
 def environment_of(role: str, url: str) -> dict[str, str]:
-    """Makes the role, and answers what a function that has it finds in its environment."""
+    """Create the role and return the environment of a function that runs with it."""
     owner = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1")
     iam, sts = owner.client("iam", endpoint_url=url), owner.client("sts", endpoint_url=url)
     properties = resolved(read_template()["Resources"][role]["Properties"])
@@ -90,19 +93,19 @@ def environment_of(role: str, url: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def credentials() -> Iterator[tuple[str, dict[str, dict[str, str]]]]:
-    """Address of the server, and for each role the environment of a function that has it."""
+    """The server's address, and the environment of a function with each role."""
     with moto_server(with_bucket=False) as server:
         owner = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1")
         owner.client("s3", endpoint_url=server.endpoint_url).create_bucket(Bucket=BUCKET)
         environments = {role: environment_of(role, server.endpoint_url) for role in (SERVE, TRAIN)}
-        # from here on the server asks for rights
+        # from here on the server enforces policies
         requests.post(f"{server.endpoint_url}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
         yield server.endpoint_url, environments
 
 
 @pytest.fixture
 def store_of(credentials: tuple[str, dict[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch) -> StoreOf:
-    """The store as the function with a role sees it."""
+    """Return the store as a function with that role sees it."""
     url, environments = credentials
 
     def store(role: str) -> S3ArtifactStore:
@@ -115,13 +118,12 @@ def store_of(credentials: tuple[str, dict[str, dict[str, str]]], monkeypatch: py
     return store
 
 
-def test_a_job_is_ordered_by_one_role_and_done_by_the_other(store_of: StoreOf) -> None:
+def test_one_role_submits_a_training_and_the_other_runs_it(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
     registry = ModelRegistry(training)
-    rescue = ModelRegistry(InMemoryArtifactStore())
-    job = submit_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000a", key="once")
+    job = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, "0000000a", key="once")
 
-    end = run_training(job.id, "w1", WorkerContext(Jobs(training), SampleSource(), registry, rescue, lambda: NOW))
+    end = run_training(job.id, "w1", WorkerContext(Jobs(training), SampleSource(), registry, lambda: NOW))
 
     assert end is not None
     assert end.state == "succeeded", end.error
@@ -133,18 +135,16 @@ def test_a_job_is_ordered_by_one_role_and_done_by_the_other(store_of: StoreOf) -
     assert ModelRegistry(training).card("mine").model_id == job.model_id
 
 
-def test_a_challenger_is_ordered_by_one_role_and_takes_the_alias_by_the_other(store_of: StoreOf) -> None:
+def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
-    place = WorkerContext(
-        Jobs(training), SampleSource(), ModelRegistry(training), ModelRegistry(InMemoryArtifactStore()), lambda: NOW
-    )
-    champion = submit_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000d")
-    run_training(champion.id, "w1", place)
+    context = WorkerContext(Jobs(training), SampleSource(), ModelRegistry(training), lambda: NOW)
+    champion = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, "0000000d")
+    run_training(champion.id, "w1", context)
     ModelRegistry(serving).move_alias("fought-for", champion.model_id, NOW)
     request = TrainRequest(ticker="^GSPC", model="ewma", challenges="fought-for")
-    job = submit_training(request, Jobs(serving), SomebodyElse(), NOW, "0000000e")
+    job = submit_training(request, Jobs(serving), NoExecutor(), NOW, "0000000e")
 
-    end = run_training(job.id, "w1", place)
+    end = run_training(job.id, "w1", context)
 
     assert end is not None
     assert end.result is not None
@@ -154,22 +154,25 @@ def test_a_challenger_is_ordered_by_one_role_and_takes_the_alias_by_the_other(st
     assert ModelRegistry(serving).card("fought-for").model_id == job.model_id
 
 
-def test_a_forecast_is_logged_by_one_role_and_scored_by_the_other(store_of: StoreOf) -> None:
+def test_one_role_logs_a_forecast_and_the_other_scores_it(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
     registry, thursday = ModelRegistry(serving), datetime(2018, 12, 20, 23, tzinfo=UTC)
     model = train_model(REQUEST, SampleSource(), registry, "m-9", thursday, lambda _: None)
     ModelRegistry(training).publish(model.card, model.files)
-    log = ForecastLog(serving)
-    forecast("m-9", ForecastRequest(horizon=1), registry, SampleSource(), thursday, log.record)
+    writer = WriteBehind()
+    path = Forecasting(registry, SampleSource(), ReplayStore(serving, writer))
+    ForecastLog(serving, writer).record(path.forecast_ticker("m-9", None, 1, DEFAULT_LEVELS, thursday))
 
-    log.flush()
+    writer.flush()
+
+    assert len(serving.list_keys(REPLAYS)) == 1
 
     assert score_due(training, SampleSource(), NOW).n_pairs == 1
     assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].n == 1
 
 
 @pytest.mark.parametrize("role", [SERVE, TRAIN])
-def test_either_role_keeps_prices_for_the_other_instances(store_of: StoreOf, role: str) -> None:
+def test_both_roles_share_the_price_cache(store_of: StoreOf, role: str) -> None:
     shared, asked = store_of(role), []
 
     class Fetcher:
@@ -189,18 +192,18 @@ def test_either_role_keeps_prices_for_the_other_instances(store_of: StoreOf, rol
     assert not shared.exists(price_key(role.upper()))
 
 
-def test_a_job_is_cancelled_and_retried_by_the_role_that_serves(store_of: StoreOf) -> None:
+def test_the_serving_role_cancels_and_retries_a_job(store_of: StoreOf) -> None:
     jobs = Jobs(store_of(SERVE))
-    job = submit_training(REQUEST, jobs, SomebodyElse(), NOW, "0000000b")
+    job = submit_training(REQUEST, jobs, NoExecutor(), NOW, "0000000b")
 
     cancelled = jobs.cancel(job.id, NOW)
 
-    again = retry_training(job.id, jobs, SomebodyElse(), NOW, "0000000c")
+    again = retry_training(job.id, jobs, NoExecutor(), NOW, "0000000c")
     assert (cancelled.state, again.state, again.retry_of) == ("cancelled", "queued", job.id)
     jobs.withdraw(again.id)
 
 
-def test_a_model_is_deleted_by_either_role(store_of: StoreOf) -> None:
+def test_both_roles_delete_a_model(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
 
     for role in (serving, training):
@@ -221,8 +224,27 @@ def test_a_model_is_deleted_by_either_role(store_of: StoreOf) -> None:
         (TRAIN, "elsewhere/file"),
     ],
 )
-def test_no_role_writes_where_its_function_does_not(store_of: StoreOf, role: str, key: str) -> None:
+def test_no_role_writes_where_its_function_never_does(store_of: StoreOf, role: str, key: str) -> None:
     store = store_of(role)
 
     with pytest.raises(StoreUnavailable, match="AccessDenied"):
         store.put(key, b"{}")
+
+
+@pytest.mark.parametrize("role", [SERVE, TRAIN])
+def test_a_role_names_its_actions_and_its_resources(role: str) -> None:
+    properties = read_template()["Resources"][role]["Properties"]
+
+    assert "ManagedPolicyArns" not in properties
+    for statement in (one for policy in properties["Policies"] for one in policy["PolicyDocument"]["Statement"]):
+        assert "*" not in "".join(statement["Action"])
+        targets = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        folders = [target["Fn::Sub"] for target in targets if "Fn::GetAtt" not in target]  # a GetAtt is one resource
+        assert all(re.fullmatch(r"\$\{Bucket\.Arn\}/\w+/\*", folder) for folder in folders), folders
+
+
+def test_the_serving_role_invokes_the_training_function() -> None:
+    (policy,) = read_template()["Resources"][SERVE]["Properties"]["Policies"]
+
+    statements = {str(one["Action"]): one["Resource"] for one in policy["PolicyDocument"]["Statement"]}
+    assert statements["lambda:InvokeFunction"] == {"Fn::GetAtt": ["TrainFunction", "Arn"]}

@@ -1,4 +1,4 @@
-"""Baselines: what each learns, from which sessions, and that a window alone tells it all it needs."""
+"""Baselines: what each learns, from which sessions, and that its window alone decides its forecast."""
 
 import json
 from dataclasses import replace
@@ -11,35 +11,15 @@ from scipy import stats
 
 from errors import ArtifactCorrupt, InvalidRequest, ZeroVariance
 from models.base import CLOSE, QUANTILE_GRID, VOLUME, Bars, Forecaster
-from models.baselines import (
-    Ewma,
-    RollingEmpirical,
-    fit_drift,
-    fit_ewma,
-    fit_gjr_garch,
-    fit_persistence,
-    fit_rolling_empirical,
-    fit_volatility_regression,
-    load_drift,
-    load_ewma,
-    load_gjr_garch,
-    load_persistence,
-    load_rolling_empirical,
-    load_volatility_regression,
-)
-from models.fitting import PARAMETERS, Fit, FitBlocks, FitSettings, FittedModel
-from models.specs import Load
+from models.baselines.drift import fit_drift
+from models.baselines.ewma import Ewma
+from models.baselines.rolling_empirical import RollingEmpirical
+from models.baselines.volatility_regression import LOOKBACK, _log_ranges
+from models.fitting import PARAMETERS, FitBlocks, FitSettings, FittedModel
+from models.specs import BASELINES
 from tests.fakes import random_walk
 
 SETTINGS = FitSettings(lookback=60, horizon=5, max_epochs=1, patience=1, max_seconds=60.0, seed=0)
-BASELINES: dict[str, tuple[Fit, Load]] = {
-    "persistence": (fit_persistence, load_persistence),
-    "drift": (fit_drift, load_drift),
-    "rolling_empirical": (fit_rolling_empirical, load_rolling_empirical),
-    "ewma": (fit_ewma, load_ewma),
-    "gjr_garch": (fit_gjr_garch, load_gjr_garch),
-    "volatility_regression": (fit_volatility_regression, load_volatility_regression),
-}
 LEARNING = ["drift", "gjr_garch", "volatility_regression"]
 
 
@@ -56,13 +36,11 @@ def _blocks(bars: Bars) -> FitBlocks:
 
 
 def _fit(name: str, *bars: Bars) -> FittedModel:
-    fit, _ = BASELINES[name]
-    return fit([_blocks(one) for one in bars], SETTINGS, lambda _: None)
+    return BASELINES[name].fit([_blocks(one) for one in bars], SETTINGS, lambda _: None)
 
 
 def _served(name: str, fitted: FittedModel) -> Forecaster:
-    _, load = BASELINES[name]
-    return load(fitted.files, fitted.quantile_levels)
+    return BASELINES[name].load(fitted.files, fitted.quantile_levels)
 
 
 def _clustering(n_sessions: int, seed: int = 0) -> Bars:
@@ -120,19 +98,16 @@ def test_the_early_stopping_sessions_are_learned_from(name: str) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"{}", b'{"horizon":0}', b'{"horizon":"many"}'])
 def test_a_file_that_holds_no_parameters_is_corrupt(baseline: str, content: bytes) -> None:
-    _, load = BASELINES[baseline]
-
     with pytest.raises(ArtifactCorrupt):
-        load({PARAMETERS: content}, QUANTILE_GRID)
+        BASELINES[baseline].load({PARAMETERS: content}, QUANTILE_GRID)
 
 
 @pytest.mark.parametrize("name", ["gjr_garch", "volatility_regression"])
 def test_quantiles_of_other_levels_are_corrupt(name: str) -> None:
     fitted = _fit(name, random_walk(500))
-    _, load = BASELINES[name]
 
     with pytest.raises(ArtifactCorrupt, match="quantiles"):
-        load(fitted.files, QUANTILE_GRID[1:])
+        BASELINES[name].load(fitted.files, QUANTILE_GRID[1:])
 
 
 @pytest.mark.parametrize("key", ["coefficients", "quantiles"])
@@ -142,7 +117,7 @@ def test_a_regression_that_lacks_a_step_is_corrupt(key: str) -> None:
     parameters[key].pop()
 
     with pytest.raises(ArtifactCorrupt):
-        load_volatility_regression({PARAMETERS: json.dumps(parameters).encode()}, QUANTILE_GRID)
+        BASELINES["volatility_regression"].load({PARAMETERS: json.dumps(parameters).encode()}, QUANTILE_GRID)
 
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name != "gjr_garch"])
@@ -307,9 +282,7 @@ def test_a_model_of_a_random_walk_covers_what_it_promises(name: str) -> None:
 
 
 @given(seed=st.integers(0, 10_000), volatility=st.floats(0.002, 0.06))
-def test_closes_alone_never_give_a_range_of_nothing(seed: int, volatility: float) -> None:
-    from models.baselines.volatility_regression import LOOKBACK, _log_ranges
-
+def test_closes_alone_never_give_a_range_of_zero(seed: int, volatility: float) -> None:
     bars = random_walk(LOOKBACK, seed=seed, daily_volatility=volatility)
     bars[30:, CLOSE] = bars[30, CLOSE]
     bars[:, :CLOSE] = np.nan

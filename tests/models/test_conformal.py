@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from errors import CalibrationTooSmall
 from models.base import CLOSE, QuantileForecast
-from models.baselines import Persistence
+from models.baselines.persistence import Persistence
 from models.conformal import CalibratedForecaster, Calibration, conformal_margin
 from models.windows import future_closes
 from tests.fakes import FixedForecaster, random_walk

@@ -21,12 +21,12 @@ def test_every_kind_a_request_may_name_is_there_and_no_other() -> None:
     assert set(get_args(ModelName)) == set(MODEL_SPECS)
 
 
-def test_persistence_is_among_the_opponents() -> None:
+def test_persistence_is_one_of_the_baselines() -> None:
     assert "persistence" in BASELINES
 
 
 @pytest.mark.parametrize("name", MODEL_SPECS)
-def test_files_that_are_none_are_corrupt(name: str) -> None:
+def test_files_of_something_else_are_corrupt(name: str) -> None:
     files = dict.fromkeys(MODEL_SPECS[name].files, b"\x00not it")
 
     with pytest.raises(ArtifactCorrupt):
@@ -45,10 +45,8 @@ def test_a_model_of_every_past_format_still_forecasts(folder: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["return_lstm", "price_lstm", "ratio_lstm"])
-def test_without_torch_a_network_is_not_trained_and_the_reason_is_named(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_torch_training_a_network_names_the_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.specs.find_spec", lambda _: None)
 
-    with pytest.raises(TrainingUnavailable, match="no torch"):
+    with pytest.raises(TrainingUnavailable, match="torch is not installed"):
         MODEL_SPECS[name].fit([], FitSettings(20, 30, 1, 1, 1.0, 0), lambda _: None)

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from config import Settings, default_model
+from bootstrap import bundled_model
+from config import Settings
 from errors import NotFittable
 from models.base import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from models.conformal import ServedForecaster
@@ -38,7 +39,7 @@ def clustered(n_sessions: int) -> Bars:
 
 
 def bundled() -> ServedForecaster:
-    registry = ModelRegistry(InMemoryArtifactStore(), default_model(Settings(_env_file=None)))
+    registry = ModelRegistry(InMemoryArtifactStore(), bundled_model(Settings(_env_file=None)))
     return registry.load(registry.card("default"))
 
 

@@ -1,66 +1,95 @@
-"""The services of compose that watch over the API: where they listen, and that no password is in the file."""
+"""docker-compose.yml: where services listen, what they get, and who may change Grafana."""
 
 import re
 import subprocess
-from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from config import Settings
 from tests.monitoring.programs import MONITORING, ROOT
 
+TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+SERVICES = yaml.safe_load(TEXT)["services"]
+GRAFANA = SERVICES["grafana"]
+FILE_SETTINGS = {"MODEL_PATH", "METADATA_PATH", "PRICE_DIR"}  # a container does not see the machine's files
 
-def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
-        "services"
-    ]
-    return found
+
+def admin_password(given: str) -> str:
+    """The password with which the entry point starts Grafana."""
+    *shell, script = GRAFANA["entrypoint"]
+    script = script.replace("$$", "$").replace("exec /run.sh", 'printf %s "$(printenv GF_SECURITY_ADMIN_PASSWORD)"')
+    environment = {"PATH": "/usr/bin:/bin", "GF_SECURITY_ADMIN_PASSWORD": given}
+    return subprocess.run([*shell, script], env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize(("name", "port"), [("api", 8000), ("prometheus", 9090), ("grafana", 3000)])
-def test_a_service_listens_on_this_machine_only_and_is_watched_over(name: str, port: int) -> None:
-    service = services()[name]
+def test_a_service_listens_on_this_machine_only_and_has_a_health_check(name: str, port: int) -> None:
+    (published,) = SERVICES[name]["ports"]
 
-    (published,) = service["ports"]
     assert re.fullmatch(rf"127\.0\.0\.1:\$\{{\w+:-{port}\}}:{port}", published)
-    assert service["healthcheck"]["test"]
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
 
 
 @pytest.mark.parametrize("name", ["prometheus", "grafana"])
-def test_an_image_has_a_version_and_can_be_another(name: str) -> None:
-    image = services()[name]["image"]
-
-    assert re.fullmatch(rf"\$\{{{name.upper()}_IMAGE:-[\w/]+:v?\d+\.\d+\.\d+\}}", image)
+def test_an_image_has_a_version_and_can_be_replaced(name: str) -> None:
+    assert re.fullmatch(rf"\$\{{{name.upper()}_IMAGE:-[\w/]+:v?\d+\.\d+\.\d+\}}", SERVICES[name]["image"])
 
 
-def test_every_file_that_is_mounted_exists() -> None:
-    mounted = [volume.split(":")[0] for service in services().values() for volume in service["volumes"]]
-
-    paths = [path for path in mounted if path.startswith("./")]
-    assert paths
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+def test_grafana_starts_by_default_and_nothing_depends_on_it() -> None:
+    assert "profiles" not in GRAFANA
+    assert "grafana" not in [needed for service in SERVICES.values() for needed in service.get("depends_on", [])]
 
 
-def test_grafana_does_not_start_without_a_password() -> None:
-    *shell, script = services()["grafana"]["entrypoint"]
+def test_grafana_shows_visitors_its_dashboards_read_only() -> None:
+    environment = GRAFANA["environment"]
 
-    done = subprocess.run(
-        [*shell, script.replace("$$", "$")],
-        env={"GF_SECURITY_ADMIN_PASSWORD": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=10,
-    )
-
-    assert services()["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "${GRAFANA_PASSWORD:-}"
-    assert done.returncode == 1
-    assert "GRAFANA_PASSWORD" in done.stderr
+    assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "${GRAFANA_ADMIN_PASSWORD:-}"
 
 
-def test_prometheus_scrapes_the_api_under_its_name_in_compose() -> None:
-    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))
+def test_grafanas_administrator_has_the_given_password_or_a_random_one() -> None:
+    random = {admin_password("") for _ in range(3)}
 
-    (job,) = config["scrape_configs"]
+    assert admin_password("given word") == "given word"
+    assert len(random) == 3
+    assert min(map(len, random)) >= 32
+
+
+def test_every_mounted_file_exists() -> None:
+    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"]]
+
+    assert [path for path in mounted if path.startswith("./") and not (ROOT / path).exists()] == []
+
+
+def test_no_variable_is_required() -> None:
+    variables = re.findall(r"(?<!\$)\$\{(\w+)(:?-)?", TEXT)
+
+    assert variables
+    assert [name for name, default in variables if not default] == []
+    assert [name for name, service in SERVICES.items() if "env_file" in service] == []
+
+
+def test_the_api_gets_every_setting_that_names_no_file_and_keeps_its_data_in_a_volume() -> None:
+    passed = SERVICES["api"]["environment"]
+
+    settings = {name.upper() for name in Settings.model_fields} - FILE_SETTINGS - {"AWS_LAMBDA_FUNCTION_NAME"}
+    assert settings - passed.keys() == set()
+    assert f"data:{passed['DATA_DIR']}" in SERVICES["api"]["volumes"]
+
+
+def test_prometheus_scrapes_the_api_under_its_name() -> None:
+    (job,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+
     assert job["static_configs"] == [{"targets": ["api:8000"]}]
-    assert "api" in services()
+    assert "api" in SERVICES
+
+
+def test_grafana_reads_the_dashboards_from_the_mounted_folder() -> None:
+    provider = yaml.safe_load((MONITORING / "grafana/provisioning/dashboards/files.yml").read_text(encoding="utf-8"))
+
+    folder = provider["providers"][0]["options"]["path"]
+    assert f"./monitoring/grafana/dashboards:{folder}:ro" in GRAFANA["volumes"]
+    assert GRAFANA["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{folder}/stock-forecast.json"

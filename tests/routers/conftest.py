@@ -8,12 +8,19 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app import create_app
 from config import Settings
 from services.jobs.job import Jobs
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
-from tests.fakes import FakePriceSource, InlineExecutor, InMemoryArtifactStore, walk_history
+from tests.fakes import (
+    FakePriceSource,
+    InlineExecutor,
+    InMemoryArtifactStore,
+    application,
+    use_prices,
+    use_registry,
+    walk_history,
+)
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 
@@ -25,14 +32,14 @@ def store() -> InMemoryArtifactStore:
 
 @pytest.fixture
 def app(tmp_path: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> FastAPI:
-    app = create_app(Settings(_env_file=None, data_dir=tmp_path), clock=lambda: NOW)
-    app.state.price_source = FakePriceSource(
-        walk_history(), walk_history("OTHER", seed=5), walk_history("SHORT", n_sessions=100)
+    app = application(Settings(_env_file=None, data_dir=tmp_path), clock=lambda: NOW)
+    use_prices(
+        app, FakePriceSource(walk_history(), walk_history("OTHER", seed=5), walk_history("SHORT", n_sessions=100))
     )
-    app.state.registry = ModelRegistry(store)
-    app.state.jobs = Jobs(store)
-    app.state.executor = InlineExecutor(app)
-    app.state.registry.publish(trained.card, trained.files)
+    use_registry(app, ModelRegistry(store))
+    app.state.runtime.jobs = Jobs(store)
+    app.state.runtime.executor = InlineExecutor(app)
+    app.state.runtime.registry.publish(trained.card, trained.files)
     return app
 
 

@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from services.prices.sample import SampleSource
+from tests.fakes import use_prices
 
 
 def test_analysis_is_answered_as_figures(client: TestClient) -> None:
@@ -27,7 +28,7 @@ def test_analysis_is_answered_as_a_page_that_may_load_nothing(client: TestClient
 
 @pytest.mark.parametrize("path", ["/analysis/%5EGSPC", "/analysis/^GSPC"])
 def test_an_index_is_asked_for_with_its_circumflex_encoded_or_not(client: TestClient, app: FastAPI, path: str) -> None:
-    app.state.price_source = SampleSource()
+    use_prices(app, SampleSource())
 
     answer = client.get(path, params={"start": "2017-01-01", "end": "2017-12-31"})
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from app import create_app
 from config import Settings
+from tests.fakes import application
 
 KEY = "correct-horse-battery-staple"
 GUARDED = [
@@ -19,7 +19,7 @@ GUARDED = [
 @pytest.fixture
 def client(tmp_path: Path) -> TestClient:
     settings = Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_key": KEY})
-    return TestClient(create_app(settings))
+    return TestClient(application(settings))
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)

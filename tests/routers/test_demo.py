@@ -9,13 +9,12 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app import create_app
 from config import Settings
 from errors import PricesUnreachable
 from services.monitoring.forecast_log import FORECASTS
 from services.prices.sample import SampleSource
 from services.prices.series import PriceHistory
-from tests.fakes import InlineExecutor
+from tests.fakes import InlineExecutor, application, use_prices
 
 NEW_YEAR = datetime(2019, 1, 1, 12, tzinfo=UTC)  # the sessions that follow the sample are still open
 
@@ -44,10 +43,10 @@ def serve(tmp_path: Path) -> Serve:
 
     def serve(source: str) -> FastAPI:
         settings = Settings.model_validate({"data_dir": tmp_path, "price_source": source})
-        app = create_app(settings, clock=lambda: NEW_YEAR)
-        app.state.executor = InlineExecutor(app)
+        app = application(settings, clock=lambda: NEW_YEAR)
+        app.state.runtime.executor = InlineExecutor(app)
         if source != "sample":
-            app.state.price_source = Unreachable()
+            use_prices(app, Unreachable())
         return app
 
     return serve
@@ -105,9 +104,9 @@ def test_a_forecast_from_the_sample_is_logged_only_where_the_sample_is_the_sourc
     app = serve(source)
 
     assert TestClient(app).post("/predict/live", json={"symbol": "^GSPC"}).status_code == 200
-    app.state.forecast_log.flush()
+    app.state.runtime.writer.flush()
 
-    assert len(app.state.store.list_keys(FORECASTS)) == n_logged
+    assert len(app.state.runtime.store.list_keys(FORECASTS)) == n_logged
 
 
 def test_reachable_prices_are_no_demo(serve: Serve) -> None:
@@ -118,7 +117,7 @@ def test_reachable_prices_are_no_demo(serve: Serve) -> None:
             known = SampleSource().history(ticker, now)
             return PriceHistory(known.series, source="yahoo")
 
-    app.state.price_source = Fresh()
+    use_prices(app, Fresh())
     answer = TestClient(app).post("/models/fetch-data", json={"ticker": "^GSPC", "days": 1}).json()
 
     assert (answer["source"], answer["demo"]) == ("yahoo", False)

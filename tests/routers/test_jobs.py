@@ -17,7 +17,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 class IdleExecutor(InlineExecutor):
-    """Takes every job and does none."""
+    """Accepts every job and runs none."""
 
     def _run(self, job_id: str) -> None:
         pass
@@ -25,7 +25,7 @@ class IdleExecutor(InlineExecutor):
 
 @pytest.fixture
 def idle(app: FastAPI) -> None:
-    app.state.executor = IdleExecutor(app)
+    app.state.runtime.executor = IdleExecutor(app)
 
 
 def train(client: TestClient, headers: dict[str, str] | None = None, **changes: Any) -> httpx2.Response:
@@ -34,10 +34,10 @@ def train(client: TestClient, headers: dict[str, str] | None = None, **changes: 
 
 @pytest.mark.parametrize("how", ["header", "query"])
 @pytest.mark.usefixtures("idle")
-def test_a_training_asked_for_asynchronously_is_answered_with_its_job(client: TestClient, how: str) -> None:
-    asked: dict[str, Any] = {"headers": ASYNC} if how == "header" else {"params": {"async": "true"}}
+def test_an_asynchronous_training_is_answered_with_its_job(client: TestClient, how: str) -> None:
+    preference: dict[str, Any] = {"headers": ASYNC} if how == "header" else {"params": {"async": "true"}}
 
-    answer = client.post("/models/train", json=TRAINING, **asked)
+    answer = client.post("/models/train", json=TRAINING, **preference)
 
     job = answer.json()
     assert answer.status_code == 202
@@ -47,7 +47,7 @@ def test_a_training_asked_for_asynchronously_is_answered_with_its_job(client: Te
     assert job["state"] == "queued"
 
 
-def test_a_finished_job_tells_its_result(client: TestClient) -> None:
+def test_a_finished_job_has_its_result(client: TestClient) -> None:
     location = train(client, ASYNC).headers.get("location") or f"/jobs/{client.get('/jobs').json()['jobs'][0]['id']}"
 
     job = client.get(location).json()
@@ -57,7 +57,7 @@ def test_a_finished_job_tells_its_result(client: TestClient) -> None:
 
 
 @pytest.mark.usefixtures("idle")
-def test_who_waits_longer_than_asked_is_handed_the_job(client: TestClient) -> None:
+def test_a_wait_that_ends_before_the_job_is_answered_with_the_job(client: TestClient) -> None:
     started = time.monotonic()
 
     answer = train(client, {"Prefer": "wait=1"})
@@ -68,14 +68,14 @@ def test_who_waits_longer_than_asked_is_handed_the_job(client: TestClient) -> No
 
 
 def test_a_server_may_wait_less_than_the_caller(app: FastAPI, client: TestClient) -> None:
-    app.state.executor = IdleExecutor(app)
-    app.state.settings = app.state.settings.model_copy(update={"train_wait_s": 0})
+    app.state.runtime.executor = IdleExecutor(app)
+    app.state.runtime.settings = app.state.runtime.settings.model_copy(update={"train_wait_s": 0})
 
     assert train(client, {"Prefer": "wait=600"}).status_code == 202
 
 
 @pytest.mark.parametrize(
-    ("header", "patience_s"),
+    ("header", "max_wait_s"),
     [
         ("", 60),
         ("respond-async", 0),
@@ -88,8 +88,8 @@ def test_a_server_may_wait_less_than_the_caller(app: FastAPI, client: TestClient
         (",,;=", 60),
     ],
 )
-def test_preferences_are_read_and_unknown_ones_ignored(header: str, patience_s: float) -> None:
-    assert read_preference(header).patience_s(60) == patience_s
+def test_preferences_are_read_and_unknown_ones_ignored(header: str, max_wait_s: float) -> None:
+    assert read_preference(header).max_wait_s(60) == max_wait_s
 
 
 def test_the_same_key_is_the_same_job(client: TestClient) -> None:
@@ -124,7 +124,7 @@ def test_a_malformed_job_id_is_refused(client: TestClient, method: str, job_id: 
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("DELETE", ""), ("POST", "/retry")])
-def test_a_job_that_is_none_is_404(client: TestClient, method: str, path: str) -> None:
+def test_an_unknown_job_is_404(client: TestClient, method: str, path: str) -> None:
     answer = client.request(method, f"/jobs/20240719t220000-00000000{path}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
@@ -142,9 +142,9 @@ def test_a_waiting_job_is_cancelled(client: TestClient) -> None:
 @pytest.mark.usefixtures("idle")
 def test_a_running_job_will_be_cancelled(client: TestClient, app: FastAPI) -> None:
     job_id = train(client, ASYNC).json()["id"]
-    jobs: Jobs = app.state.jobs
-    now: datetime = app.state.clock()
-    jobs.claim(job_id, "w1", now)
+    jobs: Jobs = app.state.runtime.jobs
+    now: datetime = app.state.runtime.clock()
+    jobs.claim(jobs.spec(job_id), "w1", now)
 
     answer = client.delete(f"/jobs/{job_id}")
 
@@ -171,24 +171,24 @@ def test_a_failed_job_is_answered_as_its_error_and_can_be_retried(client: TestCl
     assert retried.json()["retry_of"] == failed.json()["job_id"]
 
 
-def test_who_waits_for_a_job_that_somebody_cancels_is_told(client: TestClient, app: FastAPI) -> None:
+def test_a_caller_who_waits_for_a_job_that_is_cancelled_gets_job_cancelled(client: TestClient, app: FastAPI) -> None:
     class Cancelling(InlineExecutor):
         def _run(self, job_id: str) -> None:
-            app.state.jobs.cancel(job_id, app.state.clock())
+            app.state.runtime.jobs.cancel(job_id, app.state.runtime.clock())
 
-    app.state.executor = Cancelling(app)
+    app.state.runtime.executor = Cancelling(app)
 
     answer = train(client)
 
     assert (answer.status_code, answer.json()["code"]) == (409, "job_cancelled")
 
 
-def test_a_full_queue_is_429_with_a_time_to_come_back(client: TestClient, app: FastAPI) -> None:
+def test_a_full_queue_is_429_with_retry_after(client: TestClient, app: FastAPI) -> None:
     class Full(InlineExecutor):
         def slot(self) -> Any:
             raise TrainingCapacityExceeded("full", retry_after_s=30)
 
-    app.state.executor = Full(app)
+    app.state.runtime.executor = Full(app)
 
     answer = train(client)
 
@@ -220,7 +220,7 @@ def test_a_store_that_refuses_the_job_trains_nothing(client: TestClient, app: Fa
             self.put(key, data)
             return True
 
-    app.state.jobs = Jobs(Closed())
+    app.state.runtime.jobs = Jobs(Closed())
 
     answer = train(client)
 

@@ -17,7 +17,13 @@ from services.prices.calendars import next_sessions
 from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.training.train import TrainedModel, train_model
-from tests.fakes import EMPTY_REGISTRY, FakePriceSource, random_walk, walk_history
+from tests.fakes import (
+    EMPTY_REGISTRY,
+    FakePriceSource,
+    random_walk,
+    use_prices,
+    walk_history,
+)
 
 NOW = datetime(2024, 7, 19, 20, 30, 15, 987_654, tzinfo=UTC)
 
@@ -118,10 +124,10 @@ def default() -> TrainedModel:
 
 @pytest.fixture
 def client(app: FastAPI, default: TrainedModel) -> Iterator[TestClient]:
-    app.state.clock = lambda: NOW
-    app.state.price_source = FakePriceSource(petrobras())
-    app.state.registry.publish(default.card, default.files)
-    app.state.registry.move_alias("default", default.card.model_id, NOW)
+    app.state.runtime.clock = lambda: NOW
+    use_prices(app, FakePriceSource(petrobras()))
+    app.state.runtime.registry.publish(default.card, default.files)
+    app.state.runtime.registry.move_alias("default", default.card.model_id, NOW)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

@@ -6,11 +6,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from config import rescue_store
 from errors import PricesRateLimited
 from models.fitting import NETWORK
 from services.storage.registry import CARD, ModelRegistry, model_key
-from tests.fakes import FailingStore, InMemoryArtifactStore
+from services.training import work
+from tests.fakes import FailingStore, InMemoryArtifactStore, use_prices, use_registry
 
 # as legacy contract v1's clients send it
 ANCESTORS_TRAINING = {
@@ -226,15 +226,16 @@ def test_a_flipped_byte_is_500_artifact_corrupt_and_no_forecast(
     assert "prediction" not in body
 
 
-def test_a_denied_store_is_503_and_the_model_is_kept_and_named(client: TestClient, app: FastAPI) -> None:
-    app.state.registry = ModelRegistry(FailingStore())
+def test_a_model_that_a_denied_store_does_not_take_is_503_and_lost(
+    client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "PUBLISH_WITHIN_S", 0.0)
+    use_registry(app, ModelRegistry(FailingStore()))
 
     body = problem(client.post("/models/train", json=ANCESTORS_TRAINING))
 
     assert (body["status"], body["code"]) == (503, "store_unavailable")
-    assert body["model_id"] in body["detail"]
-    assert body["kept_at"] == f"rescued/models/{body['model_id']}"
-    assert ModelRegistry(rescue_store(app.state.settings)).ids() == [body["model_id"]]
+    assert f"{body['model_id']!r} is lost" in body["detail"]
 
 
 def test_a_rate_limited_source_is_503_with_its_retry_after(client: TestClient, app: FastAPI) -> None:
@@ -242,7 +243,7 @@ def test_a_rate_limited_source_is_503_with_its_retry_after(client: TestClient, a
         def history(self, ticker: str, now: object, recent: int | None = None) -> None:
             raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
 
-    app.state.price_source = Limited()
+    use_prices(app, Limited())
 
     answer = client.post("/models/fetch-data", json={"ticker": "WALK", "days": 1})
 
@@ -257,7 +258,7 @@ def test_an_unexpected_failure_is_an_opaque_500_with_an_id(
         def history(self, ticker: str, now: object, recent: int | None = None) -> None:
             raise ValueError("secret path /srv/keys")
 
-    app.state.price_source = Broken()
+    use_prices(app, Broken())
 
     answer = client.post("/models/fetch-data", json={"ticker": "WALK", "days": 1}, headers={"X-Request-Id": "mine-1"})
 

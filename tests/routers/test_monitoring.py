@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from app import VERSION, create_app
+from app import VERSION
 from config import Settings
 from errors import StoreUnavailable
 from services.health import HealthCheck
@@ -17,7 +17,7 @@ from services.prices.measured import PriceFreshness
 from services.storage.registry import ModelRegistry
 from telemetry.embedded import EmbeddedMeter
 from telemetry.measures import NO_METER
-from tests.fakes import InMemoryArtifactStore
+from tests.fakes import InMemoryArtifactStore, application, use_registry
 from tests.routers.conftest import NOW
 
 KEY = "a-key-of-twenty-characters"
@@ -33,7 +33,7 @@ class DeadStore(InMemoryArtifactStore):
 
 @pytest.fixture
 def default(app: FastAPI, model_id: str) -> str:
-    app.state.registry.move_alias("default", model_id, NOW)
+    app.state.runtime.registry.move_alias("default", model_id, NOW)
     return model_id
 
 
@@ -60,7 +60,7 @@ def test_metrics_tell_what_was_asked(client: TestClient) -> None:
 
 def test_metrics_tell_whether_the_default_model_can_answer(client: TestClient, app: FastAPI, model_id: str) -> None:
     without = client.get("/metrics").text
-    app.state.registry.move_alias("default", model_id, NOW)
+    app.state.runtime.registry.move_alias("default", model_id, NOW)
 
     assert "model_loaded 0.0" in without
     assert "model_loaded 1.0" in client.get("/metrics").text
@@ -75,14 +75,14 @@ def test_metrics_come_as_openmetrics_to_whoever_wants_that(client: TestClient) -
 
 def test_metrics_ask_for_no_key_and_figures_do(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, data_dir=tmp_path, price_source="sample", api_key=SecretStr(KEY))
-    with TestClient(create_app(settings)) as client:
+    with TestClient(application(settings)) as client:
         statuses = [client.get(path).status_code for path in ("/metrics", "/monitoring/stats")]
 
     assert statuses == [200, 401]
 
 
 def test_on_lambda_metrics_say_where_measurements_go(client: TestClient, app: FastAPI) -> None:
-    app.state.meter = EmbeddedMeter()
+    app.state.runtime.meter = EmbeddedMeter()
 
     answer = client.get("/metrics")
 
@@ -121,7 +121,7 @@ def test_stats_tell_that_there_is_no_default_model(client: TestClient) -> None:
 
 
 def test_stats_answer_where_measurements_go_elsewhere(client: TestClient, app: FastAPI) -> None:
-    app.state.meter = NO_METER
+    app.state.runtime.meter = NO_METER
 
     assert stats(client)["traffic"] is None
 
@@ -145,8 +145,8 @@ def test_model_info_of_no_model_is_refused(client: TestClient, model_id: str, st
 
 
 def test_health_is_503_when_nothing_can_answer(client: TestClient, app: FastAPI) -> None:
-    app.state.registry = ModelRegistry(DeadStore())
-    app.state.health_check = HealthCheck(DeadStore(), PriceFreshness(), NO_METER)
+    use_registry(app, ModelRegistry(DeadStore()))
+    app.state.runtime.health_check = HealthCheck(DeadStore(), PriceFreshness(), NO_METER)
 
     answer = client.get("/health")
 

@@ -9,14 +9,21 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from config import default_model
+from bootstrap import bundled_model
 from errors import PricesRateLimited, StoreUnavailable
 from schemas.batch import MAX_SYMBOLS
 from services.monitoring.forecast_log import ForecastLog
 from services.prices.series import PriceHistory
 from services.storage import ttl_cache
 from services.storage.registry import ModelRegistry
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, random_walk, walk_history
+from tests.fakes import (
+    FakePriceSource,
+    InMemoryArtifactStore,
+    random_walk,
+    use_prices,
+    use_registry,
+    walk_history,
+)
 from tests.routers.conftest import NOW
 
 LOOKBACK = 20
@@ -32,7 +39,7 @@ ROUTES = pytest.mark.parametrize("path", BODIES)
 
 @pytest.fixture(autouse=True)
 def default(app: FastAPI, model_id: str) -> None:
-    app.state.registry.move_alias("default", model_id, NOW)
+    app.state.runtime.registry.move_alias("default", model_id, NOW)
 
 
 def constant_history() -> PriceHistory:
@@ -156,7 +163,7 @@ def test_a_batch_outlives_a_rate_limited_source(client: TestClient, app: FastAPI
         def history(self, ticker: str, now: object, recent: int | None = None) -> None:
             raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
 
-    app.state.price_source = Limited()
+    use_prices(app, Limited())
 
     (one,) = client.post("/predict/batch", json={"symbols": ["WALK"]}).json()["results"]
 
@@ -165,8 +172,11 @@ def test_a_batch_outlives_a_rate_limited_source(client: TestClient, app: FastAPI
 
 def test_the_largest_batch_fits_into_an_answer_of_lambda(client: TestClient, app: FastAPI) -> None:
     symbols = [f"S{number:03}" for number in range(MAX_SYMBOLS)]
-    app.state.price_source = FakePriceSource(
-        *(replace(one, series=replace(one.series, ticker=symbol)) for one in [walk_history()] for symbol in symbols)
+    use_prices(
+        app,
+        FakePriceSource(
+            *(replace(one, series=replace(one.series, ticker=symbol)) for one in [walk_history()] for symbol in symbols)
+        ),
     )
 
     answer = client.post("/predict/batch", json={"symbols": symbols, "days": 26, "levels": [0.5, 0.8, 0.95]})
@@ -244,7 +254,7 @@ def test_an_unknown_symbol_is_404(client: TestClient, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/predict/live", "/predict/forecast"])
 def test_too_short_a_history_is_409_with_needed_and_found(client: TestClient, app: FastAPI, path: str) -> None:
-    app.state.price_source = FakePriceSource(walk_history("NEW", n_sessions=5))
+    use_prices(app, FakePriceSource(walk_history("NEW", n_sessions=5)))
 
     body = problem(client.post(path, json={"symbol": "NEW"}), 409, "insufficient_history")
 
@@ -258,7 +268,7 @@ def test_prices_that_never_move_are_409_by_name(client: TestClient) -> None:
 
 
 def test_a_symbol_whose_prices_never_move_is_409_by_name(client: TestClient, app: FastAPI) -> None:
-    app.state.price_source = FakePriceSource(constant_history())
+    use_prices(app, FakePriceSource(constant_history()))
 
     problem(client.post("/predict/live", json={"symbol": "STILL"}), 409, "constant_series")
 
@@ -291,13 +301,13 @@ def test_with_the_store_down_answers_keep_coming(
 ) -> None:
     monkeypatch.setattr(ttl_cache, "TTL_S", 0.0)
     store = Failing()
-    app.state.registry = ModelRegistry(store, default_model(app.state.settings))
-    app.state.forecast_log = ForecastLog(store)
+    use_registry(app, ModelRegistry(store, bundled_model(app.state.runtime.settings)))
+    app.state.runtime.forecast_log = ForecastLog(store)
     first = client.post("/predict/live", json={"symbol": "WALK"})
 
     store.down = True
     later = [client.post("/predict/live", json={"symbol": "WALK"}) for _ in range(3)]
-    app.state.forecast_log.flush()
+    app.state.runtime.writer.flush()
 
     assert [answer.status_code for answer in (first, *later)] == [200] * 4
 
@@ -317,7 +327,7 @@ def test_with_the_store_down_from_the_start_the_bundled_model_answers_and_says_s
 ) -> None:
     store = Failing()
     store.down = True
-    app.state.registry = ModelRegistry(store, default_model(app.state.settings))
+    use_registry(app, ModelRegistry(store, bundled_model(app.state.runtime.settings)))
 
     answer = client.post(path, json=body)
 
@@ -330,7 +340,7 @@ def test_with_the_store_down_from_the_start_a_batch_is_answered_with_the_warning
 ) -> None:
     store = Failing()
     store.down = True
-    app.state.registry = ModelRegistry(store, default_model(app.state.settings))
+    use_registry(app, ModelRegistry(store, bundled_model(app.state.runtime.settings)))
 
     answer = client.post("/predict/batch", json={"symbols": ["WALK"]}).json()
 
@@ -342,6 +352,6 @@ def test_with_the_store_down_a_model_that_was_named_is_not_replaced_by_another(
 ) -> None:
     store = Failing()
     store.down = True
-    app.state.registry = ModelRegistry(store, default_model(app.state.settings))
+    use_registry(app, ModelRegistry(store, bundled_model(app.state.runtime.settings)))
 
     problem(client.post("/predict/live", json={"symbol": "WALK", "model_id": "walk-1"}), 503, "store_unavailable")

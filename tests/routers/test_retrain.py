@@ -6,13 +6,19 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from config import default_model
+from bootstrap import bundled_model
 from models.base import CLOSE, HIGH, LOW
 from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.storage.contests import contest_key
 from services.storage.registry import ModelRegistry
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, random_walk
+from tests.fakes import (
+    FakePriceSource,
+    InMemoryArtifactStore,
+    new_york_sessions,
+    random_walk,
+    use_prices,
+)
 from tests.routers.conftest import NOW
 
 N_SESSIONS = 700
@@ -50,7 +56,7 @@ def order(client: TestClient, **more: object) -> tuple[int, dict[str, Any]]:
 
 
 def test_without_drift_nothing_is_trained(app: FastAPI, client: TestClient, champion: str) -> None:
-    app.state.price_source = FakePriceSource(quiet())
+    use_prices(app, FakePriceSource(quiet()))
 
     status, answer = order(client)
 
@@ -59,7 +65,7 @@ def test_without_drift_nothing_is_trained(app: FastAPI, client: TestClient, cham
 
 
 def test_drift_orders_one_job_however_often_it_is_asked_for(app: FastAPI, client: TestClient, champion: str) -> None:
-    app.state.price_source = FakePriceSource(walk(last_week_times=4))
+    use_prices(app, FakePriceSource(walk(last_week_times=4)))
 
     first_status, first = order(client)
     second_status, second = order(client)
@@ -74,7 +80,7 @@ def test_drift_orders_one_job_however_often_it_is_asked_for(app: FastAPI, client
 def test_a_training_can_be_asked_for_without_drift_and_leaves_its_evidence(
     app: FastAPI, client: TestClient, champion: str
 ) -> None:
-    app.state.price_source = FakePriceSource(quiet())
+    use_prices(app, FakePriceSource(quiet()))
 
     status, answer = order(client, only_on_drift=False)
 
@@ -93,14 +99,14 @@ def test_a_move_is_undone_by_putting_the_previous_model_back(client: TestClient,
 
 
 def test_the_bundled_model_comes_back_by_its_id(app: FastAPI, store: InMemoryArtifactStore, model_id: str) -> None:
-    registry = ModelRegistry(store, default_model(app.state.settings))
+    registry = ModelRegistry(store, bundled_model(app.state.runtime.settings))
     bundled = registry.card("default").model_id
     moved = registry.move_alias("default", model_id, NOW, contest_key("default", "20240719t220000-1a2b3c4d"))
 
     assert moved.previous_model_id == bundled
     registry.move_alias("default", bundled, NOW)
 
-    assert ModelRegistry(store, default_model(app.state.settings)).card("default").model_id == bundled
+    assert ModelRegistry(store, bundled_model(app.state.runtime.settings)).card("default").model_id == bundled
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "after=../x", "after=a"])

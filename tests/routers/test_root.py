@@ -9,13 +9,13 @@ from fastapi.testclient import TestClient
 from errors import StoreUnavailable
 from models.fitting import NETWORK
 from services.storage.registry import CARD, ModelRegistry, model_key
-from tests.fakes import InMemoryArtifactStore
+from tests.fakes import InMemoryArtifactStore, use_registry
 from tests.routers.conftest import NOW
 
 
 @pytest.fixture
 def default(app: FastAPI, model_id: str) -> str:
-    app.state.registry.move_alias("default", model_id, NOW)
+    app.state.runtime.registry.move_alias("default", model_id, NOW)
     return model_id
 
 
@@ -69,7 +69,7 @@ def test_health_is_degraded_by_one_flipped_byte(
     content = bytearray(store.get(model_key(model_id, name)))
     content[len(content) // 2] ^= 1
     store.put(model_key(model_id, name), bytes(content))
-    app.state.registry = ModelRegistry(store)  # one that has read nothing yet
+    use_registry(app, ModelRegistry(store))  # one that has read nothing yet
 
     body = health(client)
 
@@ -78,14 +78,14 @@ def test_health_is_degraded_by_one_flipped_byte(
 
 
 def test_health_is_degraded_by_a_store_that_denies(client: TestClient, app: FastAPI) -> None:
-    app.state.registry = ModelRegistry(DeniedStore())
+    use_registry(app, ModelRegistry(DeniedStore()))
 
     assert [reason["code"] for reason in health(client)["reasons"]] == ["store_unavailable"]
 
 
 def test_health_recovers_when_the_default_model_comes_back(client: TestClient, app: FastAPI, model_id: str) -> None:
     before = health(client)["status"]
-    app.state.registry.move_alias("default", model_id, NOW)
+    app.state.runtime.registry.move_alias("default", model_id, NOW)
 
     assert (before, health(client)["status"]) == ("degraded", "ok")
 

@@ -8,11 +8,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
-from app import create_app
 from config import Settings
 from schemas import alias, analysis, backtest, batch, by_symbol, fetch_data, predict, retrain, train
 from schemas.common import Request
 from schemas.train import TrainRequest
+from tests.fakes import application
 
 MODULES = (alias, analysis, backtest, batch, by_symbol, fetch_data, predict, retrain, train)
 
@@ -73,7 +73,7 @@ def test_booleans_and_numbers_stay_what_they_are() -> None:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return create_app(Settings(_env_file=None, data_dir=tmp_path_factory.mktemp("data")))
+    return application(Settings(_env_file=None, data_dir=tmp_path_factory.mktemp("data")))
 
 
 def test_every_body_of_a_route_is_a_request(app: FastAPI) -> None:

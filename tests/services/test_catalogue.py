@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from config import Settings, default_model
+from bootstrap import bundled_model
+from config import Settings
 from errors import ModelInUse
 from services.catalogue import list_models, slug
 from services.storage.registry import CARD, ModelRegistry, model_key
@@ -61,7 +62,7 @@ def test_different_tickers_may_share_a_slug() -> None:
 
 
 def bundled_beside(store: InMemoryArtifactStore) -> ModelRegistry:
-    return ModelRegistry(store, default_model(Settings(_env_file=None)))
+    return ModelRegistry(store, bundled_model(Settings(_env_file=None)))
 
 
 def test_the_bundled_model_is_listed_in_its_place_and_marked(
@@ -97,5 +98,5 @@ def test_the_bundled_model_is_listed_after_default_was_moved(
 def test_the_bundled_model_cannot_be_deleted(store: InMemoryArtifactStore) -> None:
     both = bundled_beside(store)
 
-    with pytest.raises(ModelInUse, match="comes with the program"):
+    with pytest.raises(ModelInUse, match="bundled model and cannot be deleted"):
         both.delete("bundled-20181231-00000001")

@@ -1,4 +1,4 @@
-"""A server's first forecast finds what it needs."""
+"""Warming up a server."""
 
 import subprocess
 import sys
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config import Settings, default_model
+from bootstrap import bundled_model
+from config import Settings
 from services.storage.bundled import BundledModel
 from services.storage.registry import ModelRegistry
 from services.warm_up import warm_up
@@ -17,15 +18,13 @@ NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 
 
-class Unasked(InMemoryArtifactStore):
-    """A store that wants to be left alone."""
-
+class UnreadStore(InMemoryArtifactStore):
     def get(self, key: str) -> bytes:
-        raise AssertionError(f"asked for {key}")
+        raise AssertionError(f"read {key}")
 
 
-def test_the_bundled_model_is_loaded_and_the_store_is_not_asked() -> None:
-    registry = ModelRegistry(Unasked(), default_model(Settings(_env_file=None)))
+def test_the_bundled_model_is_loaded_without_the_store() -> None:
+    registry = ModelRegistry(UnreadStore(), bundled_model(Settings(_env_file=None)))
 
     warm_up(registry, NOW)
 
@@ -36,10 +35,10 @@ def test_the_bundled_model_is_loaded_and_the_store_is_not_asked() -> None:
 def test_what_serves_forecasts_is_imported_and_nothing_that_trains() -> None:
     probe = (
         "import sys; from datetime import UTC, datetime\n"
-        "from config import Settings, default_model\n"
+        "from bootstrap import bundled_model; from config import Settings\n"
         "from services.storage.registry import ModelRegistry; from services.warm_up import warm_up\n"
         "from services.storage.store import LocalArtifactStore; from pathlib import Path\n"
-        "warm_up(ModelRegistry(LocalArtifactStore(Path('none')), default_model(Settings(_env_file=None))), "
+        "warm_up(ModelRegistry(LocalArtifactStore(Path('none')), bundled_model(Settings(_env_file=None))), "
         "datetime(2024, 7, 19, 22, tzinfo=UTC))\n"
         "print(*[name for name in ('onnxruntime', 'pandas', 'exchange_calendars', 'torch', 'yfinance')"
         " if name in sys.modules])"
@@ -51,9 +50,9 @@ def test_what_serves_forecasts_is_imported_and_nothing_that_trains() -> None:
 
 
 def test_a_bundled_model_that_is_broken_stops_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    good = default_model(Settings(_env_file=None))
+    good = bundled_model(Settings(_env_file=None))
     broken = BundledModel(tmp_path / "none.onnx", good.metadata)
 
-    warm_up(ModelRegistry(Unasked(), broken), NOW)
+    warm_up(ModelRegistry(UnreadStore(), broken), NOW)
 
     assert "not warmed up" in caplog.text

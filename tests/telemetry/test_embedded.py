@@ -37,7 +37,7 @@ def values(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
         yield metric["Name"], sum(document[metric["Name"]])
 
 
-def test_what_an_event_measured_is_one_line_of_the_embedded_format(
+def test_the_measurements_of_an_event_are_one_line_in_the_embedded_format(
     meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     meter.record(COLD_STARTS)
@@ -61,7 +61,7 @@ def test_what_an_event_measured_is_one_line_of_the_embedded_format(
 
 
 @pytest.mark.parametrize(("status", "errors"), [("200", None), ("404", None), ("500", 1), ("503", 1)])
-def test_our_failures_are_errors(
+def test_only_server_errors_count_as_request_errors(
     meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str], status: str, errors: int | None
 ) -> None:
     meter.record(REQUESTS, method="GET", endpoint="/up", status=status)
@@ -69,7 +69,9 @@ def test_our_failures_are_errors(
     assert dict(values(flushed(meter, capsys))).get("RequestErrors") == errors
 
 
-def test_trainings_are_timed_and_failures_counted(meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_time_and_failed_trainings_are_published(
+    meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]
+) -> None:
     meter.record(TRAININGS, state="succeeded")
     meter.record(TRAININGS, state="failed")
     meter.record(TRAINING_SECONDS, 42)
@@ -77,14 +79,12 @@ def test_trainings_are_timed_and_failures_counted(meter: EmbeddedMeter, capsys: 
     assert dict(values(flushed(meter, capsys))) == {"TrainingsFailed": 1, "TrainingSeconds": 42}
 
 
-def test_nothing_measured_is_nothing_written(meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]) -> None:
-    meter.record(ACTIVE_REQUESTS, 3)
-
+def test_flush_without_new_published_measurements_writes_nothing(
+    meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meter.record(ACTIVE_REQUESTS, 3)  # not published
     assert flushed(meter, capsys) == {}
 
-
-def test_what_was_written_is_not_written_again(meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]) -> None:
     meter.record(COLD_STARTS)
     flushed(meter, capsys)
-
     assert flushed(meter, capsys) == {}

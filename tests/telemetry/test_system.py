@@ -1,5 +1,3 @@
-"""What processes take of the machine, compared with what we make them take."""
-
 import os
 import subprocess
 import sys
@@ -9,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from telemetry.system import AT_LEAST_S, SystemUsage, is_alive
+from telemetry.system import MIN_INTERVAL_S, SystemUsage, is_alive
 
 BUSY_S = 0.3
 
@@ -24,7 +22,7 @@ def be_busy(seconds: float) -> None:
         pass
 
 
-def test_processor_time_is_that_since_the_last_reading() -> None:
+def test_cpu_use_counts_from_the_previous_reading() -> None:
     usage, moment = SystemUsage(), now()
     usage.read(moment)
     be_busy(BUSY_S)
@@ -34,17 +32,17 @@ def test_processor_time_is_that_since_the_last_reading() -> None:
     assert percent == pytest.approx(100 * BUSY_S, abs=25)
 
 
-def test_readings_in_quick_succession_say_the_same() -> None:
+def test_readings_in_quick_succession_are_equal() -> None:
     usage, moment = SystemUsage(), now()
     first = usage.read(moment).cpu_percent
     be_busy(0.05)
 
-    again = usage.read(moment + timedelta(seconds=AT_LEAST_S / 2)).cpu_percent
+    again = usage.read(moment + timedelta(seconds=MIN_INTERVAL_S / 2)).cpu_percent
 
     assert again == first
 
 
-def test_memory_and_age_are_those_of_the_process() -> None:
+def test_memory_and_uptime_are_those_of_the_process() -> None:
     taken = SystemUsage().read(now())
 
     assert taken.memory_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
@@ -52,7 +50,7 @@ def test_memory_and_age_are_those_of_the_process() -> None:
     assert taken.uptime_s == pytest.approx(time.time() - psutil.Process().create_time(), abs=2)
 
 
-def test_several_processes_are_one_sum_and_one_that_ended_is_left_out() -> None:
+def test_usage_of_several_processes_is_summed_without_ended_ones() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
@@ -63,7 +61,7 @@ def test_several_processes_are_one_sum_and_one_that_ended_is_left_out() -> None:
     assert together.uptime_s == pytest.approx(alone.uptime_s, abs=1)
 
 
-def test_a_process_lives_until_it_has_ended() -> None:
+def test_an_ended_process_is_not_alive() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
 

@@ -49,7 +49,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def workers(url: str) -> set[int]:
-    """The processes that answered some requests, each over a connection of its own."""
     try:
         return {requests.get(f"{url}/monitoring/stats", timeout=30).json()["system"]["pid"] for _ in range(10)}
     except requests.ConnectionError:
@@ -66,34 +65,34 @@ def value(url: str, series: str) -> float:
 UP = 'http_requests_total{endpoint="/up",method="GET",status="200"}'
 
 
-def test_whichever_process_is_asked_tells_what_all_have_counted(server: str) -> None:
+def test_every_worker_exposes_the_counts_of_all(server: str) -> None:
     for _ in range(N_REQUESTS):
         assert requests.get(f"{server}/up", timeout=30).status_code == 200
 
     assert {value(server, UP) for _ in range(10)} == {N_REQUESTS}
 
 
-def test_gauges_are_of_the_server_not_of_a_process(server: str) -> None:
-    assert value(server, "http_active_requests") == 1  # the one that asks
+def test_gauges_are_those_of_the_server(server: str) -> None:
+    assert value(server, "http_active_requests") == 1  # this scrape
     assert value(server, "model_loaded") == 1
     assert value(server, "training_jobs_running") == 0
 
 
-def test_memory_is_that_of_all_processes(server: str) -> None:
+def test_memory_is_summed_over_the_workers(server: str) -> None:
     stats = requests.get(f"{server}/monitoring/stats", timeout=30).json()
 
     assert stats["system"]["processes"] == WORKERS
     assert value(server, "process_memory_usage_bytes") > WORKERS * 40e6
 
 
-def test_a_process_that_died_leaves_its_counts_and_takes_its_gauges(server: str) -> None:
+def test_counts_of_a_killed_worker_stay_and_its_gauges_go(server: str) -> None:
     before = value(server, 'http_requests_total{endpoint="/monitoring/stats",method="GET",status="200"}')
     victim = min(workers(server))
 
     os.kill(victim, signal.SIGKILL)
 
     deadline = time.monotonic() + START_S
-    while victim in (now := workers(server)) or len(now) < WORKERS:  # uvicorn starts another in its place
+    while victim in (now := workers(server)) or len(now) < WORKERS:  # uvicorn starts a new one
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert value(server, "http_active_requests") == 1

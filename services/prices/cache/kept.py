@@ -1,11 +1,10 @@
-"""The rows of a ticker as the cache keeps them: the entry, its stored form, and the store it is kept in."""
+"""The cache's entry for a ticker, its stored form, and the store that keeps it."""
 
 import logging
-import threading
 import zipfile
 import zlib
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from typing import Any, Literal, Protocol
 
@@ -14,19 +13,19 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from errors import ArtifactNotFound, PricesEmpty, PricesInvalid, StoreUnavailable, UnknownExchange
-from services.prices.calendars import history_at
+from services.prices.calendars import history_at, last_final_day
 from services.prices.cleaning import clean_raw
-from services.prices.exchanges import Listing
+from services.prices.exchanges import Listing, exchange_of
 from services.prices.keys import key_name
 from services.prices.series import COLUMNS, Defects, PriceSeries, RawBars
 
 MAX_BYTES = 16_000_000  # of a document, packed and unpacked: three centuries of sessions
-STORE_PAUSE_S = 60.0  # how long a store that failed is left alone
+STORE_PAUSE_S = 60.0  # without a request to a store that failed
 
 _MEMBERS = {"metadata.npy", "sessions.npy", "bars.npy"}
 _DAY = np.dtype("datetime64[D]")
 
-# what zipfile, zlib and numpy raise when they read something else than a document of ours
+# what zipfile, zlib and numpy raise for other data than a document of ours
 _UNREADABLE = (
     ArithmeticError,
     EOFError,
@@ -48,132 +47,23 @@ _log = logging.getLogger(__name__)
 class PriceStore(Protocol):
     """The part of ``services.storage.store.ArtifactStore`` that the cache uses."""
 
-    def get(self, key: str) -> bytes:
-        """What is stored under the key; raises ``ArtifactNotFound`` or ``StoreUnavailable``."""
-        ...
+    def get(self, key: str) -> bytes: ...
 
-    def put(self, key: str, data: bytes) -> None:
-        """Store the data whole; raises ``StoreUnavailable``."""
-        ...
+    def put(self, key: str, data: bytes) -> None: ...
 
-    def delete(self, key: str) -> None:
-        """Remove what is stored under the key; raises ``StoreUnavailable``."""
-        ...
+    def delete(self, key: str) -> None: ...
 
 
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """What the cache knows of one ticker: its rows as fetched, cleaned once, and when they were fetched.
+class Fetch(BaseModel):
+    """What an entry says of its rows; the JSON part of its document.
 
     Attributes:
-        raw: the rows of completed sessions, as fetched.
-        series: the clean rows.
-        defects: what was wrong with the rows.
-        n_sessions: how many of the rows are completed sessions.
+        ticker, currency, listing: as the fetcher supplied them.
         fetched_at: when the newest rows were fetched.
         first_fetched_at: when the oldest rows were fetched.
         first_day: the day that the oldest rows were requested from; None when the history is whole.
         not_found_since: when the fetcher first did not find the ticker any more; None while it finds it.
     """
-
-    raw: RawBars
-    series: PriceSeries
-    defects: Defects
-    n_sessions: int
-    fetched_at: datetime
-    first_fetched_at: datetime
-    first_day: date | None = None
-    not_found_since: datetime | None = None
-
-    @classmethod
-    def of(
-        cls,
-        ticker: str,
-        raw: RawBars,
-        *,
-        fetched_at: datetime,
-        first_fetched_at: datetime,
-        first_day: date | None = None,
-        not_found_since: datetime | None = None,
-    ) -> "Entry":
-        """An entry of raw rows, which are cleaned here and never again.
-
-        Raises:
-            PricesInvalid: not a single row is usable.
-            UnknownExchange: nothing says which calendar the ticker follows.
-            PricesEmpty: no session was completed when the rows were fetched.
-        """
-        series, defects = clean_raw(ticker, raw)
-        n_sessions = len(history_at(series, fetched_at, source="", defects=defects).series)
-        return cls(raw, series, defects, n_sessions, fetched_at, first_fetched_at, first_day, not_found_since)
-
-    @property
-    def ticker(self) -> str:
-        """The ticker of the rows."""
-        return self.series.ticker
-
-    @property
-    def whole(self) -> bool:
-        """Whether these are all rows that the fetcher has."""
-        return self.first_day is None
-
-
-class Corrupt(Exception):
-    """A stored document is not one of ours."""
-
-
-class KeptPrices:
-    """Entries in a store. A failure of the store is logged; the cache then does without it for ``STORE_PAUSE_S``."""
-
-    def __init__(self, store: PriceStore) -> None:
-        self._store = store
-        self._paused_until: datetime | None = None
-        self._lock = threading.Lock()
-
-    def read(self, ticker: str, now: datetime) -> Entry | None:
-        """The ticker's entry; None where there is none. A corrupt document is discarded."""
-        if self._is_paused(now):
-            return None
-        try:
-            return from_bytes(ticker, self._store.get(price_key(ticker)))
-        except ArtifactNotFound:
-            return None
-        except StoreUnavailable as error:
-            self._pause(now)
-            _log.warning("cannot read cached prices of %s: %s", ticker, error.message)
-        except Corrupt as error:
-            _log.warning("discarding corrupt cached prices of %s: %s", ticker, error)
-            self._discard(ticker, now)
-        return None
-
-    def write(self, entry: Entry, now: datetime) -> None:
-        """Keep the entry in the place of the one before."""
-        if self._is_paused(now):
-            return
-        try:
-            self._store.put(price_key(entry.ticker), to_bytes(entry))
-        except StoreUnavailable as error:
-            self._pause(now)
-            _log.warning("cannot keep prices of %s: %s", entry.ticker, error.message)
-
-    def _discard(self, ticker: str, now: datetime) -> None:
-        try:
-            self._store.delete(price_key(ticker))
-        except StoreUnavailable as error:
-            self._pause(now)
-            _log.warning("cannot discard cached prices of %s: %s", ticker, error.message)
-
-    def _is_paused(self, now: datetime) -> bool:
-        with self._lock:
-            return self._paused_until is not None and now < self._paused_until
-
-    def _pause(self, now: datetime) -> None:
-        with self._lock:
-            self._paused_until = now + timedelta(seconds=STORE_PAUSE_S)
-
-
-class _Metadata(BaseModel):
-    """The JSON part of a document."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -183,8 +73,93 @@ class _Metadata(BaseModel):
     listing: Listing | None
     fetched_at: AwareDatetime
     first_fetched_at: AwareDatetime
-    first_day: date | None
-    not_found_since: AwareDatetime | None
+    first_day: date | None = None
+    not_found_since: AwareDatetime | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What the cache knows of one ticker.
+
+    Attributes:
+        fetch: when the rows were fetched.
+        raw: the rows that were final then, as fetched.
+        series: the clean rows.
+        defects: what was wrong with the rows.
+        n_sessions: how many of the rows are completed sessions.
+    """
+
+    fetch: Fetch
+    raw: RawBars
+    series: PriceSeries
+    defects: Defects
+    n_sessions: int
+
+    @classmethod
+    def of(cls, fetch: Fetch, raw: RawBars) -> "Entry":
+        """An entry of raw rows, which are cleaned here and never again.
+
+        Rows that were not final are left out: an unfinished bar would look like a rewritten history tomorrow.
+
+        Raises:
+            PricesInvalid: not a single row is usable.
+            UnknownExchange: nothing says which calendar the ticker follows.
+            PricesEmpty: no session was completed when the rows were fetched.
+        """
+        last = last_final_day(exchange_of(fetch.ticker, raw.listing), fetch.fetched_at)
+        kept = ~(raw.sessions > np.datetime64(last))
+        if not kept.any():
+            raise PricesEmpty(f"no session of {fetch.ticker} was completed by {last}", ticker=fetch.ticker)
+        raw = replace(raw, sessions=raw.sessions[kept], bars=raw.bars[kept])
+        series, defects = clean_raw(fetch.ticker, raw)
+        n_sessions = len(history_at(series, fetch.fetched_at, source="", defects=defects).series)
+        return cls(fetch, raw, series, defects, n_sessions)
+
+
+class Corrupt(Exception):
+    """A stored document is not one of ours."""
+
+
+class KeptPrices:
+    """Entries in a store. A failure of the store is logged; the cache then works without it for ``STORE_PAUSE_S``."""
+
+    def __init__(self, store: PriceStore) -> None:
+        self._store = store
+        self._paused_until = datetime.min.replace(tzinfo=UTC)
+
+    def read(self, ticker: str, now: datetime) -> Entry | None:
+        """The ticker's entry; None where there is none. A corrupt document is discarded."""
+        if now < self._paused_until:
+            return None
+        try:
+            return self._read(price_key(ticker), ticker)
+        except ArtifactNotFound:
+            return None
+        except StoreUnavailable as error:
+            self._pause("read", ticker, error, now)
+            return None
+
+    def write(self, entry: Entry, now: datetime) -> None:
+        """Replace the ticker's entry."""
+        if now < self._paused_until:
+            return
+        ticker = entry.fetch.ticker
+        try:
+            self._store.put(price_key(ticker), to_bytes(entry))
+        except StoreUnavailable as error:
+            self._pause("write", ticker, error, now)
+
+    def _read(self, key: str, ticker: str) -> Entry | None:
+        try:
+            return from_bytes(ticker, self._store.get(key))
+        except Corrupt as error:
+            _log.warning("discarding corrupt cached prices of %s: %s", ticker, error)
+            self._store.delete(key)
+            return None
+
+    def _pause(self, operation: str, ticker: str, error: StoreUnavailable, now: datetime) -> None:
+        self._paused_until = now + timedelta(seconds=STORE_PAUSE_S)
+        _log.warning("cannot %s cached prices of %s: %s", operation, ticker, error.message)
 
 
 def price_key(ticker: str) -> str:
@@ -198,19 +173,10 @@ def price_key(ticker: str) -> str:
 
 def to_bytes(entry: Entry) -> bytes:
     """The entry as a compressed numpy archive."""
-    metadata = _Metadata(
-        ticker=entry.ticker,
-        currency=entry.raw.currency,
-        listing=entry.raw.listing,
-        fetched_at=entry.fetched_at,
-        first_fetched_at=entry.first_fetched_at,
-        first_day=entry.first_day,
-        not_found_since=entry.not_found_since,
-    )
     packed = BytesIO()
     np.savez_compressed(
         packed,
-        metadata=np.frombuffer(metadata.model_dump_json().encode(), dtype=np.uint8),
+        metadata=np.frombuffer(entry.fetch.model_dump_json().encode(), dtype=np.uint8),
         sessions=entry.raw.sessions.astype(_DAY),
         bars=entry.raw.bars,
     )
@@ -225,27 +191,19 @@ def from_bytes(ticker: str, data: bytes) -> Entry:
     """
     arrays = _unpacked(data)
     try:
-        metadata = _Metadata.model_validate_json(arrays["metadata.npy"].tobytes())
+        fetch = Fetch.model_validate_json(arrays["metadata.npy"].tobytes())
     except ValidationError as error:
         raise Corrupt(f"its metadata have {error.error_count()} errors") from error
-    if metadata.ticker != ticker:
-        raise Corrupt(f"it belongs to {metadata.ticker[:40]!r}")
+    if fetch.ticker != ticker:
+        raise Corrupt(f"it belongs to {fetch.ticker[:40]!r}")
     sessions: NDArray[Any] = arrays["sessions.npy"]
     bars: NDArray[Any] = arrays["bars.npy"]
     if sessions.dtype != _DAY or sessions.ndim != 1:
         raise Corrupt(f"expected one day per row, found {sessions.dtype} of shape {sessions.shape}")
     if bars.dtype != np.float64 or bars.shape != (sessions.size, len(COLUMNS)):
         raise Corrupt(f"expected five prices for each of {sessions.size} rows, found {bars.dtype} of {bars.shape}")
-    raw = RawBars(sessions, bars, metadata.currency, metadata.listing)
     try:
-        return Entry.of(
-            ticker,
-            raw,
-            fetched_at=metadata.fetched_at,
-            first_fetched_at=metadata.first_fetched_at,
-            first_day=metadata.first_day,
-            not_found_since=metadata.not_found_since,
-        )
+        return Entry.of(fetch, RawBars(sessions, bars, fetch.currency, fetch.listing))
     except (PricesInvalid, PricesEmpty, UnknownExchange) as error:
         raise Corrupt(error.message) from error
 

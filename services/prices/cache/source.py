@@ -1,12 +1,12 @@
-"""A price source with a cache: requests few rows, seldom, and keeps serving while its fetcher fails."""
+"""A price source with a cache: it requests few rows, seldom, and keeps serving while its fetcher fails."""
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Protocol, TypeGuard
+from weakref import WeakValueDictionary
 
 import numpy as np
 from cachetools import LRUCache
@@ -21,17 +21,16 @@ from errors import (
     UpstreamUnavailable,
 )
 from services.prices.cache.breaker import FAILURES, LONGEST_PAUSE_S, CircuitBreaker
-from services.prices.cache.kept import Entry, KeptPrices, PriceStore
-from services.prices.calendars import history_at, last_completed_session
-from services.prices.cleaning import clean_raw
+from services.prices.cache.kept import Entry, Fetch, KeptPrices, PriceStore
+from services.prices.calendars import history_at
 from services.prices.series import PriceHistory, PriceSeries, RawBars, to_date, validate_ticker
 from telemetry.measures import NO_METER, PRICE_CACHE, Meter
 
-OVERLAP = 10  # sessions fetched again with every tail: a rewritten history and late rows show there
+OVERLAP = 10  # sessions fetched again with every tail, to find a rewritten history and late rows
 AGREEMENT = 1e-5  # relative difference of closes that is rounding
 REMEMBERED_FAILURES = 1024
-REMEMBERED_LOOKS = 1024
-LOOK_AGAIN_S = 15.0  # how long the stores are not read again for a ticker that needs a fetch
+REMEMBERED_READS = 1024
+READ_AGAIN_S = 15.0  # until the stores are read again for a ticker that needs a fetch
 NOT_FOUND_PAUSE_S = 600  # until a ticker with cached prices is requested again after a 404
 NOT_FOUND_FOR = timedelta(hours=1)  # how long a ticker with cached prices must be missing to count as unknown
 
@@ -40,12 +39,12 @@ NOT_FOUND_FOR = timedelta(hours=1)  # how long a ticker with cached prices must 
 _DAYS_PER_SESSION, _SLACK_DAYS = 365.25 / 235, 20
 _LONGEST_RECENT = 10_000  # sessions; beyond, the whole history is requested
 
-_LOOK_AGAIN = timedelta(seconds=LOOK_AGAIN_S)
+_READ_AGAIN = timedelta(seconds=READ_AGAIN_S)
 _log = logging.getLogger(__name__)
 
 
 class Fetcher(Protocol):
-    """What fetches prices from somewhere slow and unreliable; ``name`` becomes the history's source."""
+    """Fetches prices from somewhere slow and unreliable; ``name`` becomes the history's source."""
 
     name: str
 
@@ -54,34 +53,17 @@ class Fetcher(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """An error that is raised again, without a request, until a moment."""
-
-    error: AppError
-    until: datetime
-
-
-@dataclass(frozen=True)
-class _Look:
-    """When the stores were last read for a ticker, and whether they had it."""
-
-    at: datetime
-    found: bool
-
-
 class CachedSource:
     """The history of each ticker, kept as fetched in memory, in a local store and in an optional shared store.
 
-    Within the time to live nothing is requested. After it only the tail is, with
-    a few sessions known already. When their closes agree, the tail replaces the
-    newest rows. When they do not, a split or a dividend has rewritten the
-    history, and it is fetched again. A caller that needs only recent sessions
-    causes a partial fetch; the entry is then partial until a caller needs more.
+    Within the time to live nothing is requested. After it, only the tail is, with a few sessions that are cached. When
+    their closes agree, the tail replaces the newest rows. When they do not, a split or a dividend has rewritten the
+    history, and it is fetched again. A caller that needs only recent sessions causes a partial fetch; the entry is
+    then partial until a caller needs more.
 
-    When the fetcher is unavailable, what is cached is served as stale. Failures
-    are remembered per ticker, and a circuit breaker stops all requests after
-    several failures in a row. Threads that need one ticker share one fetch.
+    When the fetcher is unavailable, cached prices are served as stale. Failures are remembered per ticker, and a
+    circuit breaker stops all requests after several failures in a row. A ticker with cached prices becomes unknown
+    after an hour without being found. Threads that need one ticker share one fetch.
 
     Args:
         fetcher: where prices come from.
@@ -117,53 +99,52 @@ class CachedSource:
         self._unknown_ttl_s = unknown_ttl_s
         self._breaker = CircuitBreaker(fetcher.name, pause_s)
         self._entries: LRUCache[str, Entry] = LRUCache(memory_tickers)
-        self._looks: LRUCache[str, _Look] = LRUCache(REMEMBERED_LOOKS)
-        self._failures: LRUCache[str, _Failure] = LRUCache(REMEMBERED_FAILURES)
-        self._guard = threading.Lock()  # of the three maps above; never locked during a fetch
-        self._locks = _KeyedLocks()
+        self._reads: LRUCache[str, tuple[datetime, bool]] = LRUCache(REMEMBERED_READS)  # of the stores: when, and found
+        self._failures: LRUCache[str, tuple[datetime, AppError]] = LRUCache(REMEMBERED_FAILURES)  # raised until then
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()  # of the tickers in work
+        self._guard = threading.Lock()  # of the four maps above; never locked during a fetch
+        self._answer = partial(history_at, source=fetcher.name)
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        """The completed sessions of ``ticker``, fetched only where the cache lacks them or is too old.
+        with self._guard:
+            entry = self._entries.get(ticker)
+        if self._is_current(entry, recent, now):
+            self._meter.record(PRICE_CACHE, outcome="hit")
+            return self._answer(entry.series, now, defects=entry.defects)
+        with self._lock_of(validate_ticker(ticker)):
+            return self._history(ticker, now, recent)
 
-        Raises:
-            TickerNotFound: the fetcher does not know it, or did not a short while ago. A ticker with cached prices
-                must be missing for an hour first.
-            UnknownExchange: nothing says which calendar it follows.
-            PricesInvalid: not a single row is usable, and the cache has too little.
-            UpstreamUnavailable: the fetcher failed, now or a short while ago, and the cache has too little.
-        """
-        validate_ticker(ticker)
-        with self._locks.hold(ticker):
-            entry = self._known(ticker, recent, now)
-            if self._is_current(entry, recent, now):
-                self._meter.record(PRICE_CACHE, outcome="hit")
-                return self._answer(entry, now)
-            outcome = "miss"
-            try:
-                return self._answer(self._refreshed(ticker, entry, recent, now), now)
-            except (UpstreamUnavailable, PricesInvalid) as error:
-                if not _suffices(entry, recent):
-                    raise
-                outcome = "stale"
-                _log.warning("serving %s as of %s: %s", ticker, entry.series.last_session, error.message)
-                return self._answer(entry, now, stale=True)
-            finally:
-                self._meter.record(PRICE_CACHE, outcome=outcome)
+    def _lock_of(self, ticker: str) -> threading.Lock:
+        """One lock per ticker, which exists while a thread uses it."""
+        with self._guard:
+            return self._locks.setdefault(ticker, threading.Lock())
 
-    def _answer(self, entry: Entry, now: datetime, *, stale: bool = False) -> PriceHistory:
-        return history_at(entry.series, now, source=self._fetcher.name, defects=entry.defects, stale=stale)
+    def _history(self, ticker: str, now: datetime, recent: int | None) -> PriceHistory:
+        entry, outcome, stale = self._known(ticker, recent, now), "hit", False
+        try:
+            if not self._is_current(entry, recent, now):
+                outcome = "miss"
+                entry = self._refreshed(ticker, entry, recent, now)
+        except (UpstreamUnavailable, PricesInvalid) as error:
+            if not _suffices(entry, recent):
+                raise
+            outcome, stale = "stale", True
+            _log.warning("serving %s as of %s: %s", ticker, entry.series.last_session, error.message)
+        finally:
+            self._meter.record(PRICE_CACHE, outcome=outcome)
+        return self._answer(entry.series, now, defects=entry.defects, stale=stale)
 
     def _is_current(self, entry: Entry | None, recent: int | None, now: datetime) -> TypeGuard[Entry]:
-        return _suffices(entry, recent) and abs(now - entry.fetched_at) < self._ttl
+        return _suffices(entry, recent) and abs(now - entry.fetch.fetched_at) < self._ttl
 
     def _known(self, ticker: str, recent: int | None, now: datetime) -> Entry | None:
         """The best entry of memory and stores; a store is read only when the tiers before it have no current entry."""
         with self._guard:
             best = self._entries.get(ticker)
-            look = self._looks.get(ticker)
+            read_at, found_any = self._reads.get(ticker, (None, False))
         if self._is_current(best, recent, now):
             return best
-        if look is not None and abs(now - look.at) < _LOOK_AGAIN and (best is not None or not look.found):
+        if read_at is not None and abs(now - read_at) < _READ_AGAIN and (best is not None or not found_any):
             return best
         for number, tier in enumerate(self._tiers):
             found = tier.read(ticker, now)
@@ -174,15 +155,15 @@ class CachedSource:
             if self._is_current(best, recent, now):
                 break
         with self._guard:
-            self._looks[ticker] = _Look(now, found=best is not None)
+            self._reads[ticker] = now, best is not None
             if best is not None:
                 self._entries[ticker] = best
         return best
 
     def _keep(self, entry: Entry, now: datetime) -> None:
         with self._guard:
-            self._entries[entry.ticker] = entry
-            self._looks.pop(entry.ticker, None)
+            self._entries[entry.fetch.ticker] = entry
+            self._reads.pop(entry.fetch.ticker, None)
         for tier in self._tiers:
             tier.write(entry, now)
 
@@ -191,10 +172,11 @@ class CachedSource:
         try:
             fresh = self._fetched(ticker, entry, recent, now)
         except TickerNotFound as error:
-            if entry is not None and not self._is_gone(entry, now):
-                raise self._temporarily_missing(entry, now) from error
-            self._remember(ticker, error, now)
-            raise
+            since = None if entry is None else entry.fetch.not_found_since or now
+            if entry is None or since is None or now - since >= NOT_FOUND_FOR:
+                self._remember(ticker, error, now)
+                raise
+            raise self._temporarily_missing(entry, since, now) from error
         except AppError as error:
             # while the circuit is open, the breaker refuses requests for every ticker
             if not (isinstance(error, FAILURES) and self._breaker.is_open(now)):
@@ -203,37 +185,27 @@ class CachedSource:
         self._keep(fresh, now)
         return fresh
 
-    def _is_gone(self, entry: Entry, now: datetime) -> bool:
-        return entry.not_found_since is not None and now - entry.not_found_since >= NOT_FOUND_FOR
-
-    def _temporarily_missing(self, entry: Entry, now: datetime) -> AppError:
-        """Record that the fetcher does not find a ticker that it knew before, and the error that says so."""
-        since = entry.not_found_since or now
-        if entry.not_found_since is None:
-            self._keep(replace(entry, not_found_since=now), now)
-        name = self._fetcher.name
-        message = f"{name} has not found {entry.ticker} since {since:%Y-%m-%d %H:%M %Z}, although it did before"
-        error = PricesUnreachable(message, retry_after_s=NOT_FOUND_PAUSE_S, ticker=entry.ticker)
-        self._remember(entry.ticker, error, now)
+    def _temporarily_missing(self, entry: Entry, since: datetime, now: datetime) -> AppError:
+        """Records that the fetcher does not find a ticker that it knew before; the error that says so."""
+        if entry.fetch.not_found_since is None:
+            self._keep(replace(entry, fetch=entry.fetch.model_copy(update={"not_found_since": now})), now)
+        ticker, name = entry.fetch.ticker, self._fetcher.name
+        message = f"{name} has not found {ticker} since {since:%Y-%m-%d %H:%M %Z}, although it did before"
+        error = PricesUnreachable(message, retry_after_s=NOT_FOUND_PAUSE_S, ticker=ticker)
+        self._remember(ticker, error, now)
         return error
 
     def _fetched(self, ticker: str, entry: Entry | None, recent: int | None, now: datetime) -> Entry:
-        if _suffices(entry, recent) and now - entry.first_fetched_at < self._whole_ttl:
-            start = to_date(entry.series.sessions[-OVERLAP:][0])
-            tail = self._fetch(ticker, start, now, entry)
+        if _suffices(entry, recent) and now - entry.fetch.first_fetched_at < self._whole_ttl:
+            tail = self._fetch(ticker, to_date(entry.series.sessions[-OVERLAP:][0]), now, entry)
             if _agrees(entry.series, tail):
-                return Entry.of(
-                    ticker,
-                    _final(ticker, _spliced(entry.raw, tail), now),
-                    fetched_at=now,
-                    first_fetched_at=entry.first_fetched_at,
-                    first_day=entry.first_day,
-                )
+                newer = {"fetched_at": now, "not_found_since": None, "currency": tail.currency, "listing": tail.listing}
+                return Entry.of(entry.fetch.model_copy(update=newer), _spliced(entry.raw, tail))
             _log.info("the closes of %s have changed: fetching its history again", ticker)
-        if recent is not None and not (entry is not None and entry.whole):
-            partial = self._fetched_partly(ticker, recent, now, entry)
-            if partial is not None:
-                return partial
+        if recent is not None and (entry is None or entry.fetch.first_day is not None):
+            partial_entry = self._fetched_partly(ticker, recent, now, entry)
+            if partial_entry is not None:
+                return partial_entry
         return self._fetched_from(ticker, None, now, entry)
 
     def _fetched_partly(self, ticker: str, recent: int, now: datetime, known: Entry | None) -> Entry | None:
@@ -248,11 +220,12 @@ class CachedSource:
         return entry if _suffices(entry, recent) else None
 
     def _fetched_from(self, ticker: str, start: date | None, now: datetime, known: Entry | None) -> Entry:
-        raw = _final(ticker, self._fetch(ticker, start, now, known), now)
-        return Entry.of(ticker, raw, fetched_at=now, first_fetched_at=now, first_day=start)
+        raw = self._fetch(ticker, start, now, known)
+        times = {"fetched_at": now, "first_fetched_at": now, "first_day": start}
+        return Entry.of(Fetch(ticker=ticker, currency=raw.currency, listing=raw.listing, **times), raw)
 
     def _fetch(self, ticker: str, start: date | None, now: datetime, known: Entry | None) -> RawBars:
-        """Rows of the fetcher; what one answer lacks of currency and listing is taken from those before."""
+        """Rows of the fetcher; a currency or listing that this answer lacks is taken from the entry before."""
         with self._breaker.request(now):
             raw = self._fetcher.fetch(ticker, start, now)
         if known is None:
@@ -261,45 +234,30 @@ class CachedSource:
 
     def _raise_remembered(self, ticker: str, now: datetime) -> None:
         with self._guard:
-            failure = self._failures.get(ticker)
-        if failure is not None and now < failure.until:
-            raise _again(failure, now)
+            until, error = self._failures.get(ticker, (now, None))
+        if error is not None and now < until:
+            left_s = max(1, round((until - now).total_seconds()))
+            retry_after_s = left_s if isinstance(error, UpstreamUnavailable) else error.retry_after_s
+            raise type(error)(error.message, retry_after_s=retry_after_s, **error.context)
 
     def _remember(self, ticker: str, error: AppError, now: datetime) -> None:
-        until = now + timedelta(seconds=self._standing_s(error))
-        with self._guard:
-            self._failures[ticker] = _Failure(error, until)
-
-    def _standing_s(self, error: AppError) -> float:
         if isinstance(error, TickerNotFound | UnknownExchange):
-            return self._unknown_ttl_s
-        return self._pause_s if error.retry_after_s is None else min(error.retry_after_s, LONGEST_PAUSE_S)
+            pause_s = self._unknown_ttl_s
+        else:
+            pause_s = self._pause_s if error.retry_after_s is None else min(error.retry_after_s, LONGEST_PAUSE_S)
+        with self._guard:
+            self._failures[ticker] = now + timedelta(seconds=pause_s), error
 
 
 def _suffices(entry: Entry | None, recent: int | None) -> TypeGuard[Entry]:
     """Whether the entry has as many sessions as needed, whatever its age."""
-    return entry is not None and (entry.whole or (recent is not None and entry.n_sessions >= recent))
+    return entry is not None and (entry.fetch.first_day is None or (recent is not None and entry.n_sessions >= recent))
 
 
 def _is_better(found: Entry, best: Entry | None, recent: int | None) -> bool:
     if best is None:
         return True
-    return (_suffices(found, recent), found.fetched_at) > (_suffices(best, recent), best.fetched_at)
-
-
-def _final(ticker: str, raw: RawBars, now: datetime) -> RawBars:
-    """The rows up to the newest completed session: an unfinished bar would look like a rewritten history tomorrow.
-
-    Raises:
-        PricesEmpty: no session was completed.
-        PricesInvalid: not a single row is usable.
-        UnknownExchange: nothing says which calendar the ticker follows.
-    """
-    series, defects = clean_raw(ticker, raw)
-    completed = history_at(series, now, source="", defects=defects).as_of  # may be a session that no calendar lists
-    newest = max(completed, last_completed_session(series.exchange, now))
-    kept = ~(raw.sessions > np.datetime64(newest))
-    return replace(raw, sessions=raw.sessions[kept], bars=raw.bars[kept])
+    return (_suffices(found, recent), found.fetch.fetched_at) > (_suffices(best, recent), best.fetch.fetched_at)
 
 
 def _spliced(known: RawBars, tail: RawBars) -> RawBars:
@@ -319,41 +277,3 @@ def _agrees(known: PriceSeries, tail: RawBars) -> bool:
     before, after = known.close[ours], tail.bars[theirs, 3]
     comparable = np.isfinite(after) & (after > 0)
     return bool(comparable.any()) and np.allclose(after[comparable], before[comparable], rtol=AGREEMENT, atol=0.0)
-
-
-def _again(failure: _Failure, now: datetime) -> AppError:
-    """The remembered error as a new exception that says how long it still stands."""
-    error = failure.error
-    left_s = max(1, round((failure.until - now).total_seconds()))
-    retry_after_s = left_s if isinstance(error, UpstreamUnavailable) else error.retry_after_s
-    return type(error)(error.message, retry_after_s=retry_after_s, **error.context)
-
-
-class _KeyedLocks:
-    """One lock per key; a lock exists only while a thread holds it or waits for it."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._in_use: dict[str, tuple[threading.Lock, int]] = {}
-
-    @contextmanager
-    def hold(self, key: str) -> Iterator[None]:
-        """Wait for the key's lock and hold it."""
-        lock = self._join(key)
-        try:
-            with lock:
-                yield
-        finally:
-            self._leave(key)
-
-    def _join(self, key: str) -> threading.Lock:
-        with self._guard:
-            lock, users = self._in_use.get(key, (threading.Lock(), 0))
-            self._in_use[key] = (lock, users + 1)
-            return lock
-
-    def _leave(self, key: str) -> None:
-        with self._guard:
-            lock, users = self._in_use.pop(key)
-            if users > 1:
-                self._in_use[key] = (lock, users - 1)

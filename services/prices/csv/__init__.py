@@ -1,4 +1,4 @@
-"""Daily prices from CSV files as people have them."""
+"""Daily prices from CSV files of many programs."""
 
 from services.prices.csv.source import CsvSource
 

@@ -1,4 +1,4 @@
-"""Dates as price files write them. A whole column decides which of day and month comes first; nothing is guessed."""
+"""Dates as price files write them. The whole column decides which of day and month comes first, or it is refused."""
 
 import re
 import unicodedata
@@ -86,15 +86,15 @@ class _Written(NamedTuple):
 def read_days(column: Column, local_date: LocalDate) -> Sessions:
     """The day of each cell, NaT where it is empty.
 
-    A time with an offset becomes the date at the exchange. Times that are midnight in every row are no moments but
-    days, and keep the date that is written.
+    A time with an offset becomes the date at the exchange. Where the time is midnight in every row, the written date
+    counts.
 
     Args:
         column: the cells.
         local_date: the date at the exchange at a moment.
 
     Raises:
-        PricesInvalid: a cell is no date, or day and month cannot be told apart; names file, line and column.
+        PricesInvalid: a cell is not a date, or day and month are ambiguous; names file, line and column.
     """
     days = np.full(len(column.cells), np.datetime64("NaT"), dtype="datetime64[D]")
     filled = [index for index, cell in enumerate(column.cells) if not is_missing(cell)]

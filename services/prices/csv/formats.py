@@ -30,7 +30,7 @@ _KNOWN = frozenset(name for names in _NAMES.values() for name in names)
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where the header puts what.
+    """The header's columns.
 
     Attributes:
         places: place in a row of each known column of the ticker.
@@ -46,10 +46,10 @@ class _Layout:
 
 
 def read_table(lines: Iterable[str], file: str, ticker: str) -> dict[str, Column]:
-    """The columns of ``ticker`` by our names: Date and Close or Adj Close always, the others where the file has them.
+    """The columns of ``ticker`` by our names: always Date and Close or Adj Close, the others where the file has them.
 
     Raises:
-        PricesInvalid: the text is no table of prices, or a row does not fit the header; names the line.
+        PricesInvalid: the text is not a table of prices, or a row does not fit the header; names the line.
         TickerNotFound: the file has prices of other tickers only.
     """
     rows = split_rows(lines, file)

@@ -32,7 +32,7 @@ def read_numbers(columns: Mapping[str, Column]) -> dict[str, NDArray[np.float64]
     All columns together decide whether the file writes decimals with a comma. Only volumes may end in K, M, B or T.
 
     Raises:
-        PricesInvalid: a cell is no number, or nothing says what its comma means; names file, line and column.
+        PricesInvalid: a cell is not a number, or its comma is ambiguous; names file, line and column.
     """
     if all(all(map(_PLAIN.fullmatch, column.cells)) for column in columns.values()):  # most files, several times faster
         return {name: np.array(list(map(float, column.cells))) for name, column in columns.items()}

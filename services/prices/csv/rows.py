@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The cells of one column, and what an error message needs to point at one of them.
+    """The cells of one column, and their places for error messages.
 
     Attributes:
         file: the name of the file.
@@ -43,14 +43,12 @@ class Column:
     cells: list[str] = field(default_factory=list)
 
     def unreadable(self, index: int, why: str = "") -> PricesInvalid:
-        """The error for a cell that cannot be read."""
         shown = self.cells[index].strip()[:40]
         reason = f": {why}" if why else ""
         return PricesInvalid(f"{self.file}, line {self.lines[index]}: cannot read {shown!r} as {self.title}{reason}")
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell stands for an unknown value."""
     return cell.strip().lower() in MISSING
 
 

@@ -1,4 +1,4 @@
-"""Daily prices from a folder of CSV files, one file per ticker, in the formats that people have."""
+"""Daily prices from a folder of CSV files, one file per ticker, in the formats of many programs."""
 
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
@@ -28,7 +28,7 @@ _Values = NDArray[np.float64]
 class CsvSource:
     """Reads ``folder/TICKER.csv`` at every call, so that an edited file counts at once.
 
-    ``docs/configuration.md`` lists the formats. Each is recognised from the file itself.
+    ``docs/configuration.md`` lists the formats, which are recognised from the file itself.
     """
 
     name = "csv"
@@ -37,14 +37,6 @@ class CsvSource:
         self._folder = folder
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002  one file
-        """The completed sessions in the ticker's file.
-
-        Raises:
-            TickerNotFound: there is no such file in the folder, or it has prices of other tickers only.
-            UnknownExchange: no calendar is known for its suffix.
-            PricesInvalid: the file cannot be read as prices; names line and column.
-            PricesUnreachable: the file exists but cannot be opened.
-        """
         validate_ticker(ticker)
         read = partial(read_bars, ticker=ticker, local_date=partial(local_date, exchange_of(ticker)))
         series, defects = clean_raw(ticker, _read_file(self._folder, ticker, read))
@@ -91,7 +83,7 @@ def _adjusted(prices: dict[str, _Values], adjusted: _Values | None) -> list[_Val
 
 
 def _volume(values: dict[str, _Values], unknown: _Values) -> _Values:
-    """The volume; MetaTrader's number of price changes where it knows no volume at all."""
+    """The volume, or MetaTrader's number of price changes where the file has no volume at all."""
     volume = values.get("Volume", unknown)
     return values[TICKS] if TICKS in values and not (volume > 0).any() else volume
 
@@ -108,14 +100,13 @@ def _read_file(folder: Path, ticker: str, read: Callable[[Iterable[str], str], R
 
 
 def _inside(folder: Path, name: str, ticker: str) -> Path:
-    """The regular file of this name in the folder."""
     try:
         path, root = (folder / name).resolve(), folder.resolve()
     except RuntimeError:  # a link to itself
         raise TickerNotFound(f"{name} is a link that leads nowhere", ticker=ticker) from None
     if not path.is_relative_to(root):
         raise TickerNotFound(f"{name} is a link that leads out of the price folder", ticker=ticker)
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    if path.exists() and not path.is_file():  # opening a pipe would block for ever
         raise PricesUnreachable(f"cannot read {name}: it is not a regular file")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:

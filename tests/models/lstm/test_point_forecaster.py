@@ -13,7 +13,7 @@ from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel
 from models.lstm.loop import run_loop
 from models.lstm.network import NetworkConfig, ReturnLSTM
 from models.lstm.point_forecaster import fit_price_lstm, fit_ratio_lstm
-from models.lstm.point_module import Batch, PointModule
+from models.lstm.point_module import CloseBatch, PointModule
 from models.lstm.point_networks import PointConfig, PointNetwork, PriceLSTM, RatioLSTM
 from models.lstm.serialization import from_bytes, to_bytes, to_onnx
 from models.runtime import OnnxForecaster
@@ -150,7 +150,7 @@ def test_the_target_is_the_session_right_after_the_window() -> None:
 
 def test_l2_shrinks_the_kernels_that_keras_regularises() -> None:
     network = RatioLSTM(PointConfig(lookback=10, horizon=1)).eval()
-    batch = Batch(torch.ones(4, 10), torch.ones(4))
+    batch = CloseBatch(torch.ones(4, 10), torch.ones(4))
     with_l2 = PointModule(network, torch.nn.functional.huber_loss, learning_rate=1e-3, decay=1.0, l2=5e-4)
 
     with torch.no_grad():
@@ -159,10 +159,6 @@ def test_l2_shrinks_the_kernels_that_keras_regularises() -> None:
     kernels = (network.first.weight_ih_l0, network.second.weight_ih_l0, network.dense.weight)
     expected = 5e-4 * sum(float(kernel.detach().square().sum()) for kernel in kernels)
     assert float(penalty) == pytest.approx(expected, rel=1e-4)
-
-
-def test_price_lstm_is_not_shrunk() -> None:
-    assert PriceLSTM(PointConfig(lookback=10, horizon=1)).shrunk == ()
 
 
 def test_the_learning_rate_decays_from_step_to_step() -> None:
@@ -175,7 +171,7 @@ def test_the_learning_rate_decays_from_step_to_step() -> None:
     )
     adam = module.configure_optimizers()
     bounds = FitSettings(lookback=10, horizon=1, max_epochs=3, patience=3, max_seconds=60, seed=0)
-    batch = Batch(torch.rand(8, 10), torch.rand(8))
+    batch = CloseBatch(torch.rand(8, 10), torch.rand(8))
     module.configure_optimizers = lambda: adam  # type: ignore[method-assign]
 
     run_loop(module, batch, None, batch_size=8, settings=bounds, on_epoch=lambda _: None)

@@ -18,7 +18,7 @@ from tests.fakes import InMemoryArtifactStore, RecordingMeter
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 FIRST, SECOND, THIRD = (f"2024071{day}t220000-1a2b3c4d" for day in range(3))
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 
 Start = Callable[..., LocalExecutor]
 
@@ -61,19 +61,19 @@ def submit(executor: LocalExecutor, job_id: str) -> None:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.02)
 
 
-def test_a_worker_is_told_its_job_and_the_settings(start: Start, tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    executor = start(f"import sys; open({str(told)!r}, 'w').write(sys.argv[1] + ' ' + sys.stdin.read())")
+def test_a_worker_gets_its_job_and_the_settings(start: Start, tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    executor = start(f"import sys; open({str(written)!r}, 'w').write(sys.argv[1] + ' ' + sys.stdin.read())")
 
     submit(executor, FIRST)
 
-    eventually(lambda: told.exists() and told.read_text() == f"{FIRST} settings")
+    eventually(lambda: written.exists() and written.read_text() == f"{FIRST} settings")
 
 
 def test_a_worker_that_dies_leaves_a_lost_job(start: Start, jobs: Jobs) -> None:
@@ -87,7 +87,7 @@ def test_a_worker_that_dies_leaves_a_lost_job(start: Start, jobs: Jobs) -> None:
     assert "-9" in error.detail
 
 
-def test_more_than_may_run_and_wait_is_refused_with_a_time_to_come_back(start: Start) -> None:
+def test_a_job_beyond_those_that_may_run_and_wait_is_refused_with_retry_after(start: Start) -> None:
     executor = start("import time; time.sleep(60)", max_waiting=1)
     submit(executor, FIRST)
     submit(executor, SECOND)
@@ -98,7 +98,7 @@ def test_more_than_may_run_and_wait_is_refused_with_a_time_to_come_back(start: S
     assert refused.value.retry_after_s is not None
 
 
-def test_room_that_was_not_used_is_given_back(start: Start) -> None:
+def test_unused_room_is_released(start: Start) -> None:
     executor = start("", max_waiting=0)
 
     for _ in range(3):
@@ -122,7 +122,7 @@ def test_a_job_that_is_done_makes_room_for_the_next(start: Start) -> None:
     eventually(room)
 
 
-def test_closing_stops_the_worker_and_leaves_what_waits_waiting(start: Start, jobs: Jobs, tmp_path: Path) -> None:
+def test_closing_stops_the_worker_and_leaves_waiting_jobs_stored(start: Start, jobs: Jobs, tmp_path: Path) -> None:
     began = tmp_path / "began"
     executor = start(f"import time; open({str(began)!r}, 'w'); time.sleep(60)")
     submit(executor, FIRST)
@@ -135,7 +135,7 @@ def test_closing_stops_the_worker_and_leaves_what_waits_waiting(start: Start, jo
     assert jobs.waiting() == [SECOND, THIRD]
 
 
-def test_what_runs_and_what_waits_is_measured(start: Start, tmp_path: Path) -> None:
+def test_running_and_waiting_jobs_are_measured(start: Start, tmp_path: Path) -> None:
     meter, go = RecordingMeter(), tmp_path / "go"
     executor = start(
         f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.02)", meter=meter
@@ -151,7 +151,7 @@ def test_what_runs_and_what_waits_is_measured(start: Start, tmp_path: Path) -> N
     assert max(meter.values(JOBS_RUNNING)) == 1
 
 
-def test_what_waits_when_the_server_stops_waits_there_no_more(start: Start) -> None:
+def test_closing_counts_waiting_and_running_jobs_down(start: Start) -> None:
     meter = RecordingMeter()
     executor = start("import time; time.sleep(60)", meter=meter)
     submit(executor, FIRST)

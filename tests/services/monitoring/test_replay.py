@@ -9,7 +9,6 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app import create_app
 from config import Settings
 from models.base import CLOSE, HIGH, LOW, OPEN, Bars
 from schemas.realised import ForecastOutcome
@@ -17,6 +16,7 @@ from services.monitoring.drift import error_drift, input_drift, judge
 from services.monitoring.realised import scores_since
 from services.prices.csv import CsvSource
 from services.prices.series import PriceHistory
+from tests.fakes import application, use_prices
 
 pytestmark = pytest.mark.slow
 
@@ -54,10 +54,10 @@ def lived(history: PriceHistory, tmp_path_factory: pytest.TempPathFactory) -> It
     """The API after the replay; nothing was asked in between but what an operator's schedule asks."""
     sessions = [session.item() for session in history.series.sessions[-N_SESSIONS - 1 :]]
     now = [evening(sessions[0])]
-    app: FastAPI = create_app(
+    app: FastAPI = application(
         Settings.model_validate({"data_dir": tmp_path_factory.mktemp("lived")}), clock=lambda: now[0]
     )
-    app.state.price_source = KeptSource(history)
+    use_prices(app, KeptSource(history))
     with TestClient(app) as client:
         for session in sessions:
             now[0] = evening(session)
@@ -111,7 +111,7 @@ def test_the_errors_of_an_undisturbed_year_are_no_drift(lived: TestClient) -> No
 
 def test_undisturbed_windows_are_fine_nineteen_times_of_twenty(lived: TestClient, history: PriceHistory) -> None:
     sessions = [session.item() for session in history.series.sessions[-N_SESSIONS:]]
-    scored = {scores.session: scores.pairs for scores in scores_since(lived.app.state.store, sessions[0])}  # type: ignore[attr-defined]
+    scored = {scores.session: scores.pairs for scores in scores_since(lived.app.state.runtime.store, sessions[0])}  # type: ignore[attr-defined]
     pairs = [pair for session in sessions for pair in scored[session]]
 
     statuses = [

@@ -8,20 +8,20 @@ from services.storage.ttl_cache import TtlCache
 
 
 class Source:
-    """Answers how often it was asked, or fails."""
+    """Returns how often it was read, or fails."""
 
     def __init__(self) -> None:
-        self.n_asked = self.n_tried = 0
+        self.n_read = self.n_tried = 0
         self.broken: Exception | None = None
         self.takes: Callable[[], None] = lambda: None
 
-    def __call__(self, name: str) -> int:
+    def __call__(self) -> int:
         self.n_tried += 1
         self.takes()
         if self.broken is not None:
             raise self.broken
-        self.n_asked += 1
-        return self.n_asked
+        self.n_read += 1
+        return self.n_read
 
 
 @pytest.fixture
@@ -35,103 +35,107 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return pass_time
 
 
-def test_what_was_said_holds_for_a_while(pass_time: Callable[[float], None]) -> None:
-    memory, source = TtlCache[int](), Source()
+def test_a_value_is_cached_for_a_while(pass_time: Callable[[float], None]) -> None:
+    cache, source = TtlCache[str, int](), Source()
 
-    said = [memory.get_or_load("a", source)]
+    values = [cache.get_or_load("a", source)]
     pass_time(ttl_cache.TTL_S - 0.1)
-    said.append(memory.get_or_load("a", source))
+    values.append(cache.get_or_load("a", source))
     pass_time(0.2)
-    said.append(memory.get_or_load("a", source))
+    values.append(cache.get_or_load("a", source))
 
-    assert said == [1, 1, 2]
+    assert values == [1, 1, 2]
 
 
-def test_while_one_asks_a_store_that_hangs_others_go_by_what_is_known(pass_time: Callable[[float], None]) -> None:
-    memory, source, meanwhile = TtlCache[int](), Source(), list[int]()
-    memory.get_or_load("a", source)
+def test_while_one_thread_reads_a_slow_store_others_get_the_known_value(pass_time: Callable[[float], None]) -> None:
+    cache, source, meanwhile = TtlCache[str, int](), Source(), list[int]()
+    cache.get_or_load("a", source)
     pass_time(ttl_cache.TTL_S)
-    source.takes = lambda: meanwhile.append(memory.get_or_load("a", source))
+    source.takes = lambda: meanwhile.append(cache.get_or_load("a", source))
 
-    assert memory.get_or_load("a", source) == 2
+    assert cache.get_or_load("a", source) == 2
     assert meanwhile == [1]
 
 
-def test_what_is_no_more_is_not_answered_with_what_was(pass_time: Callable[[float], None]) -> None:
-    memory, source = TtlCache[int](), Source()
-    memory.get_or_load("a", source)
+def test_only_an_outage_is_answered_with_the_known_value(pass_time: Callable[[float], None]) -> None:
+    cache, source = TtlCache[str, int](), Source()
+    cache.get_or_load("a", source)
     pass_time(ttl_cache.TTL_S)
     source.broken = ArtifactCorrupt("broken")
 
     for _ in range(2):
         with pytest.raises(ArtifactCorrupt):
-            memory.get_or_load("a", source)
+            cache.get_or_load("a", source)
 
 
-def test_what_was_forgotten_is_asked_again() -> None:
-    memory, source = TtlCache[int](), Source()
-    memory.get_or_load("a", source)
+def test_a_forgotten_value_is_read_again() -> None:
+    cache, source = TtlCache[str, int](), Source()
+    cache.get_or_load("a", source)
 
-    memory.forget("a")
+    cache.forget("a")
 
-    assert memory.get_or_load("a", source) == 2
+    assert cache.get_or_load("a", source) == 2
 
 
-def test_while_the_store_is_down_the_last_known_holds(pass_time: Callable[[float], None]) -> None:
-    memory, source = TtlCache[int](), Source()
-    memory.get_or_load("a", source)
+def test_while_the_store_is_down_the_last_known_value_is_served(pass_time: Callable[[float], None]) -> None:
+    cache, source = TtlCache[str, int](), Source()
+    cache.get_or_load("a", source)
     source.broken = StoreUnavailable("down")
 
     pass_time(100 * ttl_cache.TTL_S)
 
-    assert memory.get_or_load("a", source) == 1
+    assert cache.get_or_load("a", source) == 1
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("down"), ArtifactCorrupt("broken")])
-def test_a_failure_is_told_where_nothing_is_known(error: Exception) -> None:
-    memory, source = TtlCache[int](), Source()
+def test_a_failure_is_raised_where_no_value_is_known(error: Exception) -> None:
+    cache, source = TtlCache[str, int](), Source()
     source.broken = error
 
     with pytest.raises(type(error)):
-        memory.get_or_load("a", source)
+        cache.get_or_load("a", source)
 
 
-def test_only_an_outage_is_bridged(pass_time: Callable[[float], None]) -> None:
-    memory, source = TtlCache[int](), Source()
-    memory.get_or_load("a", source)
-    source.broken = ArtifactCorrupt("broken")
-    pass_time(2 * ttl_cache.TTL_S)
-
-    with pytest.raises(ArtifactCorrupt):
-        memory.get_or_load("a", source)
-
-
-def test_a_store_that_has_failed_is_left_alone_for_a_while(pass_time: Callable[[float], None]) -> None:
-    memory, source = TtlCache[int](), Source()
+def test_after_a_failure_the_store_is_not_read_for_a_while(pass_time: Callable[[float], None]) -> None:
+    cache, source = TtlCache[str, int](), Source()
     source.broken = StoreUnavailable("down")
     for _ in range(3):
         with pytest.raises(StoreUnavailable, match="down"):
-            memory.get_or_load("a", source)
+            cache.get_or_load("a", source)
     source.broken = None
     n_tried = source.n_tried
 
     pass_time(ttl_cache.PAUSE_S - 0.1)
     with pytest.raises(StoreUnavailable, match="down"):
-        memory.get_or_load("a", source)
+        cache.get_or_load("a", source)
     pass_time(0.2)
 
-    assert (n_tried, memory.get_or_load("a", source)) == (1, 1)
+    assert (n_tried, cache.get_or_load("a", source)) == (1, 1)
 
 
-def test_a_store_that_fails_slowly_is_left_alone_from_the_end_of_its_failure(
+def test_the_pause_after_a_slow_failure_begins_at_its_end(
     pass_time: Callable[[float], None],
 ) -> None:
-    memory, source = TtlCache[int](), Source()
-    memory.get_or_load("a", source)
+    cache, source = TtlCache[str, int](), Source()
+    cache.get_or_load("a", source)
     pass_time(ttl_cache.TTL_S)
     source.broken = StoreUnavailable("down")
     source.takes = lambda: pass_time(60)
 
-    said = [memory.get_or_load("a", source) for _ in range(3)]
+    values = [cache.get_or_load("a", source) for _ in range(3)]
 
-    assert (said, source.n_tried) == ([1, 1, 1], 2)
+    assert (values, source.n_tried) == ([1, 1, 1], 2)
+
+
+def test_a_value_that_does_not_expire_is_read_once_and_dropped_when_it_is_the_least_recently_used(
+    pass_time: Callable[[float], None],
+) -> None:
+    cache, source = TtlCache[str, int](2, expires=False), Source()
+    for key in "ab":
+        cache.get_or_load(key, source)
+    pass_time(1e9)
+
+    cache.get_or_load("a", source)
+    cache.get_or_load("c", source)
+
+    assert [cache.peek(key) for key in "abc"] == [1, None, 3]

@@ -1,7 +1,6 @@
 """A contest for an alias, with real models of a random walk: who wins, what is kept, what a failing store leaves."""
 
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +15,8 @@ from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.storage.contests import contest_key, contest_page
 from services.storage.registry import ModelRegistry
-from services.storage.store import LocalArtifactStore
 from services.training.challenge import MIN_UNSEEN, Challenger, evaluate_challenger
-from services.training.train import publish, train_model
+from services.training.train import train_model
 from services.training.work import WorkerContext, run_training
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, random_walk, walk_history
 
@@ -89,7 +87,7 @@ def trained(
         train_size=train_size,
     )
     made = train_model(request, PRICES, registry, model_id, NOW, lambda _: None)
-    publish(made, registry, registry)
+    registry.publish(made.card, made.files)
     return Challenger("default", JOB, made.card, NOW)
 
 
@@ -249,7 +247,7 @@ def test_an_unreadable_champion_is_not_met(store: LosingStore, registry: ModelRe
 def test_a_champion_of_more_tickers_is_named_in_a_warning(registry: ModelRegistry) -> None:
     request = TrainRequest(tickers=("WALK", "OTHER"), model="persistence", end_date=LONG_AGO)
     pooled = train_model(request, PRICES, registry, "pooled-1", NOW, lambda _: None)
-    publish(pooled, registry, registry)
+    registry.publish(pooled.card, pooled.files)
     registry.move_alias("default", "pooled-1", NOW)
 
     contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
@@ -277,26 +275,22 @@ def test_evidence_that_cannot_be_read_is_told(store: LosingStore) -> None:
         contest_page(store, "default", 1, None)
 
 
-def worked(store: LosingStore, registry: ModelRegistry, folder: Path) -> JobEnd:
+def worked(store: LosingStore, registry: ModelRegistry) -> JobEnd:
     """How a job ends that trains a challenger."""
     request = TrainRequest(ticker="WALK", model="ewma", challenges="default")
     jobs = Jobs(store)
     jobs.add(
         JobSpec(id=JOB, created_at=NOW, claim_deadline=NOW + timedelta(hours=1), model_id="made-1", request=request)
     )
-    end = run_training(
-        JOB, "w1", WorkerContext(jobs, PRICES, registry, ModelRegistry(LocalArtifactStore(folder)), lambda: NOW)
-    )
+    end = run_training(JOB, "w1", WorkerContext(jobs, PRICES, registry, lambda: NOW))
     assert end is not None
     return end
 
 
-def test_a_job_that_challenges_carries_the_evidence(
-    store: LosingStore, registry: ModelRegistry, tmp_path: Path
-) -> None:
+def test_a_job_that_challenges_carries_the_evidence(store: LosingStore, registry: ModelRegistry) -> None:
     reigning(registry, "persistence")
 
-    end = worked(store, registry, tmp_path)
+    end = worked(store, registry)
 
     assert end.result is not None
     assert end.result.contest is not None
@@ -304,18 +298,16 @@ def test_a_job_that_challenges_carries_the_evidence(
     assert pointed_to(store) == "made-1"
 
 
-def test_a_contest_that_is_broken_off_takes_nothing_from_the_training(
-    store: LosingStore, registry: ModelRegistry, tmp_path: Path
-) -> None:
+def test_a_contest_that_fails_takes_nothing_from_the_training(store: LosingStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
     store.lost = "contests/"
 
-    end = worked(store, registry, tmp_path)
+    end = worked(store, registry)
 
     assert end.state == "succeeded"
     assert end.result is not None
     assert end.result.contest is None
     assert end.result.warnings[-1] == (
-        "the contest for 'default' was broken off, the alias not moved: the bucket is gone"
+        "the evaluation against 'default' failed, the alias was not moved: the bucket is gone"
     )
     assert pointed_to(store) == champion

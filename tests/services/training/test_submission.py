@@ -13,11 +13,11 @@ from errors import (
     TrainerUnavailable,
     TrainingCapacityExceeded,
 )
-from schemas.job import JobEnd
+from schemas.job import JobEnd, JobFailure
 from schemas.train import TrainRequest
 from services.jobs.executor import Submit
-from services.jobs.job import Jobs, job_failure
-from services.training.submission import failure_of, resume_waiting, retry_training, submit_training
+from services.jobs.job import Jobs
+from services.training.submission import resume_waiting, retry_training, submit_training
 from tests.fakes import InMemoryArtifactStore
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -26,7 +26,7 @@ OTHER = TrainRequest(ticker="OTHER")
 
 
 class ListingExecutor:
-    """Notes what it is handed, and refuses what it has no room for or cannot reach."""
+    """Lists the jobs submitted to it; can be full or broken."""
 
     def __init__(self, room: int = 10, broken: AppError | None = None) -> None:
         self.submitted: list[str] = []
@@ -62,7 +62,7 @@ def executor() -> ListingExecutor:
     return ListingExecutor()
 
 
-def test_a_request_becomes_a_job_that_is_handed_over(jobs: Jobs, executor: ListingExecutor) -> None:
+def test_a_request_becomes_a_job_that_is_submitted(jobs: Jobs, executor: ListingExecutor) -> None:
     job = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
 
     assert (job.id, job.state) == ("20240719t220000-1a2b3c4d", "queued")
@@ -95,7 +95,7 @@ def test_without_a_key_each_request_is_a_job(jobs: Jobs, executor: ListingExecut
 @pytest.mark.parametrize(
     "executor", [ListingExecutor(room=0), ListingExecutor(broken=TrainerUnavailable("not there"))], ids=["full", "down"]
 )
-def test_what_nobody_can_run_leaves_no_job_and_the_key_can_be_used_again(
+def test_a_job_that_cannot_run_is_not_stored_and_its_key_can_be_used_again(
     jobs: Jobs, store: InMemoryArtifactStore, executor: ListingExecutor
 ) -> None:
     with pytest.raises((TrainingCapacityExceeded, TrainerUnavailable)):
@@ -129,7 +129,7 @@ def test_what_runs_or_has_succeeded_is_not_retried(jobs: Jobs, executor: Listing
         retry_training(job.id, jobs, executor, NOW, "5e6f7a8b")
 
 
-def test_a_server_that_starts_takes_up_what_waits_as_far_as_there_is_room(jobs: Jobs) -> None:
+def test_waiting_jobs_are_resumed_as_far_as_there_is_room(jobs: Jobs) -> None:
     waiting = [submit_training(REQUEST, jobs, ListingExecutor(), NOW, f"1a2b3c4{n}").id for n in range(3)]
     executor = ListingExecutor(room=2)
 
@@ -141,21 +141,21 @@ def test_a_server_that_starts_takes_up_what_waits_as_far_as_there_is_room(jobs: 
 def test_a_failed_job_raises_what_the_caller_would_have_met(jobs: Jobs, executor: ListingExecutor) -> None:
     job = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
     met = InsufficientHistory("WALK", needed=300, found=100)
-    jobs.end(job.id, JobEnd(state="failed", at=NOW, error=job_failure(met)))
+    jobs.end(job.id, JobEnd(state="failed", at=NOW, error=JobFailure.of(met)))
 
-    error = failure_of(jobs.status(job.id, NOW))
+    error = jobs.status(job.id, NOW).failure()
 
     assert type(error) is InsufficientHistory
     assert error.message == met.message
     assert error.context == {"needed": 300, "found": 100, "job_id": job.id}
 
 
-def test_a_failure_of_a_later_version_is_told_all_the_same(jobs: Jobs, executor: ListingExecutor) -> None:
+def test_a_failure_of_a_later_version_keeps_its_message(jobs: Jobs, executor: ListingExecutor) -> None:
     job = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
-    unknown = job_failure(AppError("too new")).model_copy(update={"code": "not_known_yet"})
+    unknown = JobFailure.of(AppError("too new")).model_copy(update={"code": "not_known_yet"})
     jobs.end(job.id, JobEnd(state="failed", at=NOW, error=unknown))
 
-    error = failure_of(jobs.status(job.id, NOW))
+    error = jobs.status(job.id, NOW).failure()
 
     assert type(error) is JobFailed
     assert error.message == "too new"

@@ -1,20 +1,19 @@
-"""A worker's life and its bad days, with a real training of a random walk."""
+"""The life of a worker and what can go wrong, with a real training of a random walk."""
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from errors import StoreUnavailable
+from errors import AppError, StoreUnavailable
 from schemas.job import Job, JobEnd, JobSpec
 from schemas.train import TrainRequest
 from services.jobs import heartbeat
 from services.jobs.job import Jobs
 from services.prices.series import PriceHistory
 from services.storage.registry import CARD, ModelRegistry
-from services.storage.store import LocalArtifactStore
 from services.training import work
 from services.training.work import WorkerContext, run_training
 from tests.fakes import FailingStore, FakePriceSource, InMemoryArtifactStore, walk_history
@@ -23,10 +22,11 @@ NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 JOB = "20240719t220000-1a2b3c4d"
 MODEL = "walk-20240719-1a2b3c4d"
 REQUEST = TrainRequest(ticker="WALK", epochs=3, sequence_length=20, warm_start=False)
+QUICK = TrainRequest(ticker="WALK", model="ewma")
 
 
-class CountingSource(FakePriceSource):
-    """A price source that calls somebody before it answers."""
+class CallingSource(FakePriceSource):
+    """A price source that calls a function before it answers."""
 
     def __init__(self, before: Callable[[], object]) -> None:
         super().__init__(walk_history())
@@ -35,6 +35,27 @@ class CountingSource(FakePriceSource):
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         self._before()
         return super().history(ticker, now)
+
+
+class DownStore(InMemoryArtifactStore):
+    """Fails ``n_failures`` times to write a key that ends with ``suffix``."""
+
+    def __init__(self, suffix: str, n_failures: int) -> None:
+        super().__init__()
+        self._suffix, self.n_failures = suffix, n_failures
+
+    def put(self, key: str, data: bytes) -> None:
+        self._fail(key)
+        super().put(key, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._fail(key)
+        return super().create(key, data)
+
+    def _fail(self, key: str) -> None:
+        if key.endswith(self._suffix) and self.n_failures:
+            self.n_failures -= 1
+            raise StoreUnavailable("no space left")
 
 
 @pytest.fixture
@@ -47,32 +68,28 @@ def jobs(store: InMemoryArtifactStore) -> Jobs:
     return Jobs(store)
 
 
-def place(
-    jobs: Jobs, store: InMemoryArtifactStore, folder: Path, source: FakePriceSource | None = None
-) -> WorkerContext:
-    return WorkerContext(
-        jobs=jobs,
-        prices=source or FakePriceSource(walk_history()),
-        registry=ModelRegistry(store),
-        rescue=ModelRegistry(LocalArtifactStore(folder)),
-        clock=lambda: NOW,
-    )
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
 
 
-def ordered(jobs: Jobs, request: TrainRequest = REQUEST) -> None:
+def train(
+    jobs: Jobs,
+    models: InMemoryArtifactStore,
+    request: TrainRequest = QUICK,
+    prices: FakePriceSource | None = None,
+    seconds_left: float = math.inf,
+) -> Job:
+    """The job after a worker has trained it."""
     jobs.add(JobSpec(id=JOB, created_at=NOW, claim_deadline=NOW + timedelta(hours=1), model_id=MODEL, request=request))
-
-
-def status(jobs: Jobs) -> Job:
+    source = prices or FakePriceSource(walk_history())
+    run_training(JOB, "w1", WorkerContext(jobs, source, ModelRegistry(models), lambda: NOW), seconds_left)
     return jobs.status(JOB, NOW)
 
 
-def test_a_job_ends_with_its_model_and_its_losses(jobs: Jobs, store: InMemoryArtifactStore, tmp_path: Path) -> None:
-    ordered(jobs)
+def test_a_job_ends_with_its_model_and_its_losses(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    job = train(jobs, store, REQUEST)
 
-    run_training(JOB, "w1", place(jobs, store, tmp_path))
-
-    job = status(jobs)
     assert (job.state, job.error) == ("succeeded", None)
     assert job.result is not None
     assert job.result.id == MODEL
@@ -80,139 +97,125 @@ def test_a_job_ends_with_its_model_and_its_losses(jobs: Jobs, store: InMemoryArt
     assert job.progress.validation_losses == ModelRegistry(store).card(MODEL).training.validation_losses
 
 
-def test_the_second_worker_leaves_the_job_alone(jobs: Jobs, store: InMemoryArtifactStore, tmp_path: Path) -> None:
-    ordered(jobs)
-    jobs.claim(JOB, "w1", NOW)
+def test_a_job_that_is_claimed_already_is_left_alone(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    second = WorkerContext(jobs, FakePriceSource(walk_history()), ModelRegistry(store), lambda: NOW)
+    ends: list[JobEnd | None] = []
 
-    assert run_training(JOB, "w2", place(jobs, store, tmp_path)) is None
-    assert status(jobs).state == "running"
+    train(jobs, store, prices=CallingSource(lambda: ends.append(run_training(JOB, "w2", second))))
+
+    assert ends == [None]
 
 
-def test_a_failure_is_told_as_the_caller_would_have_met_it(
-    jobs: Jobs, store: InMemoryArtifactStore, tmp_path: Path
-) -> None:
-    ordered(jobs, TrainRequest(ticker="NOPE"))
+def test_of_a_job_the_spec_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
 
-    run_training(JOB, "w1", place(jobs, store, tmp_path))
+    class Recording(InMemoryArtifactStore):
+        def get(self, key: str) -> bytes:
+            read.append(key)
+            return super().get(key)
 
-    job = status(jobs)
+    store = Recording()
+    monkeypatch.setattr(Jobs, "status", lambda *_: None)
+
+    train(Jobs(store), store)
+
+    assert read.count(f"jobs/{JOB}/spec.json") == 1
+
+
+def test_an_error_ends_the_job_as_the_caller_would_have_met_it(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    job = train(jobs, store, TrainRequest(ticker="NOPE"))
+
     assert job.state == "failed"
     assert job.error is not None
     assert (job.error.code, job.error.status) == ("ticker_not_found", 404)
 
 
-def test_a_mistake_of_ours_ends_the_job_and_tells_nothing_internal(
-    jobs: Jobs, store: InMemoryArtifactStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_an_unexpected_error_ends_the_job_and_only_the_log_has_its_message(
+    jobs: Jobs, store: InMemoryArtifactStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     def break_down() -> None:
         raise RuntimeError("the secret is hunter2")
 
-    ordered(jobs)
+    job = train(jobs, store, prices=CallingSource(break_down))
 
-    run_training(JOB, "w1", place(jobs, store, tmp_path, CountingSource(break_down)))
-
-    job = status(jobs)
     assert job.error is not None
-    assert (job.state, job.error.code) == ("failed", "internal")
+    assert (job.state, job.error.code) == ("failed", AppError.code)
     assert "hunter2" not in job.error.detail
     assert "hunter2" in caplog.text
 
 
-def test_a_job_cancelled_while_it_runs_leaves_no_model(
-    jobs: Jobs, store: InMemoryArtifactStore, tmp_path: Path
-) -> None:
-    ordered(jobs)
-    source = CountingSource(lambda: jobs.cancel(JOB, NOW))
-
-    run_training(JOB, "w1", place(jobs, store, tmp_path, source))
-
-    assert status(jobs).state == "cancelled"
-    assert store.list_keys("models/") == []
-
-
-def test_a_fit_that_is_cancelled_stops_before_its_epochs_are_done(
-    jobs: Jobs, store: InMemoryArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("epochs", [3, 1000])
+def test_a_job_cancelled_while_it_runs_stops_early_and_leaves_no_model(
+    jobs: Jobs, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch, epochs: int
 ) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.05)
-    ordered(jobs, REQUEST.model_copy(update={"epochs": 1000, "patience": 100}))
-    source = CountingSource(lambda: jobs.cancel(JOB, NOW))
-    started = time.monotonic()
+    request = REQUEST.model_copy(update={"epochs": epochs, "patience": 100})
 
-    run_training(JOB, "w1", place(jobs, store, tmp_path, source))
+    job = train(jobs, store, request, CallingSource(lambda: jobs.cancel(JOB, NOW)))
 
-    job = status(jobs)
     assert job.state == "cancelled"
     assert job.progress is not None
     assert job.progress.epoch < 1000
-    assert time.monotonic() - started < 60
+    assert store.list_keys("models/") == []
 
 
-def test_a_worker_that_was_given_up_withdraws_its_model(
-    jobs: Jobs, store: InMemoryArtifactStore, tmp_path: Path
-) -> None:
-    class GivenUp(InMemoryArtifactStore):
-        """Somebody declares the job lost at the moment the card is written."""
+def test_a_worker_whose_job_was_declared_lost_withdraws_its_model(jobs: Jobs) -> None:
+    class Lost(InMemoryArtifactStore):
+        """The job is declared lost at the moment the card is written."""
 
         def put(self, key: str, data: bytes) -> None:
             super().put(key, data)
             if key.endswith(f"/{CARD}"):
                 jobs.end(JOB, JobEnd(state="lost", at=NOW))
 
-    ordered(jobs)
-    models = GivenUp()
+    models = Lost()
 
-    run_training(JOB, "w1", place(jobs, models, tmp_path))
-
-    assert status(jobs).state == "lost"
+    assert train(jobs, models).state == "lost"
     assert models.list_keys("models/") == []
 
 
-def test_a_store_that_refuses_the_card_fails_the_job_and_says_where_the_model_is_kept(
-    jobs: Jobs, tmp_path: Path
+@pytest.mark.parametrize("suffix", [CARD, "/end.json"])
+@pytest.mark.usefixtures("no_waiting")
+def test_writes_that_a_store_refuses_for_a_moment_are_retried(suffix: str) -> None:
+    store = DownStore(suffix, n_failures=3)
+
+    assert train(Jobs(store), store).state == "succeeded"
+    assert store.n_failures == 0
+    assert ModelRegistry(store).ids() == [MODEL]
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_job_cancelled_while_the_store_refuses_its_model_stops_retrying(jobs: Jobs) -> None:
+    class Refusing(FailingStore):
+        def put(self, key: str, data: bytes) -> None:
+            jobs.cancel(JOB, NOW)
+            super().put(key, data)
+
+    assert train(jobs, Refusing()).state == "cancelled"
+
+
+@pytest.mark.parametrize(("publish_within_s", "seconds_left"), [(0.0, math.inf), (600.0, 16.0)])
+def test_a_model_that_cannot_be_stored_in_time_is_lost_and_the_error_says_so(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch, publish_within_s: float, seconds_left: float
 ) -> None:
-    ordered(jobs)
+    monkeypatch.setattr(work, "PUBLISH_WITHIN_S", publish_within_s)
+    started = time.monotonic()
 
-    run_training(JOB, "w1", place(jobs, FailingStore(), tmp_path))
+    job = train(jobs, FailingStore(), seconds_left=seconds_left)
 
-    job = status(jobs)
     assert job.error is not None
     assert (job.state, job.error.code) == ("failed", "store_unavailable")
-    assert job.error.context["kept_at"] == f"rescued/models/{MODEL}"
-    assert ModelRegistry(LocalArtifactStore(tmp_path)).ids() == [MODEL]
-
-
-def test_an_end_that_the_store_does_not_take_at_first_is_told_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Hiccup(InMemoryArtifactStore):
-        """Fails twice to take the end of the job."""
-
-        n_failures = 2
-
-        def create(self, key: str, data: bytes) -> bool:
-            if key.endswith("/end.json") and self.n_failures:
-                self.n_failures -= 1
-                raise StoreUnavailable("away for a moment")
-            return super().create(key, data)
-
-    monkeypatch.setattr(work._tell.retry, "wait", lambda _: 0.0)
-    store = Hiccup()
-    jobs = Jobs(store)
-    ordered(jobs, TrainRequest(ticker="NOPE"))
-
-    run_training(JOB, "w1", place(jobs, store, tmp_path))
-
-    assert status(jobs).state == "failed"
+    assert f"the trained model {MODEL!r} is lost: storing it failed for 0 minutes" in job.error.detail
+    assert "AccessDenied" in job.error.detail
+    assert time.monotonic() - started < 16
 
 
 def test_time_that_ends_in_the_first_epoch_still_gives_a_calibrated_model(
-    jobs: Jobs, store: InMemoryArtifactStore, tmp_path: Path
+    jobs: Jobs, store: InMemoryArtifactStore
 ) -> None:
-    ordered(jobs)
-
-    run_training(JOB, "w1", place(jobs, store, tmp_path), fit_until=time.monotonic())
+    job = train(jobs, store, REQUEST, seconds_left=work.RESERVED_S + work.RESERVED_PER_TICKER_S)
 
     card = ModelRegistry(store).card(MODEL)
-    assert status(jobs).state == "succeeded"
+    assert job.state == "succeeded"
     assert (card.training.stopped_by, card.training.best_epoch) == ("max_seconds", 0)
     assert min(card.n_calibration) > 0

@@ -8,14 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.prices.cache.kept import MAX_BYTES, Corrupt, Entry, from_bytes, to_bytes
+from services.prices.cache.kept import MAX_BYTES, Corrupt, Entry, Fetch, from_bytes, to_bytes
 from services.prices.exchanges import Listing
 from services.prices.series import RawBars
 from tests.fakes import new_york_sessions, random_walk
 
 NOW = datetime(2024, 3, 15, 14, tzinfo=UTC)
 RAW = RawBars(new_york_sessions(30), random_walk(30), "USD", Listing("NMS", "America/New_York", "EQUITY"))
-ENTRY = Entry.of("WALK", RAW, fetched_at=NOW, first_fetched_at=NOW, first_day=date(2010, 1, 4), not_found_since=NOW)
+FETCH = Fetch(
+    ticker="WALK",
+    currency="USD",
+    listing=RAW.listing,
+    fetched_at=NOW,
+    first_fetched_at=NOW,
+    first_day=date(2010, 1, 4),
+    not_found_since=NOW,
+)
+ENTRY = Entry.of(FETCH, RAW)
 DOCUMENT = to_bytes(ENTRY)
 
 
@@ -42,20 +51,17 @@ def test_entry_comes_back_as_it_was() -> None:
     assert np.array_equal(found.raw.bars, RAW.bars)
     assert (found.raw.currency, found.raw.listing) == (RAW.currency, RAW.listing)
     assert np.array_equal(found.series.bars, ENTRY.series.bars)
-    assert (found.fetched_at, found.first_fetched_at, found.first_day) == (NOW, NOW, date(2010, 1, 4))
-    assert (found.not_found_since, found.whole) == (NOW, False)
+    assert found.fetch == FETCH
 
 
 def test_unknown_cells_come_back_unknown() -> None:
     bars = RAW.bars.copy()
     bars[3] = np.nan
-    entry = Entry.of("WALK", RawBars(RAW.sessions, bars), fetched_at=NOW, first_fetched_at=NOW)
 
-    found = from_bytes("WALK", to_bytes(entry))
+    found = from_bytes("WALK", to_bytes(Entry.of(FETCH, RawBars(RAW.sessions, bars))))
 
     assert np.array_equal(found.raw.bars, bars, equal_nan=True)
     assert found.defects.n_dropped == {"missing": 1}
-    assert found.whole
 
 
 def bomb() -> bytes:

@@ -14,13 +14,11 @@ Source: Angelopoulos, Candès, Tibshirani (2023), NeurIPS, "Conformal PID contro
 for time series prediction", quantile tracking, here on log margins.
 """
 
-import threading
 from collections.abc import Sequence
-from hashlib import blake2b
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from models.base import Bars, Forecaster, Origins, QuantileForecast
@@ -31,51 +29,37 @@ RATE = 0.03  # a miss moves the 80 % bounds of step 1 by 2.4 %
 MEMORY = 500  # origins replayed: two years
 TRACKED_LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
 ROUNDING = 1e-9  # an outcome that has made a bound, as those of the calibration part have, is inside it
-REMEMBERED = 1024  # origins whose factors are kept: a ticker asked for again costs one inference
 
 LogFactors = NDArray[np.float64]
 """Log of what each distance is multiplied by, shape (n_origins, horizon, n_tracked_levels)."""
 
 
 class AdaptiveForecaster:
-    """Any forecaster, its calibrated quantiles following their own record.
+    """Wraps a forecaster, calibrates it, and adapts interval widths online to recent miscoverage.
 
-    The static calibration is where every replay starts, and what is left where
-    no session precedes an origin.
+    Every replay starts at the static calibration, which is also the result where no session precedes an origin.
 
     Args:
         inner: the forecaster as fitted.
         calibration: scores of the calibration part.
     """
 
+    memory = MEMORY
+
     def __init__(self, inner: Forecaster, calibration: Calibration) -> None:
         self.static = CalibratedForecaster(inner, calibration)
+        self.calibration = calibration
         self.lookback = inner.lookback
         self.horizon = inner.horizon
-        self._remembered: LRUCache[bytes, LogFactors] = LRUCache(REMEMBERED)
-        self._lock = threading.Lock()
+        self.wanted_sessions = sessions_needed(self.lookback) + MEMORY
 
-    @property
-    def calibration(self) -> Calibration:
-        """Scores of the calibration part."""
-        return self.static.calibration
-
-    @property
-    def wanted_sessions(self) -> int:
-        """Sessions up to and including an origin that determine its forecast; fewer will do."""
-        return sessions_needed(self.lookback) + MEMORY
-
-    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        """The distribution on the grid of the forecaster inside, see ``Forecaster``."""
-        return _stretched(self.static.predict_quantiles(bars, origins), self._factors(bars, origins))
+    def predict_quantiles(self, bars: Bars, origins: Origins, factors: LogFactors | None = None) -> QuantileForecast:
+        """The distribution on the grid of the inner forecaster; ``factors`` spares the replay where they are known."""
+        factors = self.log_factors(bars, origins) if factors is None else factors
+        return _stretched(self.static.predict_quantiles(bars, origins), factors)
 
     def predict_intervals(self, bars: Bars, origins: Origins, levels: Sequence[float]) -> IntervalForecast:
-        """The point forecast and an interval per coverage level, at every step after every origin.
-
-        Raises:
-            CalibrationTooSmall: the calibration part cannot support a level.
-        """
-        self.calibration.margins(levels)
+        self.calibration.validate(levels)
         forecast = self.predict_quantiles(bars, origins)
         half = np.array(levels) / 2
         return IntervalForecast(
@@ -85,29 +69,38 @@ class AdaptiveForecaster:
             distribution=lambda: forecast,
         )
 
-    def _factors(self, bars: Bars, origins: Origins) -> LogFactors:
-        if origins.size != 1:
-            return self._replayed(bars, origins)
-        stop = int(origins[0]) + 1
-        key = blake2b(bars[max(0, stop - self.wanted_sessions) : stop].tobytes()).digest()
-        with self._lock:
-            factors = self._remembered.get(key)
-        if factors is None:
-            factors = self._replayed(bars, origins)
-            with self._lock:
-                self._remembered[key] = factors
-        return factors
-
-    def _replayed(self, bars: Bars, origins: Origins) -> LogFactors:
+    def log_factors(self, bars: Bars, origins: Origins) -> LogFactors:
+        """Replay the sessions before each origin of one history."""
         if not origins.size:
             return np.empty((0, self.horizon, TRACKED_LEVELS.size))
         first = max(self.lookback - 1, int(origins.min()) - MEMORY)
-        past = np.arange(first, int(origins.max()))
-        if not past.size:
-            return np.zeros((origins.size, self.horizon, TRACKED_LEVELS.size))
+        return _replay([self._record(bars, first, int(origins.max()))], [origins - first])
+
+    def newest_log_factors(self, histories: Sequence[Bars]) -> LogFactors:
+        """Replay the sessions before the last one of each history, all histories in step."""
+        lasts = [len(bars) - 1 for bars in histories]
+        firsts = [max(self.lookback - 1, last - MEMORY) for last in lasts]
+        records = [self._record(*one) for one in zip(histories, firsts, lasts, strict=True)]
+        return _replay(records, [np.array([last - first]) for first, last in zip(firsts, lasts, strict=True)])
+
+    def _record(self, bars: Bars, first: int, stop: int) -> "_Record":
+        past = np.arange(first, stop)
         actuals = future_closes(bars, past, self.horizon)
-        reach = _log_factors_at_outcome(self.static.predict_quantiles(bars, past), actuals)
-        return _replay(reach, _by_session(~np.isnan(actuals)), past=origins - first)
+        static = self.static.predict_quantiles(bars, past)
+        return _Record(_log_factors_at_outcome(static, actuals), _by_session(~np.isnan(actuals)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Record:
+    """What became known after each of n successive origins.
+
+    Attributes:
+        at_outcome: see ``_log_factors_at_outcome``, shape (horizon, n_levels, n).
+        happened: False where a step has no outcome because its session did not trade, shape (horizon, n).
+    """
+
+    at_outcome: NDArray[np.float64]
+    happened: NDArray[np.bool_]
 
 
 def _log_factors_at_outcome(forecast: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,26 +132,33 @@ def _by_session(values: NDArray[Any]) -> NDArray[Any]:
     return known
 
 
-def _replay(reach: NDArray[np.float64], happened: NDArray[np.bool_], past: Origins) -> LogFactors:
-    """Factors for origins that have ``past`` columns of ``reach`` before them, all replayed side by side.
+def _replay(records: Sequence[_Record], pasts: Sequence[Origins]) -> LogFactors:
+    """Log factors of origins that have ``pasts`` columns of their record before them, all replayed together.
 
     In round r each origin takes up what became known MEMORY − r sessions before it, and adds
     miss − (1 − c) to its excess of misses; the rates make log factors of these at the end.
-    ``happened`` (horizon, n) is False where a step has no outcome: its session did not trade.
     """
-    horizon, n_levels, _ = reach.shape
+    past = np.concatenate(pasts)
+    horizon, n_levels = records[0].at_outcome.shape[:2]
+    sizes = [record.happened.shape[1] for record in records]
+    starts = np.repeat(np.cumsum([0, *sizes[:-1]]), [len(one) for one in pasts])
+    nothing = np.full((horizon, n_levels, 1), np.nan)  # the last column: read where an origin has no such past
+    at_outcome = np.concatenate([*(record.at_outcome for record in records), nothing], axis=-1)
+    happened = np.concatenate([*(record.happened for record in records), nothing[:, 0] > 0], axis=-1)
+
     steps, every = np.arange(1, horizon + 1)[:, None], np.arange(horizon)
     excess = np.zeros((horizon, n_levels, past.size))
     then = np.zeros((horizon, *excess.shape))  # when each forecast was made, for the rounds until its last outcome
-    for round_ in range(MEMORY):
+    for round_ in range(MEMORY - int(past.max(initial=0)), MEMORY):  # the rounds before have no past at all
         row = past - MEMORY + round_
+        column = np.where(row < 0, -1, starts + row)
         then[round_ % horizon] = excess
         made = round_ - every  # the round in which step h's forecast, now known, was made
-        outside = reach[:, :, np.maximum(row, 0)] > then[made % horizon, every]
+        outside = at_outcome[:, :, column] > then[made % horizon, every]
         for level in range(1, n_levels):  # inside the bounds of one level is inside those of all above
             outside[:, level] &= outside[:, level - 1]
         gained = outside - (1 - TRACKED_LEVELS[:, None])
-        known = (made[:, None] >= 0) & (row + 1 >= steps) & happened[:, np.maximum(row, 0)]  # (horizon, n_origins)
+        known = (made[:, None] >= 0) & (row + 1 >= steps) & happened[:, column]  # (horizon, n_origins)
         excess += gained if known.all() else gained * known[:, None]
     return excess.transpose(2, 0, 1) * _rates(horizon)[:, None]
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from errors import CalibrationTooSmall
+from models.adaptive import MEMORY, RATE, TRACKED_LEVELS, AdaptiveForecaster
 from models.base import Bars, Origins
 from models.conformal import Calibration
-from models.tracking import MEMORY, RATE, TRACKED_LEVELS, AdaptiveForecaster
 from models.windows import future_closes
 from tests.fakes import FixedForecaster, random_walk
 
@@ -47,7 +47,7 @@ def test_a_replay_equals_a_naive_loop(origin: int) -> None:
     bars = random_walk(1000, seed=1, daily_volatility=0.012)
     forecaster = tracked(bars, np.arange(5, 200))
 
-    factors = forecaster._factors(bars, np.array([origin]))[0]
+    factors = forecaster.log_factors(bars, np.array([origin]))[0]
 
     np.testing.assert_allclose(factors, naive_factors(forecaster, bars, origin), atol=1e-12)
 

@@ -1,0 +1,178 @@
+"""What the settings choose, put together once: for the server, the worker, the command line and benchmarks."""
+
+import sys
+from dataclasses import dataclass
+from typing import Self
+
+from clock import Clock, utc_now
+from config import ROOT, Settings, prepare_environment
+from services.forecasting.forecast import Forecast
+from services.forecasting.forecasting import Forecasting
+from services.forecasting.replays import ReplayStore
+from services.health import HealthCheck
+from services.jobs.aws_lambda import LambdaExecutor
+from services.jobs.executor import Executor
+from services.jobs.job import Jobs
+from services.jobs.local import LocalExecutor
+from services.monitoring.forecast_log import ForecastLog
+from services.prices.cache import CachedSource
+from services.prices.csv import CsvSource
+from services.prices.fallback import FallbackSource
+from services.prices.measured import InstrumentedFetcher, InstrumentedPriceSource, PriceFreshness
+from services.prices.sample import SampleSource
+from services.prices.series import PriceSource
+from services.prices.suggestions import SuggestingSource
+from services.prices.yahoo import YahooSource
+from services.storage.bundled import BundledModel
+from services.storage.measured import InstrumentedStore
+from services.storage.registry import ModelRegistry
+from services.storage.s3 import S3ArtifactStore
+from services.storage.store import ArtifactStore, LocalArtifactStore
+from services.storage.write_behind import WriteBehind
+from services.training.slots import TrainingSlots
+from services.training.work import WorkerContext
+from telemetry.logs import configure_logging
+from telemetry.measures import NO_METER, PREDICTION_SECONDS, PREDICTIONS, Meter
+from telemetry.system import SystemUsage
+
+
+@dataclass(eq=False)
+class Runtime:
+    """Everything that routes, workers and commands use; nothing is loaded or connected yet.
+
+    Attributes:
+        prices: for trainings, backtests and analyses.
+        forecasting: the use case, with a price source that may fall back to the sample.
+        writer: writes to the store that no answer waits for.
+    """
+
+    settings: Settings
+    clock: Clock
+    meter: Meter
+    store: ArtifactStore
+    registry: ModelRegistry
+    jobs: Jobs
+    executor: Executor
+    prices: PriceSource
+    forecasting: Forecasting
+    forecast_log: ForecastLog
+    writer: WriteBehind
+    health_check: HealthCheck
+    system_usage: SystemUsage
+    training_slots: TrainingSlots
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        clock: Clock = utc_now,
+        *,
+        meter: Meter | None = None,
+        store: ArtifactStore | None = None,
+        prices: PriceSource | None = None,
+    ) -> Self:
+        """Put together what the settings choose; ``meter``, ``store`` and ``prices`` replace it."""
+        meter = meter or meter_of(settings)
+        store = InstrumentedStore(store or store_of(settings), meter)
+        freshness, writer = PriceFreshness(), WriteBehind()
+        registry = ModelRegistry(store, bundled_model(settings), meter)
+        jobs = Jobs(store)
+        source = InstrumentedPriceSource(prices or price_source(settings, meter), freshness, meter)
+        return cls(
+            settings=settings,
+            clock=clock,
+            meter=meter,
+            store=store,
+            registry=registry,
+            jobs=jobs,
+            executor=_executor(settings, jobs, clock, meter),
+            prices=source,
+            forecasting=Forecasting(registry, forecast_prices(settings, source), ReplayStore(store, writer)),
+            forecast_log=ForecastLog(store, writer, meter, skip_demo=settings.price_source != "sample"),
+            writer=writer,
+            health_check=HealthCheck(store, freshness, meter),
+            system_usage=SystemUsage(),
+            training_slots=TrainingSlots(1),  # a fit seeds torch's generator, which the process has one of
+        )
+
+    @classmethod
+    def from_environment(cls, **settings_given: object) -> Self:
+        """The runtime of this process, from the environment and ``.env``, with its logging set up.
+
+        ``settings_given`` take the place of what the environment says.
+        """
+        prepare_environment()
+        settings = Settings().model_copy(update=settings_given)
+        configure_logging(settings.logs_as, replace=settings.on_lambda)
+        return cls.from_settings(settings)
+
+    @property
+    def worker_context(self) -> WorkerContext:
+        return WorkerContext(self.jobs, self.prices, self.registry, self.clock)
+
+    def record_forecasts(self, kind: str, elapsed_ms: float, *forecasts: Forecast) -> None:
+        """Measure one answer of a ``kind`` (manual, live, forecast or batch), and log its forecasts."""
+        self.meter.record(PREDICTIONS, type=kind)
+        self.meter.record(PREDICTION_SECONDS, elapsed_ms / 1000, type=kind)
+        for forecast in forecasts:
+            self.forecast_log.record(forecast)
+
+
+def store_of(settings: Settings) -> ArtifactStore:
+    """S3 where a bucket is named, else a local folder."""
+    if settings.s3_bucket_name:
+        return S3ArtifactStore(settings.s3_bucket_name, endpoint_url=settings.s3_endpoint_url)
+    return LocalArtifactStore(settings.writable_dir)
+
+
+def bundled_model(settings: Settings) -> BundledModel:
+    """The model behind ``default`` until that alias is moved."""
+    return BundledModel(settings.model_path, settings.metadata_path, settings.look_back)
+
+
+def meter_of(settings: Settings) -> Meter:
+    """CloudWatch's embedded metrics on Lambda, Prometheus elsewhere."""
+    if settings.on_lambda:
+        from telemetry.embedded import EmbeddedMeter
+
+        return EmbeddedMeter()
+    from telemetry.prometheus import PrometheusMeter
+
+    return PrometheusMeter(settings.prometheus_multiproc_dir)
+
+
+def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
+    """The source that ``PRICE_SOURCE`` names; for ``yahoo,sample`` Yahoo alone, see ``forecast_prices``."""
+    if settings.price_source == "sample":
+        return SuggestingSource(SampleSource(), among=SampleSource.tickers)
+    if settings.price_source == "csv":
+        return SuggestingSource(CsvSource(settings.price_dir or settings.writable_dir / "prices"))
+    cache = settings.writable_dir / "cache"
+    fetcher = YahooSource(cache / "yfinance", settings.yahoo_timeout_s, settings.yahoo_attempts)
+    # a fresh Lambda instance has an empty disk: the bucket keeps it from requesting what another one has fetched
+    shared = store_of(settings) if settings.on_lambda and settings.s3_bucket_name else None
+    fetched = InstrumentedFetcher(fetcher, meter)
+    return SuggestingSource(CachedSource(fetched, LocalArtifactStore(cache), settings.price_ttl_s, meter, shared))
+
+
+def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:
+    """``prices``; with ``yahoo,sample`` the sample while they are unavailable, never on Lambda."""
+    if settings.price_source == "yahoo,sample" and not settings.on_lambda:
+        return FallbackSource(prices, SampleSource())
+    return prices
+
+
+def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
+    """On Lambda an invocation per job, elsewhere a process per job."""
+    function = settings.trainer_function_name or settings.aws_lambda_function_name
+    if function is not None:
+        return LambdaExecutor(function)
+    return LocalExecutor(
+        [sys.executable, str(ROOT / "worker.py")],
+        settings.model_dump_json(exclude={"api_key"}).encode(),  # no worker needs it
+        jobs,
+        clock,
+        meter,
+        max_running=settings.max_trainings,
+        max_waiting=settings.max_waiting_trainings,
+    )

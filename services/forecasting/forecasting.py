@@ -1,0 +1,186 @@
+"""The one path to a forecast: every route, the command line and nightly runs take it."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date, datetime
+from hashlib import blake2b
+
+import numpy as np
+from cachetools import LRUCache
+
+from errors import AppError, HorizonTooLong, InvalidRequest
+from models.adaptive import AdaptiveForecaster
+from models.base import N_COLUMNS, Bars, QuantileForecast
+from schemas.card import ModelCard
+from services.forecasting.forecast import Batch, Forecast
+from services.forecasting.forecast_input import ForecastInput, form_input, input_from_closes, input_from_history
+from services.forecasting.replays import ReplayStore
+from services.prices.series import PriceHistory, PriceSource
+from services.storage.registry import ModelRegistry, ServedModel
+
+FETCHERS = 8  # at once: enough to hide the waiting, too few to look like an attack on the source
+REMEMBERED = 512  # distributions, of 25 kB each
+
+
+class Forecasting:
+    """Forecasts from stored models and the newest prices.
+
+    Args:
+        registry: the models.
+        prices: the price source of forecasts.
+        replays: interval adaptation that was worked out before.
+    """
+
+    def __init__(self, registry: ModelRegistry, prices: PriceSource, replays: ReplayStore) -> None:
+        self.registry = registry
+        self.prices = prices
+        self._replays = replays
+        self._distributions: LRUCache[tuple[str, datetime, bytes], QuantileForecast] = LRUCache(REMEMBERED)
+        self._lock = threading.Lock()
+
+    def forecast_ticker(
+        self,
+        model: str,
+        ticker: str | None,
+        horizon: int,
+        levels: tuple[float, ...],
+        now: datetime,
+        as_of: date | None = None,
+    ) -> Forecast:
+        """The next ``horizon`` sessions of a ticker, by default of the model's only one, as of a past day or ``now``.
+
+        Raises:
+            ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: from the registry.
+            InvalidRequest: no ticker is given, and the model was fitted on several.
+            HorizonTooLong: the model forecasts fewer steps.
+            CalibrationTooSmall: the calibration part cannot support a level.
+            TickerNotFound, UnknownExchange, UpstreamUnavailable: from the price source.
+            InsufficientHistory, PricesInvalid, ZeroVariance: the prices carry no forecast.
+        """
+        chosen = self._serve(model, horizon, levels)
+        card, wanted = chosen.card, chosen.forecaster.wanted_sessions
+        ticker = ticker or own_ticker(card)
+        # a past day may lie anywhere in the history
+        recent = wanted if as_of is None else None
+        history = self.prices.history(ticker, now, recent)
+        if as_of is not None:
+            history = history.between(None, as_of)
+        given = input_from_history(history, card.target_column, wanted, card.lookback, horizon)
+        (distribution,), elapsed_ms = self._distributions_of(chosen, [given], newest=as_of is None)
+        return Forecast.of(chosen, given, distribution, levels, now, elapsed_ms)
+
+    def forecast_tickers(
+        self, model: str, tickers: Sequence[str], horizon: int, levels: tuple[float, ...], now: datetime
+    ) -> Batch:
+        """Each ticker's forecast or error; prices are fetched concurrently, and the model runs once for all.
+
+        Raises:
+            What ``forecast_ticker`` raises about the model, the horizon and the levels.
+        """
+        chosen = self._serve(model, horizon, levels)
+        card, wanted = chosen.card, chosen.forecaster.wanted_sessions
+
+        def given_of(ticker: str) -> ForecastInput | AppError:
+            try:
+                history = _detached(self.prices.history(ticker, now, wanted).tail(wanted))
+                return form_input(history, card.target_column, wanted, card.lookback, horizon)
+            except AppError as error:
+                return error
+
+        with ThreadPoolExecutor(FETCHERS) as fetchers:
+            found = dict(zip(tickers, fetchers.map(given_of, tickers), strict=True))
+        inputs = {ticker: given for ticker, given in found.items() if isinstance(given, ForecastInput)}
+        distributions, elapsed_ms = self._distributions_of(chosen, list(inputs.values()), newest=True)
+        formed = dict(zip(inputs, distributions, strict=True))
+
+        def forecast_of(ticker: str, given: ForecastInput | AppError) -> Forecast | AppError:
+            if isinstance(given, AppError):
+                return given
+            try:
+                return Forecast.of(chosen, given, formed[ticker], levels, now, elapsed_ms)
+            except AppError as error:
+                return error
+
+        forecasts = {ticker: forecast_of(ticker, given) for ticker, given in found.items()}
+        return Batch(card, horizon, levels, forecasts, now, elapsed_ms)
+
+    def forecast_closes(
+        self, model: str, closes: Sequence[float], levels: tuple[float, ...], now: datetime
+    ) -> Forecast:
+        """The close after the closes given, as many as the model's lookback.
+
+        Raises:
+            ZeroVariance: the closes do not move.
+            What ``forecast_ticker`` raises about the model and the levels.
+        """
+        chosen = self._serve(model, 1, levels)
+        given = input_from_closes(closes)
+        (distribution,), elapsed_ms = self._distributions_of(chosen, [given], newest=False)
+        return Forecast.of(chosen, given, distribution, levels, now, elapsed_ms)
+
+    def _serve(self, name: str, horizon: int, levels: tuple[float, ...]) -> ServedModel:
+        model = self.registry.serve(name)
+        validate_horizon(model.card, horizon)
+        model.forecaster.calibration.validate(levels)
+        return model
+
+    def _distributions_of(
+        self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool
+    ) -> tuple[list[QuantileForecast], float]:
+        """The calibrated distribution of every step, and the milliseconds that it took.
+
+        Remembered ones cost no run; the store keeps replays of the ``newest`` sessions only.
+        """
+        started = time.perf_counter()
+        keys = [(model.card.model_id, model.card.created_at, blake2b(one.bars.tobytes()).digest()) for one in inputs]
+        with self._lock:
+            known = {key: self._distributions[key] for key in keys if key in self._distributions}
+        missing = {key: one for key, one in zip(keys, inputs, strict=True) if key not in known}
+        if missing:
+            formed = dict(zip(missing, self._run(model, list(missing.values()), newest=newest), strict=True))
+            known |= formed
+            with self._lock:
+                self._distributions.update(formed)
+        return [known[key] for key in keys], 1000 * (time.perf_counter() - started)
+
+    def _run(self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool) -> list[QuantileForecast]:
+        # one after another as if they were one history: a forecaster looks no further back than its window
+        length = max(len(one.bars) for one in inputs)
+        bars = np.concatenate([_padded(one.bars, length) for one in inputs])
+        origins = length * np.arange(1, len(inputs) + 1) - 1
+        with np.errstate(over="ignore", invalid="ignore"):  # ``Forecast.of`` refuses what is not finite
+            if isinstance(model.forecaster, AdaptiveForecaster):
+                if newest:
+                    factors = self._replays.log_factors(model.card, model.forecaster, inputs)
+                else:
+                    factors = model.forecaster.newest_log_factors([one.bars for one in inputs])
+                whole = model.forecaster.predict_quantiles(bars, origins, factors)
+            else:
+                whole = model.forecaster.predict_quantiles(bars, origins)
+        return [QuantileForecast(whole.quantile_levels, whole.prices[row : row + 1]) for row in range(len(inputs))]
+
+
+def validate_horizon(card: ModelCard, horizon: int) -> None:
+    """Refuse more steps than the model was made for, with HorizonTooLong."""
+    if horizon > card.horizon:
+        raise HorizonTooLong(f"asked for {horizon} sessions, model {card.model_id!r} forecasts {card.horizon}")
+
+
+def own_ticker(card: ModelCard) -> str:
+    """The one ticker of a model; InvalidRequest where it was fitted on several."""
+    if len(card.tickers) > 1:
+        raise InvalidRequest(f"model {card.model_id!r} was fitted on {', '.join(card.tickers)}: name one as ticker")
+    return card.tickers[0]
+
+
+def _padded(bars: Bars, length: int) -> Bars:
+    return np.concatenate([np.full((length - len(bars), N_COLUMNS), np.nan), bars])
+
+
+def _detached(history: PriceHistory) -> PriceHistory:
+    """A copy: a view would keep hundreds of whole histories in memory."""
+    series = history.series
+    return replace(history, series=replace(series, sessions=series.sessions.copy(), bars=series.bars.copy()))

@@ -1,0 +1,115 @@
+"""Interval adaptation per ticker and session, kept in the store: a replay of 500 origins takes 0.1 s or more."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from functools import partial
+from hashlib import sha256
+
+import numpy as np
+
+from errors import AppError, ArtifactNotFound
+from models.adaptive import TRACKED_LEVELS, AdaptiveForecaster, LogFactors
+from schemas.card import ModelCard
+from schemas.common import Document, ModelId, Ticker
+from services.forecasting.forecast_input import ForecastInput
+from services.prices.keys import key_name
+from services.storage.documents import read_document
+from services.storage.store import ArtifactStore
+from services.storage.write_behind import WriteBehind
+
+REPLAYS = "replays/"
+TOGETHER = 16  # histories per replay: bounds memory at about 100 MB
+READERS = 8
+PAUSE_S = 30.0  # without reads after the store has failed: it may take long to fail
+
+log = logging.getLogger(__name__)
+
+
+class Replay(Document):
+    """The newest replay of a model on a ticker."""
+
+    ticker: Ticker
+    model_id: ModelId
+    session: date
+    sha256: str
+    log_factors: tuple[tuple[float, ...], ...]
+
+
+class ReplayStore:
+    """Replays by model and ticker; each new session overwrites the one before.
+
+    Args:
+        store: while it is unavailable, every process replays for itself.
+        writer: writes new replays in the background.
+    """
+
+    def __init__(self, store: ArtifactStore, writer: WriteBehind) -> None:
+        self._store = store
+        self._writer = writer
+        self._paused_until = 0.0
+
+    def log_factors(
+        self, card: ModelCard, forecaster: AdaptiveForecaster, inputs: Sequence[ForecastInput]
+    ) -> LogFactors:
+        """The log factors of each input's last session: kept ones, and replays of the rest together."""
+        factors = np.zeros((len(inputs), forecaster.horizon, TRACKED_LEVELS.size))
+        with ThreadPoolExecutor(READERS) as readers:
+            kept = list(readers.map(partial(self._read, card, factors.shape[1:]), inputs))
+        missing = [row for row, found in enumerate(kept) if found is None]
+        for row, found in enumerate(kept):
+            if found is not None:
+                factors[row] = found
+        chunks = [missing[first : first + TOGETHER] for first in range(0, len(missing), TOGETHER)]
+        with ThreadPoolExecutor(os.cpu_count()) as workers:
+            replayed = workers.map(lambda rows: forecaster.newest_log_factors([inputs[k].bars for k in rows]), chunks)
+            for rows, found in zip(chunks, replayed, strict=True):
+                factors[rows] = found
+        for row in missing:
+            self._keep(card, inputs[row], factors[row])
+        return factors
+
+    def _read(self, card: ModelCard, shape: tuple[int, ...], given: ForecastInput) -> LogFactors | None:
+        if time.monotonic() < self._paused_until:
+            return None
+        try:
+            replay = read_document(self._store, _key(card, given), Replay)
+        except ArtifactNotFound:
+            return None
+        except AppError as error:
+            self._paused_until = time.monotonic() + PAUSE_S
+            log.warning("no replay of %s was read: %s", given.history.series.ticker, error.message)
+            return None
+        factors = np.array(replay.log_factors)
+        return factors if replay.sha256 == _digest(card, given) and factors.shape == shape else None
+
+    def _keep(self, card: ModelCard, given: ForecastInput, factors: LogFactors) -> None:
+        replay = Replay(
+            ticker=given.history.series.ticker,
+            model_id=card.model_id,
+            session=given.history.as_of,
+            sha256=_digest(card, given),
+            log_factors=tuple(map(tuple, factors.tolist())),
+        )
+        self._writer.put(partial(self._write, _key(card, given), replay))
+
+    def _write(self, key: str, replay: Replay) -> bool:
+        try:
+            self._store.put(key, replay.model_dump_json().encode())
+        except AppError as error:
+            log.warning("the replay of %s was not stored: %s", replay.ticker, error.message)
+            return False
+        return True
+
+
+def _key(card: ModelCard, given: ForecastInput) -> str:
+    return f"{REPLAYS}{card.model_id}/{key_name(given.history.series.ticker)}.json"
+
+
+def _digest(card: ModelCard, given: ForecastInput) -> str:
+    """Of the prices and of the model's files: a replay is of both."""
+    files = "".join(card.files[name].sha256 for name in sorted(card.files))
+    return sha256(files.encode() + given.bars.tobytes()).hexdigest()
