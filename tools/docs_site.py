@@ -162,7 +162,7 @@ def _type(schema: Json) -> str:
         return f"object of {_type(schema['additionalProperties'])}"
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    kind = str(schema.get("format", schema.get("type", "any")))
+    kind = str(schema.get("format") or schema.get("type") or "any")
     return kind.replace("date-time", "time") + _bounds(low, high)
 
 
