@@ -30,7 +30,7 @@ class AliasMove(Document):
 
     model_id: ModelId = Field(description="Where it was moved to.")
     moved_at: datetime
-    evidence: str | None = Field(description="Key of the contest that moved it; null where somebody did.")
+    evidence: str | None = Field(description="Key of the evaluation that moved it; null: moved by hand.")
 
 
 class Alias(Document):
@@ -42,7 +42,7 @@ class Alias(Document):
         description="Where it pointed before: moving it there undoes the last move. Null where it pointed nowhere."
     )
     moved_at: datetime
-    evidence: str | None = Field(default=None, description="Key of the contest that moved it; null where somebody did.")
+    evidence: str | None = Field(default=None, description="Key of the evaluation that moved it; null: moved by hand.")
     earlier: tuple[AliasMove, ...] = Field(default=(), description="The moves before the last, newest first.")
 
 

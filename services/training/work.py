@@ -93,22 +93,22 @@ def _train(order: JobSpec, heartbeat: Heartbeat, place: WorkerContext, fit_until
     model = train_model(order.request, place.prices, place.registry, order.model_id, now, on_epoch, fit_until)
     heartbeat.validate_wanted()
     publish(model, place.registry, place.rescue)
-    return _challenged(order, model.card, place)
+    return _evaluated(order, model.card, place)
 
 
-def _challenged(order: JobSpec, card: ModelCard, place: WorkerContext) -> TrainResult:
-    """The result with its contest, where one was asked for; one that fails takes nothing from the training."""
+def _evaluated(order: JobSpec, card: ModelCard, place: WorkerContext) -> TrainResult:
+    """The result, with the evaluation where ``promote_to`` names an alias; a failed evaluation fails no training."""
     result = train_result(card)
-    if order.request.challenges is None:
+    if order.request.promote_to is None:
         return result
     try:
-        challenge = Challenger(order.request.challenges, order.id, card, place.clock())
-        contest = evaluate_challenger(challenge, place.registry, place.prices)
+        challenger = Challenger(order.request.promote_to, order.id, card, place.clock())
+        evaluation = evaluate_challenger(challenger, place.registry, place.prices)
     except AppError as error:
-        log.warning("contest of job %s: %s", order.id, error.message)
-        untold = f"the contest for {order.request.challenges!r} was broken off, the alias not moved: {error.message}"
-        return result.model_copy(update={"warnings": (*result.warnings, untold)})
-    return result.model_copy(update={"contest": contest})
+        log.warning("evaluation of job %s: %s", order.id, error.message)
+        failed = f"the evaluation for {order.request.promote_to!r} failed, the alias was not moved: {error.message}"
+        return result.model_copy(update={"warnings": (*result.warnings, failed)})
+    return result.model_copy(update={"evaluation": evaluation})
 
 
 @retry(

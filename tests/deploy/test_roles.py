@@ -23,7 +23,7 @@ from services.prices.cache import CachedSource
 from services.prices.cache.kept import KeptPrices, price_key
 from services.prices.sample import SampleSource
 from services.prices.series import RawBars
-from services.storage.contests import contest_page
+from services.storage.evaluations import evaluation_page
 from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
 from services.training.submission import retry_training, submit_training
@@ -141,16 +141,16 @@ def test_a_challenger_is_ordered_by_one_role_and_takes_the_alias_by_the_other(st
     champion = submit_training(REQUEST, Jobs(serving), SomebodyElse(), NOW, "0000000d")
     run_training(champion.id, "w1", place)
     ModelRegistry(serving).move_alias("fought-for", champion.model_id, NOW)
-    request = TrainRequest(ticker="^GSPC", model="ewma", challenges="fought-for")
+    request = TrainRequest(ticker="^GSPC", model="ewma", promote_to="fought-for")
     job = submit_training(request, Jobs(serving), SomebodyElse(), NOW, "0000000e")
 
     end = run_training(job.id, "w1", place)
 
     assert end is not None
     assert end.result is not None
-    assert end.result.contest is not None, end.result.warnings
-    assert end.result.contest.won, end.result.contest
-    assert contest_page(serving, "fought-for", 1, None).contests == (end.result.contest,)
+    assert end.result.evaluation is not None, end.result.warnings
+    assert end.result.evaluation.won, end.result.evaluation
+    assert evaluation_page(serving, "fought-for", 1, None).evaluations == (end.result.evaluation,)
     assert ModelRegistry(serving).card("fought-for").model_id == job.model_id
 
 
@@ -165,7 +165,7 @@ def test_a_forecast_is_logged_by_one_role_and_scored_by_the_other(store_of: Stor
     log.flush()
 
     assert score_due(training, SampleSource(), NOW).n_pairs == 1
-    assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].n == 1
+    assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].report.n_origins == 1
 
 
 @pytest.mark.parametrize("role", [SERVE, TRAIN])
