@@ -130,7 +130,7 @@ def trained_table(result: TrainResult) -> RenderableType:
         figures = (by_measure.mae, by_measure.mape, by_measure.rmse, by_measure.crps)
         table.add_row(name, *map(formatted, figures))
     head = f"model {result.id} of {', '.join(result.tickers)}, prices to {result.as_of} from {result.source}"
-    evaluation = [] if result.contest is None else [line(_outcome(result.contest))]
+    evaluation = [] if result.evaluation is None else [line(_outcome(result.evaluation))]
     return Group(line(head), table, line(_coverage(test.coverage)), *evaluation, *notes(result.warnings))
 
 
@@ -224,10 +224,11 @@ def _coverage(coverage: Iterable[Coverage | IntervalScores]) -> str:
     return f"Coverage: {shares}"
 
 
-def _outcome(contest: ChallengerEvaluation) -> str:
-    if contest.won:
-        return f"it takes the alias {contest.alias}: {contest.reason}"
-    return f"it does not take the alias {contest.alias}: {contest.reason}; see `models contests {contest.alias}`"
+def _outcome(evaluation: ChallengerEvaluation) -> str:
+    if evaluation.won:
+        return f"it takes the alias {evaluation.alias}: {evaluation.reason}"
+    more = f"see `models evaluations {evaluation.alias}`"
+    return f"it does not take the alias {evaluation.alias}: {evaluation.reason}; {more}"
 
 
 def _scores(one: ForecasterReport) -> list[str]:

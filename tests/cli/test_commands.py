@@ -27,7 +27,7 @@ TABLED = {
     "models list": ["models", "list"],
     "models show": ["models", "show", "default"],
     "models aliases": ["models", "aliases"],
-    "models contests": ["models", "contests"],
+    "models evaluations": ["models", "evaluations"],
     "jobs list": ["jobs", "list"],
 }
 PNG = b"\x89PNG"
@@ -69,7 +69,7 @@ def answered(result: Result) -> Any:
         (TABLED["models list"], "GET", "/models", None),
         (TABLED["models show"], "GET", "/models/default", None),
         (TABLED["models aliases"], "GET", "/models/aliases", None),
-        (TABLED["models contests"], "GET", "/models/aliases/default/contests", None),
+        (TABLED["models evaluations"], "GET", "/models/aliases/default/evaluations", None),
         (TABLED["jobs list"], "GET", "/jobs", None),
     ],
     ids=list(TABLED),

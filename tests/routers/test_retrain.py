@@ -12,7 +12,7 @@ from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.storage.evaluations import evaluation_key
 from services.storage.registry import ModelRegistry
-from tests.fakes import use_prices
+from tests.fakes import (
     FakePriceSource,
     InMemoryArtifactStore,
     new_york_sessions,
