@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from config import Settings, default_model
+from bootstrap import bundled_model
+from config import Settings
 from models.fitting import FitBlocks, FitSettings
 from models.specs import MODEL_SPECS
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
@@ -35,7 +36,7 @@ def rows() -> list[str]:
     """The rows of the README's table."""
     settings = Settings(_env_file=None)
     store = LocalArtifactStore(settings.data_dir / "unused")  # without models: ``default`` is the bundled one
-    registry = ModelRegistry(store, default_model(settings))
+    registry = ModelRegistry(store, bundled_model(settings))
     bundled = registry.load(registry.card("default"))
     bars = (series := SampleSource().history(TICKER, datetime.now(UTC)).series).bars
     first = int(np.searchsorted(series.sessions, np.datetime64(FIRST_ORIGIN)))
