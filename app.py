@@ -15,7 +15,7 @@ from bootstrap import Runtime
 from error_handlers import add_error_handlers
 from routers import analysis, jobs, models, monitoring, predict, realised, root, telemetry, up, web
 from routers.dependencies import validate_api_key
-from routers.middleware import BodyLimitMiddleware, MeasureMiddleware, RequestIdMiddleware
+from routers.middleware import add_middleware
 from routers.problems import document_problems
 from services.training.submission import resume_waiting
 from services.warm_up import warm_up
@@ -47,9 +47,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
         app.include_router(guarded, dependencies=[Security(validate_api_key)])
     add_error_handlers(app)
     document_problems(app)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=runtime.settings.max_body_bytes)
-    app.add_middleware(MeasureMiddleware, meter=runtime.meter)
-    app.add_middleware(RequestIdMiddleware)
+    add_middleware(app, runtime.meter, runtime.settings.max_body_bytes)
     return app
 
 

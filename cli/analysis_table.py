@@ -10,10 +10,10 @@ from cli.layout import UNKNOWN, columns, fact_sheet, format_p, line, notes
 from stock_forecast_client.models import (
     Analysis,
     Correlogram,
+    DataQuality,
     Dependence,
     Distribution,
     Drawdowns,
-    Irregularities,
     LjungBox,
     Seasonality,
     Seasons,
@@ -42,7 +42,7 @@ def analysis_table(answer: Analysis) -> RenderableType:
         ("Seasonality: mean log return ± its 95% error, in %", _seasons(answer.seasonality)),
         ("Autocorrelation", _dependence(answer.dependence)),
         ("Stationarity", _stationarity(answer.stationarity)),
-        ("Data quality", [_data_quality(answer.irregularities)]),
+        ("Data quality", [_data_quality(answer.data_quality)]),
     )
     shown = [item for title, part in parts for item in (Text(), Text(title, style="bold"), *part)]
     return Group(line(head), *shown, *notes(answer.warnings))
@@ -167,7 +167,7 @@ def _unit_root(one: UnitRootTest) -> list[str]:
     return [one.test.upper(), TESTED[one.of], REGRESSIONS[one.regression], lags, statistic, p_value, hypothesis]
 
 
-def _data_quality(found: Irregularities) -> RenderableType:
+def _data_quality(found: DataQuality) -> RenderableType:
     longest = sorted(found.missing, key=lambda run: -run.n_sessions)[:N_LISTED]
     largest = sorted(found.overnight_gaps, key=lambda gap: -abs(gap.mad_zscore))[:N_LISTED]
     gaps = [f"{gap.session} {gap.log_return:+.1%}" for gap in largest]

@@ -1,4 +1,4 @@
-"""What the history of a ticker looks like, as figures or as a page."""
+"""The analysis of a ticker's history, as figures or as an HTML page."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import HTMLResponse
 
 from errors import AnalysisUnavailable, ZeroVariance
-from routers.dependencies import NowDep, PriceSourceDep, validate_not_future
+from routers.dependencies import RuntimeDep, validate_not_future
 from routers.problems import PRICE_PROBLEMS, problems
 from schemas.analysis import Analysis, AnalysisRequest
 from schemas.common import Ticker
@@ -14,14 +14,14 @@ from services.analysis.report import analyse, analysis_page
 
 router = APIRouter(prefix="/analysis", tags=["analysis"])
 
-# the page states the same of itself, for when it is opened from a disk
+# the page repeats it in a meta element, for when it is opened from a disk
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
 
-# ":path" lets a ticker with an encoded slash reach the pattern: it is malformed, not another address
+# ":path" lets a ticker with an encoded slash reach the pattern, which answers 422 instead of 404
 @router.get(
     "/{ticker:path}",
-    summary="The past of a ticker",
+    summary="Analyse a ticker's history",
     response_model=Analysis,
     responses={
         200: {"content": {"text/html": {"schema": {"type": "string"}}}},
@@ -31,12 +31,12 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; fra
 def analysis(
     ticker: Annotated[Ticker, Path(examples=["^GSPC"])],
     request: Annotated[AnalysisRequest, Query()],
-    prices: PriceSourceDep,
-    now: NowDep,
+    runtime: RuntimeDep,
 ) -> Analysis | Response:
-    """Statistics, distribution, volatility, drawdowns, seasons, dependence and irregularities of the daily prices."""
+    """Statistics, distribution, volatility, drawdowns, seasons, dependence and data quality of the daily prices."""
+    now = runtime.clock()
     validate_not_future(now, "query", start=request.start, end=request.end)
     if request.format == "html":
-        page = analysis_page(ticker, request, prices, now)
+        page = analysis_page(ticker, request, runtime.prices, now)
         return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
-    return analyse(ticker, request, prices, now)
+    return analyse(ticker, request, runtime.prices, now)

@@ -1,12 +1,14 @@
-"""What surrounds every request, as pure ASGI: its id, its measurements, and a bound on its body."""
+"""The middleware around every request, as pure ASGI: request id, metrics, access log, compression, body limit."""
 
 import logging
 import re
 import time
 import uuid
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,15 +16,24 @@ from telemetry.logs import REQUEST_ID
 from telemetry.measures import ACTIVE_REQUESTS, REQUEST_SECONDS, REQUESTS, Meter
 
 REQUEST_ID_HEADER = "X-Request-Id"
-UNMATCHED = "unmatched"  # one label for every path that is no route: a scanner must not fill the memory
+UNMATCHED = "unmatched"  # one label for all paths without a route, so that a scanner cannot fill the memory
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+MIN_GZIP_BYTES = 1_000  # a smaller body fits into one packet either way
+GZIP_LEVEL = 6  # on 1.8 MB of JSON, level 9 takes five times as long and saves 4 % more
 
 access_log = logging.getLogger("access")
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-_ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def add_middleware(app: Starlette, meter: Meter, max_body_bytes: int) -> None:
+    """Wrap the application, innermost layer first; the time that is measured includes the compression."""
+    app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes)
+    app.add_middleware(GZipMiddleware, minimum_size=MIN_GZIP_BYTES, compresslevel=GZIP_LEVEL)
+    app.add_middleware(MeasureMiddleware, meter=meter)
+    app.add_middleware(RequestIdMiddleware)
 
 
 def request_id_of(request: Request) -> str:
-    """The id under which this request is logged and answered."""
     request_id: str = request.scope.get("request_id", "")
     return request_id
 
@@ -34,12 +45,11 @@ class RequestIdMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = scope["request_id"] = given if _ACCEPTABLE.fullmatch(given) else uuid.uuid4().hex
+        sent = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = scope["request_id"] = sent if _WELL_FORMED_ID.fullmatch(sent) else uuid.uuid4().hex
         REQUEST_ID.set(request_id)
 
         async def send_with_id(message: Message) -> None:
@@ -54,7 +64,7 @@ class MeasureMiddleware:
     """Counts and times every request, and writes the access log.
 
     Routes are named by their templates, never by their paths. A route that crashes
-    counts as the 500 that its caller gets.
+    counts as a 500, which is what its caller gets.
     """
 
     def __init__(self, app: ASGIApp, meter: Meter) -> None:
@@ -63,13 +73,12 @@ class MeasureMiddleware:
         self._n_active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         status = 500
 
-        async def send_noting_status(message: Message) -> None:
+        async def send_and_keep_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -78,19 +87,19 @@ class MeasureMiddleware:
         started = time.perf_counter()
         self._count_active(+1)
         try:
-            await self.app(scope, receive, send_noting_status)
+            await self.app(scope, receive, send_and_keep_status)
         except BaseException:
-            status = 500  # also when it broke in mid-answer
+            status = 500  # also when it failed after the answer had begun
             raise
         finally:
             self._count_active(-1)
-            self._note(scope, status, time.perf_counter() - started)
+            self._record(scope, status, time.perf_counter() - started)
 
     def _count_active(self, change: int) -> None:
         self._n_active += change
         self._meter.record(ACTIVE_REQUESTS, self._n_active)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         method, endpoint = method_of(scope), endpoint_of(scope)
         self._meter.record(REQUESTS, method=method, endpoint=endpoint, status=str(status))
         self._meter.record(REQUEST_SECONDS, seconds, method=method, endpoint=endpoint)
@@ -106,7 +115,7 @@ class MeasureMiddleware:
 
 
 def method_of(scope: Scope) -> str:
-    """The method, where it is one that exists; a caller can send any word."""
+    """The HTTP method, ``OTHER`` for a word that is none."""
     return scope["method"] if scope["method"] in METHODS else "OTHER"
 
 
@@ -116,10 +125,10 @@ def endpoint_of(scope: Scope) -> str:
 
 
 class BodyLimitMiddleware:
-    """Refuses to read more than ``max_bytes`` of a body, announced or not, with 413.
+    """Answers 413 where a body is larger than ``max_bytes``, by its Content-Length or as it is read.
 
     Starlette's own limit answers in plain text; this one raises where the body
-    is read, so that the answer is a problem like every other.
+    is read, so that the answer is a problem document like every other error.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -127,12 +136,11 @@ class BodyLimitMiddleware:
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("Content-Length", "")
-        n_announced = int(announced) if announced.isdecimal() and len(announced) < 16 else 0  # the rest is counted
+        n_announced = int(announced) if announced.isdecimal() and len(announced) < 16 else 0  # else counted as read
         n_read = 0
 
         async def receive_bounded() -> Message:

@@ -1,4 +1,4 @@
-"""What the past of a ticker looks like: statistics, tests and series of its closes and log returns."""
+"""The analysis of a ticker's history: statistics, tests and series of its closes and log returns."""
 
 import datetime as dt
 from typing import Annotated, Literal
@@ -8,18 +8,16 @@ from pydantic import Field, PlainSerializer, model_validator
 from schemas.common import Document, Price, Request, Ticker
 
 Number = Annotated[float, PlainSerializer(lambda value: float(f"{value:.6g}"), when_used="json")]
-"""A figure without a price's precision, written with six significant digits."""
+"""Written with six significant digits."""
 
 PValue = Annotated[Number | None, Field(ge=0, le=1)]
 
 
 class AnalysisRequest(Request):
-    """Which sessions to look at, and how to answer."""
-
-    start: Annotated[dt.date | None, Field(description="First session; the first known where it is left out.")] = None
-    end: Annotated[dt.date | None, Field(description="Last session, included; the newest where it is left out.")] = None
+    start: Annotated[dt.date | None, Field(description="First session; the first one known by default.")] = None
+    end: Annotated[dt.date | None, Field(description="Last session, included; the newest by default.")] = None
     format: Annotated[
-        Literal["json", "html"], Field(description="Figures, or one page to read that needs no network.")
+        Literal["json", "html"], Field(description="Figures, or one HTML page that needs no network.")
     ] = "json"
 
     @model_validator(mode="after")
@@ -30,14 +28,12 @@ class AnalysisRequest(Request):
 
 
 class Quantile(Document):
-    """The value that a share ``level`` of all values does not exceed."""
-
     level: float
     value: Price | None
 
 
 class Moments(Document):
-    """Of closes in quote currency, or of log returns; null where a figure is beyond the range of numbers."""
+    """Of closes in quote currency, or of log returns; null where a figure overflows."""
 
     n: int
     mean: Price | None
@@ -48,19 +44,15 @@ class Moments(Document):
 
 
 class Summary(Document):
-    """Closes, and the log returns between them."""
-
     closes: Moments
     log_returns: Moments
-    annualised_volatility: Number = Field(
-        description="sd of the log returns × √sessions_per_year: 0.2 is 20 % a year, as the square root of time has it."
-    )
+    annualised_volatility: Number = Field(description="sd of the log returns × √sessions_per_year: 0.2 is 20 % a year.")
     annualised_mean_log_return: Number = Field(description="Mean log return × sessions_per_year.")
     total_log_return: Number = Field(description="ln(last close / first close).")
 
 
 class TailQuantile(Document):
-    """A quantile of the log returns beside that of a normal distribution of the same mean and sd."""
+    """A quantile of the log returns, and that of a normal distribution of the same mean and sd."""
 
     level: float
     empirical: Number
@@ -68,31 +60,29 @@ class TailQuantile(Document):
 
 
 class Distribution(Document):
-    """How the log returns are distributed."""
-
     bin_edges: tuple[Number, ...] = Field(description="Log returns; one more than counts.")
-    counts: tuple[int, ...] = Field(description="Sessions between two edges.")
+    counts: tuple[int, ...] = Field(description="Sessions in each bin.")
     n_below: int = Field(description="Sessions below the first edge.")
     n_above: int = Field(description="Sessions above the last edge.")
     skewness: Number | None = Field(description="0 for a symmetric distribution.")
     excess_kurtosis: Number | None = Field(description="0 for a normal distribution; above, tails are fat.")
     tails: tuple[TailQuantile, ...]
-    n_beyond_3_sd: int = Field(description="Sessions further than three sds from the mean.")
+    n_beyond_3_sd: int = Field(description="Sessions more than three sds from the mean.")
     n_beyond_3_sd_if_normal: Number
     jarque_bera: Number | None = Field(description="Statistic; about 2 on average for independent normal returns.")
-    jarque_bera_p_value: PValue = Field(description="Small: the returns are not normal.")
+    jarque_bera_p_value: PValue = Field(description="A small value rejects normality.")
     interpretation: str
 
 
 class Series(Document):
-    """One value for each session named: every so many of all, with the smallest and the largest kept."""
+    """Thinned: every k-th value, and always the smallest and the largest."""
 
     sessions: tuple[dt.date, ...]
     values: tuple[Number | None, ...]
 
 
 class PriceLine(Document):
-    """Closes in quote currency, thinned as ``Series`` are."""
+    """Closes in quote currency, thinned like ``Series``."""
 
     sessions: tuple[dt.date, ...]
     values: tuple[Price, ...]
@@ -109,27 +99,25 @@ class RollingVolatility(Document):
 
 
 class Volatility(Document):
-    """Close-to-close, and range-based; the latter see nothing of the moves between sessions."""
+    """Close-to-close and range-based volatility; the latter ignores the moves between sessions."""
 
     rolling: tuple[RollingVolatility, ...]
     n_without_range: int = Field(
-        description="Sessions whose high and low are equal or unknown; range-based figures leave them out."
+        description="Sessions whose high and low are equal or unknown; range-based volatility skips them."
     )
 
 
 class DrawdownEpisode(Document):
-    """From a peak of the close down to its trough and back."""
-
     peak: dt.date
     trough: dt.date
-    recovery: dt.date | None = Field(description="First close at or above the peak; null where there is none yet.")
+    recovery: dt.date | None = Field(description="First close at or above the peak; null if there is none yet.")
     depth: Number = Field(description="close at the trough / close at the peak − 1; −0.5 is half lost.")
     n_sessions_down: int = Field(description="Sessions from peak to trough.")
     n_sessions: int = Field(description="Sessions from peak to recovery, or to the last session.")
 
 
 class Drawdowns(Document):
-    """How far the close stood below its highest so far."""
+    """close / highest close so far − 1."""
 
     current: Number
     series: Series
@@ -137,8 +125,6 @@ class Drawdowns(Document):
 
 
 class SeasonGroup(Document):
-    """The sessions of one weekday or month."""
-
     name: str
     n: int
     mean_log_return: Number
@@ -156,14 +142,12 @@ class Seasonality(Document):
 
 
 class Seasons(Document):
-    """By the day on which a return ends."""
-
     weekday: Seasonality
     month: Seasonality
 
 
 class LjungBox(Document):
-    """Whether the first ``lags`` autocorrelations together are more than chance; supposes constant volatility."""
+    """Tests that the first ``lags`` autocorrelations are all zero; assumes constant volatility."""
 
     lags: int
     statistic: Number | None
@@ -171,22 +155,20 @@ class LjungBox(Document):
 
 
 class Correlogram(Document):
-    """Autocorrelation at lags 1, 2 …; beyond a bound it is rare (1 in 20) where there is none."""
+    """Autocorrelations by lag; without correlation, 1 in 20 exceeds its bound by chance."""
 
     lags: tuple[int, ...]
     acf: tuple[Number | None, ...]
     acf_bound: tuple[Number | None, ...] = Field(description="± bound by Bartlett's formula.")
     acf_robust_bound: tuple[Number | None, ...] = Field(
-        description="± bound that allows for changing volatility; the one to go by for returns."
+        description="± bound that allows for changing volatility; use this one for returns."
     )
-    pacf: tuple[Number | None, ...] = Field(description="Partial: with the lags between held fixed.")
+    pacf: tuple[Number | None, ...] = Field(description="Partial autocorrelation, given the lags between.")
     pacf_bound: Number = Field(description="± 1.96 / √n.")
     ljung_box: tuple[LjungBox, ...]
 
 
 class Dependence(Document):
-    """Whether returns depend on past ones, in their sign and in their size."""
-
     returns: Correlogram
     squared_returns: Correlogram
     interpretation: str
@@ -197,22 +179,20 @@ class UnitRootTest(Document):
 
     test: Literal["adf", "kpss"]
     of: Literal["log_closes", "log_returns"]
-    regression: Literal["c", "ct"] = Field(description="Allowed for: a constant, or a constant and a trend.")
+    regression: Literal["c", "ct"] = Field(description="Deterministic part: a constant, or a constant and a trend.")
     lags: int | None
     statistic: Number | None
     p_value: PValue
-    p_value_note: str | None = Field(description="Where the table ends: at most 0.01, at least 0.1.")
+    p_value_note: str | None = Field(description="At the ends of the KPSS table: at most 0.01, at least 0.1.")
 
 
 class Stationarity(Document):
-    """Whether closes and returns keep their mean."""
-
     tests: tuple[UnitRootTest, ...]
     interpretation: str
 
 
 class MissingRun(Document):
-    """Successive sessions of the exchange's calendar that the series lacks."""
+    """Consecutive sessions of the exchange's calendar that are missing."""
 
     first: dt.date
     last: dt.date
@@ -220,38 +200,34 @@ class MissingRun(Document):
 
 
 class OvernightGap(Document):
-    """An open far from the close before."""
-
     session: dt.date
-    log_return: Number = Field(description="ln(open / close before).")
-    mad_zscore: Number = Field(description="The same in robust sds of the log return from close to close.")
+    log_return: Number = Field(description="ln(open / previous close).")
+    mad_zscore: Number = Field(description="log_return in robust sds of the log returns from close to close.")
 
 
 class SuspectedSplit(Document):
-    """A close that stands to the one before as an unadjusted split would have it."""
+    """A close whose ratio to the previous one looks like an unadjusted split."""
 
     session: dt.date
-    ratio: Number = Field(description="close / close before.")
-    near: str = Field(description="The ratio of small whole numbers it is near to.")
+    ratio: Number = Field(description="close / previous close.")
+    near: str = Field(description="The nearest usual split, as a ratio of prices.")
     mad_zscore: Number = Field(description="Distance of the log return from the median in robust standard deviations.")
 
 
-class Irregularities(Document):
-    """What may be wrong with the series; lists are cut, counts are of all."""
+class DataQuality(Document):
+    """Possible defects of the series; lists are cut, counts are complete."""
 
     exchange: str = Field(description="Name of the trading calendar.")
     n_missing_sessions: int
     missing: tuple[MissingRun, ...] = Field(description="The longest, in order of time; at most 50.")
-    n_unexpected_sessions: int = Field(description="Sessions held that the calendar does not know.")
-    robust_sd_threshold: float = Field(description="Beyond so many robust sds a gap or a ratio is told.")
+    n_unexpected_sessions: int = Field(description="Sessions of the series that the calendar does not have.")
+    robust_sd_threshold: float = Field(description="Robust sds above which a gap or a ratio is listed.")
     n_overnight_gaps: int
     overnight_gaps: tuple[OvernightGap, ...] = Field(description="The largest, in order of time; at most 20.")
     suspected_splits: tuple[SuspectedSplit, ...] = Field(description="The largest, in order of time; at most 20.")
 
 
 class Analysis(Document):
-    """The history of one ticker, described."""
-
     ticker: Ticker
     currency: str | None
     source: str
@@ -260,11 +236,9 @@ class Analysis(Document):
     n_sessions: int
     stale: bool
     demo: bool = Field(description="Whether these are sample prices, which end in 2018.")
-    dropped: dict[str, int] = Field(description="Rows of the whole history that were left out, by reason.")
-    repaired: dict[str, int] = Field(
-        description="Cells of the whole history that were not usable and count as unknown, by column."
-    )
-    sessions_per_year: Number = Field(description="Of the exchange's calendar in these years; annualises.")
+    dropped: dict[str, int] = Field(description="Rows dropped from the whole history, by reason.")
+    repaired: dict[str, int] = Field(description="Unusable cells of the whole history, now unknown, by column.")
+    sessions_per_year: Number = Field(description="Sessions in a year of the exchange's calendar.")
     closes: PriceLine
     summary: Summary
     distribution: Distribution
@@ -273,5 +247,5 @@ class Analysis(Document):
     seasonality: Seasons
     dependence: Dependence
     stationarity: Stationarity
-    irregularities: Irregularities
+    data_quality: DataQuality
     warnings: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What the service says of itself: its name with links, and its health."""
+"""The service itself: name, links and health."""
 
 from typing import Literal
 
@@ -6,8 +6,6 @@ from schemas.common import Document, ModelId, Timestamp
 
 
 class Links(Document):
-    """Where to go from here."""
-
     docs: str = "/docs"
     redoc: str = "/redoc"
     openapi: str = "/openapi.json"
@@ -20,8 +18,6 @@ class Links(Document):
 
 
 class ServiceInfo(Document):
-    """The service by name."""
-
     service: str
     version: str
     status: Literal["running"] = "running"
@@ -31,14 +27,14 @@ class ServiceInfo(Document):
 
 
 class HealthReason(Document):
-    """Something that does not work, as a request that needs it would be told."""
+    """What does not work, with the code and detail of the error that a request needing it gets."""
 
     code: str
     detail: str
 
 
 class Health(Document):
-    """``degraded`` when something ails and something can still be answered, ``unavailable`` when nothing can."""
+    """``degraded``: something does not work, but some model can still forecast; ``unavailable``: none can."""
 
     status: Literal["ok", "degraded", "unavailable"]
     model_loaded: bool

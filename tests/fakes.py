@@ -115,8 +115,8 @@ class RecordingMeter:
     def __init__(self) -> None:
         self.taken: list[tuple[Metric, float, dict[str, str]]] = []
 
-    def record(self, measure: Metric, value: float = 1.0, **labels: str) -> None:
-        self.taken.append((measure, value, labels))
+    def record(self, metric: Metric, value: float = 1.0, **labels: str) -> None:
+        self.taken.append((metric, value, labels))
 
     def flush(self) -> None:
         pass

@@ -170,12 +170,10 @@ class DataSplits(BaseModel):
 
 
 class DrawdownEpisode(BaseModel):
-    """From a peak of the close down to its trough and back."""
-
     peak: date_aliased
     trough: date_aliased
     recovery: date_aliased | None
-    """First close at or above the peak; null where there is none yet."""
+    """First close at or above the peak; null if there is none yet."""
     depth: float
     """close at the trough / close at the peak − 1; −0.5 is half lost."""
     n_sessions_down: int
@@ -185,17 +183,17 @@ class DrawdownEpisode(BaseModel):
 
 
 class ErrorDrift(BaseModel):
-    """Whether outcomes still fall where the forecasts say, one step ahead."""
+    """Whether outcomes still fall as one-step forecasts say."""
 
-    n: int
+    n_origins: int
     level: float
-    coverage: float
+    empirical_coverage: float
     cusum_high: float
-    """Misses above what is promised, cumulated; zero where there are fewer."""
+    """Cumulated misses above 1 − level; zero where there are fewer."""
     cusum_low: float
-    """Misses below what is promised, cumulated."""
+    """Cumulated misses below 1 − level."""
     ks_p_value: float | None
-    """Kolmogorov–Smirnov, of the PITs being even; null with too few, or without scipy."""
+    """Kolmogorov–Smirnov, of uniform PITs; null with too few, or without scipy."""
 
 
 class FetchDataResponse(PricesFrame):
@@ -231,7 +229,7 @@ class FileReport(BaseModel):
 
 
 class HealthReason(BaseModel):
-    """Something that does not work, as a request that needs it would be told."""
+    """What does not work, with the code and detail of the error that a request needing it gets."""
 
     code: str
     detail: str
@@ -245,7 +243,7 @@ class InputDrift(BaseModel):
     ratio: float
     """Mean log range of the recent sessions over that of the earlier ones."""
     upper_tail_probability: float
-    """Of the ticker's own past windows, those with a larger ratio."""
+    """Share of the ticker's own past windows with a larger ratio."""
 
 
 class Interval(BaseModel):
@@ -281,8 +279,6 @@ class JobFailure(BaseModel):
 
 
 class Links(BaseModel):
-    """Where to go from here."""
-
     docs: str = "/docs"
     redoc: str = "/redoc"
     openapi: str = "/openapi.json"
@@ -295,7 +291,7 @@ class Links(BaseModel):
 
 
 class LjungBox(BaseModel):
-    """Whether the first ``lags`` autocorrelations together are more than chance; supposes constant volatility."""
+    """Tests that the first ``lags`` autocorrelations are all zero; assumes constant volatility."""
 
     lags: int
     statistic: float | None
@@ -303,7 +299,7 @@ class LjungBox(BaseModel):
 
 
 class MissingRun(BaseModel):
-    """Successive sessions of the exchange's calendar that the series lacks."""
+    """Consecutive sessions of the exchange's calendar that are missing."""
 
     first: date_aliased
     last: date_aliased
@@ -327,13 +323,11 @@ class MonitoringEndpoints(BaseModel):
 
 
 class OvernightGap(BaseModel):
-    """An open far from the close before."""
-
     session: date_aliased
     log_return: float
-    """ln(open / close before)."""
+    """ln(open / previous close)."""
     mad_zscore: float
-    """The same in robust sds of the log return from close to close."""
+    """log_return in robust sds of the log returns from close to close."""
 
 
 class Paths(BaseModel):
@@ -356,7 +350,7 @@ class PointAccuracy(BaseModel):
 
 
 class PriceLine(BaseModel):
-    """Closes in quote currency, thinned as ``Series`` are."""
+    """Closes in quote currency, thinned like ``Series``."""
 
     sessions: list[date_aliased]
     values: list[float]
@@ -393,37 +387,8 @@ class Progress(BaseModel):
 
 
 class Quantile(BaseModel):
-    """The value that a share ``level`` of all values does not exceed."""
-
     level: float
     value: float | None
-
-
-class RealisedErrors(BaseModel):
-    """Errors in price units; ``mape`` is a fraction."""
-
-    mae: float
-    mape: float
-    rmse: float
-    crps: float
-
-
-class RealisedInterval(BaseModel):
-    """How often the intervals of one level held."""
-
-    level: float
-    coverage: float
-    width: float
-    n: int
-
-
-class RealisedSkill(BaseModel):
-    """Share of persistence's error that was saved; negative is worse than doing nothing."""
-
-    mae: float | None
-    mape: float | None
-    rmse: float | None
-    crps: float | None
 
 
 class Scores(BaseModel):
@@ -439,8 +404,6 @@ class Scores(BaseModel):
 
 
 class SeasonGroup(BaseModel):
-    """The sessions of one weekday or month."""
-
     name: str
     n: int
     mean_log_return: float
@@ -461,22 +424,18 @@ class Seasonality(BaseModel):
 
 
 class Seasons(BaseModel):
-    """By the day on which a return ends."""
-
     weekday: Seasonality
     month: Seasonality
 
 
 class Series(BaseModel):
-    """One value for each session named: every so many of all, with the smallest and the largest kept."""
+    """Thinned: every k-th value, and always the smallest and the largest."""
 
     sessions: list[date_aliased]
     values: list[float | None]
 
 
 class ServiceInfo(BaseModel):
-    """The service by name."""
-
     service: str
     version: str
     status: Literal["running"] = "running"
@@ -525,13 +484,13 @@ class StepReport(BaseModel):
 
 
 class SuspectedSplit(BaseModel):
-    """A close that stands to the one before as an unadjusted split would have it."""
+    """A close whose ratio to the previous one looks like an unadjusted split."""
 
     session: date_aliased
     ratio: float
-    """close / close before."""
+    """close / previous close."""
     near: str
-    """The ratio of small whole numbers it is near to."""
+    """The nearest usual split, as a ratio of prices."""
     mad_zscore: float
     """Distance of the log return from the median in robust standard deviations."""
 
@@ -558,7 +517,7 @@ class SystemStats(BaseModel):
 
 
 class TailQuantile(BaseModel):
-    """A quantile of the log returns beside that of a normal distribution of the same mean and sd."""
+    """A quantile of the log returns, and that of a normal distribution of the same mean and sd."""
 
     level: float
     empirical: float
@@ -644,16 +603,16 @@ class UnitRootTest(BaseModel):
     test: Literal["adf", "kpss"]
     of: Literal["log_closes", "log_returns"]
     regression: Literal["c", "ct"]
-    """Allowed for: a constant, or a constant and a trend."""
+    """Deterministic part: a constant, or a constant and a trend."""
     lags: int | None
     statistic: float | None
     p_value: float | None
     p_value_note: str | None
-    """Where the table ends: at most 0.01, at least 0.1."""
+    """At the ends of the KPSS table: at most 0.01, at least 0.1."""
 
 
 class Unjudged(BaseModel):
-    """A ticker whose model could not be judged."""
+    """A ticker without a drift status, and why."""
 
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
@@ -675,7 +634,7 @@ class Unscored(BaseModel):
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     session: date_aliased | None = None
-    """The session that will never be scored; null: the whole ticker, to be tried again."""
+    """The session that will never be scored; null: the whole ticker, until next time."""
     code: str
     detail: str
 
@@ -722,19 +681,38 @@ class BacktestReport(BaseModel):
 
 
 class Correlogram(BaseModel):
-    """Autocorrelation at lags 1, 2 …; beyond a bound it is rare (1 in 20) where there is none."""
+    """Autocorrelations by lag; without correlation, 1 in 20 exceeds its bound by chance."""
 
     lags: list[int]
     acf: list[float | None]
     acf_bound: list[float | None]
     """± bound by Bartlett's formula."""
     acf_robust_bound: list[float | None]
-    """± bound that allows for changing volatility; the one to go by for returns."""
+    """± bound that allows for changing volatility; use this one for returns."""
     pacf: list[float | None]
-    """Partial: with the lags between held fixed."""
+    """Partial autocorrelation, given the lags between."""
     pacf_bound: float
     """± 1.96 / √n."""
     ljung_box: list[LjungBox]
+
+
+class DataQuality(BaseModel):
+    """Possible defects of the series; lists are cut, counts are complete."""
+
+    exchange: str
+    """Name of the trading calendar."""
+    n_missing_sessions: int
+    missing: list[MissingRun]
+    """The longest, in order of time; at most 50."""
+    n_unexpected_sessions: int
+    """Sessions of the series that the calendar does not have."""
+    robust_sd_threshold: float
+    """Robust sds above which a gap or a ratio is listed."""
+    n_overnight_gaps: int
+    overnight_gaps: list[OvernightGap]
+    """The largest, in order of time; at most 20."""
+    suspected_splits: list[SuspectedSplit]
+    """The largest, in order of time; at most 20."""
 
 
 class DayForecast(BaseModel):
@@ -751,20 +729,33 @@ class DayForecast(BaseModel):
 
 
 class Dependence(BaseModel):
-    """Whether returns depend on past ones, in their sign and in their size."""
-
     returns: Correlogram
     squared_returns: Correlogram
     interpretation: str
 
 
-class Distribution(BaseModel):
-    """How the log returns are distributed."""
+class DetailedReport(BaseModel):
+    """A step report whose intervals have their widths too."""
 
+    step: int | None
+    """Sessions ahead; null: all steps of a backtest together."""
+    n_origins: int
+    """Origins with a known outcome."""
+    model: Scores
+    persistence: Scores
+    """Of the no-change forecast."""
+    skill: ByMeasure
+    """1 − error / error of persistence; negative is worse than no change."""
+    p_value: ByMeasure
+    """Of each skill: Diebold–Mariano, two-sided; small where more than chance explains the difference. Null with too few origins, without any difference, or without scipy."""
+    coverage: list[IntervalScores]
+
+
+class Distribution(BaseModel):
     bin_edges: list[float]
     """Log returns; one more than counts."""
     counts: list[int]
-    """Sessions between two edges."""
+    """Sessions in each bin."""
     n_below: int
     """Sessions below the first edge."""
     n_above: int
@@ -775,17 +766,17 @@ class Distribution(BaseModel):
     """0 for a normal distribution; above, tails are fat."""
     tails: list[TailQuantile]
     n_beyond_3_sd: int
-    """Sessions further than three sds from the mean."""
+    """Sessions more than three sds from the mean."""
     n_beyond_3_sd_if_normal: float
     jarque_bera: float | None
     """Statistic; about 2 on average for independent normal returns."""
     jarque_bera_p_value: float | None
-    """Small: the returns are not normal."""
+    """A small value rejects normality."""
     interpretation: str
 
 
 class Drawdowns(BaseModel):
-    """How far the close stood below its highest so far."""
+    """close / highest close so far − 1."""
 
     current: float
     series: Series
@@ -805,7 +796,7 @@ class DriftReport(BaseModel):
     reasons: list[str]
     inputs: InputDrift
     errors: ErrorDrift | None
-    """Null where no forecast has come true yet."""
+    """Null before the first outcome."""
 
 
 class Evidence(BaseModel):
@@ -864,7 +855,7 @@ class ForecasterReport(BaseModel):
 
 
 class Health(BaseModel):
-    """``degraded`` when something ails and something can still be answered, ``unavailable`` when nothing can."""
+    """``degraded``: something does not work, but some model can still forecast; ``unavailable``: none can."""
 
     status: Literal["ok", "degraded", "unavailable"]
     model_loaded: bool
@@ -887,25 +878,6 @@ class HeldOut(BaseModel):
     crps_skill_closes_only: float
     """The same, forecast from closes alone."""
     crps_skill_closes_only_p_value: float | None
-
-
-class Irregularities(BaseModel):
-    """What may be wrong with the series; lists are cut, counts are of all."""
-
-    exchange: str
-    """Name of the trading calendar."""
-    n_missing_sessions: int
-    missing: list[MissingRun]
-    """The longest, in order of time; at most 50."""
-    n_unexpected_sessions: int
-    """Sessions held that the calendar does not know."""
-    robust_sd_threshold: float
-    """Beyond so many robust sds a gap or a ratio is told."""
-    n_overnight_gaps: int
-    overnight_gaps: list[OvernightGap]
-    """The largest, in order of time; at most 20."""
-    suspected_splits: list[SuspectedSplit]
-    """The largest, in order of time; at most 20."""
 
 
 class ModelInfo(BaseModel):
@@ -979,7 +951,7 @@ class ModelSummary(BaseModel):
 
 
 class Moments(BaseModel):
-    """Of closes in quote currency, or of log returns; null where a figure is beyond the range of numbers."""
+    """Of closes in quote currency, or of log returns; null where a figure overflows."""
 
     n: int
     mean: float | None
@@ -1025,21 +997,17 @@ class PredictResponse(PredictionFrame):
 
 
 class RealisedAccuracy(BaseModel):
-    """What one model's forecasts of one ticker, so many steps ahead, were worth."""
+    """Accuracy of one model's forecasts of one ticker at one step."""
 
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     model_id: str
     """Id of a stored model."""
     model: str
-    step: int
-    n: int
     first_session: date_aliased
     last_session: date_aliased
-    errors: RealisedErrors
-    persistence: RealisedErrors
-    skill: RealisedSkill
-    intervals: list[RealisedInterval]
+    report: DetailedReport
+    """Callers choose their levels, so each level has its own ``n_origins``."""
 
 
 class RollingVolatility(BaseModel):
@@ -1055,10 +1023,10 @@ class RollingVolatility(BaseModel):
 
 
 class ScoreReport(BaseModel):
-    """What a scoring did; one after it finds nothing left."""
+    """What a scoring did; the next one finds nothing left."""
 
     n_sessions: int
-    """Sessions of a ticker that have closed since."""
+    """Sessions of a ticker that closed since the last scoring."""
     n_pairs: int
     unscored: list[Unscored]
 
@@ -1076,8 +1044,6 @@ class SeriesReport(BaseModel):
 
 
 class Stationarity(BaseModel):
-    """Whether closes and returns keep their mean."""
-
     tests: list[UnitRootTest]
     interpretation: str
 
@@ -1094,12 +1060,10 @@ class Stats(BaseModel):
 
 
 class Summary(BaseModel):
-    """Closes, and the log returns between them."""
-
     closes: Moments
     log_returns: Moments
     annualised_volatility: float
-    """sd of the log returns × √sessions_per_year: 0.2 is 20 % a year, as the square root of time has it."""
+    """sd of the log returns × √sessions_per_year: 0.2 is 20 % a year."""
     annualised_mean_log_return: float
     """Mean log return × sessions_per_year."""
     total_log_return: float
@@ -1212,15 +1176,15 @@ class TrainResult(BaseModel):
 
 
 class Volatility(BaseModel):
-    """Close-to-close, and range-based; the latter see nothing of the moves between sessions."""
+    """Close-to-close and range-based volatility; the latter ignores the moves between sessions."""
 
     rolling: list[RollingVolatility]
     n_without_range: int
-    """Sessions whose high and low are equal or unknown; range-based figures leave them out."""
+    """Sessions whose high and low are equal or unknown; range-based volatility skips them."""
 
 
 class AccuracyOverTime(BaseModel):
-    """Realised accuracy by ticker, model and step, of the sessions since a day."""
+    """Realised accuracy by ticker, model and step, of the sessions from ``since`` on."""
 
     since: date_aliased
     until: date_aliased
@@ -1228,8 +1192,6 @@ class AccuracyOverTime(BaseModel):
 
 
 class Analysis(BaseModel):
-    """The history of one ticker, described."""
-
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     currency: str | None
@@ -1241,11 +1203,11 @@ class Analysis(BaseModel):
     demo: bool
     """Whether these are sample prices, which end in 2018."""
     dropped: dict[str, int]
-    """Rows of the whole history that were left out, by reason."""
+    """Rows dropped from the whole history, by reason."""
     repaired: dict[str, int]
-    """Cells of the whole history that were not usable and count as unknown, by column."""
+    """Unusable cells of the whole history, now unknown, by column."""
     sessions_per_year: float
-    """Of the exchange's calendar in these years; annualises."""
+    """Sessions in a year of the exchange's calendar."""
     closes: PriceLine
     summary: Summary
     distribution: Distribution
@@ -1254,7 +1216,7 @@ class Analysis(BaseModel):
     seasonality: Seasons
     dependence: Dependence
     stationarity: Stationarity
-    irregularities: Irregularities
+    data_quality: DataQuality
     warnings: list[str]
 
 
@@ -1314,7 +1276,7 @@ class DailyForecast(BaseModel):
 
 
 class DriftOverview(BaseModel):
-    """The drift status of a model for each ticker asked, or for each with scored forecasts."""
+    """The drift status of a model for the ticker asked for, or for each with scored forecasts."""
 
     reports: list[DriftReport]
     unjudged: list[Unjudged]

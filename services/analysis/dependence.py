@@ -12,13 +12,12 @@ MAX_LAG = 40
 LJUNG_BOX_LAGS = (10, 20)
 ALPHA = 0.05
 NORMAL_97_5 = 1.959963984540054
-KPSS_TABLE = (0.01, 0.1)  # p-values beyond which the published table does not go
+KPSS_TABLE = (0.01, 0.1)  # the smallest and the largest p-value of the published table
 
 
 def dependence(returns: Values) -> Dependence:
-    """Correlograms of the returns and of their squares, and what they mean for a forecast."""
     plain, squared = correlogram(returns), correlogram((returns / returns.std()) ** 2)
-    return Dependence(returns=plain, squared_returns=squared, interpretation=_reading_of_dependence(plain, squared))
+    return Dependence(returns=plain, squared_returns=squared, interpretation=_interpret_dependence(plain, squared))
 
 
 def stationarity(closes: Values, returns: Values) -> Stationarity:
@@ -30,7 +29,7 @@ def stationarity(closes: Values, returns: Values) -> Stationarity:
         adf(returns, "log_returns", "c"),
         kpss(returns, "log_returns", "c"),
     )
-    return Stationarity(tests=tests, interpretation=_reading_of_stationarity(*(test.p_value for test in tests)))
+    return Stationarity(tests=tests, interpretation=_interpret_stationarity(*(test.p_value for test in tests)))
 
 
 def correlogram(values: Values) -> Correlogram:
@@ -63,7 +62,7 @@ def robust_bound(values: Values) -> Values:
     """Bound of each autocorrelation at lags 1 to 40 under no correlation but changing volatility, shape (40,).
 
     1.96 · √(Σ x_t² x_{t−k}²) / Σ x_t² with x the centred values: where large moves
-    follow large ones, autocorrelations of the signs scatter far wider than 1/√n.
+    follow large ones, sample autocorrelations scatter far wider than 1/√n.
 
     Source: Taylor (1984), Applied Statistics; Lo and MacKinlay (1988), Review of Financial Studies.
     """
@@ -76,11 +75,11 @@ def robust_bound(values: Values) -> Values:
 def adf(values: Values, of: Literal["log_closes", "log_returns"], regression: Literal["c", "ct"]) -> UnitRootTest:
     """Augmented Dickey–Fuller, lags chosen by AIC. Hypothesis: a unit root, as a random walk has.
 
-    Null where the past moves are collinear, as those of a price that alternates between two values.
+    Null where the lagged moves are collinear, as for a price that alternates between two values.
     """
     from statsmodels.tsa.stattools import adfuller
 
-    _ignore_what_the_answer_tells()
+    _ignore_known_warnings()
     with np.errstate(all="ignore"):
         found = adfuller(values, regression=regression, store=True, result_object=True)
     fit = found.resstore.resols
@@ -91,28 +90,28 @@ def adf(values: Values, of: Literal["log_closes", "log_returns"], regression: Li
 def kpss(values: Values, of: Literal["log_closes", "log_returns"], regression: Literal["c", "ct"]) -> UnitRootTest:
     """Kwiatkowski–Phillips–Schmidt–Shin, lags chosen by the data. Hypothesis: stationary, around a trend with ``ct``.
 
-    Its p-value is read off a table from 0.01 to 0.1; beyond, the note says on which side it lies.
+    Its p-value comes from a table from 0.01 to 0.1; outside, ``p_value_note`` says on which side it lies.
     """
     from statsmodels.tsa import stattools
 
-    _ignore_what_the_answer_tells()
+    _ignore_known_warnings()
     with np.errstate(all="ignore"):
         found = stattools.kpss(values, regression=regression, nlags="auto", result_object=True)
     notes = dict(zip(KPSS_TABLE, ("at most 0.01", "at least 0.1"), strict=True))
     return _test("kpss", of, regression, found, note=notes.get(float(found.pvalue)))
 
 
-def _ignore_what_the_answer_tells() -> None:
-    """Silence statsmodels on the end of KPSS's table, which ``p_value_note`` tells, and on collinear moves.
+def _ignore_known_warnings() -> None:
+    """Silence statsmodels about the end of KPSS's table and collinear moves: the answer shows both.
 
-    For good and by category: ``warnings.catch_warnings`` restores the filters of
-    the whole process and is not safe with threads.
+    Permanently and by category, because ``warnings.catch_warnings`` changes the
+    filters of the whole process and is not safe with threads.
     """
     from statsmodels.tools.sm_exceptions import InterpolationWarning, SingularMatrixWarning
 
     for category in (InterpolationWarning, SingularMatrixWarning):
         ignored = ("ignore", None, category, None, 0)
-        if ignored not in warnings.filters[:5]:  # inserting it again would take it out for an instant
+        if ignored not in warnings.filters[:5]:  # inserting it again would remove it for an instant
             warnings.simplefilter("ignore", category=category)
 
 
@@ -138,7 +137,7 @@ def _test(
 
 
 def _varies(values: Values) -> bool:
-    """Whether anything but rounding moves."""
+    """Whether the values differ by more than rounding."""
     return float(np.ptp(values)) > 1e-12 * max(1.0, float(np.abs(values).max()))
 
 
@@ -155,53 +154,52 @@ def _empty_correlogram(lags: tuple[int, ...], n: int) -> Correlogram:
     )
 
 
-def _reading_of_dependence(returns: Correlogram, squares: Correlogram) -> str:
+def _interpret_dependence(returns: Correlogram, squares: Correlogram) -> str:
     pairs = [
         (abs(value), bound)
         for value, bound in zip(returns.acf, returns.acf_robust_bound, strict=True)
         if value is not None and bound is not None
     ]
     if not pairs:
-        return "Whether returns depend on past ones could not be measured."
+        return "The autocorrelation of the returns could not be measured."
     beyond, first = sum(value > bound for value, bound in pairs), pairs[0][0]
-    sign = (
-        f"{beyond} of {len(pairs)} autocorrelations of the returns lie beyond the bounds that allow for changing "
-        f"volatility, where chance alone would put about {len(pairs) * ALPHA:.0f}; the one at lag 1 explains "
-        f"{first**2:.2%} of the next return's variance."
+    found = (
+        f"{beyond} of {len(pairs)} autocorrelations of the returns exceed the bounds that allow for changing "
+        f"volatility (about {len(pairs) * ALPHA:.0f} would by chance); the one at lag 1 explains {first**2:.2%} of the "
+        "next return's variance."
     )
-    worth = (
-        " Past returns say next to nothing of the next one's direction: for the price itself, persistence "
-        "(tomorrow = today) is hard to beat."
+    meaning = (
+        " Past returns hardly predict the direction of the next one, so the no-change forecast is hard to beat."
         if first**2 < 0.01
-        else " That is more than daily prices usually show; thin trading and mistaken prices show like this too. "
-        "See in a backtest whether a model beats persistence (tomorrow = today) with it."
+        else " That is unusually much for daily prices; thin trading and wrong prices can cause it. Backtest a model "
+        "to see whether it beats the no-change forecast."
     )
-    return sign + worth + _reading_of_squares(squares)
+    return found + meaning + _interpret_squares(squares)
 
 
-def _reading_of_squares(squares: Correlogram) -> str:
+def _interpret_squares(squares: Correlogram) -> str:
     p_value = squares.ljung_box[-1].p_value
     if p_value is None:
         return ""
     if p_value >= ALPHA:
-        return " The size of the moves shows no memory either, so the past says little of tomorrow's uncertainty."
+        return " The size of the moves is not autocorrelated either, so the past hardly predicts volatility."
     return (
-        f" The squares are correlated (Ljung–Box at {squares.ljung_box[-1].lags} lags, {p_text(p_value)}): large moves "
-        "follow large ones, so the width of an interval can be forecast where the price cannot."
+        f" The squared returns are autocorrelated (Ljung–Box at {squares.ljung_box[-1].lags} lags, {p_text(p_value)}): "
+        "large moves follow large ones, so volatility can be forecast even where the price cannot."
     )
 
 
-def _reading_of_stationarity(
+def _interpret_stationarity(
     adf_closes: float | None, kpss_closes: float | None, adf_returns: float | None, kpss_returns: float | None
 ) -> str:
     return (
-        f"Log closes {_verdict(adf_closes, kpss_closes)}. Log returns {_verdict(adf_returns, kpss_returns)}. "
-        "A random walk has a unit root in its log closes and stationary returns: models here therefore learn returns."
+        f"Log closes {_classify(adf_closes, kpss_closes)}. Log returns {_classify(adf_returns, kpss_returns)}. "
+        "A random walk has a unit root in its log closes and stationary returns, which is why models learn returns."
     )
 
 
-def _verdict(adf_p: float | None, kpss_p: float | None) -> str:
-    """The two tests have opposite hypotheses; only together do they say anything firm."""
+def _classify(adf_p: float | None, kpss_p: float | None) -> str:
+    """The two tests have opposite hypotheses, so only both together are conclusive."""
     if adf_p is None or kpss_p is None:
         return "could not be tested"
     if adf_p >= ALPHA and kpss_p < ALPHA:
@@ -209,6 +207,8 @@ def _verdict(adf_p: float | None, kpss_p: float | None) -> str:
     if adf_p < ALPHA and kpss_p >= ALPHA:
         return "are stationary by both tests: ADF rejects a unit root, KPSS does not reject stationarity"
     if adf_p < ALPHA:
-        found = "both tests reject their hypothesis, by chance or as breaks and changing volatility make them"
-        return f"fit neither a random walk nor a stationary series: {found}"
-    return "are left undecided: neither test rejects its hypothesis"
+        return (
+            "are neither a random walk nor stationary: both tests reject their hypothesis, by chance or because of "
+            "breaks or changing volatility"
+        )
+    return "are undecided: neither test rejects its hypothesis"

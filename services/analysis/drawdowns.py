@@ -1,4 +1,4 @@
-"""How far the close stood below its highest so far, and the deepest falls."""
+"""Drawdowns: how far each close is below the highest close before it, and the deepest episodes."""
 
 import numpy as np
 
@@ -10,14 +10,13 @@ N_DEEPEST = 5
 
 
 def drawdowns(sessions: Sessions, closes: Values) -> Drawdowns:
-    """The drawdown at each session and the deepest episodes, which do not overlap."""
     below = drawdown_of(closes)
     episodes = sorted(_episodes(sessions, closes, below), key=lambda episode: episode.depth)
     return Drawdowns(current=float(below[-1]), series=series_of(sessions, below), deepest=tuple(episodes[:N_DEEPEST]))
 
 
 def drawdown_of(closes: Values) -> Values:
-    """The share of the highest close so far that is lost at each session, as a number not above 0.
+    """Close / highest close so far − 1 at each session, so never above 0.
 
     >>> drawdown_of(np.array([4.0, 3.0, 4.0, 8.0, 2.0])).tolist()
     [0.0, -0.25, 0.0, 0.0, -0.75]
@@ -27,7 +26,7 @@ def drawdown_of(closes: Values) -> Values:
 
 
 def _episodes(sessions: Sessions, closes: Values, below: Values) -> list[DrawdownEpisode]:
-    """Every stretch under a peak; it ends with the first close that reaches the peak again."""
+    """Every stretch below a peak, up to the first close that reaches the peak again."""
     under = np.concatenate([[False], below < 0, [False]])
     starts = np.flatnonzero(under[1:] & ~under[:-1])
     stops = np.flatnonzero(~under[1:] & under[:-1])

@@ -1,4 +1,4 @@
-"""The history of one ticker, described: every statistic, as a document or as a page to read."""
+"""The analysis of one ticker's history: every statistic, as a document or as an HTML page."""
 
 from datetime import datetime
 from importlib.util import find_spec
@@ -7,9 +7,9 @@ import numpy as np
 
 from errors import AnalysisUnavailable, InsufficientHistory, ZeroVariance
 from schemas.analysis import Analysis, AnalysisRequest, PriceLine
+from services.analysis.data_quality import data_quality
 from services.analysis.dependence import MAX_LAG, dependence, stationarity
 from services.analysis.drawdowns import drawdowns
-from services.analysis.irregularities import irregularities
 from services.analysis.returns import distribution, log_returns, summary
 from services.analysis.seasonality import seasons
 from services.analysis.values import Values, thinned
@@ -18,7 +18,7 @@ from services.prices.calendars import sessions_per_year
 from services.prices.cleaning import validate_completeness
 from services.prices.series import PriceHistory, PriceSeries, PriceSource, to_date
 
-MIN_SESSIONS = 100  # below, autocorrelations at 40 lags and a quarter's volatility say nothing
+MIN_SESSIONS = 100  # fewer are too few for autocorrelations at 40 lags
 MANY_WITHOUT_RANGE = 0.05
 STATISTICS = ("scipy", "statsmodels")
 DRAWING = ("matplotlib", "jinja2")
@@ -27,16 +27,16 @@ assert MIN_SESSIONS > 2 * MAX_LAG + 1  # noqa: S101  partial autocorrelations ne
 
 
 def analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: datetime) -> Analysis:
-    """Everything there is to say of the sessions asked for.
+    """The analysis of the sessions between the requested dates.
 
     Raises:
-        AnalysisUnavailable: the installation lacks a library for it.
-        InsufficientHistory: fewer than ``MIN_SESSIONS`` lie between the dates.
-        ZeroVariance: the closes never move, or always by the same share.
+        AnalysisUnavailable: a library is not installed.
+        InsufficientHistory: fewer than ``MIN_SESSIONS`` sessions lie between the dates.
+        ZeroVariance: all returns are equal.
         PricesInvalid: most rows between the dates have no usable close.
         TickerNotFound, UnknownExchange, UpstreamUnavailable: from the source.
     """
-    _require(STATISTICS, "the statistics")
+    _require(STATISTICS, "statistics")
     history = prices.history(ticker, now).between(request.start, request.end)
     validate_completeness(history)
     series = history.series
@@ -48,14 +48,8 @@ def analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: dat
 
 
 def analysis_page(ticker: str, request: AnalysisRequest, prices: PriceSource, now: datetime) -> str:
-    """The same as one HTML document with its figures drawn, which needs neither network nor script.
-
-    Raises:
-        AnalysisUnavailable: the installation lacks a library for it.
-        InsufficientHistory, ZeroVariance, PricesInvalid, TickerNotFound, UnknownExchange, UpstreamUnavailable: as
-            ``analyse``.
-    """
-    _require(DRAWING, "the page")
+    """``analyse`` as one HTML document with figures, without scripts or external files. Raises the same errors."""
+    _require(DRAWING, "the HTML page")
     from services.analysis.page.html import render
 
     return render(analyse(ticker, request, prices, now))
@@ -86,7 +80,7 @@ def _analysis(history: PriceHistory, returns: Values) -> Analysis:
         seasonality=seasons(sessions, returns),
         dependence=dependence(returns),
         stationarity=stationarity(closes, returns),
-        irregularities=irregularities(series),
+        data_quality=data_quality(series),
         warnings=_warnings(history, moves.n_without_range),
     )
 
@@ -99,10 +93,8 @@ def _price_line(series: PriceSeries) -> PriceLine:
 
 
 def _validate_movement(series: PriceSeries, returns: Values) -> None:
-    if float(np.ptp(returns)) <= 1e-12:  # what rounding alone makes of equal ratios
-        raise ZeroVariance(
-            f"the closes of {series.ticker} never move, or always by the same share: there is nothing to analyse"
-        )
+    if float(np.ptp(returns)) <= 1e-12:  # equal but for rounding
+        raise ZeroVariance(f"all daily returns of {series.ticker} are equal, so there is nothing to analyse")
 
 
 def _warnings(history: PriceHistory, n_without_range: int) -> tuple[str, ...]:
@@ -111,7 +103,7 @@ def _warnings(history: PriceHistory, n_without_range: int) -> tuple[str, ...]:
         found.append(f"prices end on {history.as_of}; newer ones are not available")
     if n_without_range > MANY_WITHOUT_RANGE * len(series):
         found.append(
-            f"{n_without_range} of {len(series)} sessions have no daily range; range-based volatility leaves them out"
+            f"{n_without_range} of {len(series)} sessions have no daily range; range-based volatility skips them"
         )
     return tuple(found)
 
@@ -119,4 +111,4 @@ def _warnings(history: PriceHistory, n_without_range: int) -> tuple[str, ...]:
 def _require(libraries: tuple[str, ...], what: str) -> None:
     missing = [name for name in libraries if find_spec(name) is None]
     if missing:
-        raise AnalysisUnavailable(f"this installation has no {' and no '.join(missing)}, needed for {what}")
+        raise AnalysisUnavailable(f"{' and '.join(missing)} not installed, needed for {what}")

@@ -1,4 +1,4 @@
-"""Summary statistics of closes and log returns, and how far the returns are from normal."""
+"""Summary statistics of closes and log returns, and the distribution of the returns against the normal one."""
 
 from statistics import NormalDist
 
@@ -9,7 +9,7 @@ from services.analysis.values import Values, finite, p_text
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 TAIL_LEVELS = (0.001, 0.01, 0.05, 0.95, 0.99, 0.999)
-FAR_SDS = 6.0  # a histogram reaches no further: one unadjusted split would leave its body a single bar
+FAR_SDS = 6.0  # range of the histogram; one unadjusted split would squeeze all other returns into one bar
 MIN_BINS, MAX_BINS = 20, 80
 
 
@@ -23,7 +23,6 @@ def log_returns(closes: Values) -> Values:
 
 
 def summary(closes: Values, returns: Values, sessions_per_year: float) -> Summary:
-    """Mean, spread, extremes and quantiles of both."""
     return Summary(
         closes=_moments(closes),
         log_returns=_moments(returns),
@@ -34,7 +33,6 @@ def summary(closes: Values, returns: Values, sessions_per_year: float) -> Summar
 
 
 def distribution(returns: Values) -> Distribution:
-    """Histogram, shape and tails of the log returns beside a normal distribution of their mean and sd."""
     from scipy import stats
 
     edges = _bin_edges(returns)
@@ -59,12 +57,12 @@ def distribution(returns: Values) -> Distribution:
         n_beyond_3_sd_if_normal=returns.size * 2 * NormalDist().cdf(-3),
         jarque_bera=finite(test.statistic),
         jarque_bera_p_value=p_value,
-        interpretation=_reading(p_value, excess),
+        interpretation=_interpretation(p_value, excess),
     )
 
 
 def _moments(values: Values) -> Moments:
-    scale = float(np.abs(values).max()) or 1.0  # squares of the largest floats would not be numbers any more
+    scale = float(np.abs(values).max()) or 1.0  # the squares of very large prices overflow
     scaled = values / scale
     return Moments(
         n=values.size,
@@ -80,7 +78,7 @@ def _moments(values: Values) -> Moments:
 
 
 def _bin_edges(returns: Values) -> Values:
-    """Even bins as wide as Freedman and Diaconis's rule has it, over what lies within ``FAR_SDS`` robust sds."""
+    """Even bins by the rule of Freedman and Diaconis, within ``FAR_SDS`` robust sds of the median."""
     low, median, high = np.quantile(returns, [0.25, 0.5, 0.75])
     spread = (high - low) / 1.349 or returns.std()
     first = max(returns.min(), median - FAR_SDS * spread)
@@ -91,11 +89,13 @@ def _bin_edges(returns: Values) -> Values:
     return edges
 
 
-def _reading(p_value: float | None, excess: float | None) -> str:
+def _interpretation(p_value: float | None, excess: float | None) -> str:
     if p_value is None or excess is None:
         return "Whether the returns are normal could not be tested."
     if p_value >= 0.05:
         return f"The returns could be normal (Jarque–Bera, {p_text(p_value)})."
-    tails = "Large moves, up and down, are far commoner than a normal distribution has them" if excess > 0 else ""
-    tail = f" {tails}: intervals made with a normal distribution would be too narrow far out." if tails else ""
-    return f"The returns are not normal (Jarque–Bera, {p_text(p_value)}).{tail}"
+    not_normal = f"The returns are not normal (Jarque–Bera, {p_text(p_value)})."
+    if excess <= 0:
+        return not_normal
+    tails = "Large moves are more frequent than a normal distribution predicts; its intervals would be too narrow."
+    return f"{not_normal} {tails}"

@@ -1,4 +1,4 @@
-"""Mean log returns by weekday and by month, and whether they differ by more than chance."""
+"""Mean log returns by weekday and by month, and a test of whether they differ."""
 
 import calendar
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from schemas.analysis import Seasonality, SeasonGroup, Seasons
 from services.analysis.values import Values, finite, p_text
 from services.prices.series import Sessions
 
-MIN_GROUP = 10  # sessions below which an error bar would say more than is known
+MIN_GROUP = 10  # groups with fewer sessions have no error bar
 LEVEL = 0.95
 
 Keys = NDArray[np.int64]
@@ -31,16 +31,16 @@ def seasons(sessions: Sessions, returns: Values) -> Seasons:
 def seasonality(keys: Keys, returns: Values, names: Sequence[str], plural: str) -> Seasonality:
     """The mean of each group with 95 % bounds, and a joint test that all means are equal.
 
-    Least squares on one dummy per group, with the Newey–West covariance: daily
-    returns change their volatility for months and may be correlated, so the
-    textbook error of a mean would be too small or too large. Groups of fewer
-    than ``MIN_GROUP`` sessions have no bounds and take no part in the test.
+    Least squares on one dummy per group, with the Newey–West covariance: the
+    volatility of daily returns changes and they may be correlated, so the
+    textbook error of a mean would be wrong. Groups of fewer than ``MIN_GROUP``
+    sessions have no bounds and are not tested.
 
     Args:
         keys: the group of each return, an index into ``names``, shape (n,).
         returns: log returns in order of time, shape (n,).
         names: of the groups.
-        plural: what the groups are called in the sentence.
+        plural: name of the groups in the interpretation.
 
     Source: Newey and West (1987), Econometrica; lags by the rule of Newey and West (1994).
     """
@@ -61,7 +61,7 @@ def seasonality(keys: Keys, returns: Values, names: Sequence[str], plural: str) 
         ),
         hac_lags=lags,
         p_value=p_value,
-        interpretation=_reading(p_value, plural),
+        interpretation=_interpretation(p_value, plural),
     )
 
 
@@ -104,12 +104,12 @@ def _all_equal(fit: Any) -> float | None:
     return finite(float(fit.f_test(contrasts).pvalue))
 
 
-def _reading(p_value: float | None, plural: str) -> str:
+def _interpretation(p_value: float | None, plural: str) -> str:
     if p_value is None:
-        return f"There is too little to tell whether the mean returns of {plural} differ."
+        return f"There are too few sessions to test whether the mean returns of {plural} differ."
     if p_value >= 1 - LEVEL:
-        return f"The mean returns of {plural} differ no more than chance lets them ({p_text(p_value)})."
+        return f"The mean returns of {plural} do not differ significantly ({p_text(p_value)})."
     return (
-        f"The mean returns of {plural} differ by more than chance in these sessions ({p_text(p_value)}); one such "
-        "test in twenty says so where there is nothing, and what differed in the past need not do so again."
+        f"The mean returns of {plural} differ significantly ({p_text(p_value)}). One test in twenty does so by chance, "
+        "and a past difference need not return."
     )

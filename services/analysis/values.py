@@ -1,4 +1,4 @@
-"""Numbers on their way into a document: finite or null, and few enough to draw."""
+"""Numbers for a JSON document: finite or null, and few enough to draw."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ MAX_POINTS = 500
 
 
 def finite(value: float) -> float | None:
-    """The number itself, or None where JSON has no word for it.
+    """The number, or None for NaN and infinity, which JSON does not have.
 
     >>> finite(1.5), finite(float("nan")), finite(float("inf"))
     (1.5, None, None)
@@ -24,14 +24,13 @@ def finite(value: float) -> float | None:
 
 
 def all_finite(values: Iterable[float]) -> tuple[float | None, ...]:
-    """Each number, or None in its place."""
     return tuple(finite(value) for value in values)
 
 
 def thinned(values: Values) -> NDArray[np.intp]:
     """Row numbers, ascending: every k-th counted back from the last, at most ``MAX_POINTS``, and both extremes.
 
-    A line through every k-th alone would hide the worst day, which is what one looks for.
+    Without the extremes a drawn line could miss the worst day.
 
     >>> thinned(np.array([3.0, 1.0, 2.0]))
     array([0, 1, 2])
@@ -44,15 +43,14 @@ def thinned(values: Values) -> NDArray[np.intp]:
 
 
 def series_of(sessions: Sessions, values: Values) -> Series:
-    """The thinned values with their sessions."""
     rows = thinned(values)
     return Series(sessions=tuple(to_date(day) for day in sessions[rows]), values=all_finite(values[rows]))
 
 
 def robust_sd(values: Values) -> float:
-    """1.4826 × the median distance from the median, which a few leaps hardly move; the sd of normal values.
+    """1.4826 × the median distance from the median: the sd of normal values, and hardly affected by a few jumps.
 
-    Where more than half of the values are the same, the plain standard deviation takes its place.
+    The plain standard deviation where more than half of the values are equal.
 
     >>> round(robust_sd(np.array([-1.0, 0.0, 1.0, 50.0, 0.0])), 4)
     1.4826
@@ -62,7 +60,7 @@ def robust_sd(values: Values) -> float:
 
 
 def p_text(p_value: float) -> str:
-    """A p-value for people.
+    """For sentences.
 
     >>> p_text(0.0312), p_text(1e-12)
     ('p = 0.031', 'p < 0.0001')

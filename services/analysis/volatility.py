@@ -1,4 +1,4 @@
-"""Rolling volatility: of closes, and of the daily ranges, which need fewer sessions for the same precision."""
+"""Rolling volatility from closes and from daily ranges, which need fewer sessions for the same precision."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ def volatility(sessions: Sessions, bars: Values, sessions_per_year: float) -> Vo
     Args:
         sessions: shape (n,).
         bars: open, high, low, close, volume, shape (n, 5).
-        sessions_per_year: of the ticker's exchange.
+        sessions_per_year: sessions in a year of the ticker's exchange.
     """
     returns = log_returns(bars[:, 3])
     found: list[tuple[Estimator, int, Values]] = [
@@ -76,8 +76,8 @@ def garman_klass(bars: Values, window: int) -> Values:
 def has_range(bars: Values) -> NDArray[np.bool_]:
     """Where high and low are known and differ, shape (n,).
 
-    A bar whose high is its low did not trade, was locked at a price limit, or comes from a source that knows closes
-    only: its range is unknown, not zero.
+    A bar with equal high and low did not trade, was locked at a price limit, or has only a close: its range is unknown,
+    not zero.
     """
     found: NDArray[np.bool_] = bars[:, 1] > bars[:, 2] * (1 + FLAT_TOLERANCE)
     return found

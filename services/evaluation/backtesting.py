@@ -84,20 +84,20 @@ def report(
     """
 
     def part(step: int | None) -> BacktestReport:
-        base = score(found, config.levels, step, config.stride)
-        columns = slice(None) if step is None else slice(step - 1, step)
-        actual, median, crps_log = found.actual[:, columns], found.median[:, columns], found.crps_log[:, columns]
+        one = found if step is None else found.at(step)
+        overlap = -(-(step or config.horizon) // config.stride)
+        base = score(one, config.levels, step, overlap)
         saved, significance = None, None
         if empirical is not None:
-            theirs = empirical.crps_log[:, columns]
-            saved = skill(accuracy.mean(crps_log), accuracy.mean(theirs))
-            significance = p_value(crps_log, theirs, -(-actual.shape[1] // config.stride))
+            theirs = empirical.crps_log if step is None else empirical.at(step).crps_log
+            saved = skill(accuracy.mean(one.crps_log), accuracy.mean(theirs))
+            significance = p_value(one.crps_log, theirs, overlap)
         scores = BacktestScores(
             **dict(base.model),
-            mase=or_none(accuracy.mase(actual, median, known_closes)),
-            crps_log_return=accuracy.mean(crps_log),
-            pinball=accuracy.pinball_loss(actual, found.quantiles[:, columns], np.array(config.quantile_levels)),
-            hit_rate=or_none(accuracy.hit_rate(actual, median, found.last[:, None])),
+            mase=or_none(accuracy.mase(one.actual, one.median, known_closes)),
+            crps_log_return=accuracy.mean(one.crps_log),
+            pinball=accuracy.pinball_loss(one.actual, one.quantiles, np.array(config.quantile_levels)),
+            hit_rate=or_none(accuracy.hit_rate(one.actual, one.median, one.last[:, None])),
         )
         return BacktestReport.model_validate(
             {

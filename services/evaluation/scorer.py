@@ -1,8 +1,8 @@
 """The one scorer: accuracy, skill with its p-value, and coverage, for backtests, cards and served forecasts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ class Outcomes:
     crps: Values
     persistence_crps: Values
 
+    def at(self, step: int) -> Self:
+        """One step alone."""
+        columns = {field.name: getattr(self, field.name)[:, step - 1 : step] for field in fields(self)[1:]}
+        return replace(self, **columns)
+
 
 OutcomesT = TypeVar("OutcomesT", bound=Outcomes)
 
@@ -50,32 +55,30 @@ def score(
     found: Outcomes,
     levels: Sequence[float],
     step: int | None,
-    stride: int = 1,
+    overlap: int | None = None,
     sessions: NDArray[np.datetime64] | None = None,
 ) -> DetailedReport:
-    """Scores of one step, or of all together, with skill against persistence from the same origins.
+    """Scores, with skill against persistence from the same origins.
 
     Args:
-        found: with an outcome at ``step``, origins in order.
+        found: of one step or several, with an outcome; origins in order.
         levels: coverage levels of ``lower`` and ``upper``.
-        step: None scores all steps together.
-        stride: sessions between origins.
-        sessions: of each origin, where tickers are stacked: what they share on a day is then one observation.
+        step: of all outcomes; None where there are several.
+        overlap: successive origins whose outcomes share sessions; by default ``step``.
+        sessions: of each origin, where tickers are stacked: forecasts of one session count once in p-values.
     """
-    columns = slice(None) if step is None else slice(step - 1, step)
-    actual = found.actual[:, columns]
-    model, own = _scored(actual, found.median[:, columns], found.crps[:, columns])
-    last = np.broadcast_to(found.last[:, None], actual.shape)
-    persistence, theirs = _scored(actual, last, found.persistence_crps[:, columns])
-    overlap = -(-(step or actual.shape[1]) // stride)  # origins whose outcomes share sessions
+    model, own = _scored(found.actual, found.median, found.crps)
+    last = np.broadcast_to(found.last[:, None], found.actual.shape)
+    persistence, theirs = _scored(found.actual, last, found.persistence_crps)
+    shared = overlap or step or found.actual.shape[1]
     return DetailedReport(
         step=step,
-        n_origins=_n_known(actual),
+        n_origins=_n_known(found.actual),
         model=model,
         persistence=persistence,
         skill=ByMeasure(**{name: skill(getattr(model, name), getattr(persistence, name)) for name in MEASURES}),
-        p_value=ByMeasure(**{name: p_value(own[name], theirs[name], overlap, sessions) for name in MEASURES}),
-        coverage=tuple(_intervals(actual, found.lower[:, columns], found.upper[:, columns], levels)),
+        p_value=ByMeasure(**{name: p_value(own[name], theirs[name], shared, sessions) for name in MEASURES}),
+        coverage=tuple(_intervals(found, levels)),
     )
 
 
@@ -89,7 +92,8 @@ def card_reports(
     found: Outcomes, levels: Sequence[float], sessions: NDArray[np.datetime64] | None = None
 ) -> tuple[StepReport, ...]:
     """A card's report of every step that has an outcome."""
-    return tuple(card_report(score(found, levels, step, sessions=sessions)) for step in steps_with_outcomes(found))
+    steps = steps_with_outcomes(found)
+    return tuple(card_report(score(found.at(step), levels, step, sessions=sessions)) for step in steps)
 
 
 def steps_with_outcomes(found: Outcomes) -> tuple[int, ...]:
@@ -123,22 +127,18 @@ def _scored(actual: Values, forecast: Values, crps: Values) -> tuple[Scores, dic
     return scores, {"mae": error, "mape": error / actual, "rmse": error**2, "crps": crps}
 
 
-def _intervals(actual: Values, lower: Values, upper: Values, levels: Sequence[float]) -> list[IntervalScores]:
-    reports = []
+def _intervals(found: Outcomes, levels: Sequence[float]) -> Iterator[IntervalScores]:
     for k, level in enumerate(levels):
-        outcome = np.where(np.isnan(lower[..., k]), np.nan, actual)  # forecasts without this level do not count
-        if np.isnan(outcome).all():
-            continue
-        reports.append(
-            IntervalScores(
+        lower, upper = found.lower[..., k], found.upper[..., k]
+        actual = np.where(np.isnan(lower), np.nan, found.actual)  # forecasts without this level do not count
+        if not np.isnan(actual).all():
+            yield IntervalScores(
                 level=level,
-                empirical_coverage=accuracy.coverage(outcome, lower[..., k], upper[..., k]),
-                n_origins=_n_known(outcome),
-                width=accuracy.width(outcome, lower[..., k], upper[..., k]),
-                interval_score=accuracy.interval_score(outcome, lower[..., k], upper[..., k], level),
+                empirical_coverage=accuracy.coverage(actual, lower, upper),
+                n_origins=_n_known(actual),
+                width=accuracy.width(actual, lower, upper),
+                interval_score=accuracy.interval_score(actual, lower, upper, level),
             )
-        )
-    return reports
 
 
 def _rounded(value: JsonValue) -> JsonValue:

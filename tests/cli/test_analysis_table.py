@@ -48,7 +48,7 @@ def test_every_part_fits_in_80_columns(analysis: Analysis) -> None:
 def test_figures_are_followed_by_what_they_mean(analysis: Analysis) -> None:
     text = " ".join(shown(analysis).split())
 
-    assert "persistence (tomorrow = today) is hard to beat" in text
+    assert "the no-change forecast is hard to beat" in text
     assert analysis.seasonality.month.interpretation in text
     assert analysis.stationarity.interpretation in text
 
@@ -66,7 +66,7 @@ def test_the_mean_of_a_month_has_its_error_and_a_mark_where_that_excludes_zero(a
 
 
 def test_splits_gaps_and_missing_sessions_are_named(analysis: Analysis) -> None:
-    found = analysis.irregularities.model_copy(
+    found = analysis.data_quality.model_copy(
         update={
             "n_missing_sessions": 9,
             "missing": [
@@ -79,7 +79,7 @@ def test_splits_gaps_and_missing_sessions_are_named(analysis: Analysis) -> None:
         }
     )
 
-    text = " ".join(shown(analysis.model_copy(update={"irregularities": found})).split())
+    text = " ".join(shown(analysis.model_copy(update={"data_quality": found})).split())
 
     assert "missing sessions 9, longest: 2018-02-05 to 2018-02-14, 2018-01-03" in text
     assert "overnight gaps 1: 2018-05-02 -12.0%" in text

@@ -27,6 +27,7 @@ from stock_forecast_client.models import (
     Job,
     JobPage,
 )
+from tests.client.conftest import job_body
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -48,22 +49,8 @@ def running(epoch: int, max_epochs: int, model: str = "return_lstm") -> Job:
         "share": epoch / max_epochs,
         "estimated_end": NOW + timedelta(minutes=max_epochs - epoch) if epoch else None,
     }
-    return Job.model_validate(
-        {
-            "id": "20261121t093000-1a2b3c4d",
-            "state": "running",
-            "cancel_requested": False,
-            "created_at": NOW,
-            "started_at": NOW,
-            "ended_at": None,
-            "model_id": "walk-20240719-1a2b3c4d",
-            "request": {"ticker": "WALK", "model": model},
-            "retry_of": None,
-            "progress": progress,
-            "result": None,
-            "error": None,
-        }
-    )
+    request = {"ticker": "WALK", "model": model}
+    return Job.model_validate(job_body("running", request=request, progress=progress))
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])

@@ -7,6 +7,7 @@ import httpx2
 from stock_forecast_client import Client
 
 Answer = httpx2.Response | Exception
+JOB_ID = "20261121t093000-1a2b3c4d"
 
 
 class Script:
@@ -36,3 +37,23 @@ def problem(code: str, status: int, retry_after: int | None = None, **facts: obj
     body = {"type": f"urn:stock-forecast:{code}", "title": code, "status": status, "detail": "why", "code": code}
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return httpx2.Response(status, json={**body, "request_id": "r1", **facts}, headers=headers)
+
+
+def job_body(state: str, **changes: object) -> dict[str, object]:
+    """A job in this state, as the service sends it."""
+    moment = "2026-11-21T09:30:00Z"
+    body = {
+        "id": JOB_ID,
+        "state": state,
+        "cancel_requested": False,
+        "created_at": moment,
+        "started_at": moment,
+        "ended_at": moment if state == "succeeded" else None,
+        "model_id": "gspc-20261121-1a2b3c4d",
+        "request": {"ticker": "^GSPC"},
+        "retry_of": None,
+        "progress": None,
+        "result": None,
+        "error": None,
+    }
+    return body | changes

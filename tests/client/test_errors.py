@@ -1,5 +1,7 @@
 """What an error status becomes: the class of its code, with the facts that the service sent."""
 
+import sys
+
 import httpx2
 import pytest
 
@@ -92,3 +94,13 @@ def test_a_field_of_a_later_service_is_ignored() -> None:
 def test_a_wrong_address_is_rejected(url: str) -> None:
     with pytest.raises(errors.InvalidRequest, match="expected an address such as"):
         Client(url)
+
+
+def test_a_data_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = {"ticker": "^GSPC", "data": [], "currency": "USD", "source": "sample", "as_of": "2018-12-31"}
+    flags = {"stale": False, "demo": True, "dropped": {}, "repaired": {}}
+    answer = client_of(httpx2.Response(200, json=prices | flags)).fetch_data(ticker="^GSPC", days=1)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    with pytest.raises(ImportError, match=r"pip install 'stock-forecast-client\[pandas\]'"):
+        answer.to_dataframe()

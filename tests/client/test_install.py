@@ -29,11 +29,12 @@ assert not foreign, foreign
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The interpreter of an environment that has the client and pandas, and nothing else of ours."""
     folder = tmp_path_factory.mktemp("installed")
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     python = str(folder / "venv" / "bin" / "python")
     source = folder / "client"
     shutil.copytree(ROOT / "client", source)  # setuptools writes next to the sources
-    command = [python, "-m", "pip", "install", "--quiet", "--no-compile", f"{source}[pandas]"]
+    pip = [sys.executable, "-m", "pip", "--python", python, "--quiet"]
+    command = [*pip, "install", "--no-compile", f"{source}[pandas]"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     if done.returncode and "ConnectionError" in done.stderr:
         pytest.skip(f"pip cannot reach a package index: {done.stderr.splitlines()[-1]}")

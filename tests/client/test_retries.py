@@ -9,30 +9,15 @@ import pytest
 
 from stock_forecast_client import AsyncClient, Client, StockForecastError
 from stock_forecast_client.errors import ServiceTimedOut, ServiceUnreachable, StoreUnavailable, TrainingCapacityExceeded
-from tests.client.conftest import Script, problem
+from tests.client.conftest import JOB_ID, Script, job_body, problem
 from tests.processes import free_port
 
 UP = httpx2.Response(200, json={"status": "ok"})
-JOB_ID = "20261121t093000-1a2b3c4d"
 
 
 def job(state: str, retry_after: int | None = None) -> httpx2.Response:
-    moment = "2026-11-21T09:30:00Z"
-    body = {
-        "id": JOB_ID,
-        "state": state,
-        "cancel_requested": False,
-        "created_at": moment,
-        "started_at": moment,
-        "ended_at": moment if state == "succeeded" else None,
-        "model_id": "gspc-20261121-1a2b3c4d",
-        "request": {"ticker": "^GSPC"},
-        "retry_of": None,
-        "progress": None,
-        "result": None,
-        "error": None,
-    }
-    return httpx2.Response(200, json=body, headers={} if retry_after is None else {"Retry-After": str(retry_after)})
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return httpx2.Response(200, json=job_body(state), headers=headers)
 
 
 def test_a_broken_connection_is_tried_again_after_a_pause() -> None:

@@ -12,7 +12,7 @@ import pytest
 from app import VERSION
 from stock_forecast_client import AsyncClient, Client, __version__
 from stock_forecast_client.errors import UnexpectedResponse
-from tests.client.conftest import Script
+from tests.client.conftest import JOB_ID, Script
 from tools.client_code import CLIENT, generated
 
 ROUTES = {
@@ -20,7 +20,6 @@ ROUTES = {
     for path, methods in json.loads((CLIENT / "openapi.json").read_text(encoding="utf-8"))["paths"].items()
     for method in methods
 }
-JOB_ID = "20261121t093000-1a2b3c4d"
 MODEL_ID = "gspc-20261121-1a2b3c4d"
 CALLS: dict[str, Callable[[Client], object]] = {
     "GET /": lambda client: client.info(),

@@ -168,7 +168,7 @@ def test_one_role_logs_a_forecast_and_the_other_scores_it(store_of: StoreOf) -> 
     assert len(serving.list_keys(REPLAYS)) == 1
 
     assert score_due(training, SampleSource(), NOW).n_pairs == 1
-    assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].n == 1
+    assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].n_origins == 1
 
 
 @pytest.mark.parametrize("role", [SERVE, TRAIN])

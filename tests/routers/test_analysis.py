@@ -8,7 +8,7 @@ from services.prices.sample import SampleSource
 from tests.fakes import use_prices
 
 
-def test_analysis_is_answered_as_figures(client: TestClient) -> None:
+def test_analysis_as_json(client: TestClient) -> None:
     answer = client.get("/analysis/WALK")
 
     assert answer.status_code == 200
@@ -16,7 +16,7 @@ def test_analysis_is_answered_as_figures(client: TestClient) -> None:
     assert (answer.json()["ticker"], answer.json()["n_sessions"]) == ("WALK", 500)
 
 
-def test_analysis_is_answered_as_a_page_that_may_load_nothing(client: TestClient) -> None:
+def test_analysis_as_a_page_that_may_load_nothing(client: TestClient) -> None:
     answer = client.get("/analysis/walk", params={"format": "html"})
 
     assert answer.status_code == 200
@@ -27,7 +27,7 @@ def test_analysis_is_answered_as_a_page_that_may_load_nothing(client: TestClient
 
 
 @pytest.mark.parametrize("path", ["/analysis/%5EGSPC", "/analysis/^GSPC"])
-def test_an_index_is_asked_for_with_its_circumflex_encoded_or_not(client: TestClient, app: FastAPI, path: str) -> None:
+def test_the_circumflex_of_an_index_may_be_encoded_or_not(client: TestClient, app: FastAPI, path: str) -> None:
     use_prices(app, SampleSource())
 
     answer = client.get(path, params={"start": "2017-01-01", "end": "2017-12-31"})
@@ -61,7 +61,7 @@ def test_a_malformed_request_is_refused_with_its_field(client: TestClient, path:
 @pytest.mark.parametrize("form", ["json", "html"])
 @pytest.mark.parametrize(
     ("path", "status", "code"),
-    [("/analysis/NOBODY", 404, "ticker_not_found"), ("/analysis/WALK?end=2010-02-01", 409, "insufficient_history")],
+    [("/analysis/UNKNOWN", 404, "ticker_not_found"), ("/analysis/WALK?end=2010-02-01", 409, "insufficient_history")],
 )
 def test_a_failure_has_the_same_shape_for_both_formats(
     client: TestClient, path: str, status: int, code: str, form: str
@@ -72,7 +72,7 @@ def test_a_failure_has_the_same_shape_for_both_formats(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_an_installation_without_the_libraries_says_so(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_answers_501(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.analysis.report.find_spec", lambda _: None)
 
     answer = client.get("/analysis/WALK")

@@ -119,7 +119,7 @@ def test_stale_prices_are_named_with_the_other_reasons(
     found = health_check.health(ModelRegistry(store), NOW)
 
     assert [reason.code for reason in found.reasons] == ["model_not_found", "prices_stale", "prices_unavailable"]
-    assert found.reasons[1].detail.endswith("of A, B, C, D, E and 2 more")
+    assert found.reasons[1].detail.endswith("for A, B, C, D, E and 2 more")
     assert found.reasons[2].detail.endswith("for H")
 
 

@@ -1,8 +1,7 @@
-"""The figures of an analysis as SVG, drawn by matplotlib, which is imported nowhere else.
+"""The figures of an analysis as SVG, drawn by matplotlib.
 
-Colours are names of CSS variables, so that one drawing serves light and dark
-pages; text stays text. matplotlib's settings belong to the process: they are set
-once, when this module is imported, and nothing else here uses matplotlib.
+Colours are CSS variables, so that one drawing suits light and dark pages; text
+stays text. matplotlib's settings are global, so they are set once on import.
 """
 
 import math
@@ -23,9 +22,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from schemas.analysis import Analysis, Correlogram, DrawdownEpisode, Seasonality, Series
 
-WIDTH_IN, HEIGHT_IN = 4.8, 3.1  # so that text is neither tiny on a telephone nor huge on a screen
+WIDTH_IN, HEIGHT_IN = 4.8, 3.1  # keeps text readable on phones and large screens
 
-# Matplotlib wants colours, the page has variables: each stands for one while drawing.
+# Placeholder colours for matplotlib, each replaced by a CSS variable in the SVG.
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
 BLUE, ORANGE, TEAL, PURPLE = "#040404", "#050505", "#060606", "#070707"
 VARIABLES = {
@@ -47,7 +46,7 @@ mpl.rcParams.update(
     {
         "svg.fonttype": "none",
         "svg.hashsalt": "analysis",
-        "font.sans-serif": ["DejaVu Sans"],  # what the text is measured with; the page sets its own
+        "font.sans-serif": ["DejaVu Sans"],  # measures the text; the page sets its own font
         "font.size": 10.5,
         "axes.facecolor": "none",
         "text.color": INK,
@@ -73,7 +72,6 @@ mpl.rcParams.update(
 
 
 def price(analysis: Analysis) -> str:
-    """Closes on a logarithmic axis, the deepest drawdowns shaded, above the drawdown at each session."""
     figure, (above, below) = _figure(rows=2, ratios=(3, 1.4))
     closes = np.array(analysis.closes.values)
     above.plot(_days(analysis.closes.sessions), np.log10(closes), color=BLUE)
@@ -95,7 +93,6 @@ def price(analysis: Analysis) -> str:
 
 
 def histogram(analysis: Analysis) -> str:
-    """The log returns' histogram and the normal distribution of the same mean and sd."""
     figure, (axes,) = _figure()
     found, moments = analysis.distribution, analysis.summary.log_returns
     edges = np.array(found.bin_edges)
@@ -113,7 +110,6 @@ def histogram(analysis: Analysis) -> str:
 
 
 def volatility(analysis: Analysis) -> str:
-    """Each rolling estimate of the annualised volatility."""
     figure, (axes,) = _figure()
     styles = ((BLUE, "-", 1.0), (INK, "-", 1.6), (TEAL, "--", 1.0), (PURPLE, ":", 1.2))
     for rolling, (colour, dash, width) in zip(analysis.volatility.rolling, styles, strict=True):
@@ -127,7 +123,6 @@ def volatility(analysis: Analysis) -> str:
 
 
 def drawdowns(analysis: Analysis) -> str:
-    """The deepest falls, one bar each."""
     figure, (axes,) = _figure()
     episodes = analysis.drawdowns.deepest
     axes.barh(range(len(episodes)), [episode.depth for episode in episodes], color=ORANGE, alpha=0.7, height=0.34)
@@ -144,24 +139,20 @@ def drawdowns(analysis: Analysis) -> str:
 
 
 def weekday(analysis: Analysis) -> str:
-    """Mean log return by weekday with 95 % error bars."""
     label = "Mean daily log return by weekday with 95 % error bars"
     return _seasonality(analysis.seasonality.weekday, "weekday", label)
 
 
 def month(analysis: Analysis) -> str:
-    """Mean log return by month with 95 % error bars."""
     return _seasonality(analysis.seasonality.month, "month", "Mean daily log return by month with 95 % error bars")
 
 
 def acf_returns(analysis: Analysis) -> str:
-    """Autocorrelation of the log returns."""
     found = analysis.dependence.returns
     return _lags(found, found.acf, found.acf_bound, "acf-returns", "Autocorrelation of log returns", robust=True)
 
 
 def pacf_returns(analysis: Analysis) -> str:
-    """Partial autocorrelation of the log returns."""
     found = analysis.dependence.returns
     bounds = [found.pacf_bound] * len(found.lags)
     label = "Partial autocorrelation of log returns"
@@ -169,13 +160,11 @@ def pacf_returns(analysis: Analysis) -> str:
 
 
 def acf_squares(analysis: Analysis) -> str:
-    """Autocorrelation of the squared log returns."""
     found = analysis.dependence.squared_returns
     return _lags(found, found.acf, found.acf_bound, "acf-squares", "Autocorrelation of squared log returns")
 
 
 def pacf_squares(analysis: Analysis) -> str:
-    """Partial autocorrelation of the squared log returns."""
     found = analysis.dependence.squared_returns
     bounds = [found.pacf_bound] * len(found.lags)
     return _lags(found, found.pacf, bounds, "pacf-squares", "Partial autocorrelation of squared log returns")
@@ -196,14 +185,14 @@ FIGURES: dict[str, Callable[[Analysis], str]] = {
 
 
 def price_ticks(low: float, high: float) -> list[float]:
-    """Round prices between two: even steps where the axis is short, 1–2–5 where it spans powers of ten.
+    """Round prices between two: even steps on a short axis, 1–2–5 on one that spans powers of ten.
 
     >>> price_ticks(90, 140)
     [90.0, 100.0, 110.0, 120.0, 130.0, 140.0]
     >>> price_ticks(1, 60)
     [1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
     """
-    # in units of a power of ten: counted in ones, steps near the largest float overflow
+    # in units of a power of ten, because steps near the largest float overflow
     even = high / 10 < low
     unit = 10.0 ** max(-300, math.floor(math.log10(high))) if even else 1.0
     locator = MaxNLocator(6) if even else LogLocator(subs=(1.0, 2.0, 5.0), numticks=7)
@@ -266,7 +255,7 @@ def _figure(rows: int = 1, ratios: Sequence[float] = (1,)) -> tuple[Figure, list
 
 
 def _days(sessions: Iterable[date]) -> Any:
-    return date2num(list(sessions))  # type: ignore[no-untyped-call]  # as the two below: matplotlib leaves it open
+    return date2num(list(sessions))  # type: ignore[no-untyped-call]  # matplotlib leaves it untyped
 
 
 def _floats(series: Series) -> Any:
@@ -291,7 +280,7 @@ def _percent(axes: Axes, n_ticks: int) -> None:
 
 
 def _percent_of(low: float, high: float) -> PercentFormatter:
-    """With as many decimals as a handful of ticks between the two need."""
+    """With as many decimals as six ticks between the two need."""
     span = max(high - low, 1e-12) * 100 / 6
     return PercentFormatter(1, decimals=int(np.clip(np.ceil(-np.log10(span)), 0, 8)))
 
@@ -305,11 +294,11 @@ def _span(episode: DrawdownEpisode) -> str:
 
 
 def _svg(figure: Figure, name: str, label: str) -> str:
-    """The drawing as an element of a page: no declarations, ids of its own, colours as variables."""
+    """The drawing as an element of a page: no XML declaration, unique ids, colours as variables."""
     drawn = StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(drawn, format="svg", facecolor="none", metadata=nothing)
-    root = ET.fromstring(drawn.getvalue())  # noqa: S314  matplotlib wrote it
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(drawn, format="svg", facecolor="none", metadata=no_metadata)
+    root = ET.fromstring(drawn.getvalue())  # noqa: S314  from matplotlib
     _strip(root)
     _own_ids(root, name)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
@@ -320,9 +309,9 @@ def _svg(figure: Figure, name: str, label: str) -> str:
 
 
 def _strip(element: ET.Element) -> None:
-    """Drop namespaces, metadata and style sheets, which would reach beyond the figure, and needless decimals.
+    """Drop namespaces, metadata, needless decimals and style sheets, which would affect the whole page.
 
-    Styles become attributes: a page whose policy forbids styles within elements can show the figure too.
+    Styles become attributes, so that a page whose policy forbids inline styles can show the figure.
     """
     element.tag = element.tag.removeprefix(_SVG)
     element.attrib = {key.removeprefix(_XLINK): value for key, value in element.attrib.items()}
@@ -339,7 +328,7 @@ def _strip(element: ET.Element) -> None:
 
 
 def _own_ids(root: ET.Element, name: str) -> None:
-    """Several figures share one page: keep the ids that something refers to, under the figure's name."""
+    """Several figures share one page: prefix ids with the figure's name, and drop unused ones."""
     wanted = {
         found
         for element in root.iter()

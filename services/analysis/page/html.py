@@ -1,4 +1,4 @@
-"""An analysis as one HTML document: Jinja2, with everything escaped that is not a figure of ours."""
+"""An analysis as one HTML document, rendered by Jinja2 with autoescaping."""
 
 import threading
 from functools import cache
@@ -14,18 +14,17 @@ from services.analysis.values import p_text
 
 UNKNOWN = "–"
 
-_one_at_a_time = threading.Lock()  # matplotlib promises nothing to several threads
+_one_at_a_time = threading.Lock()  # matplotlib is not thread-safe
 
 
 def render(analysis: Analysis) -> str:
-    """The page: no script, nothing fetched, readable from a disk."""
     with _one_at_a_time:
         figures = {name: Markup(draw(analysis)) for name, draw in FIGURES.items()}  # noqa: S704  texts are escaped
     return _environment().get_template("page.html.j2").render(a=analysis, figures=figures, zip=zip)
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """A fraction in percent.
+    """In percent.
 
     >>> percent(0.1234), percent(-0.5, 0), percent(None)
     ('12.34 %', '−50 %', '–')
@@ -34,7 +33,7 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A figure with so many significant digits.
+    """With ``digits`` significant digits.
 
     >>> number(1234.5678), number(-0.000012), number(None)
     ('1,235', '−1.2e−05', '–')
@@ -43,7 +42,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """As in a sentence, without the letter.
+    """``p_text`` without the letter.
 
     >>> p_value(0.04), p_value(1e-9), p_value(None)
     ('0.04', '< 0.0001', '–')

@@ -1,4 +1,4 @@
-"""Real prices: the sample's index, and a Brazilian share where reference prices lie beside the repository."""
+"""Real prices: the sample's index, and a Brazilian share where reference prices are next to the repository."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,16 +17,15 @@ REFERENCE = Path(__file__).parents[4] / "shared" / "data"
 
 @pytest.fixture(scope="session", params=["^GSPC", "PETR4.SA"])
 def real(request: pytest.FixtureRequest) -> PriceSeries:
-    """The whole history of a real ticker."""
     ticker: str = request.param
     if ticker == "^GSPC":
         return SampleSource().history(ticker, NOW).series
     if not (REFERENCE / f"{ticker}.csv").is_file():
-        pytest.skip(f"no reference prices of {ticker} in a folder shared/data beside the repository")
+        pytest.skip(f"no reference prices of {ticker} in shared/data next to the repository")
     return CsvSource(REFERENCE).history(ticker, NOW).series
 
 
 @pytest.fixture(scope="session")
 def of_sample() -> Analysis:
-    """The analysis of the sample's index, all of it."""
+    """The analysis of the whole history of the sample's index."""
     return analyse("^GSPC", AnalysisRequest(), SampleSource(), NOW)

@@ -1,4 +1,4 @@
-"""Autocorrelation and unit roots: the same as statsmodels asked directly, and as naive loops."""
+"""Autocorrelation and unit roots equal statsmodels called directly, and naive loops."""
 
 import warnings
 from typing import Any
@@ -55,7 +55,7 @@ def test_correlogram_of_real_returns_equals_statsmodels(real: PriceSeries, power
     assert [one.p_value for one in found.ljung_box] == pytest.approx(box["lb_pvalue"].tolist())
 
 
-def test_squares_in_the_answer_are_those_of_the_returns(real: PriceSeries) -> None:
+def test_squared_returns_in_the_answer_are_the_squares_of_the_returns(real: PriceSeries) -> None:
     returns = log_returns(real.close)
 
     assert dependence(returns).squared_returns.acf == pytest.approx(correlogram(returns**2).acf)
@@ -81,7 +81,7 @@ def test_unit_root_tests_of_real_prices_equal_statsmodels(real: PriceSeries) -> 
     assert [one.lags for one in found] == [one.lags for one in expected]
 
 
-def test_where_the_table_of_kpss_ends_the_answer_says_on_which_side(real: PriceSeries) -> None:
+def test_a_note_says_on_which_side_of_the_kpss_table_the_p_value_lies(real: PriceSeries) -> None:
     tests = stationarity(real.close, log_returns(real.close)).tests
 
     assert (tests[1].p_value, tests[1].p_value_note) == (0.01, "at most 0.01")
@@ -89,7 +89,7 @@ def test_where_the_table_of_kpss_ends_the_answer_says_on_which_side(real: PriceS
     assert tests[0].p_value_note is None
 
 
-def test_within_the_table_there_is_nothing_to_add() -> None:
+def test_a_p_value_within_the_kpss_table_has_no_note() -> None:
     noise = np.random.default_rng(0).normal(size=500)
 
     found = kpss(noise + np.linspace(0, 0.35, 500), "log_returns", "c")
@@ -99,16 +99,16 @@ def test_within_the_table_there_is_nothing_to_add() -> None:
     assert found.p_value_note is None
 
 
-def test_a_random_walk_reads_as_one() -> None:
+def test_a_random_walk_is_recognised() -> None:
     closes = np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, 2000)))
 
-    reading = stationarity(closes, log_returns(closes)).interpretation
+    interpretation = stationarity(closes, log_returns(closes)).interpretation
 
-    assert reading.startswith("Log closes behave like a random walk")
-    assert "Log returns are stationary by both tests" in reading
+    assert interpretation.startswith("Log closes behave like a random walk")
+    assert "Log returns are stationary by both tests" in interpretation
 
 
-def test_a_price_that_returns_to_its_mean_reads_as_stationary() -> None:
+def test_a_price_that_returns_to_its_mean_is_called_stationary() -> None:
     closes = np.exp(np.random.default_rng(5).normal(0, 0.01, 2000))
 
     assert stationarity(closes, log_returns(closes)).interpretation.startswith(
@@ -147,7 +147,7 @@ def test_robust_bound_equals_a_naive_loop() -> None:
     assert robust_bound(x).tolist() == pytest.approx(naive, rel=1e-6)
 
 
-def test_robust_bounds_hold_what_chance_does_where_volatility_changes_and_the_others_do_not() -> None:
+def test_under_changing_volatility_only_the_robust_bounds_have_the_promised_error_rate() -> None:
     plain, robust = [], []
     for seed in range(300):
         found = correlogram(_changing_volatility(1000, seed))
@@ -159,11 +159,11 @@ def test_robust_bounds_hold_what_chance_does_where_volatility_changes_and_the_ot
     assert np.mean(robust) == pytest.approx(0.05, abs=0.04)
 
 
-def test_independent_returns_say_nothing_of_the_next_one() -> None:
-    reading = dependence(np.random.default_rng(0).normal(0, 0.01, 2000)).interpretation
+def test_independent_returns_are_called_unpredictable() -> None:
+    interpretation = dependence(np.random.default_rng(0).normal(0, 0.01, 2000)).interpretation
 
-    assert "persistence (tomorrow = today) is hard to beat" in reading
-    assert "no memory either" in reading
+    assert "the no-change forecast is hard to beat" in interpretation
+    assert "not autocorrelated either" in interpretation
 
 
 def test_returns_that_follow_each_other_are_called_unusual() -> None:
@@ -171,14 +171,14 @@ def test_returns_that_follow_each_other_are_called_unusual() -> None:
     for t in range(1, 2000):
         returns[t] = 0.5 * returns[t - 1] + noise[t]
 
-    reading = dependence(returns).interpretation
+    interpretation = dependence(returns).interpretation
 
-    assert "more than daily prices usually show" in reading
-    assert "hard to beat" not in reading
+    assert "unusually much for daily prices" in interpretation
+    assert "hard to beat" not in interpretation
 
 
-def test_real_returns_have_memory_in_their_size(real: PriceSeries) -> None:
+def test_squares_of_real_returns_are_autocorrelated(real: PriceSeries) -> None:
     found = dependence(log_returns(real.close))
 
     assert (found.squared_returns.acf[0] or 0) > 2 * (found.squared_returns.acf_bound[0] or 1)
-    assert "width of an interval can be forecast" in found.interpretation
+    assert "volatility can be forecast" in found.interpretation

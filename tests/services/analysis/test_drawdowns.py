@@ -14,7 +14,7 @@ from services.analysis.drawdowns import N_DEEPEST, drawdown_of, drawdowns
 JANUARY = np.arange("2024-01-01", "2024-02-01", dtype="datetime64[D]")
 
 
-def test_two_falls_are_told_with_peak_trough_and_recovery() -> None:
+def test_two_drawdowns_have_their_peak_trough_and_recovery() -> None:
     closes = np.array([10.0, 9.0, 10.0, 20.0, 15.0, 10.0, 16.0, 20.0])
 
     found = drawdowns(JANUARY[: closes.size], closes)
@@ -26,7 +26,7 @@ def test_two_falls_are_told_with_peak_trough_and_recovery() -> None:
     assert found.current == 0
 
 
-def test_a_fall_that_lasts_has_no_recovery() -> None:
+def test_an_unrecovered_drawdown_has_no_recovery() -> None:
     found = drawdowns(JANUARY[:3], np.array([4.0, 1.0, 2.0]))
 
     assert found.deepest[0].recovery is None

@@ -1,4 +1,4 @@
-"""The analysis as a whole: what it refuses, what it says of its prices, and that every number in it is one."""
+"""The analysis as a whole: its errors, its metadata, and finite numbers throughout."""
 
 import json
 from datetime import date
@@ -33,7 +33,7 @@ def _numbers(document: Any) -> list[float]:
 
 
 def _refuse(constant: str) -> float:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def _analysis(bars: np.ndarray) -> Analysis:
@@ -43,11 +43,11 @@ def _analysis(bars: np.ndarray) -> Analysis:
 
 
 def _flat(closes: np.ndarray) -> np.ndarray:
-    """Bars of a source that knows closes only, and no volume."""
+    """Bars with closes only."""
     return np.column_stack([closes, closes, closes, closes, np.zeros(closes.size)])
 
 
-def test_an_answer_says_what_it_is_of(of_sample: Analysis) -> None:
+def test_an_analysis_names_its_ticker_dates_and_source(of_sample: Analysis) -> None:
     assert (of_sample.ticker, of_sample.currency, of_sample.source) == ("^GSPC", "USD", "sample")
     assert (of_sample.first_session, of_sample.last_session) == (date(1999, 1, 4), date(2018, 12, 31))
     assert of_sample.n_sessions == of_sample.summary.closes.n == of_sample.summary.log_returns.n + 1 == 5031
@@ -57,7 +57,7 @@ def test_an_answer_says_what_it_is_of(of_sample: Analysis) -> None:
     assert of_sample.sessions_per_year == pytest.approx(251.5, abs=0.3)
 
 
-def test_known_falls_of_the_index_are_found(of_sample: Analysis) -> None:
+def test_the_deepest_drawdown_of_the_index_is_found(of_sample: Analysis) -> None:
     deepest = of_sample.drawdowns.deepest[0]
 
     assert (deepest.peak, deepest.trough, deepest.recovery) == (date(2007, 10, 9), date(2009, 3, 9), date(2013, 3, 28))
@@ -74,7 +74,7 @@ def test_dates_choose_the_sessions() -> None:
     assert found.warnings == ()
 
 
-def test_too_short_a_history_is_refused_with_what_is_needed() -> None:
+def test_too_short_a_history_is_refused_with_both_numbers() -> None:
     short = FakePriceSource(walk_history(n_sessions=MIN_SESSIONS - 1))
 
     with pytest.raises(InsufficientHistory) as refusal:
@@ -97,7 +97,7 @@ def test_the_shortest_history_is_enough() -> None:
 
 
 @pytest.mark.parametrize("growth", [1.0, 1.01])
-def test_closes_that_never_move_or_always_alike_are_refused(growth: float) -> None:
+def test_closes_with_equal_returns_are_refused(growth: float) -> None:
     with pytest.raises(ZeroVariance):
         _analysis(_flat(growth ** np.arange(200.0)))
 
@@ -106,23 +106,23 @@ def test_closes_that_never_move_or_always_alike_are_refused(growth: float) -> No
 def test_without_its_libraries_there_is_no_analysis(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     _uninstall(monkeypatch, library)
 
-    with pytest.raises(AnalysisUnavailable, match=f"no {library}"):
+    with pytest.raises(AnalysisUnavailable, match=f"{library} not installed"):
         analyse("^GSPC", AnalysisRequest(), SampleSource(), NOW)
 
 
 @pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
-def test_without_its_libraries_there_are_figures_and_no_page(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+def test_without_its_libraries_there_are_figures_but_no_page(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     _uninstall(monkeypatch, library)
 
-    with pytest.raises(AnalysisUnavailable, match=f"no {library}"):
+    with pytest.raises(AnalysisUnavailable, match=f"{library} not installed"):
         analysis_page("^GSPC", AnalysisRequest(), SampleSource(), NOW)
     assert analyse("^GSPC", AnalysisRequest(end=date(1999, 12, 31)), SampleSource(), NOW).n_sessions == 252
 
 
-def test_sessions_without_a_range_are_warned_of() -> None:
+def test_sessions_without_a_range_cause_a_warning() -> None:
     found = _analysis(_flat(random_walk(200)[:, 3]))
 
-    assert found.warnings == ("200 of 200 sessions have no daily range; range-based volatility leaves them out",)
+    assert found.warnings == ("200 of 200 sessions have no daily range; range-based volatility skips them",)
 
 
 @settings(deadline=None, max_examples=40)
@@ -162,9 +162,9 @@ def test_every_number_of_any_answer_is_finite(
         100 * (1 + 1e-10 * np.random.default_rng(0).normal(size=200)),
         10.0 ** np.random.default_rng(0).uniform(-15, 15, 200),
     ],
-    ids=["alternating", "one step", "cycle", "leaping", "tiny", "huge", "nearly still", "any size"],
+    ids=["alternating", "one step", "cycle", "jumping", "tiny", "huge", "nearly still", "any size"],
 )
-def test_the_strangest_closes_have_an_answer_of_finite_numbers_and_a_page(closes: np.ndarray) -> None:
+def test_extreme_closes_have_finite_numbers_and_a_page(closes: np.ndarray) -> None:
     from services.analysis.page.html import render
 
     found = _analysis(_flat(closes))
@@ -183,11 +183,11 @@ def test_a_price_that_moves_every_hundredth_session_has_an_analysis_and_a_page()
 
     assert np.isfinite(_numbers(json.loads(found.model_dump_json(), parse_constant=_refuse))).all()
     assert found.volatility.n_without_range == 900
-    assert found.irregularities.suspected_splits == ()
+    assert found.data_quality.suspected_splits == ()
     assert render(found).count("<svg") == 10
 
 
-def test_an_answer_counts_what_was_left_out_and_what_is_unknown() -> None:
+def test_dropped_rows_and_repaired_cells_are_counted() -> None:
     bars = random_walk(300)
     bars[5, 3] = np.nan
     bars[6:9, 0] = 0.0
@@ -199,7 +199,7 @@ def test_an_answer_counts_what_was_left_out_and_what_is_unknown() -> None:
     assert (found.n_sessions, found.demo, found.volatility.n_without_range) == (299, False, 1)
 
 
-def test_dates_of_which_most_rows_have_no_usable_close_are_refused_and_others_are_not() -> None:
+def test_dates_with_mostly_unusable_closes_are_refused_and_others_are_not() -> None:
     bars = random_walk(500)
     bars[100:300:3, 3] = np.nan
     bars[101:300:3, 3] = -1.0
@@ -216,7 +216,7 @@ def test_dates_of_which_most_rows_have_no_usable_close_are_refused_and_others_ar
 def test_histories_with_bad_rows_have_an_analysis(ticker: str) -> None:
     folder = REFERENCE / "dirty"
     if not (folder / f"{ticker}.csv").is_file():
-        pytest.skip(f"no prices of {ticker} in a folder shared/data/dirty beside the repository")
+        pytest.skip(f"no prices of {ticker} in shared/data/dirty next to the repository")
     source = CsvSource(folder)
     history = source.history(ticker, NOW)
     recent = AnalysisRequest(start=history.tail(500).series.first_session)
@@ -231,7 +231,7 @@ def test_histories_with_bad_rows_have_an_analysis(ticker: str) -> None:
 
 @settings(deadline=None, max_examples=10)
 @given(factor=st.sampled_from([1e-4, 0.5, 8.0, 1e5]), seed=st.integers(0, 50))
-def test_what_is_said_of_returns_does_not_depend_on_the_unit_of_the_price(factor: float, seed: int) -> None:
+def test_statistics_of_returns_do_not_depend_on_the_unit_of_the_price(factor: float, seed: int) -> None:
     bars = random_walk(300, seed)
 
     one, other = _analysis(bars), _analysis(bars * [factor, factor, factor, factor, 1.0])
@@ -242,7 +242,7 @@ def test_what_is_said_of_returns_does_not_depend_on_the_unit_of_the_price(factor
 
 
 def _uninstall(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
-    """The library cannot be found any more, whether it was imported before or not."""
+    """Hide the library from ``find_spec``, even if it is imported."""
     from importlib import util
 
     find = util.find_spec

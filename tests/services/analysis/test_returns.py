@@ -15,7 +15,7 @@ from services.prices.series import PriceSeries
 MOVES = arrays(float, st.integers(100, 300), elements=st.floats(-0.2, 0.2), unique=True)
 
 
-def test_doubling_and_halving_are_equally_far_from_nothing() -> None:
+def test_doubling_and_halving_cancel_out() -> None:
     closes = np.array([1.0, 2.0, 1.0])
 
     found = summary(closes, log_returns(closes), sessions_per_year=4)
@@ -81,7 +81,7 @@ def test_jarque_bera_equals_scipy_on_real_prices(real: PriceSeries) -> None:
     assert (found.jarque_bera, found.jarque_bera_p_value) == (expected.statistic, expected.pvalue)
 
 
-def test_real_returns_have_fat_tails_and_the_reading_says_so(real: PriceSeries) -> None:
+def test_real_returns_have_fat_tails_and_the_interpretation_says_so(real: PriceSeries) -> None:
     found = distribution(log_returns(real.close))
 
     assert found.excess_kurtosis is not None

@@ -12,13 +12,13 @@ from services.prices.series import PriceSeries
 from tests.fakes import new_york_sessions, random_walk
 
 
-def test_a_session_that_spans_a_factor_of_e_has_the_parkinson_volatility_found_by_hand() -> None:
+def test_parkinson_of_one_session_equals_the_value_by_hand() -> None:
     bars = np.array([[1.0, math.e, 1.0, math.e, 0.0]])
 
     assert parkinson(bars, 1).tolist() == pytest.approx([1 / math.sqrt(4 * math.log(2))])
 
 
-def test_garman_and_klass_take_off_what_open_and_close_explain() -> None:
+def test_garman_klass_subtracts_the_move_from_open_to_close() -> None:
     straight = np.array([[1.0, math.e, 1.0, math.e, 0.0]])
     returning = np.array([[1.0, math.e, 1.0, 1.0, 0.0]])
 
@@ -66,7 +66,7 @@ def test_every_estimator_finds_the_volatility_of_a_walk_observed_all_day() -> No
     assert [one.median for one in found.rolling] == pytest.approx([0.01 * math.sqrt(252)] * 4, rel=0.1)
 
 
-def test_sessions_without_a_range_have_no_range_based_volatility_rather_than_none() -> None:
+def test_sessions_without_a_range_have_unknown_range_based_volatility() -> None:
     closes = random_walk(200)[:, 3]
     bars = np.column_stack([closes, closes, closes, closes, np.zeros(200)])
 
@@ -86,7 +86,7 @@ def test_sessions_without_a_range_are_left_out_of_the_mean() -> None:
     bars[4, :4] = bars[4, 3]  # halted, or locked
     bars[7, 1] = np.nan
     bars[9, 2] = np.nan
-    bars[12, 0] = np.nan  # of no use to Garman and Klass alone
+    bars[12, 0] = np.nan  # unusable for Garman–Klass only
     ranges[[4, 7, 9]] = np.nan
     squares = ranges**2 / 2 - (2 * math.log(2) - 1) * moves**2
     squares[12] = np.nan
@@ -109,7 +109,7 @@ def test_a_window_without_any_range_is_unknown_and_its_neighbours_are_not() -> N
     assert np.flatnonzero(np.isnan(garman_klass(bars, 10))).tolist() == [10]
 
 
-def test_real_volatility_is_told_for_sessions_up_to_the_last(real: PriceSeries) -> None:
+def test_real_volatility_reaches_to_the_last_session(real: PriceSeries) -> None:
     found = volatility(real.sessions, real.bars, sessions_per_year=250)
 
     assert all(one.series.sessions[-1] == real.last_session for one in found.rolling)

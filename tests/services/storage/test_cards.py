@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,8 +69,8 @@ def test_a_card_of_format_1_without_its_seal_is_read_the_same() -> None:
 
 
 def test_format_1_has_no_coverage_of_one_ticker_of_several_so_all_together_are_the_evidence() -> None:
-    card = format_1()
-    (series,) = card["series"]  # type: ignore[misc]
+    card: dict[str, Any] = format_1()
+    (series,) = card["series"]
     card["series"] = [series, {**series, "ticker": "OTHER", "test": None}]
     held_out = {"first_origin": "2011-01-03", "last_origin": "2011-02-01", "accuracy": card["test"]}
     skills = {"crps_skill": 0.02, "crps_skill_closes_only": 0.01}

@@ -1,4 +1,4 @@
-"""The figures: one drawing for light and dark pages, safe to stand beside each other in a document."""
+"""The figures: one drawing for light and dark pages, and no conflicts between figures of one document."""
 
 import re
 from xml.etree import ElementTree as ET
@@ -15,7 +15,7 @@ EVERY_FIGURE = pytest.mark.parametrize("name", FIGURES)
 
 
 def drawn(figure: str) -> ET.Element:
-    return ET.fromstring(figure)  # noqa: S314  our own
+    return ET.fromstring(figure)  # noqa: S314  from our own code
 
 
 @EVERY_FIGURE

@@ -1,4 +1,4 @@
-"""The page: opens from a disk, fetches nothing, hides nothing, and cannot be talked into running anything."""
+"""The HTML report: opens from a disk, fetches nothing, shows every figure, escapes every text."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from schemas.analysis import Analysis, MissingRun, SuspectedSplit
 from services.analysis.page.charts import FIGURES
 from services.analysis.page.html import render
 
-# 212 kB for the sample's 5,031 sessions: lines are thinned, so that a longer history makes no larger page
+# 212 kB for the 5,031 sessions of the sample; lines are thinned, so the size does not grow with the history
 MAX_BYTES = 400_000
 
 
@@ -30,7 +30,7 @@ def test_page_parses_without_an_error_and_is_small(page: str) -> None:
     parser = etree.HTMLParser(recover=True)
     etree.fromstring(page.encode(), parser)
 
-    unknown_to_lxml = "HTML_UNKNOWN_TAG"  # it knows HTML 4: no svg, main or figure
+    unknown_to_lxml = "HTML_UNKNOWN_TAG"  # lxml knows HTML 4, which has no svg, main or figure
     assert [error for error in parser.error_log if error.type_name != unknown_to_lxml] == []
     assert len(page.encode()) < MAX_BYTES
 
@@ -56,7 +56,7 @@ def test_page_fetches_nothing_and_runs_nothing(page: str, document: Any) -> None
     assert all(link.startswith("#") for link in document.xpath("//@href"))
 
 
-def test_threads_that_ask_at_once_get_the_same_page(page: str, of_sample: Analysis) -> None:
+def test_concurrent_threads_get_the_same_page(page: str, of_sample: Analysis) -> None:
     with ThreadPoolExecutor(4) as threads:
         pages = list(threads.map(render, [of_sample] * 4))
 
@@ -69,12 +69,7 @@ def test_ids_are_unique_across_the_page(document: Any) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_page_is_made_for_light_dark_and_small_screens(page: str) -> None:
-    assert "prefers-color-scheme: dark" in page
-    assert 'name="viewport"' in page
-
-
-def test_every_colour_the_figures_ask_for_is_defined_in_light_and_dark(page: str) -> None:
+def test_every_colour_of_the_figures_is_defined_in_light_and_dark(page: str) -> None:
     light, dark = re.findall(r":root \{(.*?)\}", page, re.DOTALL)
     used = set(re.findall(r"var\((--\w+)\)", page))
 
@@ -82,17 +77,16 @@ def test_every_colour_the_figures_ask_for_is_defined_in_light_and_dark(page: str
     assert used <= set(re.findall(r"(--\w+):", dark))
 
 
-def test_tables_tell_what_the_tests_found(document: Any, of_sample: Analysis) -> None:
+def test_tables_and_interpretations_are_shown(document: Any, of_sample: Analysis) -> None:
     text = document.text_content()
 
     assert {"Ljung–Box", "Unit roots", "Tails", "Drawdowns"} <= set(document.xpath("//caption/b/text()"))
     assert "at most 0.01" in text
     assert "at least 0.1" in text
     assert of_sample.dependence.interpretation in text
-    assert "persistence (tomorrow = today) is hard to beat" in text
 
 
-def test_page_warns_as_the_figures_do(document: Any, of_sample: Analysis) -> None:
+def test_page_shows_every_warning(document: Any, of_sample: Analysis) -> None:
     assert document.xpath("//p[@class='warning']/text()") == list(of_sample.warnings)
 
 
@@ -109,9 +103,9 @@ def test_hostile_text_stays_text(of_sample: Analysis) -> None:
     assert html.document_fromstring(page).xpath("//p[@class='warning']/text()") == [attack]
 
 
-def test_irregularities_have_their_tables_where_there_are_any(of_sample: Analysis) -> None:
+def test_data_quality_has_a_table_for_each_kind_of_defect_found(of_sample: Analysis) -> None:
     day = date(2000, 1, 3)
-    found = of_sample.irregularities.model_copy(
+    found = of_sample.data_quality.model_copy(
         update={
             "n_missing_sessions": 1,
             "missing": (MissingRun(first=day, last=day, n_sessions=1),),
@@ -119,7 +113,7 @@ def test_irregularities_have_their_tables_where_there_are_any(of_sample: Analysi
         }
     )
 
-    captions = html.document_fromstring(render(of_sample.model_copy(update={"irregularities": found}))).xpath(
+    captions = html.document_fromstring(render(of_sample.model_copy(update={"data_quality": found}))).xpath(
         "//caption/b/text()"
     )
 
