@@ -83,3 +83,12 @@ def format_p(p_value: float) -> str:
     ('p = 0.60', 'p = 0.031', 'p < 0.0001')
     """
     return f"p = {p_value:#.2g}" if p_value >= 1e-4 else "p < 0.0001"
+
+
+def p_cell(p_value: float | None) -> str:
+    """A p-value under the heading "p-value"; empty where there is none.
+
+    >>> p_cell(0.6), p_cell(1e-12), p_cell(None)
+    ('0.60', '< 0.0001', '')
+    """
+    return "" if p_value is None else format_p(p_value).removeprefix("p ").removeprefix("= ")

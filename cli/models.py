@@ -11,7 +11,7 @@ from cli.tables import alias_table, card_table, model_table
 from cli.target import target_of
 from stock_forecast_client.models import AliasList
 
-models_app = typer.Typer(help="Stored models: list, show, delete, alias, aliases, contests.", no_args_is_help=True)
+models_app = typer.Typer(help="Stored models: list, show, delete, alias, aliases, evaluations.", no_args_is_help=True)
 
 
 @models_app.command("list")
@@ -63,10 +63,10 @@ def list_aliases(context: typer.Context, as_json: AsJson = False) -> None:
         show(client.aliases(), alias_table, as_json=as_json)
 
 
-@models_app.command("contests")
-def list_contests(
+@models_app.command("evaluations")
+def list_evaluations(
     context: typer.Context, alias: Alias = "default", limit: Limit = 20, after: After = None, as_json: AsJson = False
 ) -> None:
     """List the evaluations of challengers for an alias, with the scores of the no-change forecast."""
     with target_of(context).client() as client:
-        show(client.contests(alias, limit=limit, after=after), evaluations_table, as_json=as_json)
+        show(client.evaluations(alias, limit=limit, after=after), evaluations_table, as_json=as_json)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cli.layout import format_p
 from stock_forecast_client.models import (
     Analysis,
     BacktestForecast,
@@ -135,7 +136,8 @@ def _one_step_fan(
 def _skills(axes: Axes, reports: Sequence[ForecasterReport]) -> None:
     skills = [100 * (one.overall.skill.mae or 0.0) for one in reports]
     named = [
-        one.name if one.overall.p_value is None else f"{one.name}, p = {one.overall.p_value:.2f}" for one in reports
+        one.name if one.overall.p_value.mae is None else f"{one.name}, {format_p(one.overall.p_value.mae)}"
+        for one in reports
     ]
     axes.barh(named, skills, color=[GREEN if value > 0 else GREY for value in skills])
     axes.axvline(0, color=RED, linestyle="--", label="no change")

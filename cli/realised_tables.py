@@ -11,9 +11,9 @@ from cli.tables import job_table
 from stock_forecast_client.models import (
     AccuracyOverTime,
     ChallengerEvaluation,
-    ContestPage,
     DriftOverview,
     DriftReport,
+    EvaluationPage,
     RealisedAccuracy,
     RetrainAnswer,
     ScoreReport,
@@ -67,11 +67,11 @@ def retrain_table(answer: RetrainAnswer) -> RenderableType:
     return Group(status, line("nothing was trained") if answer.job is None else job_table(answer.job))
 
 
-def evaluations_table(page: ContestPage) -> RenderableType:
+def evaluations_table(page: EvaluationPage) -> RenderableType:
     """Every evaluation with its outcome and scores."""
-    if not page.contests:
-        return line("no challenger has been evaluated for this alias; see `retrain`, and `train --challenges`")
-    return Group(*[part for one in page.contests for part in _evaluation(one)], *more(page.next_after))
+    if not page.evaluations:
+        return line("no challenger has been evaluated for this alias; see `retrain`, and `train --promote-to`")
+    return Group(*[part for one in page.evaluations for part in _evaluation(one)], *more(page.next_after))
 
 
 def _accuracy(steps: Sequence[RealisedAccuracy]) -> Iterator[RenderableType]:

@@ -6,10 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.layout import columns, fact_sheet, format_p, format_skill, line, more, notes, price
+from cli.layout import columns, counted, fact_sheet, format_p, format_skill, line, more, notes, p_cell, price
 from cli.progress import has_epochs
 from stock_forecast_client.models import (
-    AccuracyReport,
     AliasList,
     BacktestResponse,
     ChallengerEvaluation,
@@ -19,11 +18,13 @@ from stock_forecast_client.models import (
     ForecasterReport,
     ForecastResponse,
     Interval,
+    IntervalScores,
     Job,
     JobPage,
     ModelCard,
     ModelPage,
     PredictResponse,
+    StepReport,
     TrainingReport,
     TrainResult,
 )
@@ -46,14 +47,14 @@ def prediction_table(answer: PredictResponse) -> RenderableType:
     table = _price_columns(answer.intervals)
     prices = (price(answer.prediction[0]), price(answer.persistence))
     table.add_row(str(answer.target_session), *prices, *_bounds(answer.intervals))
-    return Group(_origin(answer), table, *_evidence(answer.test), *notes(answer.warnings))
+    return Group(_origin(answer), table, *_evidence(answer.test, answer.test.tickers), *notes(answer.warnings))
 
 
 def forecast_table(answer: ForecastResponse) -> RenderableType:
     table = _price_columns(answer.forecast[0].intervals)
     for step in answer.forecast:
         table.add_row(str(step.session), price(step.price), price(step.persistence), *_bounds(step.intervals))
-    return Group(_origin(answer), table, *_evidence(answer.test), *notes(answer.warnings))
+    return Group(_origin(answer), table, *_evidence(answer.test, answer.test.tickers), *notes(answer.warnings))
 
 
 def backtest_table(answer: BacktestResponse) -> RenderableType:
@@ -64,7 +65,8 @@ def backtest_table(answer: BacktestResponse) -> RenderableType:
         f"source {answer.source}"
     )
     levels = [f"in {level:.0%} range" for level in answer.levels]
-    table = columns("", "MAE", "skill", "p-value", "MAPE", "RMSE", "CRPS", "vs empirical", "direction", *levels)
+    skills = ("skill", "p-value", "MAPE", "RMSE", "CRPS", "vs empirical", "p-value")
+    table = columns("", "MAE", *skills, "direction", *levels)
     for one in (answer.model_report, *answer.baselines):
         table.add_row(*_scores(one))
     return Group(line(head), table, line(backtest_summary(answer)), *notes(answer.warnings))
@@ -72,13 +74,11 @@ def backtest_table(answer: BacktestResponse) -> RenderableType:
 
 def backtest_summary(answer: BacktestResponse) -> str:
     overall = answer.model_report.overall
-    coverage = ", ".join(
-        f"{one.coverage:.1%} of the closes in its {one.level:.0%} range" for one in overall.scores.intervals
-    )
-    sentences = [_compared(overall.skill.mae, overall.p_value), f"Coverage: {coverage}."]
+    sentences = [_compared(overall.skill.mae, overall.p_value.mae), f"{_coverage(overall.coverage)}."]
     if (skill := overall.skill.crps_vs_rolling_empirical) is not None:
         better = "better" if skill > 0 else "worse"
-        sentences.append(f"CRPS: {abs(skill):.1%} {better} than that of the last 250 sessions' returns.")
+        chance = _chance(overall.p_value.crps_vs_rolling_empirical)
+        sentences.append(f"CRPS: {abs(skill):.1%} {better} than that of the last 250 sessions' returns{chance}.")
     return " ".join(sentences)
 
 
@@ -86,16 +86,19 @@ def model_table(page: ModelPage) -> RenderableType:
     unreadable = [f"{one.id} cannot be read: {one.code}" for one in page.unreadable]
     if not page.models and not unreadable:
         return line("no stored models; `models show default` shows the bundled one")
-    table = columns("model", "kind", "tickers", "sessions", "test MAPE", "no change", "skill (MAE)")
+    scores = ("origins", "test MAPE", "no change", "skill (MAE)", "p-value")
+    table = columns("model", "kind", "tickers", "sessions", *scores)
     for one in page.models:
         table.add_row(
             one.id,
             one.model,
             ", ".join(one.tickers),
             f"{one.first_session} to {one.last_session}",
+            f"{one.test.n_origins:,}",
             f"{one.test.model.mape:.3%}",
             f"{one.test.persistence.mape:.3%}",
-            format_skill(None if one.test.skill is None else one.test.skill.mae),
+            format_skill(one.test.skill.mae),
+            p_cell(one.test.p_value.mae),
         )
     return Group(table, *more(page.next_after), *notes(unreadable))
 
@@ -113,19 +116,22 @@ def card_table(card: ModelCard) -> RenderableType:
     rows.append(("fit", f"{_fit(card.training)}, {card.training.seconds} s"))
     if card.base_model_id is not None:
         rows.append(("started from", card.base_model_id))
-    first_step = [one for one in card.coverage if one.step == 1]
-    return Group(fact_sheet(rows), *_accuracy(card.test, first_step), *notes(card.warnings))
+    shown = card.test if len(card.test) == 1 else (card.test[0], card.test[-1])
+    evidence = [part for report in shown for part in _evidence(report, [one.ticker for one in card.series])]
+    return Group(fact_sheet(rows), *evidence, *notes(card.warnings))
 
 
 def trained_table(result: TrainResult) -> RenderableType:
-    table = columns("test block", "MAE", "MAPE", "RMSE")
-    for name, scores in (("model", result.metrics.test), ("no change", result.persistence.test)):
-        table.add_row(name, price(scores.mae), f"{scores.mape:.3%}", price(scores.rmse))
-    if result.skill is not None:
-        table.add_row("skill", *map(format_skill, (result.skill.mae, result.skill.mape, result.skill.rmse)))
+    test = result.test
+    table = columns(f"{_ahead(test)}, {counted(test.n_origins, 'test origin')}", "MAE", "MAPE", "RMSE", "CRPS")
+    for name, scores in (("model", test.model), ("no change", test.persistence)):
+        table.add_row(name, price(scores.mae), f"{scores.mape:.3%}", price(scores.rmse), price(scores.crps))
+    for name, by_measure, formatted in (("skill", test.skill, format_skill), ("p-value", test.p_value, p_cell)):
+        figures = (by_measure.mae, by_measure.mape, by_measure.rmse, by_measure.crps)
+        table.add_row(name, *map(formatted, figures))
     head = f"model {result.id} of {', '.join(result.tickers)}, prices to {result.as_of} from {result.source}"
-    evaluation = [] if result.contest is None else [line(_outcome(result.contest))]
-    return Group(line(head), table, line(_coverage(result.coverage)), *evaluation, *notes(result.warnings))
+    evaluation = [] if result.evaluation is None else [line(_outcome(result.evaluation))]
+    return Group(line(head), table, line(_coverage(test.coverage)), *evaluation, *notes(result.warnings))
 
 
 def alias_table(answer: AliasList) -> RenderableType:
@@ -199,43 +205,46 @@ def _fit(fit: TrainingReport) -> str:
     return f"{fit.epochs_run} epochs, best {fit.best_epoch}, ended by {fit.stopped_by}"
 
 
-def _evidence(test: Evidence) -> list[RenderableType]:
-    return _accuracy(test.accuracy, [one for one in test.coverage if one.step == 1])
-
-
-def _accuracy(accuracy: AccuracyReport, coverage: Sequence[Coverage]) -> list[RenderableType]:
-    skill = "" if accuracy.skill is None else f", skill {format_skill(accuracy.skill.mae)} (MAE)"
+def _evidence(test: Evidence | StepReport, tickers: Sequence[str]) -> list[RenderableType]:
+    chance = "" if test.p_value.mae is None else f", {format_p(test.p_value.mae)}"
+    skill = "" if test.skill.mae is None else f", skill {format_skill(test.skill.mae)} (MAE{chance})"
     scores = (
-        f"On {accuracy.n_origins} test sessions, one step ahead: MAPE {accuracy.model.mape:.3%}, "
-        f"no change {accuracy.persistence.mape:.3%}{skill}"
+        f"{_ahead(test)}, on {counted(test.n_origins, 'test origin')} of {', '.join(tickers)}: "
+        f"MAPE {test.model.mape:.3%}, no change {test.persistence.mape:.3%}{skill}"
     )
-    return [line(scores), *([line(_coverage(coverage))] if coverage else [])]
+    return [line(scores), *([line(_coverage(test.coverage))] if test.coverage else [])]
 
 
-def _coverage(coverage: Sequence[Coverage]) -> str:
+def _ahead(report: Evidence | StepReport) -> str:
+    return "all steps" if report.step is None else f"{counted(report.step, 'session')} ahead"
+
+
+def _coverage(coverage: Iterable[Coverage | IntervalScores]) -> str:
     shares = ", ".join(f"{one.empirical_coverage:.1%} of closes in the {one.level:.0%} range" for one in coverage)
     return f"Coverage: {shares}"
 
 
-def _outcome(contest: ChallengerEvaluation) -> str:
-    if contest.won:
-        return f"it takes the alias {contest.alias}: {contest.reason}"
-    return f"it does not take the alias {contest.alias}: {contest.reason}; see `models contests {contest.alias}`"
+def _outcome(evaluation: ChallengerEvaluation) -> str:
+    if evaluation.won:
+        return f"it takes the alias {evaluation.alias}: {evaluation.reason}"
+    more = f"see `models evaluations {evaluation.alias}`"
+    return f"it does not take the alias {evaluation.alias}: {evaluation.reason}; {more}"
 
 
 def _scores(one: ForecasterReport) -> list[str]:
-    scores, skill = one.overall.scores, one.overall.skill
+    scores, skill, p_value = one.overall.model, one.overall.skill, one.overall.p_value
     return [
         one.name,
         price(scores.mae),
         format_skill(skill.mae),
-        "" if one.overall.p_value is None else f"{one.overall.p_value:.2f}",
+        p_cell(p_value.mae),
         f"{scores.mape:.3%}",
         price(scores.rmse),
         price(scores.crps),
         format_skill(skill.crps_vs_rolling_empirical),
+        p_cell(p_value.crps_vs_rolling_empirical),
         "" if scores.hit_rate is None else f"{scores.hit_rate:.1%}",
-        *[f"{interval.coverage:.1%}" for interval in scores.intervals],
+        *[f"{interval.empirical_coverage:.1%}" for interval in one.overall.coverage],
     ]
 
 
@@ -243,6 +252,10 @@ def _compared(skill: float | None, p_value: float | None) -> str:
     if skill is None:
         return "The no-change forecast makes no error, so the model has no skill to report."
     relation = "below" if skill > 0 else "above"
-    significance = "significant" if p_value is not None and p_value < SIGNIFICANT else "not significant"
-    chance = "" if p_value is None else f" ({format_p(p_value)}, {significance})"
-    return f"Mean absolute error: {abs(skill):.2%} {relation} that of the no-change forecast{chance}."
+    return f"Mean absolute error: {abs(skill):.2%} {relation} that of the no-change forecast{_chance(p_value)}."
+
+
+def _chance(p_value: float | None) -> str:
+    if p_value is None:
+        return ""
+    return f" ({format_p(p_value)}, {'' if p_value < SIGNIFICANT else 'not '}significant)"

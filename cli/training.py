@@ -46,7 +46,7 @@ def train(
     ] = None,
     warm_start: Annotated[bool | None, typer.Option(help="Start from the bundled model where that is fair.")] = None,
     base: Annotated[str | None, typer.Option(help="Continue from this model.")] = None,
-    challenges: Annotated[
+    promote_to: Annotated[
         str | None, typer.Option(help="Take this alias afterwards, if the new model is better than the one it names.")
     ] = None,
     no_wait: NoWait = False,
@@ -67,7 +67,7 @@ def train(
         calibration=calibration,
         warm_start=warm_start,
         base_model_id=base,
-        challenges=challenges,
+        promote_to=promote_to,
     )
     request |= {"ticker": tickers[0]} if len(tickers) == 1 else {"tickers": tickers}
     target = waiting_target(context, no_wait=no_wait)

@@ -135,8 +135,8 @@ class ModelCard(Document):
 
         Where none has that step, as in a short test part or in a card of format 1, the farthest step before it.
         """
-        tests: dict[str, tuple[StepReport, ...]] = {one.ticker: one.test for one in self.held_out}
-        own = (tests | {one.ticker: one.test for one in self.series}).get(ticker or "", ())
+        tested = {one.ticker: one.test for one in self.held_out} | {one.ticker: one.test for one in self.series}
+        own = () if ticker is None else tested.get(ticker, ())
         reports = [*((one, (str(ticker),)) for one in own), *((one, self.tickers) for one in self.test)]
         complete = [(one.step or 0, tickers, one) for one, tickers in reports if one.coverage]
         reached = [found for found in complete if found[0] <= step] or complete[:1]

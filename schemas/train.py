@@ -61,11 +61,11 @@ class TrainRequest(Request):
     base_model_id: Annotated[
         ModelId | None, Field(description="Continue from the weights of a stored model of the same kind.")
     ] = None
-    challenges: Annotated[
+    promote_to: Annotated[
         AliasName | None,
         Field(
-            description="After the training, compare with the model of this alias from the same origins, and "
-            "move the alias only if the new model is better."
+            description="After the training, backtest against the model of this alias from the same origins, and "
+            "move the alias to the new model if that wins."
         ),
     ] = None
 
@@ -125,8 +125,8 @@ class TrainResult(Document):
     base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
     warnings: tuple[str, ...]
     seconds: float
-    contest: ChallengerEvaluation | None = Field(
-        default=None, description="The comparison with the model of ``challenges``; null without it."
+    evaluation: ChallengerEvaluation | None = Field(
+        default=None, description="Against the model of the alias ``promote_to``, where the request names one."
     )
 
 

@@ -1,16 +1,16 @@
-// The one way to the server: JSON there and back, and every failure an error with the fields of the problem.
+// Calls to the server: JSON in and out; a failure is an Error with the fields of the problem document.
 
 const KEY = "api-key";
 
 const failure = (fields) => Object.assign(new Error(fields.detail), fields);
 
-export const keyGiven = () => sessionStorage.getItem(KEY);
-export const keepKey = (key) => sessionStorage.setItem(KEY, key);
+export const savedKey = () => sessionStorage.getItem(KEY);
+export const saveKey = (key) => sessionStorage.setItem(KEY, key);
 export const forgetKey = () => sessionStorage.removeItem(KEY);
 
-/** The answer's JSON, or its text. A caller who gives up by `signal` gets the AbortError. */
+/** The answer's JSON or text. Rejects with an AbortError where `signal` aborts. */
 export async function call(method, path, { body, headers, signal, as = "json" } = {}) {
-  const key = keyGiven();
+  const key = savedKey();
   const options = {
     method,
     body: body && JSON.stringify(body),
@@ -24,7 +24,7 @@ export async function call(method, path, { body, headers, signal, as = "json" } 
     if (signal?.aborted) throw error;
     throw failure({ code: "unreachable", title: "The server cannot be reached", detail: "It did not answer." });
   }
-  const content = await answer[answer.ok ? as : "json"]().catch(() => null); // what stands before us may answer in HTML
+  const content = await answer[answer.ok ? as : "json"]().catch(() => null); // a proxy may answer in HTML
   if (answer.ok && content !== null) return content;
   throw failure({
     ...content,

@@ -1,6 +1,6 @@
-// What is wanted, kept in the address, and the parts of the page that show it.
+// The form, kept in the address, and the parts of the page that follow it.
 
-import { forgetKey, keyGiven } from "./api.js";
+import { forgetKey, savedKey } from "./api.js";
 import { prepareBacktest } from "./backtest.js";
 import { $ } from "./dom.js";
 import { showAccuracy, showAnalysis, whenSeen } from "./evidence.js";
@@ -21,8 +21,8 @@ function choose(field, value) {
   field.value = value;
 }
 
-const analyse = whenSeen("analysis", () => showAnalysis(wanted().ticker));
-const recall = whenSeen("accuracy", () => showAccuracy(wanted()));
+const loadAnalysis = whenSeen("analysis", () => showAnalysis(wanted().ticker));
+const loadAccuracy = whenSeen("accuracy", () => showAccuracy(wanted()));
 
 function readAddress() {
   const given = new URLSearchParams(location.search);
@@ -37,7 +37,7 @@ function writeAddress(how = "pushState") {
 
 let shown = {}, latest, search;
 
-/** Show what the fields say, the forecast first; parts that would stay as they are are not asked for again. */
+/** Update the page to the form, the forecast first. Parts that do not change are not loaded again. */
 async function refresh() {
   const now = latest = wanted();
   search = location.search;
@@ -47,14 +47,14 @@ async function refresh() {
     showCard(now.model);
     showModels(now.model, useModel);
   }
-  if (now.model !== shown.model || now.ticker !== shown.ticker) recall();
+  if (now.model !== shown.model || now.ticker !== shown.ticker) loadAccuracy();
   if (now.ticker !== shown.ticker) {
     $("train-form").elements.tickers.value = now.ticker;
     $("backtest-body").replaceChildren();
-    analyse();
+    loadAnalysis();
   }
   shown = now;
-  $("key").hidden = !keyGiven();
+  $("key").hidden = !savedKey();
 }
 
 function useModel(id, tickers = []) {
@@ -64,7 +64,7 @@ function useModel(id, tickers = []) {
   refresh();
 }
 
-const anew = () => {
+const reload = () => {
   shown = {};
   refresh();
 };
@@ -80,16 +80,16 @@ ask.addEventListener("change", ({ target }) => {
   refresh();
 });
 addEventListener("popstate", () => {
-  if (location.search === search) return; // a step within the page
+  if (location.search === search) return; // a link within the page
   readAddress();
   refresh();
 });
-document.addEventListener("anew", anew);
-document.addEventListener("moved", () => { // an alias: another model may stand behind the same name
+document.addEventListener("reload", reload);
+document.addEventListener("moved", () => { // an alias: the same name may now mean another model
   delete shown.model;
   refresh();
 });
-$("key").addEventListener("click", () => { forgetKey(); anew(); });
+$("key").addEventListener("click", () => { forgetKey(); reload(); });
 
 readAddress();
 prepareTraining(useModel);

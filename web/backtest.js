@@ -1,13 +1,13 @@
-// A backtest: errors beside those of every baseline, and how often the intervals held at each step.
+// A backtest: errors of the model and every baseline, and the coverage of the intervals at each step.
 
 import { post } from "./api.js";
 import { $, announce, el, fill, more, notes, table } from "./dom.js";
-import { count, day, ERRORS, errors, figure, HELD, held, level, percent, percents, signed } from "./format.js";
+import { count, day, ERRORS, errors, figure, COVERAGE, covered, level, percent, percents, signed } from "./format.js";
 import { coverage } from "./models.js";
 
-const BELOW = "CRPS below 250 sessions";
+const CRPS_SKILL = "CRPS skill";
 
-/** `wanted` tells the ticker and the model that stand above when the button is pressed. */
+/** `wanted` returns the ticker and model of the form when the button is pressed. */
 export function prepareBacktest(wanted) {
   const form = $("backtest-form");
   form.addEventListener("submit", (event) => {
@@ -31,31 +31,31 @@ async function run({ ticker, model }, plan) {
 
 function parts(report) {
   const own = report.model_report;
-  const nothing = report.baselines.find(({ name }) => name === "persistence");
-  const [model, still] = percents(own.overall.scores.mape, nothing.overall.scores.mape);
-  const kept = own.overall.scores.intervals.map((one) => `${percent(one.coverage)} of closes inside the ${level(one.level)} range`);
+  const noChange = report.baselines.find(({ name }) => name === "persistence");
+  const [model, unchanged] = percents(own.overall.scores.mape, noChange.overall.scores.mape);
+  const inside = own.overall.scores.intervals.map((one) => `${percent(one.coverage)} of closes inside the ${level(one.level)} range`);
   const found = own.steps.flatMap(({ step, scores }) => scores.intervals.map((one) => ({ step, level: one.level, empirical_coverage: one.coverage })));
   return [
     el("p", { class: "second" }, `${report.ticker}, ${count(report.n_origins)} origins from ${day(report.first_origin)} to ${day(report.last_origin)}, ${report.horizon} steps each: `,
-      `${report.model} was off by ${model} on average; assuming no change, by ${still}; ${kept.join(", ")}.`),
+      `${report.model} was off by ${model} on average; assuming no change, by ${unchanged}; ${inside.join(", ")}.`),
     notes(report.warnings),
     coverage(found),
     baselines(report),
-    more("Every step in figures", steps(own, nothing)),
+    more("Every step in figures", steps(own, noChange)),
   ];
 }
 
-function steps(own, nothing) {
+function steps(own, noChange) {
   const rows = own.steps.map(({ step, scores, skill }, index) => ({ cells: [step, count(scores.n),
-    ...errors(scores.mape, nothing.steps[index].scores.mape, skill.mape), signed(skill.crps_vs_rolling_empirical), ...held(scores.intervals)] }));
-  return table("By sessions ahead", ["Step", "Forecasts", ...ERRORS, BELOW, ...HELD], rows);
+    ...errors(scores.mape, noChange.steps[index].scores.mape, skill.mape), signed(skill.crps_vs_rolling_empirical), ...covered(scores.intervals)] }));
+  return table("By sessions ahead", ["Step", "Forecasts", ...ERRORS, CRPS_SKILL, ...COVERAGE], rows);
 }
 
 function baselines({ model_report, baselines: others, model_id }) {
-  const head = ["Forecaster", "Error", "CRPS", BELOW, ...HELD, "p"];
+  const head = ["Forecaster", "Error", "CRPS", CRPS_SKILL, ...COVERAGE, "p"];
   const row = ({ name, overall: { scores, skill, p_value } }) => [name, percent(scores.mape, 2), figure(scores.crps_log_return),
-    signed(skill.crps_vs_rolling_empirical), ...held(scores.intervals.filter(({ width }) => width > 0)), p_value == null ? "–" : figure(p_value, 2)];
+    signed(skill.crps_vs_rolling_empirical), ...covered(scores.intervals.filter(({ width }) => width > 0)), p_value == null ? "–" : figure(p_value, 2)];
   const rows = [{ current: true, cells: row({ ...model_report, name: `${model_report.name} (${model_id})` }) }, ...others.map((one) => ({ cells: row(one) }))];
   return [table("All steps together, from the same origins", head, rows),
-    el("p", { class: "faint" }, "Error: of the median, absolute, on average. CRPS: of the whole distribution of the log return. p: how easily chance makes such a difference to no change.")];
+    el("p", { class: "faint" }, "Error: mean absolute error of the median. CRPS: score of the whole distribution of log returns; its skill is against the last 250 sessions' own distribution. p: of the difference in error to no change.")];
 }

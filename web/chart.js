@@ -2,7 +2,7 @@
 
 import { count, day, level, money, price } from "./format.js";
 
-/** The bands as a series of its own: one polygon per level, the widest first, so that the middle is darkest. */
+/** The bands as a custom series: one polygon per level, the widest first, so that the middle is darkest. */
 class Fan {
   constructor(colour) { this.colour = colour; }
   renderer() { return this; }
@@ -26,7 +26,7 @@ class Fan {
   }
 }
 
-/** Draws into `node`, writes what is under the pointer into `readout`; null where the library is not there. */
+/** Draws into `node` and writes the values at the pointer into `readout`; null where the library is missing. */
 export function drawChart(node, readout, prices, forecast) {
   const library = window.LightweightCharts;
   if (!library) return null;
@@ -35,7 +35,7 @@ export function drawChart(node, readout, prices, forecast) {
     localization: { locale: navigator.language, priceFormatter: price },
     rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.08, bottom: 0.2 } },
     timeScale: { borderVisible: false, rightOffset: 1, fixLeftEdge: true, fixRightEdge: true },
-    handleScroll: { mouseWheel: false, vertTouchDrag: false }, // the wheel is the page's
+    handleScroll: { mouseWheel: false, vertTouchDrag: false }, // the wheel scrolls the page
     handleScale: { mouseWheel: false },
   });
   const quiet = { priceLineVisible: false, lastValueVisible: false };

@@ -1,10 +1,10 @@
-// Elements, and the states of a part of the page: busy, failed, or a sentence instead of figures.
+// Elements, and the states of a part of the page: busy, failed, or empty with a sentence.
 
-import { forgetKey, keepKey, keyGiven } from "./api.js";
+import { forgetKey, saveKey, savedKey } from "./api.js";
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element; text is never parsed as HTML. `onX` attributes are listeners, false and null are left out. */
+/** An element; text is never parsed as HTML. `onX` attributes are listeners; false and null are skipped. */
 export function el(tag, attributes, ...children) {
   const node = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {
@@ -17,7 +17,7 @@ export function el(tag, attributes, ...children) {
 }
 const SVG = new Set(["svg", "path", "line", "text", "g", "circle", "polyline"]);
 
-/** Says to screen readers what has changed. */
+/** Announces a change to screen readers. */
 export function announce(text) {
   $("status").textContent = text;
 }
@@ -35,23 +35,23 @@ export function show(node, ...children) {
   node.replaceChildren(...children.flat(3).filter(Boolean));
 }
 
-const asked = new WeakMap();
+const loading = new WeakMap();
 
-/** Fills a part with what `ask` answers, or with its error and a way to try again; only the newest question counts. */
-export async function fill(node, text, ask) {
-  asked.set(node, ask);
+/** Fills a part with the result of `load`, or with its error and a button to try again; only the newest call counts. */
+export async function fill(node, text, load) {
+  loading.set(node, load);
   busy(node, text);
-  const answer = await ask().catch((error) => problem(error, () => fill(node, text, ask)));
-  if (asked.get(node) === ask) show(node, answer);
+  const content = await load().catch((error) => problem(error, () => fill(node, text, load)));
+  if (loading.get(node) === load) show(node, content);
 }
 
-/** Does something that a button is for; its error stands where the button is. */
-export async function act(node, ask) {
+/** Runs the action of a button and appends its error to `node`. */
+export async function act(node, run) {
   try {
-    await ask();
+    await run();
   } catch (error) {
-    const told = problem(error, () => { told.remove(); act(node, ask); });
-    node.append(told);
+    const shown = problem(error, () => { shown.remove(); act(node, run); });
+    node.append(shown);
   }
 }
 
@@ -63,34 +63,34 @@ const HINTS = {
   unreachable: "Is it still running? Nothing on this page is lost.",
 };
 
-/** An error as it reads on the page: what happened, what to do, and a way to try again. */
+/** An error: what happened, what to do, and a button to try again. */
 export function problem(error, retry) {
   if (error.code === "not_authenticated") return keyForm(error, retry);
   const wait = Math.min(error.retryAfter ?? 0, 3600);
   const again = retry && action("Try again", retry, { disabled: wait > 0 });
-  const asked = wait > 0 && el("p", {}, `Try again in ${wait} s. `);
-  if (wait > 0 && again) setTimeout(() => { again.disabled = false; asked.textContent = ""; }, wait * 1000);
+  const pause = wait > 0 && el("p", {}, `Try again in ${wait} s. `);
+  if (wait > 0 && again) setTimeout(() => { again.disabled = false; pause.textContent = ""; }, wait * 1000);
   return el("div", { class: "problem", role: "alert" },
     el("h3", {}, error.title ?? "Something went wrong"),
     el("p", {}, sentence(error.detail ?? error.message)),
     HINTS[error.code] && el("p", {}, HINTS[error.code]),
     error.status >= 500 && error.requestId && el("p", { class: "faint" }, "Request ", el("code", {}, error.requestId)),
-    asked, again);
+    pause, again);
 }
 
 function keyForm(error, retry) {
-  if (error.key === keyGiven()) forgetKey(); // else another was given since
+  if (error.key === savedKey()) forgetKey(); // else a newer key is saved
   const input = el("input", { type: "password", name: "key", required: true, autocomplete: "off", spellcheck: "false" });
   const submit = (event) => {
     event.preventDefault();
-    keepKey(input.value.trim());
+    saveKey(input.value.trim());
     retry?.();
-    document.dispatchEvent(new Event("anew"));
+    document.dispatchEvent(new Event("reload"));
   };
   return el("div", { class: "problem", role: "alert" },
-    el("h3", {}, error.key ? "That API key is not the right one" : "This server wants an API key"),
-    el("p", {}, "It is kept in this browser tab only, and sent as X-API-Key."),
-    el("form", { class: "fields", onsubmit: submit }, el("label", {}, "API key", input), el("button", { class: "primary" }, "Use it")));
+    el("h3", {}, error.key ? "That API key is wrong" : "This server needs an API key"),
+    el("p", {}, "It stays in this browser tab and is sent as X-API-Key."),
+    el("form", { class: "fields", onsubmit: submit }, el("label", {}, "API key", input), el("button", { class: "primary" }, "Use key")));
 }
 
 export const more = (title, ...children) => el("details", {}, el("summary", {}, title), ...children);
@@ -100,18 +100,16 @@ export const action = (text, onclick, attributes) => el("button", { type: "butto
 /** A button that reads like a link. */
 export const link = (text, onclick, current) => action(text, onclick, { class: "link", "aria-current": current && "true" });
 
-/** Sentences that qualify what is shown. */
 export const notes = (warnings) =>
   warnings?.length > 0 && el("ul", { class: "note" }, warnings.map((text) => el("li", {}, sentence(text))));
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
-/** Label and value pairs. */
 export const facts = (pairs) =>
   el("dl", { class: "facts" }, pairs.filter(([, value]) => value != null && value !== "").map(([name, value]) =>
     el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 
-/** A table that scrolls by itself where it is too wide, also by keyboard. Cells that start rows are headers. */
+/** A table that scrolls where it is too wide, also by keyboard. The first cell of a row is its header. */
 export function table(caption, head, rows) {
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     el("table", {},

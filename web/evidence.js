@@ -1,37 +1,37 @@
-// Two parts that load when they come into view: the analysis of the prices, and how past forecasts turned out.
+// Two parts that load when they come into view: the analysis of the prices, and the accuracy of past forecasts.
 
 import { call, get, post } from "./api.js";
 import { $, act, action, announce, calm, el, fill, notes, table } from "./dom.js";
-import { count, day, ERRORS, errors, HELD, held, signed } from "./format.js";
+import { count, day, ERRORS, errors, COVERAGE, covered, signed } from "./format.js";
 
-/** Returns a function that lets a part load once, as soon as it is about to come into view. */
-export function whenSeen(id, ask) {
+/** Returns a function that loads a part once, as soon as it is about to come into view. */
+export function whenSeen(id, load) {
   let seen, due;
-  const look = () => { if (seen && due) { due = false; ask(); } };
+  const look = () => { if (seen && due) { due = false; load(); } };
   new IntersectionObserver((entries) => { seen = entries.at(-1).isIntersecting; look(); }, { rootMargin: "200px" }).observe($(id));
   return () => { due = true; look(); };
 }
 
 export function showAnalysis(ticker) {
   fill($("analysis-body"), `Analysing ${ticker} …`, async () => {
-    const asked = call("GET", `/analysis/${encodeURIComponent(ticker)}?format=html`, { as: "text" });
-    const html = await asked.catch((error) => { if (error.status !== 501) throw error; });
+    const html = await call("GET", `/analysis/${encodeURIComponent(ticker)}?format=html`, { as: "text" })
+      .catch((error) => { if (error.status !== 501) throw error; });
     return html ? report(ticker, html) : calm("This server does not analyse prices.");
   });
 }
 
-let kept;
+let saved;
 
 /** The server's report as part of the page, its headings two levels deeper, and as a file. */
 function report(ticker, html) {
   const body = html.slice(html.indexOf("<main")).replace(/(<\/?h)(\d)/g, (_, tag, depth) => tag + (Number(depth) + 2));
-  URL.revokeObjectURL(kept);
-  kept = URL.createObjectURL(new Blob([html], { type: "text/html" }));
+  URL.revokeObjectURL(saved);
+  saved = URL.createObjectURL(new Blob([html], { type: "text/html" }));
   return [...new DOMParser().parseFromString(body, "text/html").querySelector("main").children,
-    el("p", {}, el("a", { href: kept, download: `${ticker}.html` }, "Save this report"))];
+    el("p", {}, el("a", { href: saved, download: `${ticker}.html` }, "Save this report"))];
 }
 
-/** How the forecasts of a ticker turned out, and whether its model has drifted. */
+/** The accuracy of past forecasts of a ticker, and whether its model has drifted. */
 export function showAccuracy({ ticker, model }) {
   const body = $("accuracy-body");
   const query = `?ticker=${encodeURIComponent(ticker)}`;
@@ -41,7 +41,7 @@ export function showAccuracy({ ticker, model }) {
   });
   fill(body, "Loading past forecasts …", async () => {
     const [{ since, accuracy }, { reports, unjudged }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${encodeURIComponent(model)}`)]);
-    return [reports.map(drift), notes(unjudged.map((one) => `${one.ticker} was not judged: ${one.detail}`)),
+    return [reports.map(drift), notes(unjudged.map((one) => `Drift of ${one.ticker} not checked: ${one.detail}`)),
       accuracy.length > 0 ? realised(`Forecasts of ${ticker} scored since ${day(since)}`, accuracy)
         : calm(`No ${ticker} forecasts have been scored since ${day(since)}.`),
       action("Score past forecasts", score)];
@@ -52,10 +52,10 @@ const STATUS = { ok: "no drift", warning: "possible drift", drifted: "drift, ret
 
 const drift = ({ model_id, status, reasons, errors }) =>
   el("p", { class: "second" }, `${model_id}: ${[STATUS[status], ...reasons].join("; ")}.`,
-    !errors && " Judged by recent prices: there are no forecast results to check yet.");
+    !errors && " From recent prices only: there are no forecast results to check yet.");
 
 function realised(caption, accuracy) {
   const rows = accuracy.map((one) => ({ cells: [one.model_id, one.step, count(one.n), day(one.last_session),
-    ...errors(one.errors.mape, one.persistence.mape, one.skill.mape), signed(one.skill.crps), ...held(one.intervals)] }));
-  return table(caption, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS below no change", ...HELD], rows);
+    ...errors(one.errors.mape, one.persistence.mape, one.skill.mape), signed(one.skill.crps), ...covered(one.intervals)] }));
+  return table(caption, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS skill", ...COVERAGE], rows);
 }

@@ -1,22 +1,22 @@
-// The forecast: the sentence that matters, the fan, every session in a table, and where the prices came from.
+// The forecast: the sentence, the fan, every session in a table, and the source of the prices.
 
 import { post } from "./api.js";
 import { drawChart } from "./chart.js";
 import { $, announce, busy, calm, el, more, notes, problem, show, table } from "./dom.js";
-import { day, level, longDay, money, price, shortDay, signed, worth } from "./format.js";
+import { day, level, longDay, money, price, shortDay, signed, testSummary } from "./format.js";
 
 const LEVELS = [0.5, 0.8, 0.95];
-let going, removeChart;
+let pending, removeChart;
 
-/** Shows what `wanted` says: {ticker, model, days, history}. The answer to an older wish is dropped. */
+/** Shows the forecast of {ticker, model, days, history} and aborts an earlier call. */
 export async function showForecast(wanted) {
-  going?.abort();
-  going = new AbortController();
-  const { signal } = going;
+  pending?.abort();
+  pending = new AbortController();
+  const { signal } = pending;
   const body = $("forecast-body");
   busy(body, "Loading prices and forecast …");
   try {
-    // one after the other, so that a sleeping function starts only once
+    // in sequence, so that a cold Lambda starts only once
     const forecast = await post("/predict/forecast", { symbol: wanted.ticker, days: wanted.days, levels: LEVELS, model_id: wanted.model }, { signal });
     const prices = await post("/models/fetch-data", { ticker: wanted.ticker, days: wanted.history }, { signal });
     removeChart?.();
@@ -55,7 +55,7 @@ function sentence({ forecast: [next], currency, persistence }) {
 }
 
 const evidence = ({ test: { accuracy, coverage } }) =>
-  el("p", { class: "second" }, worth(accuracy.model, accuracy.persistence, coverage, accuracy.n_origins));
+  el("p", { class: "second" }, testSummary(accuracy.model, accuracy.persistence, coverage, accuracy.n_origins));
 
 function figure(prices, forecast) {
   const rest = "Move over the chart to read it.";
@@ -69,7 +69,7 @@ function figure(prices, forecast) {
       el("ul", { class: "legend" },
         el("li", {}, el("i", { class: "median" }), "median"),
         [...LEVELS].map((one) => el("li", {}, el("i", { class: `band b${one * 100}` }), level(one))),
-        el("li", {}, el("i", { class: "nothing" }), "no change")),
+        el("li", {}, el("i", { class: "nochange" }), "no change")),
       el("p", { class: "readout", "data-rest": rest, "aria-hidden": "true" }, rest)));
 }
 
@@ -88,7 +88,7 @@ function sessions({ forecast, currency, persistence, symbol }) {
 }
 
 function provenance(prices, { source, base_date, stale, dropped, model_id, currency }) {
-  const left = Object.entries(dropped).map(([reason, n]) => `${n} ${reason.replaceAll("_", " ")}`).join(", ");
-  return [`Prices: ${source}, ${stale ? "without the newest sessions, " : ""}up to ${day(base_date)}`,
-    currency && `in ${currency}`, left && `rows left out: ${left}`, `model ${model_id}`].filter(Boolean).join(" · ");
+  const droppedRows = Object.entries(dropped).map(([reason, n]) => `${n} ${reason.replaceAll("_", " ")}`).join(", ");
+  return [`Prices: ${source}, ${stale ? "newest sessions missing, " : ""}up to ${day(base_date)}`,
+    currency && `in ${currency}`, droppedRows && `rows dropped: ${droppedRows}`, `model ${model_id}`].filter(Boolean).join(" · ");
 }

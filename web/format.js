@@ -1,4 +1,4 @@
-// Numbers and dates as the browser's owner writes them. Sessions are dates without a time, hence UTC.
+// Numbers and dates in the browser's locale. Sessions are dates without a time, hence UTC.
 
 const number = (options) => new Intl.NumberFormat(undefined, options);
 
@@ -7,7 +7,7 @@ const digits = (value) => (Math.abs(value) < 1 && value !== 0 ? { maximumSignifi
 /** A price without its currency. */
 export const price = (value) => (value == null ? "–" : number(digits(value)).format(value));
 
-/** A price in its currency. Codes such as GBp are hundredths of a currency, which no locale knows: they stand behind. */
+/** A price in its currency. Codes such as GBp (pence) are in no locale, so they follow the number. */
 export function money(value, currency) {
   if (!/^[A-Z]{3}$/.test(currency ?? "")) return currency ? `${price(value)} ${currency}` : price(value);
   return number({ style: "currency", currency, ...digits(value) }).format(value);
@@ -19,18 +19,18 @@ export const percent = (share, places = 1) =>
 export const signed = (share, places = 1) =>
   share == null ? "–" : number({ style: "percent", minimumFractionDigits: places, maximumFractionDigits: places, signDisplay: "exceptZero" }).format(share);
 
-/** Two shares with as many places as it takes to tell them apart, two at least and four at most. */
+/** Two shares with two to four decimals, as many as needed to differ. */
 export function percents(one, other) {
   const places = [2, 3, 4].find((n) => percent(one, n) !== percent(other, n)) ?? 2;
   return [percent(one, places), percent(other, places)];
 }
 
-/** What a model was worth on its test, as a sentence or two. */
-export function worth(model, nothing, coverage, n) {
-  const [own, still] = percents(model.mape, nothing.mape);
-  const held = coverage.find((one) => one.step === 1 && one.level === 0.8);
-  return `On ${n ? `${count(n)} ` : ""}days it had never seen, the model was off by ${own} on average; assuming no change, by ${still}.` +
-    (held ? ` Its ${level(0.8)} range contained the close on ${percent(held.empirical_coverage)} of its test days.` : "");
+/** Test error and coverage of a model, in a sentence or two. */
+export function testSummary(model, noChange, coverage, n) {
+  const [own, unchanged] = percents(model.mape, noChange.mape);
+  const range = coverage.find((one) => one.step === 1 && one.level === 0.8);
+  return `On ${n ? `${count(n)} ` : ""}days it had never seen, the model was off by ${own} on average; assuming no change, by ${unchanged}.` +
+    (range ? ` Its ${level(0.8)} range contained the close on ${percent(range.empirical_coverage)} of its test days.` : "");
 }
 
 export const count = (value) => number({ maximumFractionDigits: 0 }).format(value);
@@ -38,11 +38,11 @@ export const level = (value) => number({ style: "percent", maximumFractionDigits
 export const figure = (value, significant = 4) => (value == null ? "–" : number({ maximumSignificantDigits: significant }).format(value));
 
 /** Heads and cells that tables share: errors, and the coverage of intervals. */
-export const ERRORS = ["Its error", "No change", "Saved"];
-export const errors = (own, nothing, saved) => [...percents(own, nothing), signed(saved, 2)];
+export const ERRORS = ["Error", "No change", "Skill"];
+export const errors = (own, noChange, skill) => [...percents(own, noChange), signed(skill, 2)];
 const LEVELS = [0.8, 0.95];
-export const HELD = LEVELS.map((one) => `In ${level(one)} range`);
-export const held = (intervals) => LEVELS.map((wanted) => {
+export const COVERAGE = LEVELS.map((one) => `In ${level(one)} range`);
+export const covered = (intervals) => LEVELS.map((wanted) => {
   const found = intervals.find((one) => one.level === wanted);
   return percent(found?.coverage ?? found?.empirical_coverage);
 });
@@ -58,7 +58,6 @@ export const day = date({ day: "numeric", month: "short", year: "numeric" });
 const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 export const moment = (iso) => time.format(new Date(iso));
 
-/** How long, roughly, in words. */
 export function span(seconds) {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   return `${Math.round(seconds / 60)} min`;

@@ -1,11 +1,11 @@
-// The models: which can be chosen, the card of the one that is, and all of them next to the no-change forecast.
+// The models: the choice, the card of the chosen one, and a comparison of all with the no-change forecast.
 
 import { call, get } from "./api.js";
 import { $, act, action, announce, calm, el, facts, fill, link, notes, table } from "./dom.js";
-import { count, day, ERRORS, errors, HELD, held, level, moment, percent, percents } from "./format.js";
+import { count, day, ERRORS, errors, COVERAGE, covered, level, moment, percent, percents } from "./format.js";
 import { plot } from "./plot.js";
 
-/** Fills the choice and the comparison. `use` is called with the id that is picked from the table. */
+/** Fills the choice and the comparison. `use` is called with the id picked from the table. */
 export function showModels(chosen, use) {
   const body = $("compare-body");
   const to = (alias, model_id) => act(body, async () => {
@@ -16,8 +16,8 @@ export function showModels(chosen, use) {
   fill(body, "Loading models …", async () => {
     const [listed, { aliases }] = await Promise.all([everyModel(), get("/models/aliases")]);
     fillChoice(chosen, listed.models, aliases);
-    const byDefault = standing(listed.models, aliases);
-    return [comparison(listed, byDefault, chosen, use), names(aliases, byDefault, chosen, to)];
+    const byDefault = defaultModel(listed.models, aliases);
+    return [comparison(listed, byDefault, chosen, use), aliasTable(aliases, byDefault, chosen, to)];
   });
 }
 
@@ -29,12 +29,12 @@ async function everyModel(after = "") {
   return { models: [...page.models, ...rest.models], unreadable: [...page.unreadable, ...rest.unreadable] };
 }
 
-/** The id that answers where no model is named: the bundled one until `default` is moved. */
-const standing = (models, aliases) =>
+/** The id of the default model: the bundled one until the alias is moved. */
+const defaultModel = (models, aliases) =>
   aliases.find(({ alias }) => alias === "default")?.model_id ?? models.find(({ bundled }) => bundled)?.id;
 
 function fillChoice(chosen, models, aliases) {
-  const choices = { [chosen]: "", default: standing(models, aliases) ?? "" };
+  const choices = { [chosen]: "", default: defaultModel(models, aliases) ?? "" };
   aliases.forEach(({ alias, model_id }) => { choices[alias] = model_id; });
   models.forEach(({ id, tickers }) => { choices[id] = tickers.join(", "); });
   $("ask").elements.model.replaceChildren(...Object.entries(choices).map(([value, what]) => new Option(`${value}${what && ` · ${what}`}`, value, false, value === chosen)));
@@ -44,20 +44,20 @@ function comparison({ models, unreadable }, byDefault, chosen, use) {
   const rows = models.map((one) => {
     const current = one.id === chosen || (chosen === "default" && one.id === byDefault);
     return { current, cells: [link(one.id, () => use(one.id), current), kind(one), one.tickers.join(", "), day(one.last_session),
-      count(one.test.n_origins), ...errors(one.test.model.mape, one.test.persistence.mape, one.test.skill?.mape), ...held(one.coverage)] };
+      count(one.test.n_origins), ...errors(one.test.model.mape, one.test.persistence.mape, one.test.skill?.mape), ...covered(one.coverage)] };
   });
-  const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS, ...HELD];
+  const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS, ...COVERAGE];
   return [
     rows.length > 0 && table("Mean absolute error, one step ahead", head, rows),
     models.every(({ bundled }) => bundled) && calm("No model has been trained here yet."),
-    unreadable.length > 0 && calm(`Not readable: ${unreadable.map(({ id, code }) => `${id} (${code})`).join(", ")}.`),
+    unreadable.length > 0 && calm(`Unreadable: ${unreadable.map(({ id, code }) => `${id} (${code})`).join(", ")}.`),
   ];
 }
 
 const kind = ({ model, target_column: price }) => (price === "Close" ? model : `${model} of ${price}`);
 
-/** Who stands for what, with a way back; and a way to let the chosen model answer where none is named. */
-function names(aliases, byDefault, chosen, to) {
+/** The aliases, each with an undo, and a button that makes the chosen model the default. */
+function aliasTable(aliases, byDefault, chosen, to) {
   const rows = aliases.map((one) => ({ cells: [one.alias, one.model_id, moment(one.moved_at), one.evidence ? "evaluation" : "hand",
     one.previous_model_id ? link(`back to ${one.previous_model_id}`, () => to(one.alias, one.previous_model_id)) : ""] }));
   return [
@@ -72,7 +72,7 @@ export const showCard = (chosen) =>
   fill($("model-body"), "Loading the model’s card …", async () => card(await get(`/models/${encodeURIComponent(chosen)}`)));
 
 function card(model) {
-  const [own, nothing] = percents(model.test.model.mape, model.test.persistence.mape);
+  const [own, noChange] = percents(model.test.model.mape, model.test.persistence.mape);
   const data = model.series.map((one) => one.data);
   const first = data.map((one) => one.first_session).toSorted()[0];
   const last = data.map((one) => one.last_session).toSorted().at(-1);
@@ -80,10 +80,10 @@ function card(model) {
     facts([
       ["Model", model.model_id], ["Kind", kind(model)], ["Tickers", model.series.map(({ ticker }) => ticker).join(", ")],
       ["Sessions", `${day(first)} to ${day(last)}`],
-      ["Looks back", `${model.lookback} sessions`], ["Made", day(model.created_at.slice(0, 10))],
+      ["Lookback", `${model.lookback} sessions`], ["Created", day(model.created_at.slice(0, 10))],
       ["Fit", `${model.training.epochs_run} epochs, ${model.training.stopped_by.replaceAll("_", " ")}`],
-      ["Began from", model.base_model_id], ["Intervals", model.calibration],
-      ["Error on its test", own], ["No change", nothing], ["Test sessions", count(model.test.n_origins)],
+      ["Started from", model.base_model_id], ["Intervals", model.calibration],
+      ["Test error", own], ["No change", noChange], ["Test sessions", count(model.test.n_origins)],
     ]),
     notes(model.warnings),
     coverage(model.coverage),
@@ -93,7 +93,7 @@ function card(model) {
 
 const LEVELS_SHOWN = [0.5, 0.8, 0.95];
 
-/** How often intervals held, by step, beside what was promised. */
+/** Empirical coverage of the intervals by step, with the nominal one. */
 export function coverage(found) {
   const title = "Closes inside the intervals, by sessions ahead";
   const levels = [...new Set(found.map((one) => one.level))].filter((one) => LEVELS_SHOWN.includes(one));
@@ -103,12 +103,12 @@ export function coverage(found) {
     return [{ values: values.map(() => one), dashed: true }, { name: level(one), values }];
   });
   const words = lines.filter((line) => line.name).map(({ name, values }) => `of ${name}: ${percent(values[0])} one step ahead, ${percent(values.at(-1))} at step ${values.length}`);
-  return el("figure", {}, el("figcaption", {}, `${title}. Dashed: as promised.`),
+  return el("figure", {}, el("figcaption", {}, `${title}. Dashed: nominal.`),
     plot({ lines, format: level, text: `${title}: ${words.join("; ")}`, xLabel: "step" }));
 }
 
 function heldOut(tickers) {
   const rows = tickers.map(({ ticker, accuracy, coverage }) => ({ cells: [ticker, count(accuracy.n_origins),
-    ...errors(accuracy.model.mape, accuracy.persistence.mape, accuracy.skill?.mape), ...held(coverage.filter(({ step }) => step === 1))] }));
-  return table("Accuracy on tickers it was not trained on", ["Ticker", "Sessions", ...ERRORS, ...HELD], rows);
+    ...errors(accuracy.model.mape, accuracy.persistence.mape, accuracy.skill?.mape), ...covered(coverage.filter(({ step }) => step === 1))] }));
+  return table("Accuracy on tickers it was not trained on", ["Ticker", "Sessions", ...ERRORS, ...COVERAGE], rows);
 }

@@ -1,4 +1,4 @@
-// Small line charts in SVG: losses of a training, coverage by step. They are drawn anew when their width changes.
+// Small line charts in SVG: losses of a training, coverage by step. They are redrawn when their width changes.
 
 import { el } from "./dom.js";
 
@@ -6,7 +6,7 @@ const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [200, 52, 64, 12, 30];
 const specs = new WeakMap();
 const watcher = new ResizeObserver((entries) => entries.forEach(({ target }) => draw(target)));
 
-/** A figure with `lines` {name, values, dashed} over 1, 2, 3 …; `format` writes the numbers, `text` says what is seen. */
+/** A figure with `lines` {name, values, dashed} over 1, 2, 3 …; `format` formats numbers, `text` is the description. */
 export function plot(spec) {
   const node = el("div", { class: "plot" });
   specs.set(node, spec);
@@ -26,7 +26,7 @@ function draw(node) {
   const grid = ticks.map((tick) => el("g", {},
     el("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }),
     el("text", { x: LEFT - 8, y: y(tick) + 4, "text-anchor": "end" }, format(tick))));
-  const drawn = lines.map(({ name, values: heights, dashed }) => el("g", { class: dashed ? "promised" : "reached" },
+  const drawn = lines.map(({ name, values: heights, dashed }) => el("g", { class: dashed ? "nominal" : "empirical" },
     el("polyline", { points: heights.map((value, index) => `${x(index)},${y(value)}`).join(" ") }),
     !dashed && heights.length < 40 && heights.map((value, index) => el("circle", { cx: x(index), cy: y(value), r: 2.5 })),
     name && el("text", { x: x(heights.length - 1) + 8, y: y(heights.at(-1)) + 4 }, name)));

@@ -1,22 +1,22 @@
-// Trainings: start, watch, cancel, try again; then use the model.
+// Trainings: start, watch, cancel, retry; then use the model.
 
 import { call, get, post } from "./api.js";
 import { $, act, action, announce, calm, el, fill, link, more, notes, problem, show, table } from "./dom.js";
-import { figure, moment, span, worth } from "./format.js";
+import { figure, moment, span, testSummary } from "./format.js";
 import { plot } from "./plot.js";
 
 const POLL_MS = 1500;
 const JOB = "job";
-const STATES = { queued: "Waiting for its turn", running: "Training", succeeded: "Trained", failed: "The training failed", cancelled: "Cancelled", lost: "The training was lost" };
+const STATES = { queued: "Waiting to start", running: "Training", succeeded: "Trained", failed: "The training failed", cancelled: "Cancelled", lost: "The training was lost" };
 let watched, use;
 
-/** `useModel` is called with the id and the tickers of what has been trained. */
+/** `useModel` is called with the id and tickers of the trained model. */
 export function prepareTraining(useModel) {
   use = useModel;
   const form = $("train-form");
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    order(() => post("/models/train", request(form), { headers: { Prefer: "respond-async" } }));
+    submit(() => post("/models/train", request(form), { headers: { Prefer: "respond-async" } }));
   });
   const recent = more("Recent trainings", el("div", { id: "recent" }));
   recent.addEventListener("toggle", () => recent.open && showRecent());
@@ -33,14 +33,14 @@ function request(form) {
   return { ...(names.length === 1 ? { ticker: names[0] } : { tickers: names }), ...Object.fromEntries(typed), warm_start: warm_start === "on" };
 }
 
-const order = (ask) => fill($("train-body"), "Submitting …", async () => {
-  const job = await ask();
+const submit = (send) => fill($("train-body"), "Submitting …", async () => {
+  const job = await send();
   sessionStorage.setItem(JOB, job.id);
   watch(job.id);
   return view(job);
 });
 
-/** Looks at a job until it is over, or until another is looked at. */
+/** Polls a job until it ends, or until another is watched. */
 async function watch(id) {
   watched = id;
   let before;
@@ -70,20 +70,20 @@ function ended(job) {
 }
 
 function showJob(job) {
-  const held = document.activeElement?.dataset?.job; // the focus stays on the button
+  const focused = document.activeElement?.dataset?.job; // the focus stays on the button
   show($("train-body"), view(job));
-  if (held !== undefined) $("train-body").querySelector("[data-job]")?.focus();
+  if (focused !== undefined) $("train-body").querySelector("[data-job]")?.focus();
 }
 
 function view(job) {
   const losses = job.progress?.validation_losses ?? [];
-  const button = job.ended_at ? job.state !== "succeeded" && ["Train it again", () => order(() => post(`/jobs/${job.id}/retry`))] : ["Cancel", () => cancel(job)];
+  const button = job.ended_at ? job.state !== "succeeded" && ["Train again", () => submit(() => post(`/jobs/${job.id}/retry`))] : ["Cancel", () => cancel(job)];
   return el("div", { class: "job", "data-state": job.state },
     el("h3", {}, `${STATES[job.state]}: ${tickersOf(job).join(", ")}`),
     !job.ended_at && [el("progress", { max: 1, value: job.progress?.share, "aria-label": "Progress of the training" }), el("p", {}, pace(job))],
     job.error && notes([job.error.detail]),
     job.result && [outcome(job.result), notes(job.result.warnings)],
-    losses.length > 1 && el("figure", {}, el("figcaption", {}, "Loss on the sessions that decide when to stop, by epoch; lower is better."),
+    losses.length > 1 && el("figure", {}, el("figcaption", {}, "Early-stopping loss by epoch; lower is better."),
       plot({ lines: [{ values: losses }], format: figure, xLabel: "epoch",
         text: `Validation loss over ${losses.length} epochs, from ${figure(losses[0])} to ${figure(losses.at(-1))}` })),
     button && action(...button, { "data-job": true, disabled: job.cancel_requested && !job.ended_at }));
@@ -92,15 +92,15 @@ function view(job) {
 const tickersOf = ({ request: { ticker, tickers } }) => (ticker ? [ticker] : tickers);
 
 function pace({ progress, cancel_requested }) {
-  if (cancel_requested) return "Its worker will stop within seconds.";
-  if (!progress) return "It starts as soon as there is room.";
+  if (cancel_requested) return "It stops within seconds.";
+  if (!progress) return "It starts when a worker is free.";
   const end = progress.estimated_end && (new Date(progress.estimated_end) - Date.now()) / 1000;
   if (progress.epoch === 0) return "Preparing data …";
   return `Epoch ${progress.epoch} of up to ${progress.max_epochs}${end > 0 ? ` · ${span(end)} left, usually stops early` : ""}`;
 }
 
 const outcome = ({ metrics, persistence, coverage, seconds }) =>
-  el("p", {}, `Done in ${span(seconds)}. ${worth(metrics.test, persistence.test, coverage, coverage[0]?.n_origins)}`);
+  el("p", {}, `Done in ${span(seconds)}. ${testSummary(metrics.test, persistence.test, coverage, coverage[0]?.n_origins)}`);
 
 const cancel = (job) => act($("train-body"), () => call("DELETE", `/jobs/${job.id}`).then(showJob, (error) => {
   if (error.code !== "job_already_finished") throw error;
@@ -110,7 +110,7 @@ function showRecent() {
   fill($("recent"), "Loading trainings …", async () => {
     const { jobs } = await get("/jobs?limit=8");
     const rows = jobs.map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, job.state, job.error?.detail ?? "",
-      job.state === "succeeded" ? link("Use", () => use(job.model_id, tickersOf(job))) : link("Look", () => watch(job.id))] }));
-    return rows.length > 0 ? table("The newest trainings", ["Requested", "Tickers", "Kind", "State", "Why", "Then"], rows) : calm("Nothing has been trained here yet.");
+      job.state === "succeeded" ? link("Use", () => use(job.model_id, tickersOf(job))) : link("Show", () => watch(job.id))] }));
+    return rows.length > 0 ? table("Recent trainings", ["Requested", "Tickers", "Kind", "State", "Error", "Action"], rows) : calm("Nothing has been trained here yet.");
   });
 }

@@ -52,7 +52,7 @@ class BacktestFrame(BaseModel):
     def to_dataframe(self) -> "pd.DataFrame":
         """One row per forecaster and step; ``step`` is missing in the row over all steps.
 
-        ``coverage_80`` is the share of closes inside the 80 % intervals.
+        ``coverage_80`` is the share of closes inside the 80 % intervals; ``p_value_mae`` is that of ``skill_mae``.
         """
         answer = self.model_dump()
         rows = [
@@ -87,14 +87,13 @@ def _bounds(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _scores(part: dict[str, Any]) -> dict[str, Any]:
-    scores = {name: value for name, value in part["scores"].items() if name != "intervals"}
-    skill = {f"skill_{name}": value for name, value in part["skill"].items()}
+    compared = {f"{kind}_{name}": value for kind in ("skill", "p_value") for name, value in part[kind].items()}
     intervals = {
-        f"{name}_{100 * one['level']:g}": one[name]
-        for one in part["scores"]["intervals"]
-        for name in ("coverage", "width", "interval_score")
+        f"{column}_{100 * one['level']:g}": one[field]
+        for one in part["coverage"]
+        for column, field in (("coverage", "empirical_coverage"), ("width",) * 2, ("interval_score",) * 2)
     }
-    return {"step": part["step"], **scores, **skill, "p_value": part["p_value"], **intervals}
+    return {**_named(part, "step", "n_origins"), **part["model"], **compared, **intervals}
 
 
 def _named(row: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from stock_forecast_client.models import (
     Analysis,
     BacktestResponse,
     BatchForecast,
-    ContestPage,
     DriftOverview,
+    EvaluationPage,
     FetchDataResponse,
     ForecastResponse,
     Health,
@@ -253,12 +253,12 @@ class AsyncClient:
         body = requests.AliasRequest(model_id=model_id)
         return _core.read(await self._send("PUT", f"/models/aliases/{segment(alias)}", body=body), Alias)
 
-    async def contests(
+    async def evaluations(
         self, alias: str = "default", *, limit: int | None = None, after: str | None = None
-    ) -> ContestPage:
+    ) -> EvaluationPage:
         """One page of the evaluations of challengers for an alias, newest first."""
-        path = f"/models/aliases/{segment(alias)}/contests"
-        return await self._get(path, ContestPage, {"limit": limit, "after": after})
+        path = f"/models/aliases/{segment(alias)}/evaluations"
+        return await self._get(path, EvaluationPage, {"limit": limit, "after": after})
 
     # monitoring
 

@@ -22,8 +22,8 @@ from stock_forecast_client.models import (
     Analysis,
     BacktestResponse,
     BatchForecast,
-    ContestPage,
     DriftOverview,
+    EvaluationPage,
     FetchDataResponse,
     ForecastResponse,
     Health,
@@ -243,10 +243,12 @@ class Client:
         body = requests.AliasRequest(model_id=model_id)
         return _core.read(self._send("PUT", f"/models/aliases/{segment(alias)}", body=body), Alias)
 
-    def contests(self, alias: str = "default", *, limit: int | None = None, after: str | None = None) -> ContestPage:
+    def evaluations(
+        self, alias: str = "default", *, limit: int | None = None, after: str | None = None
+    ) -> EvaluationPage:
         """One page of the evaluations of challengers for an alias, newest first."""
-        path = f"/models/aliases/{segment(alias)}/contests"
-        return self._get(path, ContestPage, {"limit": limit, "after": after})
+        path = f"/models/aliases/{segment(alias)}/evaluations"
+        return self._get(path, EvaluationPage, {"limit": limit, "after": after})
 
     # monitoring
 

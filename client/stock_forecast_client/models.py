@@ -22,7 +22,7 @@ class AliasMove(BaseModel):
     """The model that the alias was moved to."""
     moved_at: AwareDatetime
     evidence: str | None
-    """Key of the contest that moved it; null where a person did."""
+    """Key of the evaluation that moved it; null: moved by hand."""
 
 
 class BacktestByMeasure(BaseModel):
@@ -96,10 +96,10 @@ class ByMeasure(BaseModel):
 
 class ChallengerEvaluation(BaseModel):
     """
-    What a challenger was worth beside the champion from the same origins; written once.
+    Scores of both models from the same origins; written once.
 
-    Where no contest could be held the figures are null, and ``reason`` says why.
-    Scores are the mean CRPS of the log return over steps and origins: lower is better.
+    Scores are the mean CRPS of the log return over steps and origins: lower is better. They are null where the two
+    cannot be compared, and ``reason`` says why.
     """
 
     alias: str
@@ -111,7 +111,7 @@ class ChallengerEvaluation(BaseModel):
     challenger_id: str
     """Id of a stored model."""
     ticker: str
-    """Whose history they met on."""
+    """Whose history both forecast."""
     horizon: int
     """Steps scored from each origin."""
     first_origin: date_aliased | None = None
@@ -120,22 +120,14 @@ class ChallengerEvaluation(BaseModel):
     champion_score: float | None = None
     challenger_score: float | None = None
     persistence_score: float | None = None
-    """Of tomorrow = today."""
+    """Of the no-change forecast."""
     p_value: float | None = None
-    """Diebold–Mariano; null where it cannot be had."""
+    """Diebold–Mariano; null where it is undefined."""
     won: bool
     """Whether the challenger did; the alias records whether it was moved for that."""
     reason: str
     warnings: list[str] = []
     at: AwareDatetime
-
-
-class ContestPage(BaseModel):
-    """Some contests for an alias, newest first, and where the next page starts."""
-
-    contests: list[ChallengerEvaluation]
-    next_after: str | None
-    """Pass as ``after`` for the next page; null on the last."""
 
 
 class Coverage(BaseModel):
@@ -194,6 +186,14 @@ class ErrorDrift(BaseModel):
     """Cumulated misses below 1 − level."""
     ks_p_value: float | None
     """Kolmogorov–Smirnov, of uniform PITs; null with too few, or without scipy."""
+
+
+class EvaluationPage(BaseModel):
+    """Some evaluations for an alias, newest first, and where the next page starts."""
+
+    evaluations: list[ChallengerEvaluation]
+    next_after: str | None
+    """Pass as ``after`` for the next page; null on the last."""
 
 
 class FetchDataResponse(PricesFrame):
@@ -575,8 +575,8 @@ class TrainRequest(BaseModel):
     """Start a return_lstm from the weights of the bundled model, where its lookback is the same and it was fitted before the sessions that calibrate and test the new model."""
     base_model_id: str | None = None
     """Continue from the weights of a stored model of the same kind."""
-    challenges: str | None = None
-    """After the training, compare with the model of this alias from the same origins, and move the alias only if the new model is better."""
+    promote_to: str | None = None
+    """After the training, backtest against the model of this alias from the same origins, and move the alias to the new model if that wins."""
 
 
 class TrainTestAccuracy(BaseModel):
@@ -656,7 +656,7 @@ class Alias(BaseModel):
     """The model it pointed to before: move it there to undo the last move. Null where there was none."""
     moved_at: AwareDatetime
     evidence: str | None = None
-    """Key of the contest that moved it; null where a person did."""
+    """Key of the evaluation that moved it; null: moved by hand."""
     earlier: Annotated[list[AliasMove], Field(validate_default=True)] = []
     """The moves before the last, newest first."""
 
@@ -1171,8 +1171,8 @@ class TrainResult(BaseModel):
     """The model whose weights the fit began with."""
     warnings: list[str]
     seconds: float
-    contest: ChallengerEvaluation | None = None
-    """The comparison with the model of ``challenges``; null without it."""
+    evaluation: ChallengerEvaluation | None = None
+    """Against the model of the alias ``promote_to``, where the request names one."""
 
 
 class Volatility(BaseModel):

@@ -175,5 +175,5 @@ class TrainRequest(TypedDict, total=False):
     """Start a return_lstm from the weights of the bundled model, where its lookback is the same and it was fitted before the sessions that calibrate and test the new model."""
     base_model_id: str | None
     """Continue from the weights of a stored model of the same kind."""
-    challenges: str | None
-    """After the training, compare with the model of this alias from the same origins, and move the alias only if the new model is better."""
+    promote_to: str | None
+    """After the training, backtest against the model of this alias from the same origins, and move the alias to the new model if that wins."""

@@ -1,4 +1,4 @@
-"""A real Chromium before a real server on loopback; what a page does wrong unseen fails its test at the end."""
+"""A real Chromium with a real server on loopback; a failed script or a request elsewhere fails its test at the end."""
 
 import shutil
 import threading
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from benchmarks.server import running_server
 from config import Settings
@@ -20,15 +20,15 @@ from tests.processes import free_port
 
 WIDE = {"width": 1440, "height": 900}
 NARROW = {"width": 360, "height": 740}
-PATIENCE_MS = 90_000  # a training makes way for everything else that runs
-expect.set_options(timeout=PATIENCE_MS)
+TIMEOUT_MS = 90_000  # a training runs at low priority
+expect.set_options(timeout=TIMEOUT_MS)
 
 Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One per module: Playwright's event loop runs in this thread, where other tests run loops of their own."""
+    """One per module: Playwright's event loop runs in this thread, where other test modules run their own."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("apt-get install chromium")
@@ -40,20 +40,20 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The program as a user starts it, on the sample prices."""
+    """The program in a process of its own, on the sample prices."""
     with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path_factory.mktemp("data"))}) as url:
         yield url
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> FastAPI:
-    """The application in this process, to be changed before it is ``served``."""
+    """The application in this process, which a test changes before it is ``served``."""
     return application(Settings(_env_file=None, data_dir=tmp_path, price_source="sample"))
 
 
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
-    """The address of the application, served by a thread of this process."""
+    """The address of the application, which a thread of this process serves."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -69,16 +69,37 @@ def served(app: FastAPI) -> Iterator[str]:
 
 
 def eventually(page: Page, holds: Callable[[], bool]) -> None:
-    """Wait until it holds; Playwright's own waiting would evaluate a text, which the page's policy forbids."""
-    deadline = time.monotonic() + PATIENCE_MS / 1000
+    """Wait until the condition holds. Playwright's ``wait_for_function`` uses eval, which the page's policy forbids."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
     while not holds():
-        assert time.monotonic() < deadline, "it never held"
+        assert time.monotonic() < deadline, "timed out"
         page.wait_for_timeout(100)
 
 
-@pytest.fixture
-def visit(chromium: Browser) -> Iterator[Open]:
-    """Opens an address in a browser of its own; at the end nothing may have left it, and no script have failed."""
+def wait_until_loaded(page: Page) -> None:
+    """Wait for the parts that load by themselves."""
+    for part in ("forecast", "model", "compare"):
+        body = page.locator(f"#{part}-body")
+        expect(body.locator(":scope > :not(.busy)").first).to_be_visible()
+        expect(body).not_to_have_attribute("aria-busy", "true")
+
+
+def scroll_to(page: Page, part: str, text: str = "") -> Locator:
+    """Scroll until the part has loaded and contains the text: parts above that load later push it out of view."""
+    body = page.locator(f"#{part}-body")
+
+    def loaded() -> bool:
+        page.locator(f"#{part}").scroll_into_view_if_needed()
+        done = body.locator(":scope > :not(.busy)").count() > 0 and body.get_attribute("aria-busy") is None
+        return done and text in body.inner_text()
+
+    eventually(page, loaded)
+    return body
+
+
+@contextmanager
+def browsing(chromium: Browser) -> Iterator[Open]:
+    """Opens addresses, each in a context of its own; at the end checks that no request left and no script failed."""
     pages: list[Page] = []
     requested: list[tuple[str, str]] = []
     complaints: list[str] = []
@@ -86,13 +107,9 @@ def visit(chromium: Browser) -> Iterator[Open]:
     def open_page(url: str, **options: object) -> Page:
         context = chromium.new_context(**{"viewport": WIDE, "locale": "en-GB", **options})  # type: ignore[arg-type]
         page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
+        page.set_default_timeout(TIMEOUT_MS)
         origin = urlsplit(url).netloc
-
-        def note(request: Request) -> None:
-            requested.append((origin, request.url))
-
-        page.on("request", note)
+        page.on("request", lambda request: requested.append((origin, request.url)))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         pages.append(page)
@@ -104,5 +121,20 @@ def visit(chromium: Browser) -> Iterator[Open]:
     for page in pages:
         page.context.close()
     assert [url for origin, url in requested if urlsplit(url).netloc != origin and not url.startswith("data:")] == []
-    # Chromium itself complains of every answer of 400 and above; the page says what to do about it
+    # Chromium logs every answer of 400 and above as an error; the page shows those itself
     assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Open]:
+    with browsing(chromium) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="module")
+def front_page(chromium: Browser, server: str) -> Iterator[Page]:
+    """The page of the server, loaded once for the tests that only read it."""
+    with browsing(chromium) as open_page:
+        page = open_page(server)
+        wait_until_loaded(page)
+        yield page

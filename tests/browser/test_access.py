@@ -1,10 +1,10 @@
-"""The page for everybody: checked by axe, walked through by keyboard, told to those who do not see it."""
+"""Accessibility: axe, the keyboard, and what screen readers announce."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import NARROW, WIDE, Open
+from tests.browser.conftest import NARROW, WIDE, Open, scroll_to, wait_until_loaded
 
 pytestmark = pytest.mark.slow
 
@@ -16,15 +16,8 @@ FOCUSED = """() => {
 }"""
 
 
-def settle(page: Page) -> None:
-    for part in ("forecast", "model", "compare"):
-        expect(page.locator(f"#{part}-body > *").first).to_be_visible()
-        expect(page.locator(f"#{part}-body")).not_to_have_attribute("aria-busy", "true")
-    expect(page.locator("#compare-body > *").last).to_be_visible()
-
-
 def grave(page: Page) -> list[tuple[str, list[str]]]:
-    """What axe calls serious or critical, each with the elements it means."""
+    """Serious and critical findings of axe, each with its elements."""
     found = Axe().run(page).response["violations"]
     return [
         (one["id"], [node["html"][:200] for node in one["nodes"]])
@@ -33,24 +26,14 @@ def grave(page: Page) -> list[tuple[str, list[str]]]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_axe_finds_nothing_grave(server: str, visit: Open, viewport: dict[str, int], scheme: str) -> None:
-    page = visit(server, viewport=viewport, color_scheme=scheme)
-    settle(page)
-    page.get_by_text("All sessions in figures").click()
-
-    assert grave(page) == []
-
-
-@pytest.mark.parametrize(("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")])
-def test_axe_finds_nothing_grave_in_the_analysis(
+@pytest.mark.parametrize(("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"])
+def test_axe_finds_nothing_grave_and_nothing_is_too_wide(
     server: str, visit: Open, viewport: dict[str, int], scheme: str
 ) -> None:
     page = visit(server, viewport=viewport, color_scheme=scheme)
-    settle(page)
-    page.locator("#analysis").scroll_into_view_if_needed()
-    expect(page.locator("#analysis-body figure").first).to_be_visible()
+    wait_until_loaded(page)
+    page.get_by_text("All sessions in figures").click()
+    scroll_to(page, "analysis")
 
     assert grave(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
@@ -59,15 +42,15 @@ def test_axe_finds_nothing_grave_in_the_analysis(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_grave_in_an_error(server: str, visit: Open, scheme: str) -> None:
     page = visit(f"{server}/?ticker=NOPE&model=none-such", color_scheme=scheme)
-    settle(page)
+    wait_until_loaded(page)
 
     assert page.locator(".problem").count() >= 2
     assert grave(page) == []
 
 
-def test_the_keyboard_reaches_everything_and_sees_where_it_is(server: str, visit: Open) -> None:
+def test_the_keyboard_reaches_everything_with_a_visible_focus(server: str, visit: Open) -> None:
     page = visit(server)
-    settle(page)
+    wait_until_loaded(page)
     page.evaluate("document.activeElement.blur()")
 
     walked = []
@@ -86,9 +69,9 @@ def test_the_keyboard_reaches_everything_and_sees_where_it_is(server: str, visit
         assert any(name in found or found in name for found in names), name
 
 
-def test_the_skip_link_leads_past_the_fields(server: str, visit: Open) -> None:
+def test_the_skip_link_jumps_to_the_forecast(server: str, visit: Open) -> None:
     page = visit(server)
-    settle(page)
+    wait_until_loaded(page)
 
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -96,9 +79,9 @@ def test_the_skip_link_leads_past_the_fields(server: str, visit: Open) -> None:
     assert page.evaluate("document.activeElement.id") == "forecast"
 
 
-def test_a_ticker_is_forecast_by_enter_and_the_end_is_announced(server: str, visit: Open) -> None:
+def test_enter_forecasts_a_ticker_and_its_end_is_announced(server: str, visit: Open) -> None:
     page = visit(server)
-    settle(page)
+    wait_until_loaded(page)
 
     page.get_by_label("Ticker", exact=True).fill("^IXIC")
     page.keyboard.press("Enter")
@@ -106,14 +89,5 @@ def test_a_ticker_is_forecast_by_enter_and_the_end_is_announced(server: str, vis
     expect(page.get_by_role("status")).to_have_text("Forecast of ^IXIC loaded.")
 
 
-def test_an_error_is_an_alert(server: str, visit: Open) -> None:
-    page = visit(f"{server}/?ticker=NOPE")
-
-    expect(page.get_by_role("alert").first).to_contain_text("Ticker not found")
-
-
-def test_the_chart_says_what_it_shows(server: str, visit: Open) -> None:
-    page = visit(server)
-    settle(page)
-
-    assert "95% between" in (page.get_by_role("img").first.get_attribute("aria-label") or "")
+def test_the_chart_is_described_in_words(front_page: Page) -> None:
+    assert "95% between" in (front_page.get_by_role("img").first.get_attribute("aria-label") or "")

@@ -1,4 +1,4 @@
-"""The forecast as it is seen: the fan, the sentence, every figure next to the no-change forecast."""
+"""The forecast on the page: the fan, the sentence, and every figure with the no-change forecast."""
 
 import re
 from dataclasses import replace
@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from benchmarks.server import post
 from routers import web
 from services.prices.sample import SampleSource
-from tests.browser.conftest import NARROW, Open, eventually, served
+from tests.browser.conftest import Open, eventually, served, wait_until_loaded
 from tests.fakes import FakePriceSource, use_prices
 
 pytestmark = pytest.mark.slow
@@ -21,44 +21,34 @@ TINTED = """() => [...document.querySelectorAll('.chart canvas')].reduce((sum, c
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
   for (let i = 0; i < data.length; i += 4) sum += data[i + 3] > 0 && data[i + 1] > data[i] + 12;
   return sum;
-}, 0)"""  # candles, volume and text are grey; only fan and median are green
+}, 0)"""  # candles, volume and text are grey, fan and median green
 
 
-def wait_for_forecast(page: Page) -> None:
-    expect(page.locator("#forecast-body .lede")).to_be_visible()
-    expect(page.locator("#forecast-body")).not_to_have_attribute("aria-busy", "true")
+def test_the_fan_appears_without_internet(front_page: Page) -> None:
+    eventually(front_page, lambda: front_page.evaluate(TINTED) > 5000)
+    assert front_page.locator("h1").inner_text() == "^GSPC"
 
 
-def test_the_fan_appears_without_internet(server: str, visit: Open) -> None:
-    page = visit(server)
-
-    wait_for_forecast(page)
-
-    eventually(page, lambda: page.evaluate(TINTED) > 5000)
-    assert page.locator("h1").inner_text() == "^GSPC"
-
-
-def test_the_sentence_tells_price_interval_and_doing_nothing(server: str, visit: Open) -> None:
+def test_the_sentence_states_price_range_and_no_change(server: str, front_page: Page) -> None:
     answer = post(f"{server}/predict/forecast", {"symbol": "^GSPC", "levels": [0.8]})
 
-    page = visit(server)
-    wait_for_forecast(page)
+    lede = front_page.locator(".lede").inner_text()
 
-    lede = page.locator(".lede").inner_text()
     first = answer["forecast"][0]
     shown = [first["predicted_price"], first["intervals"][0]["lower"], first["intervals"][0]["upper"]]
     assert re.findall(r"\$([\d,]+\.\d\d)", lede) == [f"{price:,.2f}" for price in [*shown, answer["persistence"]]]
     assert lede.startswith("Forecast for Wed, 2 Jan 2019: US$")
-    assert (
-        "the model was off by 0.522% on average; assuming no change, by 0.523%" in page.locator(".second").inner_text()
-    )
 
 
-def test_sample_prices_are_called_demo_data(server: str, visit: Open) -> None:
-    page = visit(server)
-    wait_for_forecast(page)
+def test_the_evidence_stands_next_to_the_sentence(front_page: Page) -> None:
+    evidence = front_page.locator("#forecast-body .second").inner_text()
 
-    assert page.locator("#forecast-body .warning").inner_text() == "Demo data, ends 31 Dec 2018"
+    assert "the model was off by 0.522% on average; assuming no change, by 0.523%" in evidence
+
+
+def test_sample_prices_are_called_demo_data_and_old_prices_old(front_page: Page) -> None:
+    assert front_page.locator("#forecast-body .warning").inner_text() == "Demo data, ends 31 Dec 2018"
+    assert "newer ones are not available" in front_page.locator("#forecast-body .note").inner_text()
 
 
 def test_sessions_without_open_high_and_low_are_drawn(app: FastAPI, visit: Open) -> None:
@@ -68,21 +58,14 @@ def test_sessions_without_open_high_and_low_are_drawn(app: FastAPI, visit: Open)
     use_prices(app, FakePriceSource(replace(known, series=replace(known.series, bars=bars))))
     with served(app) as url:
         page = visit(url)
-        wait_for_forecast(page)
+        wait_until_loaded(page)
 
         eventually(page, lambda: page.evaluate(TINTED) > 5000)
 
 
-def test_old_prices_are_told(server: str, visit: Open) -> None:
-    page = visit(server)
-    wait_for_forecast(page)
-
-    assert "newer ones are not available" in page.locator("#forecast-body .note").inner_text()
-
-
-def test_every_session_has_its_intervals_and_persistence(server: str, visit: Open) -> None:
+def test_the_table_has_ranges_and_no_change_of_every_session(server: str, visit: Open) -> None:
     page = visit(f"{server}/?days=20")
-    wait_for_forecast(page)
+    wait_until_loaded(page)
 
     page.get_by_text("All sessions in figures").click()
 
@@ -91,9 +74,9 @@ def test_every_session_has_its_intervals_and_persistence(server: str, visit: Ope
     assert all(len(re.findall(r"\d – \d", row)) == 3 and row.endswith("US$2,506.85") for row in rows.all_inner_texts())
 
 
-def test_another_ticker_is_kept_in_the_address_and_back_leads_back(server: str, visit: Open) -> None:
+def test_another_ticker_is_kept_in_the_address_and_back_returns(server: str, visit: Open) -> None:
     page = visit(server)
-    wait_for_forecast(page)
+    wait_until_loaded(page)
 
     page.get_by_label("Ticker", exact=True).fill("^ixic")
     page.get_by_role("button", name="Forecast", exact=True).click()
@@ -105,11 +88,11 @@ def test_another_ticker_is_kept_in_the_address_and_back_leads_back(server: str, 
     assert address.endswith("?ticker=%5EIXIC")
 
 
-def test_a_step_within_the_page_asks_nothing_and_keeps_what_was_typed(server: str, visit: Open) -> None:
+def test_a_link_within_the_page_loads_nothing_and_keeps_the_form(server: str, visit: Open) -> None:
     page = visit(server)
-    wait_for_forecast(page)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    wait_until_loaded(page)
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
 
     page.get_by_label("Ticker", exact=True).fill("^IXIC")
     page.get_by_role("navigation").get_by_role("link", name="Model").click()
@@ -117,15 +100,13 @@ def test_a_step_within_the_page_asks_nothing_and_keeps_what_was_typed(server: st
     page.go_back()
     page.wait_for_timeout(300)
 
-    assert [url for url in asked if url.endswith("/predict/forecast")] == []
+    assert [url for url in requested if url.endswith("/predict/forecast")] == []
     assert page.get_by_label("Ticker", exact=True).input_value() == "^IXIC"
 
 
-def test_a_choice_changes_the_address_and_only_a_submitted_form_makes_an_entry_of_history(
-    server: str, visit: Open
-) -> None:
+def test_a_choice_changes_the_address_and_only_a_submitted_form_adds_a_history_entry(server: str, visit: Open) -> None:
     page = visit(server)
-    wait_for_forecast(page)
+    wait_until_loaded(page)
     entries = page.evaluate("history.length")
 
     page.locator("#ask select[name=days]").select_option("20")
@@ -140,36 +121,27 @@ def test_a_choice_changes_the_address_and_only_a_submitted_form_makes_an_entry_o
     assert [after_choice, page.evaluate("history.length")] == [entries, entries + 1]
 
 
-def test_prices_are_written_as_the_reader_writes_them(server: str, visit: Open) -> None:
+def test_prices_follow_the_locale(server: str, visit: Open) -> None:
     page = visit(server, locale="pt-BR")
 
-    wait_for_forecast(page)
+    wait_until_loaded(page)
 
     assert re.search(r"qua., 2 de jan. de 2019: US\$\s2\.508,57", page.locator(".lede").inner_text())
 
 
 def test_the_chart_follows_the_colour_scheme(server: str, visit: Open) -> None:
     page = visit(server, color_scheme="light")
-    wait_for_forecast(page)
+    wait_until_loaded(page)
     light = page.locator(".chart").screenshot()
 
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(300)
 
-    assert page.locator(".chart").screenshot() != light
+    eventually(page, lambda: page.locator(".chart").screenshot() != light)
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 20, 19)"
     eventually(page, lambda: page.evaluate(TINTED) > 5000)
 
 
-def test_nothing_is_wider_than_a_telephone(server: str, visit: Open) -> None:
-    page = visit(server, viewport=NARROW)
-    wait_for_forecast(page)
-    expect(page.locator("#compare-body table")).to_be_visible()
-
-    assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
-
-
-def test_who_wants_no_motion_gets_none(server: str, visit: Open) -> None:
+def test_reduced_motion_is_respected(server: str, visit: Open) -> None:
     page = visit(server, reduced_motion="reduce")
 
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
@@ -183,7 +155,7 @@ def test_without_the_chart_library_the_figures_are_there(
 
     with served(app) as url:
         page = visit(url)
-        wait_for_forecast(page)
+        wait_until_loaded(page)
 
         assert "The chart library is not installed" in page.locator("#forecast-body").inner_text()
         assert page.locator("#forecast-body tbody tr").first.is_visible()

@@ -1,4 +1,4 @@
-"""Models on the page: trained, watched, stopped, chosen, compared and backtested."""
+"""Models on the page: trained, watched, cancelled, chosen, compared and backtested."""
 
 import re
 
@@ -8,15 +8,15 @@ from playwright.sync_api import Page, expect
 
 from benchmarks.server import post
 from services.analysis.page.charts import FIGURES
-from tests.browser.conftest import Open, eventually, served
+from tests.browser.conftest import Open, eventually, scroll_to, served, wait_until_loaded
 
 pytestmark = pytest.mark.slow
 
-ENDLESS = {"First session": "2000-01-01", "Epochs": "1000", "Lookback": "20"}
+LONG = {"First session": "2012-01-01", "Epochs": "1000", "Lookback": "20"}
 WITHIN_MS = 120_000
 
 
-def order(page: Page, fields: dict[str, str]) -> None:
+def train(page: Page, fields: dict[str, str]) -> None:
     form = page.locator("#train-form")
     expect(page.locator("#compare-body table")).to_be_visible()
     for label, value in fields.items():
@@ -26,15 +26,15 @@ def order(page: Page, fields: dict[str, str]) -> None:
 
 
 def share(page: Page) -> float:
-    """How far the bar is; −1 while nothing is known, 2 when it is gone."""
+    """The position of the progress bar; −1 while unknown, 2 when it is gone."""
     value: float = page.evaluate("document.querySelector('#train-body progress')?.position ?? 2")
     return value
 
 
 def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open) -> None:
     page = visit(server)
-    # bounded by epochs: how many of them fit into a second is the machine's affair
-    order(page, {**ENDLESS, "Epochs": "3", "Seconds": "600"})
+    # limited by epochs, whose speed depends on the machine
+    train(page, {**LONG, "Epochs": "3", "Seconds": "600"})
 
     expect(page.locator('.job[data-state="succeeded"]')).to_be_visible(timeout=WITHIN_MS)
 
@@ -49,23 +49,21 @@ def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open)
         outcome,
     )
     assert re.search(r"Its 80% range contained the close on [\d.]+% of its test days\.", outcome)
-    # equal losses are a line without height, which does not count as visible
+    # a line of equal losses has no height and does not count as visible
     assert len((page.locator(".job svg polyline").get_attribute("points") or "").split()) >= 2
     assert f"model={chosen}" in page.url
 
 
-def test_a_training_moves_is_cancelled_done_again_and_found_again_after_the_page_was_left(
-    server: str, visit: Open
-) -> None:
+def test_a_training_progresses_is_cancelled_retried_and_found_after_a_reload(server: str, visit: Open) -> None:
     page = visit(server)
-    order(page, {**ENDLESS, "Seconds": "600"})
+    train(page, {**LONG, "Seconds": "600"})
     eventually(page, lambda: 0 < share(page) < 1)
     seen = share(page)
     eventually(page, lambda: seen < share(page) < 1)
 
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator('.job[data-state="cancelled"]')).to_be_visible()
-    page.get_by_role("button", name="Train it again").click()
+    page.get_by_role("button", name="Train again").click()
     expect(page.locator('.job[data-state="running"]')).to_be_visible()
     page.reload()
 
@@ -74,17 +72,18 @@ def test_a_training_moves_is_cancelled_done_again_and_found_again_after_the_page
     expect(page.locator('.job[data-state="cancelled"]')).to_be_visible()
 
 
-def test_a_training_that_cannot_be_says_why(server: str, visit: Open) -> None:
+def test_a_failed_training_says_why(server: str, visit: Open) -> None:
     page = visit(server)
-    order(page, {"Tickers": "NOPE", "Epochs": "1"})
+    train(page, {"Tickers": "NOPE", "Epochs": "1"})
 
     expect(page.locator("#train-body")).to_contain_text("NOPE")
     expect(page.locator('.job[data-state="failed"]')).to_be_visible()
-    expect(page.get_by_role("button", name="Train it again")).to_be_visible()
+    expect(page.get_by_role("button", name="Train again")).to_be_visible()
 
 
 def test_a_model_of_the_comparison_is_used_at_a_click(server: str, visit: Open) -> None:
-    trained = post(f"{server}/models/train", {"ticker": "^IXIC", "model": "ewma"})["result"]["id"]
+    request = {"ticker": "^IXIC", "model": "ewma", "start_date": "2012-01-01"}
+    trained = post(f"{server}/models/train", request)["result"]["id"]
     page = visit(server)
 
     page.locator("#compare-body").get_by_role("button", name=trained).click()
@@ -94,19 +93,18 @@ def test_a_model_of_the_comparison_is_used_at_a_click(server: str, visit: Open) 
     expect(page.locator("#model-body")).to_contain_text("ewma")
 
 
-def test_the_comparison_sets_doing_nothing_beside_every_model(server: str, visit: Open) -> None:
-    page = visit(server)
-    expect(page.locator("#compare-body table")).to_be_visible()
+def test_every_model_is_compared_with_no_change(front_page: Page) -> None:
+    page = front_page
 
-    assert page.locator("#compare-body thead th").all_inner_texts()[5:7] == ["Its error", "No change"]
+    assert page.locator("#compare-body thead th").all_inner_texts()[5:7] == ["Error", "No change"]
     bundled = page.locator("#compare-body tr", has_text="bundled-").locator("td").all_inner_texts()
     assert bundled[4:6] == ["0.603%", "0.605%"]
     assert page.locator("#compare-body thead th").all_inner_texts()[8:] == ["In 80% range", "In 95% range"]
     assert re.fullmatch(r"[78]\d\.\d%", bundled[7])
 
 
-def test_a_model_of_another_price_is_named_as_such(server: str, visit: Open) -> None:
-    opens = {"ticker": "^IXIC", "model": "persistence", "target_column": "Open"}
+def test_a_model_of_another_price_names_it(server: str, visit: Open) -> None:
+    opens = {"ticker": "^IXIC", "model": "persistence", "target_column": "Open", "start_date": "2012-01-01"}
     trained = post(f"{server}/models/train", opens)["result"]["id"]
     page = visit(f"{server}/?model={trained}")
 
@@ -114,8 +112,9 @@ def test_a_model_of_another_price_is_named_as_such(server: str, visit: Open) -> 
     expect(page.locator("#model-body")).to_contain_text("persistence of Open")
 
 
-def test_a_backtest_shows_coverage_by_step_and_every_opponent(server: str, visit: Open) -> None:
+def test_a_backtest_shows_coverage_by_step_and_every_baseline(server: str, visit: Open) -> None:
     page = visit(server)
+    wait_until_loaded(page)
     form = page.locator("#backtest-form")
     form.get_by_label("From").fill("2018-06-01")
 
@@ -127,37 +126,30 @@ def test_a_backtest_shows_coverage_by_step_and_every_opponent(server: str, visit
     names = baselines.locator("tbody th").all_inner_texts()
     assert names[0].startswith("return_lstm (bundled-")
     assert set(names[1:]) >= {"persistence", "gjr_garch", "volatility_regression", "rolling_empirical"}
-    assert body.locator(".promised").count() == 2
-    assert body.locator(".reached text").all_text_contents() == ["80%", "95%"]
+    assert body.locator(".nominal").count() == 2
+    assert body.locator(".empirical text").all_text_contents() == ["80%", "95%"]
     assert "assuming no change, by" in body.locator(".second").inner_text()
     body.get_by_text("Every step in figures").click()
     steps = body.locator("table").last
     assert steps.locator("tbody th").all_inner_texts() == ["1", "2", "3", "4", "5"]
-    assert steps.locator("thead th").all_inner_texts()[2:4] == ["Its error", "No change"]
+    assert steps.locator("thead th").all_inner_texts()[2:4] == ["Error", "No change"]
 
 
-def test_the_past_of_the_prices_is_told_when_it_comes_into_view(server: str, visit: Open) -> None:
-    page = visit(server)
-    page.locator("#analysis").scroll_into_view_if_needed()
+def test_the_analysis_loads_when_it_comes_into_view(server: str, visit: Open) -> None:
+    body = scroll_to(visit(server), "analysis")
 
-    body = page.locator("#analysis-body")
     expect(body).to_contain_text("Deepest drawdown")
     assert body.get_by_role("img").count() == len(FIGURES)
     label = body.locator("#acf-squares svg").get_attribute("aria-label") or ""
     assert label.startswith("Autocorrelation of squared log returns")
     tables = " ".join(body.locator("caption b").all_inner_texts())
     assert all(name in tables for name in ("Tails", "Drawdowns", "Ljung–Box", "Unit roots"))
-    expect(body).to_contain_text("No close looks like a split")
+    expect(body).to_contain_text("No close looks like an unadjusted split")
     line = body.locator("#volatility svg path[stroke='var(--blue)']").first
     assert line.evaluate("node => getComputedStyle(node).stroke") == "rgb(15, 95, 92)"  # the page's own accent
 
 
-def test_a_server_that_does_not_analyse_says_so_in_a_sentence(
-    app: FastAPI, visit: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_without_analysis_says_so(app: FastAPI, visit: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.analysis.report.find_spec", lambda name: None)
     with served(app) as url:
-        page = visit(url)
-        page.locator("#analysis").scroll_into_view_if_needed()
-
-        expect(page.locator("#analysis-body")).to_have_text("This server does not analyse prices.")
+        expect(scroll_to(visit(url), "analysis")).to_have_text("This server does not analyse prices.")

@@ -27,7 +27,7 @@ TABLED = {
     "models list": ["models", "list"],
     "models show": ["models", "show", "default"],
     "models aliases": ["models", "aliases"],
-    "models contests": ["models", "contests"],
+    "models evaluations": ["models", "evaluations"],
     "jobs list": ["jobs", "list"],
 }
 PNG = b"\x89PNG"
@@ -69,7 +69,7 @@ def answered(result: Result) -> Any:
         (TABLED["models list"], "GET", "/models", None),
         (TABLED["models show"], "GET", "/models/default", None),
         (TABLED["models aliases"], "GET", "/models/aliases", None),
-        (TABLED["models contests"], "GET", "/models/aliases/default/contests", None),
+        (TABLED["models evaluations"], "GET", "/models/aliases/default/evaluations", None),
         (TABLED["jobs list"], "GET", "/jobs", None),
     ],
     ids=list(TABLED),
@@ -106,11 +106,23 @@ def test_a_price_has_its_range_and_the_no_change_forecast(run: Run, command: str
         assert f"{interval['lower']:,.2f} – {interval['upper']:,.2f}" in shown
 
 
+@pytest.mark.parametrize(("command", "ahead"), [("predict", "1 session ahead"), ("forecast", "10 sessions ahead")])
+def test_the_test_scores_are_of_the_horizon_and_have_their_p_value_and_origins(
+    run: Run, command: str, ahead: str
+) -> None:
+    test = answered(run(command, "^GSPC", "--json"))["test"]
+
+    shown = " ".join(run(command, "^GSPC").stdout.split())
+
+    assert f"{ahead}, on {test['n_origins']} test origins of ^GSPC: MAPE {test['model']['mape']:.3%}" in shown
+    assert f"skill {test['skill']['mae']:+.2%} (MAE, p = {test['p_value']['mae']:#.2g})" in shown
+
+
 def test_a_backtest_ends_with_a_summary(run: Run) -> None:
     shown = " ".join(run(*TABLED["backtest"]).stdout.split())
 
     assert re.search(r"[0-9.]+% (below|above) that of the no-change forecast \(p = [01]\.[0-9]+, (not )?signif", shown)
-    assert re.search(r"Coverage: [0-9.]+% of the closes in its 80% range", shown)
+    assert re.search(r"Coverage: [0-9.]+% of closes in the 80% range", shown)
 
 
 def test_a_trained_network_is_shown_with_the_no_change_forecast(run: Run) -> None:
@@ -125,7 +137,8 @@ def test_train_shows_the_accuracy_of_the_model(run: Run, target: list[str]) -> N
 
     assert done.exit_code == 0, done.output
     assert "ewma" in run(*target, "models", "list").stdout
-    assert "no change" in done.stdout
+    for heading in ("1 session ahead, ", "no change", "skill", "p-value"):
+        assert heading in done.stdout
 
 
 def test_train_as_json_prints_the_job(run: Run, target: list[str], server: str) -> None:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from services.forecasts.by_model import forecast
 
 from cli.demo import sparkline
 from cli.layout import console, price
 from cli.plots import draw_analysis, draw_backtest, draw_forecast
 from cli.progress import TrainingBar, description
 from cli.tables import jobs_table, prices_table
+from routers.answers import forecast_response
 from schemas.backtest import BacktestRequest
-from schemas.predict import ForecastRequest
 from services.backtest import backtest
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
@@ -28,7 +27,7 @@ from stock_forecast_client.models import (
     JobPage,
 )
 from tests.client.conftest import job_body
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, forecasting, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
@@ -131,9 +130,9 @@ def test_sessions_without_open_high_and_low_are_drawn(tmp_path: Path, trained: T
     registry = ModelRegistry(InMemoryArtifactStore())
     registry.publish(trained.card, trained.files)
     prices = FakePriceSource(walk_history())
-    answer = forecast(trained.card.model_id, ForecastRequest(horizon=3), registry, prices, NOW)
+    forecast = forecasting(registry, prices).forecast_ticker(trained.card.model_id, "WALK", 3, (0.8,), NOW)
 
-    drawn = ForecastResponse.model_validate_json(answer.model_dump_json())
+    drawn = ForecastResponse.model_validate_json(forecast_response(forecast).model_dump_json())
     draw_forecast(drawn, WITHOUT_RANGE, tmp_path / "forecast.svg")
 
     assert "svg" in (tmp_path / "forecast.svg").read_text(encoding="utf-8")

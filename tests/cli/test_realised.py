@@ -16,7 +16,7 @@ from services.evaluation.accuracy import CRPS_LEVELS
 from services.monitoring.forecast_log import record_key
 from services.prices.calendars import last_completed_session, sessions_between
 from services.storage.store import LocalArtifactStore
-from stock_forecast_client.models import ChallengerEvaluation, ContestPage
+from stock_forecast_client.models import ChallengerEvaluation, EvaluationPage
 from tests.cli.conftest import Run
 from tests.fakes import random_walk
 
@@ -142,7 +142,7 @@ def test_drift_trains_a_challenger_whose_evaluation_is_shown(run: Run, walk: Pat
     on(run, walk, "models", "alias", "mine", champion)
 
     done = on(run, walk, "retrain", "WALK", "--alias", "mine", "--json")
-    shown = on(run, walk, "models", "contests", "mine")
+    shown = on(run, walk, "models", "evaluations", "mine")
 
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
@@ -161,14 +161,14 @@ def test_a_challenger_on_a_server_is_not_followed_with_no_wait(run: Run, server:
     cancelled = run("--url", server, "jobs", "cancel", job["id"])
     again = run("--url", server, "retrain", "^GSPC", "--no-only-on-drift")
     assert here.exit_code == 2
-    assert job["request"]["challenges"] == "default"
+    assert job["request"]["promote_to"] == "default"
     assert cancelled.exit_code == 0
     assert again.exit_code == 4  # until a newer session it is the same job
     assert "job_cancelled" in again.stderr
 
 
 def test_an_evaluation_that_failed_has_a_reason_and_no_scores() -> None:
-    contest = ChallengerEvaluation(
+    evaluation = ChallengerEvaluation(
         alias="default",
         job_id="20261121t093000-1a2b3c4d",
         champion_id=None,
@@ -176,14 +176,14 @@ def test_an_evaluation_that_failed_has_a_reason_and_no_scores() -> None:
         ticker="WALK",
         horizon=5,
         won=False,
-        reason="no contest: 3 common origins are too few",
+        reason="no evaluation: 3 common origins are too few",
         at=datetime(2026, 11, 21, tzinfo=UTC),
     )
     page = console()
 
     with page.capture() as shown:
-        page.print(evaluations_table(ContestPage(contests=[contest], next_after=contest.job_id)))
+        page.print(evaluations_table(EvaluationPage(evaluations=[evaluation], next_after=evaluation.job_id)))
 
-    assert "no contest: 3 common origins are too few" in shown.get()
+    assert "no evaluation: 3 common origins are too few" in shown.get()
     assert "CRPS" not in shown.get()
-    assert f"more: --after {contest.job_id}" in shown.get()
+    assert f"more: --after {evaluation.job_id}" in shown.get()

@@ -39,7 +39,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "DELETE /models/{model_id}": lambda client: client.delete_model(MODEL_ID),
     "GET /models/aliases": lambda client: client.aliases(),
     "PUT /models/aliases/{alias}": lambda client: client.move_alias("default", MODEL_ID),
-    "GET /models/aliases/{alias}/contests": lambda client: client.contests(limit=5),
+    "GET /models/aliases/{alias}/evaluations": lambda client: client.evaluations(limit=5),
     "POST /predict": lambda client: client.predict_prices(prices=[1.0]),
     "POST /predict/live": lambda client: client.predict_live(symbol="^GSPC"),
     "POST /predict/forecast": lambda client: client.forecast_symbol(symbol="^GSPC"),

@@ -17,8 +17,8 @@ FORMAT_1 = Path(__file__).parents[2] / "data" / "format_1"
 MODEL_ID = "walk-20240719-00000001"
 
 
-def format_1() -> dict[str, object]:
-    card: dict[str, object] = json.loads((FORMAT_1 / "models" / MODEL_ID / "metadata.json").read_bytes())
+def format_1() -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((FORMAT_1 / "models" / MODEL_ID / "metadata.json").read_bytes())
     return card
 
 
@@ -69,7 +69,7 @@ def test_a_card_of_format_1_without_its_seal_is_read_the_same() -> None:
 
 
 def test_format_1_has_no_coverage_of_one_ticker_of_several_so_all_together_are_the_evidence() -> None:
-    card: dict[str, Any] = format_1()
+    card = format_1()
     (series,) = card["series"]
     card["series"] = [series, {**series, "ticker": "OTHER", "test": None}]
     held_out = {"first_origin": "2011-01-03", "last_origin": "2011-02-01", "accuracy": card["test"]}
