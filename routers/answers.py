@@ -82,7 +82,12 @@ def batch_forecast(batch: Batch) -> BatchForecast:
 def _result(symbol: str, forecast: Forecast | AppError) -> SymbolResult:
     if isinstance(forecast, Forecast):
         return SymbolResult(symbol=symbol, result=_daily(forecast), error=None)
-    error = SymbolError(code=forecast.code, detail=forecast.message, status=forecast.status_code)
+    error = SymbolError(
+        code=forecast.code,
+        detail=forecast.message,
+        status=forecast.status_code,
+        did_you_mean=forecast.did_you_mean,
+    )
     return SymbolResult(symbol=symbol, result=None, error=error)
 
 

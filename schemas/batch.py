@@ -35,6 +35,7 @@ class SymbolError(Document):
     code: str
     detail: str
     status: int
+    did_you_mean: str | None = Field(default=None, description="A symbol that the source may know instead.")
 
 
 class SymbolResult(Document):

@@ -501,6 +501,8 @@ class SymbolError(BaseModel):
     code: str
     detail: str
     status: int
+    did_you_mean: str | None = None
+    """A symbol that the source may know instead."""
 
 
 class SystemStats(BaseModel):

@@ -129,3 +129,9 @@ def test_an_unknown_symbol_is_answered_with_the_one_that_was_meant(serve: Serve,
 
     assert (answer.status_code, answer.json()["did_you_mean"]) == (404, "^GSPC")
     assert answer.json()["detail"].endswith("did you mean ^GSPC?")
+
+
+def test_an_unknown_symbol_of_a_batch_is_answered_with_the_one_that_was_meant(serve: Serve) -> None:
+    answer = TestClient(serve("sample")).post("/predict/batch", json={"symbols": ["SPX"]}).json()
+
+    assert answer["results"][0]["error"]["did_you_mean"] == "^GSPC"

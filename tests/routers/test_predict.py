@@ -132,15 +132,40 @@ def test_a_batch_keeps_the_order_and_each_failure_to_itself(client: TestClient) 
     assert all(len(one["result"]["forecast"]) == 2 for one in results if one["result"])
 
 
-def test_a_symbols_part_of_a_batch_is_its_own_forecast_but_for_the_intervals(client: TestClient) -> None:
+def test_a_symbols_part_of_a_batch_is_its_own_forecast(client: TestClient) -> None:
     alone = client.post("/predict/forecast", json={"symbol": "WALK", "days": 3}).json()
 
     body = client.post("/predict/batch", json={"symbols": ["SHORT", "WALK"], "days": 3}).json()
 
     part = body["results"][1]["result"]
-    for day in (*alone["forecast"], *part["forecast"]):
-        del day["intervals"]  # they follow the symbol's record only where it is asked for alone
     assert part == {key: alone[key] for key in part}
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("model", ["trained", "bundled"])
+def test_every_route_gives_a_symbol_one_interval(
+    client: TestClient, app: FastAPI, model_id: str, model: str, *, batch_first: bool
+) -> None:
+    bundled = ModelRegistry(app.state.runtime.store, bundled_model(app.state.runtime.settings))
+    use_registry(app, bundled)
+    chosen = model_id if model == "trained" else str(bundled.bundled and bundled.bundled.model_id)
+
+    def batch() -> object:
+        body = {"symbols": ["OTHER", "WALK"], "model_id": chosen}
+        return client.post("/predict/batch", json=body).json()["results"][1]["result"]["forecast"][0]["intervals"]
+
+    def alone() -> list[object]:
+        symbol, ticker = {"symbol": "WALK", "model_id": chosen}, {"ticker": "WALK"}
+        return [
+            client.post("/predict/live", json=symbol).json()["intervals"],
+            client.post("/predict/forecast", json=symbol | {"days": 5}).json()["forecast"][0]["intervals"],
+            client.post(f"/models/{chosen}/predict", json=ticker).json()["intervals"],
+            client.post(f"/models/{chosen}/forecast", json=ticker).json()["forecast"][0]["intervals"],
+        ]
+
+    found = [batch(), *alone()] if batch_first else [*alone(), batch()]
+
+    assert found == [found[0]] * 5
 
 
 def test_a_symbols_part_of_a_batch_does_not_depend_on_its_neighbours(client: TestClient) -> None:
