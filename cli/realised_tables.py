@@ -6,7 +6,7 @@ from itertools import groupby
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from cli.layout import columns, counted, format_skill, line, more, notes, price
+from cli.layout import UNKNOWN, columns, counted, format_p, format_skill, line, more, notes, price
 from cli.tables import job_table
 from stock_forecast_client.models import (
     AccuracyOverTime,
@@ -83,21 +83,26 @@ def _accuracy(steps: Sequence[RealisedAccuracy]) -> Iterator[RenderableType]:
 
 
 def _errors(steps: Sequence[RealisedAccuracy]) -> Table:
-    table = columns("step", "n", "MAPE", "no change", "skill", "CRPS", "no change", "skill")
-    for one in steps:
-        model, persistence, skill = one.errors, one.persistence, one.skill
-        mape = (f"{model.mape:.3%}", f"{persistence.mape:.3%}", format_skill(skill.mape))
-        crps = (price(model.crps), price(persistence.crps), format_skill(skill.crps))
-        table.add_row(str(one.step), str(one.n), *mape, *crps)
+    table = columns("step", "n", "MAPE", "no change", "skill", "p-value", "CRPS", "no change", "skill", "p-value")
+    for found in steps:
+        one = found.report
+        mape = (f"{one.model.mape:.3%}", f"{one.persistence.mape:.3%}", format_skill(one.skill.mape))
+        crps = (_price(one.model.crps), _price(one.persistence.crps), format_skill(one.skill.crps))
+        p_mape, p_crps = (UNKNOWN if p is None else format_p(p) for p in (one.p_value.mape, one.p_value.crps))
+        table.add_row(str(one.step), str(one.n_origins), *mape, p_mape, *crps, p_crps)
     return table
 
 
+def _price(value: float | None) -> str:
+    return UNKNOWN if value is None else price(value)
+
+
 def _coverage(steps: Sequence[RealisedAccuracy]) -> Table:
-    levels = sorted({interval.level for one in steps for interval in one.intervals})
+    levels = sorted({interval.level for one in steps for interval in one.report.coverage})
     table = columns("step", *[f"in {level:.0%} range" for level in levels])
     for one in steps:
-        coverage = {interval.level: f"{interval.coverage:.1%}" for interval in one.intervals}
-        table.add_row(str(one.step), *[coverage.get(level, "") for level in levels])
+        coverage = {interval.level: f"{interval.empirical_coverage:.1%}" for interval in one.report.coverage}
+        table.add_row(str(one.report.step), *[coverage.get(level, "") for level in levels])
     return table
 
 
@@ -108,8 +113,8 @@ def _drift_row(one: DriftReport) -> list[str]:
         str(one.as_of),
         f"{one.inputs.ratio:.2f} times",
         f"{one.inputs.upper_tail_probability:.1%}",
-        "none" if one.errors is None else str(one.errors.n),
-        "" if one.errors is None else f"{one.errors.coverage:.1%} of {one.errors.level:.0%}",
+        "none" if one.errors is None else str(one.errors.n_origins),
+        "" if one.errors is None else f"{one.errors.empirical_coverage:.1%} of {one.errors.level:.0%}",
     ]
 
 
