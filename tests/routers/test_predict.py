@@ -56,11 +56,12 @@ def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
 
 
 @ROUTES
-def test_every_answer_names_its_model_and_its_worth(client: TestClient, model_id: str, path: str) -> None:
+def test_every_answer_names_its_model_and_its_accuracy(client: TestClient, model_id: str, path: str) -> None:
     body = client.post(path, json=BODIES[path]).json()
 
     assert (body["model_id"], body["model"], body["target_column"]) == (model_id, "return_lstm", "Close")
-    assert body["test"]["accuracy"]["persistence"]["mape"] > 0
+    assert body["test"]["persistence"]["mape"] > 0
+    assert {one["n_origins"] for one in body["test"]["coverage"]} == {body["test"]["n_origins"]}
     assert body["timestamp"] == "2024-07-19T22:00:00Z"
     assert body["inference_time_ms"] > 0
 
@@ -146,7 +147,7 @@ def test_a_symbols_part_of_a_batch_is_its_own_forecast(client: TestClient) -> No
 def test_every_route_gives_a_symbol_one_interval(
     client: TestClient, app: FastAPI, model_id: str, model: str, *, batch_first: bool
 ) -> None:
-    bundled = ModelRegistry(app.state.runtime.store, bundled_model(app.state.runtime.settings))
+    bundled = ModelRegistry(app.state.runtime.registry.store, bundled_model(app.state.runtime.settings))
     use_registry(app, bundled)
     chosen = model_id if model == "trained" else str(bundled.bundled and bundled.bundled.model_id)
 
@@ -193,7 +194,8 @@ def test_a_batch_outlives_a_rate_limited_source(client: TestClient, app: FastAPI
 
     (one,) = client.post("/predict/batch", json={"symbols": ["WALK"]}).json()["results"]
 
-    assert one["error"] == {"code": "prices_rate_limited", "detail": "yahoo asks us to slow down", "status": 503}
+    detail = "yahoo asks us to slow down"
+    assert one["error"] == {"code": "prices_rate_limited", "detail": detail, "status": 503, "did_you_mean": None}
 
 
 def test_the_largest_batch_fits_into_an_answer_of_lambda(client: TestClient, app: FastAPI) -> None:
