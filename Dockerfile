@@ -3,7 +3,7 @@
 #   docker build -t lstm-api .                         trains and forecasts
 #   docker build -t lstm-api:serve --target serve .    only forecasts: no torch, no scipy, a fraction of the size
 #
-# The function that trains beside a `serve` function runs with the command worker.handler (deploy/template.yaml).
+# In the two-function stack (deploy/template.yaml), the training function runs the command worker.handler instead.
 #
 # Python 3.12 or later: the glibc of the 3.11 base image is older than the wheels of torch and numpy require.
 # The base is a tag, not a digest, so that each build gets AWS's current security updates. For repeatable builds, pass

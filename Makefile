@@ -11,7 +11,7 @@ CODE := app.py aws_lambda.py clock.py config.py error_handlers.py errors.py work
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 RIE_PACKAGE := aws-sam-cli==1.170.0
 
-.PHONY: help run test coverage check lint types format default-model demo dashboard sam deploy requirements clean
+.PHONY: help run test coverage check lint types format client default-model demo dashboard docs sam deploy requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,14 +42,21 @@ format: .venv/.dev ## Let ruff mend what it can
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+client: .venv/.dev ## Generate the Python client's models and synchronous client from the application
+	$(BIN)/python -m tools.client_code
+
 default-model: .venv/.dev ## Train the bundled model; HELD_OUT=DIR measures it on DIR's TICKER.csv files
 	$(BIN)/python -m tools.default_model $(if $(HELD_OUT),--held-out $(HELD_OUT))
 
 demo: .venv/.run ## Train, forecast, backtest and draw on sample prices, without a network
-	$(BIN)/python -m cli demo
+	bin/stock-forecast demo
 
 dashboard: .venv/.dev ## Write the Grafana dashboard
 	$(BIN)/python -m tools.dashboard
+
+docs: .venv/docs/.installed .venv/.run ## Build the documentation site into site/; open site/index.html
+	$(BIN)/python -m tools.docs_site build/docs
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet
 
 sam: .venv/sam/.installed ## Install the AWS SAM CLI, in an environment of its own
 
@@ -61,6 +68,7 @@ requirements: .venv/.dev ## Compile the pinned requirements from their .in files
 	sed -i 's/^# The following packages.*/# Left out, because forecasting never imports them:/' requirements/serve.txt
 	$(call compile,train.in,requirements.txt)
 	$(call compile,dev.in,requirements/dev.txt)
+	$(call compile,docs.in,requirements/docs.txt)
 
 clean: ## Remove the environment and all caches, but no data
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
@@ -104,4 +112,9 @@ endef
 .venv/sam/.installed: requirements/deploy.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv/sam
 	.venv/sam/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/deploy.txt
+	touch $@
+
+.venv/docs/.installed: requirements/docs.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv/docs
+	.venv/docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
 	touch $@

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 
 from bootstrap import bundled_model
 from config import Settings
-from models.base import Forecaster
+from models.base import CLOSE, Forecaster, closes_only
 from models.fitting import WEIGHTS, FitBlocks, FitSettings
 from models.serving import calibrated
 from models.specs import BASELINES, MODEL_SPECS
-from models.windows import closes_only
 from schemas.common import MAX_HORIZON
 from schemas.train import CalibrationKind, TrainRequest
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
@@ -147,7 +146,7 @@ def _bundled(series: PriceSeries, registry: ModelRegistry) -> Iterator[tuple[str
         return
     forecaster: Forecaster = registry.load(registry.bundled)
     yield "bundled, untouched", Result(walk_forward(lambda _: forecaster, series.bars, _test_plan(series)), 0.0)
-    closes = closes_only(series.bars)
+    closes = closes_only(series.bars[:, CLOSE])
     yield "bundled, closes only", Result(walk_forward(lambda _: forecaster, closes, _test_plan(series)), 0.0)
 
 

@@ -30,6 +30,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from benchmarks.dirt import DIRT, NAMED_BY, Case, clean_case
+from config import Settings
 from services.prices.calendars import history_at
 from services.prices.cleaning import clean_raw
 from services.prices.series import PriceHistory, RawBars
@@ -96,8 +97,6 @@ def main() -> None:
 
 def run(seeds: Sequence[int]) -> Tally:
     """Test each seed's series on an application in this process."""
-        from config import Settings
-
     logging.disable(logging.WARNING)
     tally, source = Tally(), RowsSource()
     with tempfile.TemporaryDirectory() as folder:

@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median
 
 from fastapi import FastAPI
-from services.forecasts.served import ServedForecast
 
 from benchmarks.predict import N_SESSIONS, WalkFetcher, _post
 from config import Settings
+from services.forecasting.forecast import Forecast
 from services.monitoring.forecast_log import FORECASTS, ForecastLog
 from services.prices.cache import CachedSource
 from services.storage.store import LocalArtifactStore
@@ -32,7 +32,7 @@ AIM_PERCENT = 5.0
 
 
 class NoLog(ForecastLog):
-    def record(self, served: ServedForecast) -> None:
+    def record(self, forecast: Forecast) -> None:
         pass
 
 
@@ -46,11 +46,19 @@ def main() -> None:
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         app = _app(Path(folder))
-        asyncio.run(_per_second(app, NoLog(app.state.runtime.store), N_SYMBOLS))  # load prices and model
+        asyncio.run(
+            _per_second(app, NoLog(app.state.runtime.store, app.state.runtime.writer), N_SYMBOLS)
+        )  # load prices and model
         without, logged = [], []
         for _ in range(chosen.rounds):
-            without.append(asyncio.run(_per_second(app, NoLog(app.state.runtime.store), chosen.requests)))
-            logged.append(asyncio.run(_per_second(app, ForecastLog(app.state.runtime.store), chosen.requests)))
+            without.append(
+                asyncio.run(_per_second(app, NoLog(app.state.runtime.store, app.state.runtime.writer), chosen.requests))
+            )
+            logged.append(
+                asyncio.run(
+                    _per_second(app, ForecastLog(app.state.runtime.store, app.state.runtime.writer), chosen.requests)
+                )
+            )
         n_written = len(app.state.runtime.store.list_keys(FORECASTS))
     cost = 100 * median(1 - one / other for one, other in zip(logged, without, strict=True))
     speeds = f"without {median(without):.1f} requests/s, with {median(logged):.1f} requests/s"
@@ -68,12 +76,12 @@ async def _per_second(app: FastAPI, log: ForecastLog, n_requests: int) -> float:
     for key in app.state.runtime.store.list_keys(FORECASTS):
         app.state.runtime.store.delete(key)
     app.state.runtime.forecast_log = log
-    log.start()
+    app.state.runtime.writer.start()
     bodies = [json.dumps({"symbol": f"WALK{k % N_SYMBOLS:03}"}).encode() for k in range(n_requests)]
     started = time.perf_counter()
     for body in bodies:
         await _post(app, "/predict/live", body)
-    log.flush()
+    app.state.runtime.writer.flush()
     return n_requests / (time.perf_counter() - started)
 
 

@@ -71,7 +71,7 @@ def main() -> None:
 def _app(folder: Path) -> FastAPI:
     settings = Settings(_env_file=None, data_dir=folder)
     prices = CachedSource(WalkFetcher(), LocalArtifactStore(folder), ttl_s=1e9)
-    return application(Runtime.from_settings(settings, lambda: NOW, prices=prices))
+    return application(settings, lambda: NOW, prices=prices)
 
 
 def _cases(runtime: Runtime) -> list[Case]:

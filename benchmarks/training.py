@@ -1,4 +1,4 @@
-"""How long a training request takes on a fresh server, and what its model is worth beside persistence.
+"""How long a training request takes on a fresh server, and the accuracy of its model next to persistence.
 
 python -m benchmarks.training --data DIR     DIR holds PETR4.SA.csv
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.server import post, running_server
 
-SECOND_ANCESTORS_SPLIT = {
+LEGACY_V2_SPLIT = {
     "ticker": "PETR4.SA",
     "start_date": "2018-01-01",
     "end_date": "2024-07-19",
@@ -30,9 +30,9 @@ def main() -> None:
     folder = arguments.parse_args().data.resolve()
     requests: dict[str, dict[str, Any]] = {
         "return_lstm, 2000 sessions": {"ticker": "PETR4.SA"},
-        "return_lstm, second split": SECOND_ANCESTORS_SPLIT,
-        "price_lstm, second split": {**SECOND_ANCESTORS_SPLIT, "model": "price_lstm"},
-        "ratio_lstm, second split": {**SECOND_ANCESTORS_SPLIT, "model": "ratio_lstm"},
+        "return_lstm, second split": LEGACY_V2_SPLIT,
+        "price_lstm, second split": {**LEGACY_V2_SPLIT, "model": "price_lstm"},
+        "ratio_lstm, second split": {**LEGACY_V2_SPLIT, "model": "ratio_lstm"},
     }
     print(f"{'request':28} {'seconds':>8} {'test MAPE':>10} {'persistence':>12} {'ratio':>7}  coverage, one step")
     for name, body in requests.items():

@@ -1,6 +1,6 @@
-"""``python -m cli``."""
+"""Started by ``bin/stock-forecast``."""
 
 from cli.main import app
 
 if __name__ == "__main__":
-    app(prog_name="python -m cli")
+    app(prog_name="stock-forecast")

@@ -1,13 +1,13 @@
-"""What is shown of a ticker's past: every part of its analysis, in 80 columns."""
+"""A ticker's past in 80 columns: every part of its analysis."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cli.layout import columns, fact_sheet, line, notes
-from schemas.analysis import (
+from cli.layout import UNKNOWN, columns, fact_sheet, format_p, line, notes
+from stock_forecast_client.models import (
     Analysis,
     Correlogram,
     DataQuality,
@@ -22,53 +22,54 @@ from schemas.analysis import (
     UnitRootTest,
     Volatility,
 )
-from services.analysis.values import p_text
 
 LAGS = (1, 2, 3, 4, 5, 10, 20)
 N_LISTED = 3
-UNKNOWN = "–"
 TESTED = {"log_closes": "log closes", "log_returns": "log returns"}
-AROUND = {"c": "a constant", "ct": "a trend"}
+REGRESSIONS = {"c": "constant", "ct": "trend"}
 
 
 def analysis_table(answer: Analysis) -> RenderableType:
-    """A ticker's past in figures, with what they mean below them."""
     head = (
         f"{answer.ticker} ({answer.currency or 'currency unknown'}), {answer.n_sessions} sessions, "
         f"{answer.first_session} to {answer.last_session}, source {answer.source}"
     )
-    parts = (
-        ("Returns", _returns(answer.summary)),
+    parts: tuple[tuple[str, Iterable[RenderableType]], ...] = (
+        ("Returns", [_returns(answer.summary)]),
         ("Tails", _tails(answer.distribution)),
-        ("Volatility a year", _volatility(answer.volatility)),
+        ("Annualised volatility", [_volatility(answer.volatility)]),
         ("Deepest drawdowns", _drawdowns(answer.drawdowns)),
-        ("Seasons: mean log return ± its 95% error, in %", _seasons(answer.seasonality)),
-        ("Dependence", _dependence(answer.dependence)),
+        ("Seasonality: mean log return ± its 95% error, in %", _seasons(answer.seasonality)),
+        ("Autocorrelation", _dependence(answer.dependence)),
         ("Stationarity", _stationarity(answer.stationarity)),
-        ("Data quality", _data_quality(answer.data_quality)),
+        ("Data quality", [_data_quality(answer.data_quality)]),
     )
-    told = [shown for title, part in parts for shown in (Text(), Text(title, style="bold"), *part)]
-    return Group(line(head), *told, *notes(answer.warnings))
+    shown = [item for title, part in parts for item in (Text(), Text(title, style="bold"), *part)]
+    return Group(line(head), *shown, *notes(answer.warnings))
 
 
-def _returns(summary: Summary) -> Iterator[RenderableType]:
+def _returns(summary: Summary) -> RenderableType:
     moments = summary.log_returns
-    facts = fact_sheet()
-    facts.add_row("volatility", f"{summary.annualised_volatility:.1%} a year")
-    facts.add_row("mean log return", f"{summary.annualised_mean_log_return:+.1%} a year")
-    facts.add_row("in all", f"{summary.total_log_return:+.3f}")
-    facts.add_row("one session", f"{moments.min:+.2%} to {moments.max:+.2%}")
-    yield facts
+    return fact_sheet(
+        [
+            ("volatility", f"{summary.annualised_volatility:.1%} a year"),
+            ("mean log return", f"{summary.annualised_mean_log_return:+.1%} a year"),
+            ("total log return", f"{summary.total_log_return:+.3f}"),
+            ("one session", f"{moments.min:+.2%} to {moments.max:+.2%}"),
+        ]
+    )
 
 
 def _tails(found: Distribution) -> Iterator[RenderableType]:
-    facts = fact_sheet()
-    facts.add_row("skewness", _figure(found.skewness))
-    facts.add_row("excess kurtosis", _figure(found.excess_kurtosis))
-    facts.add_row("Jarque–Bera", _tested(found.jarque_bera, found.jarque_bera_p_value))
     beyond = f"{found.n_beyond_3_sd} sessions, {found.n_beyond_3_sd_if_normal:.1f} if normal"
-    facts.add_row("beyond 3 sd", beyond)
-    yield facts
+    yield fact_sheet(
+        [
+            ("skewness", _figure(found.skewness)),
+            ("excess kurtosis", _figure(found.excess_kurtosis)),
+            ("Jarque–Bera", _tested(found.jarque_bera, found.jarque_bera_p_value)),
+            ("beyond 3 sd", beyond),
+        ]
+    )
     quantiles = columns("quantile", *[f"{one.level:.1%}" for one in found.tails])
     quantiles.add_row("log returns", *[f"{one.empirical:+.2%}" for one in found.tails])
     quantiles.add_row("if normal", *[f"{one.normal:+.2%}" for one in found.tails])
@@ -76,28 +77,30 @@ def _tails(found: Distribution) -> Iterator[RenderableType]:
     yield line(found.interpretation)
 
 
-def _volatility(found: Volatility) -> Iterator[RenderableType]:
+def _volatility(found: Volatility) -> RenderableType:
     table = columns("estimator", "sessions", "last", "median")
     for one in found.rolling:
         table.add_row(one.estimator.replace("_", " "), str(one.window), _share(one.last), _share(one.median))
-    yield table
+    return table
 
 
 def _drawdowns(found: Drawdowns) -> Iterator[RenderableType]:
-    table = columns("depth", "peak", "trough", "recovered", "sessions down", "in all")
+    table = columns("depth", "peak", "trough", "recovered", "sessions down", "in total")
     for one in found.deepest:
         recovered = "not yet" if one.recovery is None else str(one.recovery)
         sessions = (str(one.n_sessions_down), str(one.n_sessions))
         table.add_row(f"{one.depth:.1%}", str(one.peak), str(one.trough), recovered, *sessions)
     yield table
-    yield line(f"The last close is {-found.current:.1%} below its peak." if found.current else "The last is the peak.")
+    yield line(
+        f"The last close is {-found.current:.1%} below its peak." if found.current else "The last close is the peak."
+    )
 
 
 def _seasons(found: Seasons) -> Iterator[RenderableType]:
     both = Table.grid(padding=(0, 6, 0, 0))
     both.add_row(_groups("weekday", found.weekday), _groups("month", found.month))
     yield both
-    yield line("* its error does not reach to zero")
+    yield line("* the 95% interval excludes zero")
     yield line(found.weekday.interpretation)
     yield line(found.month.interpretation)
 
@@ -105,12 +108,11 @@ def _seasons(found: Seasons) -> Iterator[RenderableType]:
 def _groups(kind: str, found: Seasonality) -> Table:
     table = columns(kind, "n", "mean", "±", "")
     for one in found.groups:
-        mean = f"{100 * one.mean_log_return:+.3f}"
-        if one.lower is None or one.upper is None:
-            table.add_row(one.name, str(one.n), mean, UNKNOWN, "")
-        else:
+        error, mark = UNKNOWN, ""
+        if one.lower is not None and one.upper is not None:
             error = f"{100 * (one.upper - one.lower) / 2:.3f}"
-            table.add_row(one.name, str(one.n), mean, error, "" if one.lower <= 0 <= one.upper else "*")
+            mark = "" if one.lower <= 0 <= one.upper else "*"
+        table.add_row(one.name, str(one.n), f"{100 * one.mean_log_return:+.3f}", error, mark)
     return table
 
 
@@ -122,10 +124,8 @@ def _dependence(found: Dependence) -> Iterator[RenderableType]:
             table.add_row(str(lag), *_of_returns(plain, place), *_of_squares(squares, place))
     yield table
     yield line("* beyond its bound ±, as 1 in 20 is by chance; those of the returns allow for changing volatility")
-    facts = fact_sheet()
-    for name, boxes in (("returns", plain.ljung_box), ("squares", squares.ljung_box)):
-        facts.add_row(f"Ljung–Box of {name}", _boxes(boxes))
-    yield facts
+    named = (("returns", plain.ljung_box), ("squares", squares.ljung_box))
+    yield fact_sheet((f"Ljung–Box of {name}", _boxes(boxes)) for name, boxes in named)
     yield line(found.interpretation)
 
 
@@ -135,7 +135,7 @@ def _of_returns(found: Correlogram, place: int) -> list[str]:
 
 
 def _of_squares(found: Correlogram, place: int) -> list[str]:
-    """Beside bounds that suppose constant volatility: whether it is that, is what squares are asked."""
+    """With bounds that assume constant volatility, which the squares test."""
     bound, partial = found.acf_bound[place], found.pacf_bound
     return [_marked(found.acf[place], bound), _figure(bound), _marked(found.pacf[place], partial), _figure(partial)]
 
@@ -161,13 +161,13 @@ def _stationarity(found: Stationarity) -> Iterator[RenderableType]:
 
 def _unit_root(one: UnitRootTest) -> list[str]:
     hypothesis = "unit root" if one.test == "adf" else "stationary"
-    p_value = one.p_value_note or (UNKNOWN if one.p_value is None else p_text(one.p_value))
+    p_value = one.p_value_note or (UNKNOWN if one.p_value is None else format_p(one.p_value))
     lags = UNKNOWN if one.lags is None else str(one.lags)
     statistic = UNKNOWN if one.statistic is None else f"{one.statistic:.2f}"
-    return [one.test.upper(), TESTED[one.of], AROUND[one.regression], lags, statistic, p_value, hypothesis]
+    return [one.test.upper(), TESTED[one.of], REGRESSIONS[one.regression], lags, statistic, p_value, hypothesis]
 
 
-def _data_quality(found: DataQuality) -> Iterator[RenderableType]:
+def _data_quality(found: DataQuality) -> RenderableType:
     longest = sorted(found.missing, key=lambda run: -run.n_sessions)[:N_LISTED]
     largest = sorted(found.overnight_gaps, key=lambda gap: -abs(gap.mad_zscore))[:N_LISTED]
     gaps = [f"{gap.session} {gap.log_return:+.1%}" for gap in largest]
@@ -175,12 +175,14 @@ def _data_quality(found: DataQuality) -> Iterator[RenderableType]:
     splits = [
         f"{one.session} {one.near} (close is {one.ratio:.3f} of the one before)" for one in found.suspected_splits
     ]
-    facts = fact_sheet()
-    facts.add_row("missing sessions", _listed(found.n_missing_sessions, runs, "longest"))
-    facts.add_row("unexpected sessions", f"{found.n_unexpected_sessions} that {found.exchange} did not hold")
-    facts.add_row("overnight gaps", _listed(found.n_overnight_gaps, gaps, "largest"))
-    facts.add_row("suspected splits", _listed(len(splits), splits[:N_LISTED], "first"))
-    yield facts
+    return fact_sheet(
+        [
+            ("missing sessions", _listed(found.n_missing_sessions, runs, "longest")),
+            ("unexpected sessions", f"{found.n_unexpected_sessions} on which {found.exchange} was closed"),
+            ("overnight gaps", _listed(found.n_overnight_gaps, gaps, "largest")),
+            ("suspected splits", _listed(len(splits), splits[:N_LISTED], "first")),
+        ]
+    )
 
 
 def _listed(n: int, some: Sequence[str], which: str) -> str:
@@ -198,6 +200,4 @@ def _share(value: float | None) -> str:
 
 
 def _tested(statistic: float | None, p_value: float | None) -> str:
-    if statistic is None or p_value is None:
-        return UNKNOWN
-    return f"{statistic:.1f} ({p_text(p_value)})"
+    return UNKNOWN if statistic is None or p_value is None else f"{statistic:.1f} ({format_p(p_value)})"

@@ -1,4 +1,4 @@
-"""Commands that look at prices, and ahead: fetch, predict, forecast, backtest, analyze."""
+"""Commands for prices and forecasts: fetch, predict, forecast, backtest, analyze."""
 
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -8,21 +8,16 @@ from typing import Annotated
 import typer
 
 from cli.analysis_table import analysis_table
-from cli.options import AsJson, AsOf, End, Levels, Model, OptionalTicker, Plot, Start, given
-from cli.output import drawn, show
+from cli.options import AsJson, AsOf, End, Levels, Model, OptionalTicker, Plot, Start, Ticker, given
+from cli.output import drawing, show
 from cli.tables import backtest_table, forecast_table, prediction_table, prices_table
 from cli.target import target_of
-from client import Client
-from schemas.analysis import AnalysisRequest
-from schemas.backtest import BacktestRequest, BacktestResponse
-from schemas.fetch_data import Bar, FetchDataRequest
-from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest
+from stock_forecast_client import Client
+from stock_forecast_client.models import Bar, ForecastResponse
 
-DRAWN_BEFORE = timedelta(days=120)  # of prices, before a forecast
+HISTORY_DRAWN = timedelta(days=120)  # before a forecast
 BAND_LEVELS = [0.5, 0.8, 0.95]
-BAND_QUANTILES = [0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975]  # the bounds of the same
-
-Ticker = Annotated[str, typer.Argument(help="Symbol as Yahoo Finance writes it, such as PETR4.SA or '^GSPC'.")]
+BAND_QUANTILES = [0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975]  # the bounds of the same ranges
 
 
 def fetch(
@@ -38,9 +33,9 @@ def fetch(
     """Show daily prices."""
     if days is None and start is None and end is None:
         days = 10
-    wanted = FetchDataRequest.model_validate(given(ticker=ticker, days=days, start_date=start, end_date=end))
     with target_of(context).client() as client:
-        show(client.fetch_data(wanted), prices_table, as_json=as_json)
+        prices = client.fetch_data(**given(ticker=ticker, days=days, start_date=start, end_date=end))
+    show(prices, prices_table, as_json=as_json)
 
 
 def predict(
@@ -52,9 +47,9 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Forecast the next session's close."""
-    wanted = PredictRequest.model_validate(given(ticker=ticker, levels=level, as_of=as_of))
     with target_of(context).client() as client:
-        show(client.predict(model, wanted), prediction_table, as_json=as_json)
+        answer = client.predict(model, **given(ticker=ticker, levels=level, as_of=as_of))
+    show(answer, prediction_table, as_json=as_json)
 
 
 def forecast(
@@ -67,11 +62,13 @@ def forecast(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast the closes of the next sessions; a drawing has bands of 50, 80 and 95 % unless levels are given."""
+    """Forecast the closes of the next sessions.
+
+    A plot has ranges of 50, 80 and 95 % unless levels are given.
+    """
     levels = BAND_LEVELS if plot is not None and level is None else level
-    wanted = ForecastRequest.model_validate(given(ticker=ticker, horizon=horizon, levels=levels, as_of=as_of))
     with target_of(context).client() as client:
-        answer = client.forecast(model, wanted)
+        answer = client.forecast(model, **given(ticker=ticker, horizon=horizon, levels=levels, as_of=as_of))
         show(answer, forecast_table, as_json=as_json)
         if plot is not None:
             plot_forecast(client, answer, plot)
@@ -82,26 +79,30 @@ def backtest(
     ticker: OptionalTicker = None,
     model: Model = "default",
     start: Annotated[str | None, typer.Option(help="First origin; by default the first of the test block.")] = None,
-    end: Annotated[str | None, typer.Option(help="Last session that may be known as an outcome.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last session used as an outcome.")] = None,
     stride: Annotated[int | None, typer.Option(help="Sessions between origins; 1 by default.")] = None,
     horizon: Annotated[int | None, typer.Option(help="Sessions forecast from each origin; 5 by default.")] = None,
     level: Levels = None,
-    refit_every: Annotated[int | None, typer.Option(help="Fit anew after so many origins.")] = None,
+    refit_every: Annotated[int | None, typer.Option(help="Refit after this many origins.")] = None,
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model would have been worth, beside persistence and five other baselines."""
-    arguments = given(
+    """Compare a model with six baselines on past sessions."""
+    request = given(
         ticker=ticker, start=start, end=end, stride=stride, horizon=horizon, levels=level, refit_every=refit_every
     )
     if plot is not None:
-        arguments |= {"include_forecasts": True, "quantile_levels": BAND_QUANTILES}
-    wanted = BacktestRequest.model_validate(arguments)
+        request |= {"include_forecasts": True, "quantile_levels": BAND_QUANTILES}
     with target_of(context).client() as client:
-        answer = client.backtest(model, wanted)
+        answer = client.backtest(model, **request)
         show(answer, backtest_table, as_json=as_json)
-        if plot is not None:
-            plot_backtest(client, answer, plot)
+        if plot is None:
+            return
+        bars = _bars(client, answer.ticker, answer.first_origin, answer.last_origin)
+    from cli.plots import draw_backtest
+
+    with drawing(plot):
+        draw_backtest(answer, {bar.Date: bar.Close for bar in bars}, plot)
 
 
 def analyze(
@@ -112,36 +113,29 @@ def analyze(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Describe a ticker's past: volatility, drawdowns, seasons, dependence."""
-    wanted = AnalysisRequest.model_validate(given(start=start, end=end))
+    """Describe a ticker's past.
+
+    Returns, volatility, drawdowns, seasonality, autocorrelation, stationarity and data quality.
+    """
     with target_of(context).client() as client:
-        answer = client.analysis(ticker, wanted)
+        answer = client.analysis(ticker, start=start, end=end)
     show(answer, analysis_table, as_json=as_json)
     if plot is not None:
         from cli.plots import draw_analysis
 
-        with drawn(plot):
+        with drawing(plot):
             draw_analysis(answer, plot)
 
 
 def plot_forecast(client: Client, answer: ForecastResponse, path: Path) -> Sequence[Bar]:
-    """Draw a forecast after the prices before it, and answer with those."""
+    """Draw a forecast after the prices before it, which are returned."""
     from cli.plots import draw_forecast
 
-    bars = _bars(client, answer.ticker, answer.last_session - DRAWN_BEFORE, answer.last_session)
-    with drawn(path):
+    bars = _bars(client, answer.ticker, answer.last_session - HISTORY_DRAWN, answer.last_session)
+    with drawing(path):
         draw_forecast(answer, bars, path)
     return bars
 
 
-def plot_backtest(client: Client, answer: BacktestResponse, path: Path) -> None:
-    """Draw a backtest with the closes that its origins knew."""
-    from cli.plots import draw_backtest
-
-    bars = _bars(client, answer.ticker, answer.first_origin, answer.last_origin)
-    with drawn(path):
-        draw_backtest(answer, {bar.Date: bar.Close for bar in bars}, path)
-
-
 def _bars(client: Client, ticker: str, first: date, last: date) -> Sequence[Bar]:
-    return client.fetch_data(FetchDataRequest(ticker=ticker, start_date=first, end_date=last)).data
+    return client.fetch_data(ticker=ticker, start_date=first, end_date=last).data

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from client import Client
 from config import Settings
 from errors import AppError, TrainingCapacityExceeded
 from services.jobs.executor import Submit
 from services.training.work import WorkerContext, run_training
+from stock_forecast_client import Client
 
 POLL_S = 0.2  # nobody else is bothered
 

@@ -1,4 +1,4 @@
-"""What tables are built from: columns, facts, lines, notes, and how a figure is written."""
+"""What tables are built from, and how figures are formatted."""
 
 from collections.abc import Iterable
 
@@ -9,17 +9,15 @@ from rich.text import Text
 from cli.exits import sanitize
 
 PIPED_WIDTH = 160
-ONE_BLOCK = 1.0
+UNKNOWN = "–"
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A terminal, or a wide page where there is none; nothing in a text is taken for a command."""
+    """A terminal, or a wide page where there is none. Text is never read as markup."""
     found = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    return (
-        found
-        if found.is_terminal
-        else Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=PIPED_WIDTH)
-    )
+    if found.is_terminal:
+        return found
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=PIPED_WIDTH)
 
 
 def columns(*names: str) -> Table:
@@ -30,21 +28,21 @@ def columns(*names: str) -> Table:
     return table
 
 
-def fact_sheet() -> Table:
-    """Rows of a name and what is to be told of it."""
+def fact_sheet(rows: Iterable[tuple[str, str]] = ()) -> Table:
+    """Rows of a name and a value."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def line(text: str) -> Text:
-    """A line of text that cannot steer the terminal."""
     return Text(sanitize(text))
 
 
 def notes(texts: Iterable[str]) -> list[RenderableType]:
-    """What a reader should mind, a line each."""
     return [Text(f"note: {sanitize(one)}", style="yellow") for one in texts]
 
 
@@ -53,26 +51,44 @@ def more(next_after: str | None) -> list[RenderableType]:
     return [] if next_after is None else [line(f"more: --after {next_after}")]
 
 
-def counted(n: int, what: str) -> str:
-    """So many of a thing that has a regular plural.
+def counted(n: int, noun: str) -> str:
+    """A count with its noun, which must have a regular plural.
 
     >>> counted(1, "session"), counted(1200, "session")
     ('1 session', '1,200 sessions')
     """
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def price(value: float | None) -> str:
-    """A price for reading: cents where it has them, six digits where it is small, a dash where it is unknown.
+    """Two decimals; six significant digits below 1; a dash for an unknown price.
 
     >>> price(2506.8501), price(0.00123456789), price(None)
     ('2,506.85', '0.00123457', '–')
     """
     if value is None:
-        return "–"
-    return f"{value:,.2f}" if abs(value) >= ONE_BLOCK else f"{value:.6g}"
+        return UNKNOWN
+    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.6g}"
 
 
 def format_skill(share: float | None) -> str:
-    """A share of persistence's error, signed; empty where it makes none."""
+    """Signed share of persistence's error that is avoided; empty where persistence makes none."""
     return "" if share is None else f"{share:+.2%}"
+
+
+def format_p(p_value: float) -> str:
+    """A p-value with two significant digits.
+
+    >>> format_p(0.6), format_p(0.0312), format_p(1e-12)
+    ('p = 0.60', 'p = 0.031', 'p < 0.0001')
+    """
+    return f"p = {p_value:#.2g}" if p_value >= 1e-4 else "p < 0.0001"
+
+
+def p_cell(p_value: float | None) -> str:
+    """A p-value under the heading "p-value"; empty where there is none.
+
+    >>> p_cell(0.6), p_cell(1e-12), p_cell(None)
+    ('0.60', '< 0.0001', '')
+    """
+    return "" if p_value is None else format_p(p_value).removeprefix("p ").removeprefix("= ")

@@ -1,19 +1,17 @@
-"""Commands around stored models and their names."""
+"""Commands for stored models and their aliases."""
 
 from typing import Annotated
 
 import typer
 
-from cli.options import After, AsJson, Limit
+from cli.options import After, Alias, AsJson, Limit, ModelId
 from cli.output import echo, show
-from cli.realised_tables import contest_table
+from cli.realised_tables import evaluations_table
 from cli.tables import alias_table, card_table, model_table
 from cli.target import target_of
-from schemas.alias import AliasList
+from stock_forecast_client.models import AliasList
 
-models_app = typer.Typer(help="Stored models: list, show, delete, alias, aliases, contests.", no_args_is_help=True)
-
-ModelId = Annotated[str, typer.Argument(help="Id of a model, or an alias.")]
+models_app = typer.Typer(help="Stored models: list, show, delete, alias, aliases, evaluations.", no_args_is_help=True)
 
 
 @models_app.command("list")
@@ -24,7 +22,7 @@ def list_models(
     after: After = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show stored models, with what they are worth beside persistence."""
+    """List stored models with their accuracy and that of the no-change forecast."""
     with target_of(context).client() as client:
         show(client.models(ticker=ticker, limit=limit, after=after), model_table, as_json=as_json)
 
@@ -39,45 +37,36 @@ def show_model(context: typer.Context, model_id: ModelId = "default", as_json: A
 @models_app.command("delete")
 def delete_model(
     context: typer.Context,
-    model_id: Annotated[str, typer.Argument(help="Id of a model; an alias will not do.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    model_id: Annotated[str, typer.Argument(help="Id of a model, not an alias.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove a model and its files, for good."""
+    """Delete a model and its files permanently."""
     if not yes:
-        typer.confirm(f"remove {model_id} for good?", abort=True)
+        typer.confirm(f"delete {model_id} permanently?", abort=True)
     with target_of(context).client() as client:
         client.delete_model(model_id)
-    echo(f"{model_id} is gone")
+    echo(f"deleted {model_id}")
 
 
 @models_app.command("alias")
-def move_alias(
-    context: typer.Context,
-    alias: Annotated[str, typer.Argument(help="A name, such as default.")],
-    model_id: ModelId,
-    as_json: AsJson = False,
-) -> None:
-    """Let a name stand for a model."""
+def move_alias(context: typer.Context, alias: Alias, model_id: ModelId, as_json: AsJson = False) -> None:
+    """Point an alias to a model."""
     with target_of(context).client() as client:
         moved = client.move_alias(alias, model_id)
-    show(moved, lambda one: alias_table(AliasList(aliases=(one,))), as_json=as_json)
+    show(moved, lambda one: alias_table(AliasList(aliases=[one])), as_json=as_json)
 
 
 @models_app.command("aliases")
 def list_aliases(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show every alias that was ever moved."""
+    """List the aliases that were ever moved."""
     with target_of(context).client() as client:
         show(client.aliases(), alias_table, as_json=as_json)
 
 
-@models_app.command("contests")
-def list_contests(
-    context: typer.Context,
-    alias: Annotated[str, typer.Argument(help="A name, such as default.")] = "default",
-    limit: Limit = 20,
-    after: After = None,
-    as_json: AsJson = False,
+@models_app.command("evaluations")
+def list_evaluations(
+    context: typer.Context, alias: Alias = "default", limit: Limit = 20, after: After = None, as_json: AsJson = False
 ) -> None:
-    """Show who challenged an alias and what came of it, beside persistence."""
+    """List the evaluations of challengers for an alias, with the scores of the no-change forecast."""
     with target_of(context).client() as client:
-        show(client.contests(alias, limit=limit, after=after), contest_table, as_json=as_json)
+        show(client.evaluations(alias, limit=limit, after=after), evaluations_table, as_json=as_json)

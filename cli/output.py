@@ -1,4 +1,4 @@
-"""Where answers and drawings go: JSON as the API has it, or a table; a file, or a word why not."""
+"""Where answers go: a table or JSON on standard output, everything else on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,6 @@ AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
 def show(answer: AnswerT, table: Callable[[AnswerT], RenderableType], *, as_json: bool) -> None:
-    """Print the answer to standard output."""
     if as_json:
         typer.echo(answer.model_dump_json())
     else:
@@ -23,19 +22,15 @@ def show(answer: AnswerT, table: Callable[[AnswerT], RenderableType], *, as_json
 
 
 def echo(text: str) -> None:
-    """Say something that is no answer, on standard error."""
+    """Print to standard error."""
     console(stderr=True).print(text)
 
 
 @contextmanager
-def drawn(path: Path) -> Iterator[None]:
-    """Say where the drawing is.
-
-    Raises:
-        BadParameter: the file cannot be written.
-    """
+def drawing(path: Path) -> Iterator[None]:
+    """Report the file that the block draws; a file that cannot be written is a ``BadParameter``."""
     try:
         yield
     except OSError as error:
         raise typer.BadParameter(f"cannot write {path}: {error.strerror}") from error
-    echo(f"drawn into {path}")
+    echo(f"plot written to {path}")

@@ -1,4 +1,4 @@
-"""Drawings of forecasts, backtests and analyses; the only door of matplotlib here, imported when something is drawn."""
+"""Plots of forecasts, backtests and analyses. Imports matplotlib, so it is imported only for a plot."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -9,25 +9,32 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from schemas.analysis import Analysis, PriceLine, Series
-from schemas.backtest import BacktestForecast, BacktestResponse, ForecasterReport
-from schemas.fetch_data import Bar
-from schemas.predict import ForecastResponse
+from cli.layout import format_p
+from stock_forecast_client.models import (
+    Analysis,
+    BacktestForecast,
+    BacktestResponse,
+    Bar,
+    ForecasterReport,
+    ForecastResponse,
+    PriceLine,
+    Series,
+)
 
 N_ORIGINS_DRAWN = 120
 N_DATES_NAMED = 6
-LEAST_RANGE_PCT = 5.0  # so that a bar of chance's making does not fill the drawing
+MIN_RANGE_PCT = 5.0  # so that a bar within chance does not fill the plot
 BLUE, GREY, RED, GREEN = "#1f5fa8", "#6b7280", "#b3382c", "#2f7d4f"
 
 
 def draw_forecast(answer: ForecastResponse, bars: Sequence[Bar], path: Path) -> None:
-    """Candles up to the origin, the fan of intervals and the line of persistence after it."""
+    """Candles up to the origin; after it the fan of ranges and the no-change forecast."""
     figure, (axes,) = _figure(1)
     _candles(axes, bars)
     n_known = len(bars)
     now = answer.forecast[0].persistence  # the last close, unless the model forecasts another column
     steps = np.arange(n_known - 1, n_known + len(answer.forecast))
-    for level in [one.level for one in reversed(answer.forecast[0].intervals)]:  # the widest lies lowest
+    for level in [one.level for one in reversed(answer.forecast[0].intervals)]:  # the widest at the bottom
         bounds = [next(i for i in step.intervals if i.level == level) for step in answer.forecast]
         axes.fill_between(
             steps,
@@ -37,44 +44,40 @@ def draw_forecast(answer: ForecastResponse, bars: Sequence[Bar], path: Path) -> 
         )
     axes.plot(steps, [now, *[step.price for step in answer.forecast]], color=BLUE, label="median")
     persistence = [now, *[step.persistence for step in answer.forecast]]
-    axes.plot(steps, persistence, color=RED, linestyle="--", label="persistence")
+    axes.plot(steps, persistence, color=RED, linestyle="--", label="no change")
     _dates(axes, [bar.Date for bar in bars] + [step.session for step in answer.forecast])
-    axes.set_title(f"{answer.ticker}: {answer.model} {answer.model_id} on {answer.last_session}")
+    axes.set_title(f"{answer.ticker}: {answer.model} model {answer.model_id} on {answer.last_session}")
     axes.set_ylabel(answer.currency or "price")
     axes.legend(loc="best", fontsize="small")
     _save(figure, path)
 
 
 def draw_backtest(answer: BacktestResponse, closes: Mapping[date, float], path: Path) -> None:
-    """The newest forecasts of one step with what happened, and every forecaster's error beside persistence's.
+    """The latest one-step forecasts with their outcomes, and every forecaster's error against persistence.
 
-    Args:
-        answer: with its forecasts told.
-        closes: of the origins, which is what persistence forecasts.
-        path: the file.
+    ``answer`` includes its forecasts; ``closes`` are those of the origins, which persistence forecasts.
     """
     figure, (fan, errors) = _figure(2)
     known = [one for one in answer.forecasts or () if one.actuals[0] is not None][-N_ORIGINS_DRAWN:]
     _one_step_fan(fan, answer.quantile_levels, known, closes)
-    fan.set_title(f"{answer.ticker}: {answer.model} {answer.model_id}, one step ahead")
+    fan.set_title(f"{answer.ticker}: {answer.model} model {answer.model_id}, one step ahead")
     fan.set_ylabel(answer.currency or "price")
-    _errors_saved(errors, [answer.model_report, *answer.baselines])
-    errors.set_xlabel(f"% of persistence's MAE saved, {answer.n_origins} origins, {answer.horizon} steps")
+    _skills(errors, [answer.model_report, *answer.baselines])
+    errors.set_xlabel(f"skill: % of the no-change MAE avoided, {answer.n_origins} origins, {answer.horizon} steps")
     _save(figure, path)
 
 
 def draw_analysis(answer: Analysis, path: Path) -> None:
-    """Closes, volatility and drawdowns."""
     figure, (closes, volatility, drawdowns) = _figure(3)
     _series(closes, answer.closes)
     closes.set_title(f"{answer.ticker}, {answer.first_session} to {answer.last_session}")
     closes.set_ylabel(answer.currency or "close")
     for one in answer.volatility.rolling[:3]:
         _series(volatility, one.series, f"{one.estimator.replace('_', ' ')}, {one.window} sessions")
-    volatility.set_ylabel("volatility a year")
+    volatility.set_ylabel("annualised volatility")
     volatility.legend(fontsize="small")
     _series(drawdowns, answer.drawdowns.series)
-    drawdowns.set_ylabel("below its peak")
+    drawdowns.set_ylabel("below peak")
     _save(figure, path)
 
 
@@ -90,12 +93,12 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _band(level: float) -> dict[str, Any]:
-    """How an interval looks: the more it holds, the paler."""
-    return {"color": BLUE, "alpha": 0.15 + 0.5 * (1 - level), "linewidth": 0, "label": f"{level:.0%} interval"}
+    """The look of a range: the wider, the paler."""
+    return {"color": BLUE, "alpha": 0.15 + 0.5 * (1 - level), "linewidth": 0, "label": f"{level:.0%} range"}
 
 
 def _candles(axes: Axes, bars: Sequence[Bar]) -> None:
-    """One candle per bar; the close takes the place of a price that is unknown."""
+    """One candle per bar; the close replaces an unknown price."""
     places = np.arange(len(bars))
     close = np.array([bar.Close for bar in bars])
     opened, low, high = (
@@ -123,21 +126,22 @@ def _one_step_fan(
     if len(levels) % 2:
         axes.plot(places, quantiles[:, len(levels) // 2], color=BLUE, linewidth=0.8, label="median")
     persistence = [closes.get(one.origin, np.nan) for one in forecasts]
-    axes.plot(places, persistence, color=RED, linestyle="--", linewidth=0.8, label="persistence")
+    axes.plot(places, persistence, color=RED, linestyle="--", linewidth=0.8, label="no change")
     actuals = [np.nan if one.actuals[0] is None else one.actuals[0] for one in forecasts]
-    axes.plot(places, actuals, ".", color="black", markersize=3, label="what happened")
+    axes.plot(places, actuals, ".", color="black", markersize=3, label="outcome")
     _dates(axes, [one.sessions[0] for one in forecasts])
     axes.legend(loc="best", fontsize="small")
 
 
-def _errors_saved(axes: Axes, reports: Sequence[ForecasterReport]) -> None:
-    saved = [100 * (one.overall.skill.mae or 0.0) for one in reports]
+def _skills(axes: Axes, reports: Sequence[ForecasterReport]) -> None:
+    skills = [100 * (one.overall.skill.mae or 0.0) for one in reports]
     named = [
-        one.name if one.overall.p_value is None else f"{one.name}, p = {one.overall.p_value:.2f}" for one in reports
+        one.name if one.overall.p_value.mae is None else f"{one.name}, {format_p(one.overall.p_value.mae)}"
+        for one in reports
     ]
-    axes.barh(named, saved, color=[GREEN if value > 0 else GREY for value in saved])
-    axes.axvline(0, color=RED, linestyle="--", label="persistence")
-    furthest = max(LEAST_RANGE_PCT, 1.1 * max(map(abs, saved)))
+    axes.barh(named, skills, color=[GREEN if value > 0 else GREY for value in skills])
+    axes.axvline(0, color=RED, linestyle="--", label="no change")
+    furthest = max(MIN_RANGE_PCT, 1.1 * max(map(abs, skills)))
     axes.set_xlim(-furthest, furthest)
     axes.invert_yaxis()
     axes.legend(fontsize="small")
@@ -149,6 +153,6 @@ def _series(axes: Axes, series: Series | PriceLine, label: str = "") -> None:
 
 
 def _dates(axes: Axes, sessions: Sequence[date]) -> None:
-    """Name a handful of places: sessions follow each other without gaps for weekends."""
+    """Label a few places; sessions follow each other without gaps for weekends."""
     places = range(0, len(sessions), max(1, len(sessions) // N_DATES_NAMED))
     axes.set_xticks(places, [str(sessions[place]) for place in places])

@@ -1,24 +1,22 @@
-"""Commands that ask whether it came true: score, accuracy, drift, retrain."""
+"""Commands that compare forecasts with what happened: score, accuracy, drift, retrain."""
 
 from typing import Annotated
 
 import typer
 
 from cli.exits import Exit, exit_code_of
-from cli.options import AsJson, given
+from cli.options import AsJson, Model, NoWait, given
 from cli.output import show
 from cli.realised_tables import accuracy_table, drift_table, retrain_table, score_table
 from cli.target import target_of
-from cli.training import NoWait, followed, patient_target
-from client.errors import failure_of
-from schemas.realised import DriftOverview
-from schemas.retrain import RetrainRequest
+from cli.training import follow_visibly, raise_failure, waiting_target
+from stock_forecast_client.models import DriftOverview
 
-Scored = Annotated[str | None, typer.Argument(help="By default every ticker that was scored.", show_default=False)]
+Scored = Annotated[str | None, typer.Argument(help="By default every ticker with scores.", show_default=False)]
 
 
 def score(context: typer.Context, as_json: AsJson = False) -> None:
-    """Compare served forecasts whose sessions have closed with the closes that came."""
+    """Score past forecasts whose sessions have closed."""
     with target_of(context).client() as client:
         report = client.score()
     show(report, score_table, as_json=as_json)
@@ -31,21 +29,22 @@ def accuracy(
     context: typer.Context,
     ticker: Scored = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Only this model, by id or alias.")] = None,
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Sessions of the last so many days.")] = 90,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Number of most recent days.")] = 90,
     as_json: AsJson = False,
 ) -> None:
-    """Show what served forecasts were worth, beside persistence."""
+    """Show how accurate past forecasts were.
+
+    Their errors are next to those of the no-change forecast.
+    """
     with target_of(context).client() as client:
         show(client.realised_accuracy(ticker, model, days), accuracy_table, as_json=as_json)
 
 
-def drift(
-    context: typer.Context,
-    ticker: Scored = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Id of a stored model, or an alias.")] = "default",
-    as_json: AsJson = False,
-) -> None:
-    """Ask whether a model still fits; ends with 1 where the status of any ticker is drifted."""
+def drift(context: typer.Context, ticker: Scored = None, model: Model = "default", as_json: AsJson = False) -> None:
+    """Check whether a model still fits.
+
+    Exits with 1 where the status of any ticker is drifted.
+    """
     with target_of(context).client() as client:
         overview = client.drift(ticker, model)
     show(overview, drift_table, as_json=as_json)
@@ -55,22 +54,24 @@ def drift(
 
 def retrain(
     context: typer.Context,
-    ticker: Annotated[str, typer.Argument(help="Whose drift is looked at, and who is trained on.")],
-    alias: Annotated[str | None, typer.Option(help="Whose model is challenged; default without.")] = None,
+    ticker: Annotated[str, typer.Argument(help="Ticker to check for drift and to train on.")],
+    alias: Annotated[str | None, typer.Option(help="Alias of the model to challenge; default by default.")] = None,
     only_on_drift: Annotated[bool | None, typer.Option(help="Train only where the status is drifted.")] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a challenger where the model of an alias has drifted; it takes the alias only by winning."""
-    wanted = RetrainRequest.model_validate(given(ticker=ticker, alias=alias, only_on_drift=only_on_drift))
-    target = patient_target(context, no_wait=no_wait)
+    """Train a challenger where a model has drifted.
+
+    It takes the alias of that model only if it is better.
+    """
+    target = waiting_target(context, no_wait=no_wait)
     with target.client() as client:
-        answer = client.retrain(wanted)
+        answer = client.retrain(**given(ticker=ticker, alias=alias, only_on_drift=only_on_drift))
         if answer.job is not None and not no_wait:
-            answer = answer.model_copy(update={"job": followed(answer.job, client, target)})
+            answer = answer.model_copy(update={"job": follow_visibly(answer.job, client, target)})
     show(answer, retrain_table, as_json=as_json)
-    if answer.job is not None and answer.job.ended_at is not None and answer.job.result is None:
-        raise failure_of(answer.job)
+    if answer.job is not None and not no_wait:
+        raise_failure(answer.job)
 
 
 def _exit_of_drift(overview: DriftOverview) -> Exit:

@@ -6,16 +6,12 @@ from typing import Annotated
 import typer
 
 from cli.options import given
-from cli.target import target_of
-from config import Settings
-from errors import Conflict
+from cli.target import local_settings, target_of
+from stock_forecast_client.errors import Conflict
 
 
-class AddressNotFree(Conflict):
-    """Somebody listens there, it is not ours to listen on, or it is no address of this machine."""
-
-    code = "address_not_free"
-    title = "Address not free"
+class AddressNotFree(Conflict, code="address_not_free"):
+    """The address is in use, reserved, or not one of this machine."""
 
 
 def serve(
@@ -23,10 +19,10 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; HOST by default.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on; PORT by default.")] = None,
 ) -> None:
-    """Serve the API, as `make run` does."""
+    """Serve the API and the page, as `make run` does."""
     target_of(context).validate_local("serve")
     chosen = given(host=host, port=port)
-    settings = Settings().model_copy(update=chosen)
+    settings = local_settings(**chosen)
     validate_free(settings.host, settings.port)
     import uvicorn
 
@@ -38,7 +34,7 @@ def serve(
 
 
 def validate_free(host: str, port: int) -> None:
-    """Say in one line what a server would say amid its log, and before it loads a model.
+    """Check the address before the server loads a model and logs the failure.
 
     Raises:
         AddressNotFree: the address cannot be listened on.

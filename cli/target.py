@@ -1,26 +1,28 @@
-"""Whom a command talks to: a running service, or the same application in this process."""
+"""Where a command runs: on a server, or in this process."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
+from pydantic import ValidationError
 
-from cli.inline import local_client
-from client import Client
-from config import Settings, prepare_environment
+from stock_forecast_client import Client
+from stock_forecast_client.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from config import Settings
+
+
+class InvalidSettings(InvalidRequest, code="invalid_settings"):
+    """A setting in the environment or in ``.env`` has a wrong value."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the options before the command say.
-
-    Attributes:
-        url: a running service; None for this process.
-        api_key: for that service.
-        verbose: show the log.
-    """
+    """The options before the command; without ``url``, this process does the work."""
 
     url: str | None = None
     api_key: str | None = None
@@ -28,33 +30,46 @@ class Target:
 
     @property
     def is_local(self) -> bool:
-        """Whether this process does the work."""
         return self.url is None
 
     @contextmanager
     def client(self, **settings: object) -> Iterator[Client]:
-        """A client of the target; ``settings`` take the place of those of the environment, in this process only."""
+        """A client of the target; in this process, ``settings`` replace those of the environment."""
         configure_log(verbose=self.verbose)
         if self.url is not None:
             with Client(self.url, api_key=self.api_key) as client:
                 yield client
             return
-        prepare_environment()
-        with local_client(Settings().model_copy(update=settings)) as client:
+        from cli.inline import local_client  # the server's modules take a second to import
+
+        with local_client(local_settings(**settings)) as client:
             yield client
 
-    def validate_local(self, what: str) -> None:
-        """Refuse what a service cannot be asked for.
-
-        Raises:
-            BadParameter: there is a ``--url``.
-        """
+    def validate_local(self, command: str) -> None:
+        """Raise ``BadParameter`` where the command has a ``--url`` but only runs in this process."""
         if not self.is_local:
-            raise typer.BadParameter(f"{what} runs in this process: leave --url and STOCK_FORECAST_URL out")
+            raise typer.BadParameter(f"{command} runs in this process: omit --url and STOCK_FORECAST_URL")
+
+
+def local_settings(**replaced: object) -> "Settings":
+    """The settings of this process. Their values are not in an error's message: one may be a key.
+
+    Raises:
+        InvalidSettings: a setting has a wrong value.
+    """
+    from config import Settings, prepare_environment
+
+    prepare_environment()
+    try:
+        return Settings().model_copy(update=replaced)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in found]
+        raise InvalidSettings("; ".join(faults)) from None
 
 
 def configure_log(*, verbose: bool) -> None:
-    """Keep the log to ourselves, or show it: errors are told in one line of their own."""
+    """Show the log, or only errors in the one line that the command prints."""
     root = logging.getLogger()
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
@@ -63,7 +78,6 @@ def configure_log(*, verbose: bool) -> None:
 
 
 def target_of(context: typer.Context) -> Target:
-    """The target that the options before the command named."""
     target = context.find_object(Target)
     assert target is not None  # noqa: S101 - the callback of the application makes one
     return target

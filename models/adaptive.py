@@ -59,7 +59,7 @@ class AdaptiveForecaster:
         return _stretched(self.static.predict_quantiles(bars, origins), factors)
 
     def predict_intervals(self, bars: Bars, origins: Origins, levels: Sequence[float]) -> IntervalForecast:
-        self.calibration.margins(levels)
+        self.calibration.validate(levels)
         forecast = self.predict_quantiles(bars, origins)
         half = np.array(levels) / 2
         return IntervalForecast(

@@ -63,13 +63,14 @@ class QuantileForecast:
         Returns:
             Prices, shape (n_origins, horizon, n).
         """
-        wanted = np.broadcast_to(levels, (self.horizon, np.shape(levels)[-1]))
+        horizon = self.prices.shape[1]
+        wanted = np.broadcast_to(levels, (horizon, np.shape(levels)[-1]))
         wanted = np.clip(wanted, self.quantile_levels[0], self.quantile_levels[-1])
         upper = np.clip(np.searchsorted(self.quantile_levels, wanted), 1, self.quantile_levels.size - 1)
         lower = upper - 1
         gap = self.quantile_levels[upper] - self.quantile_levels[lower]
         weight = (wanted - self.quantile_levels[lower]) / gap  # (horizon, n)
-        step = np.arange(self.horizon)[:, None]
+        step = np.arange(horizon)[:, None]
         below, above = self.prices[:, step, lower], self.prices[:, step, upper]  # (n_origins, horizon, n)
         # not (1 - w)·below + w·above: rounding there can make equal neighbours cross
         between: NDArray[np.float64] = below + weight * (above - below)

@@ -87,6 +87,13 @@ class Calibration:
         """Number of steps calibrated."""
         return len(self.scores)
 
+    def validate(self, levels: Sequence[float]) -> None:
+        """Refuse coverage levels that a step has too few scores for, with CalibrationTooSmall."""
+        n = min(step.size for step in self.scores)
+        for level in levels:
+            if math.ceil((n + 1) * level - 1e-9) > n:
+                raise CalibrationTooSmall(f"{n} scores cannot support level {level}", found=n)
+
     def margins(self, levels: Sequence[float]) -> NDArray[np.float64]:
         """The margin of each step and coverage level, in spreads, shape (horizon, n_levels).
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import HTMLResponse
 
 from errors import AnalysisUnavailable, ZeroVariance
-from routers.dependencies import NowDep, PriceSourceDep, validate_not_future
+from routers.dependencies import RuntimeDep, validate_not_future
 from routers.problems import PRICE_PROBLEMS, problems
 from schemas.analysis import Analysis, AnalysisRequest
 from schemas.common import Ticker
@@ -31,12 +31,12 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; fra
 def analysis(
     ticker: Annotated[Ticker, Path(examples=["^GSPC"])],
     request: Annotated[AnalysisRequest, Query()],
-    prices: PriceSourceDep,
-    now: NowDep,
+    runtime: RuntimeDep,
 ) -> Analysis | Response:
     """Statistics, distribution, volatility, drawdowns, seasons, dependence and data quality of the daily prices."""
+    now = runtime.clock()
     validate_not_future(now, "query", start=request.start, end=request.end)
     if request.format == "html":
-        page = analysis_page(ticker, request, prices, now)
+        page = analysis_page(ticker, request, runtime.prices, now)
         return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
-    return analyse(ticker, request, prices, now)
+    return analyse(ticker, request, runtime.prices, now)

@@ -31,7 +31,7 @@ def symbol_prediction(forecast: Forecast) -> SymbolPrediction:
     """The next close of a ticker."""
     given, history = forecast.given, forecast.given.history
     return SymbolPrediction(
-        **_model(forecast, _evidence(forecast, history.series.ticker)),
+        **_model(forecast, forecast.card.evidence(history.series.ticker, 1)),
         **_prices(forecast),
         **_next_close(forecast),
         symbol=history.series.ticker,
@@ -43,9 +43,8 @@ def symbol_prediction(forecast: Forecast) -> SymbolPrediction:
 
 def closes_prediction(forecast: Forecast, symbol: str | None) -> SymbolPrediction:
     """The close after prices that the caller sent, as those of ``symbol``; dates are unknown."""
-    about_symbol = () if symbol is None else ticker_warnings(forecast.card, symbol)
     return SymbolPrediction(
-        **_model(forecast, _at_levels(forecast.card.tickers, forecast.card.test_closes_only, forecast.levels)),
+        **_model(forecast, (forecast.card.tickers, forecast.card.test_closes_only)),
         **_next_close(forecast),
         symbol=symbol or NOT_KNOWN,
         prediction_for_date=NOT_KNOWN,
@@ -57,14 +56,14 @@ def closes_prediction(forecast: Forecast, symbol: str | None) -> SymbolPredictio
         demo=False,
         dropped={},
         repaired={},
-        warnings=(*forecast.warnings, *about_symbol),
+        warnings=(*forecast.warnings, *ticker_warnings(forecast.card, symbol)),
     )
 
 
 def symbol_forecast(forecast: Forecast) -> SymbolForecast:
     symbol = forecast.given.history.series.ticker
     return SymbolForecast(
-        **_model(forecast, _evidence(forecast, symbol)),
+        **_model(forecast, forecast.card.evidence(symbol, len(forecast.median))),
         **dict(_daily(forecast)),
         symbol=symbol,
         forecast_days=len(forecast.median),
@@ -73,9 +72,8 @@ def symbol_forecast(forecast: Forecast) -> SymbolForecast:
 
 def batch_forecast(batch: Batch) -> BatchForecast:
     """Every symbol's forecast or error, in the order of the request."""
-    tickers, report = batch.card.evidence(None, batch.horizon)
     return BatchForecast(
-        **_model(batch, _at_levels(tickers, report, batch.levels)),
+        **_model(batch, batch.card.evidence(None, batch.horizon)),
         forecast_days=batch.horizon,
         results=tuple(_result(symbol, one) for symbol, one in batch.forecasts.items()),
     )
@@ -143,24 +141,20 @@ def _next_close(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def _model(forecast: Forecast | Batch, evidence: Evidence) -> dict[str, Any]:
+def _model(forecast: Forecast | Batch, found: tuple[tuple[str, ...], StepReport]) -> dict[str, Any]:
     card = forecast.card
     return {
         "model_id": card.model_id,
         "model": card.model,
         "target_column": card.target_column,
-        "test": evidence,
+        "test": _evidence(found, forecast.levels),
         "inference_time_ms": forecast.elapsed_ms,
         "timestamp": forecast.made_at,
     }
 
 
-def _evidence(forecast: Forecast, ticker: str | None) -> Evidence:
-    tickers, report = forecast.card.evidence(ticker, len(forecast.median))
-    return _at_levels(tickers, report, forecast.levels)
-
-
-def _at_levels(tickers: tuple[str, ...], report: StepReport, levels: tuple[float, ...]) -> Evidence:
+def _evidence(found: tuple[tuple[str, ...], StepReport], levels: tuple[float, ...]) -> Evidence:
+    tickers, report = found
     coverage = tuple(one for one in report.coverage if one.level in levels)
     return Evidence(**{**dict(report), "coverage": coverage}, tickers=tickers)
 
@@ -189,5 +183,5 @@ def _context(forecast: Forecast) -> dict[str, Any]:
         "target_column": forecast.card.target_column,
         "last_close": forecast.given.last_close,
         "last_session": history.as_of,
-        "test": _evidence(forecast, history.series.ticker),
+        "test": _evidence(forecast.card.evidence(history.series.ticker, len(forecast.median)), forecast.levels),
     }

@@ -22,7 +22,7 @@ from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, PRICE_PROBLEMS, 
 from schemas.alias import Alias, AliasList, AliasName, AliasRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
-from schemas.challenge import ContestPage
+from schemas.challenge import EvaluationPage
 from schemas.common import MODEL_ID_PATTERN, Ticker
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
 from schemas.job import JOB_ID_PATTERN
@@ -32,7 +32,7 @@ from services.backtest import backtest
 from services.catalogue import list_models
 from services.forecasting.forecast import Forecast
 from services.market_data import fetch_data
-from services.storage.contests import contest_page
+from services.storage.evaluations import evaluation_page
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -153,18 +153,20 @@ def move_alias(
 
 
 @router.get(
-    "/aliases/{alias}/contests", summary="Contests for an alias", responses=problems(ArtifactCorrupt, StoreUnavailable)
+    "/aliases/{alias}/evaluations",
+    summary="Evaluations of challengers",
+    responses=problems(ArtifactCorrupt, StoreUnavailable),
 )
-def contests(
+def evaluations(
     alias: Annotated[AliasName, Path(examples=["default"])],
     runtime: RuntimeDep,
-    limit: Annotated[int, Query(ge=1, le=100, description="Contests per page.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Evaluations per page.")] = 20,
     after: Annotated[
-        str | None, Query(pattern=JOB_ID_PATTERN, description="`job_id` of the last contest of the previous page.")
+        str | None, Query(pattern=JOB_ID_PATTERN, description="`job_id` of the last evaluation of the previous page.")
     ] = None,
-) -> ContestPage:
-    """Every model that challenged the alias, and what both were worth; newest first, a page at a time."""
-    return contest_page(runtime.store, alias, limit, after)
+) -> EvaluationPage:
+    """Every model trained to take the alias, compared with its champion; newest first, a page at a time."""
+    return evaluation_page(runtime.store, alias, limit, after)
 
 
 @router.get("/{model_id:path}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from routers.dependencies import HealthCheckDep, MeterDep, NowDep, RegistryDep, SystemUsageDep
+from routers.dependencies import RuntimeDep
 from routers.problems import MODEL_PROBLEMS, problems
 from schemas.common import MODEL_ID_PATTERN
 from schemas.monitoring import ModelInfo, Stats
@@ -16,18 +16,18 @@ router = APIRouter(prefix="/monitoring", tags=["monitoring"])
 
 @router.get("/stats", summary="The server at a glance", responses=problems())
 def server_stats(
-    health_check: HealthCheckDep, registry: RegistryDep, meter: MeterDep, usage: SystemUsageDep, now: NowDep
+    runtime: RuntimeDep,
 ) -> Stats:
     """Processor, memory, traffic and the default model; what Prometheus reads is under `/metrics`."""
-    return stats(health_check, registry, meter, usage, now)
+    return stats(runtime.health_check, runtime.registry, runtime.meter, runtime.system_usage, runtime.clock())
 
 
 @router.get("/model/info", summary="A model in short", responses=problems(*MODEL_PROBLEMS))
 def info(
-    registry: RegistryDep,
+    runtime: RuntimeDep,
     model_id: Annotated[
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
     ] = DEFAULT,
 ) -> ModelInfo:
     """What the default model, or another, was made from and what it is worth."""
-    return model_info(model_id, registry)
+    return model_info(model_id, runtime.registry)

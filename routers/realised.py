@@ -6,16 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Response
 
 from errors import ArtifactCorrupt, IdempotencyKeyReused, StoreUnavailable, TrainerUnavailable, TrainingCapacityExceeded
-from routers.dependencies import (
-    ExecutorDep,
-    ForecastLogDep,
-    JobsDep,
-    MeterDep,
-    NowDep,
-    PriceSourceDep,
-    RegistryDep,
-    StoreDep,
-)
+from routers.dependencies import RuntimeDep
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.common import MODEL_ID_PATTERN, Ticker
 from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
@@ -39,43 +30,39 @@ ModelIdQuery = Annotated[
 
 @router.get("/accuracy", summary="What forecasts were worth", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def accuracy(
-    store: StoreDep,
-    registry: RegistryDep,
-    now: NowDep,
+    runtime: RuntimeDep,
     ticker: Annotated[Ticker | None, Query(description="Only forecasts of this ticker.")] = None,
     model_id: ModelIdQuery = None,
     days: Annotated[int, Query(ge=1, le=3650, description="Sessions of the last so many days.")] = 90,
 ) -> AccuracyOverTime:
     """Errors, coverage and skill of served forecasts whose sessions have closed, with persistence beside them."""
-    only = None if model_id is None else registry.id_of(model_id)
-    return realised_accuracy(store, now, days, ticker, only)
+    only = None if model_id is None else runtime.registry.id_of(model_id)
+    return realised_accuracy(runtime.store, runtime.clock(), days, ticker, only)
 
 
 @router.get("/drift", summary="Does the model still fit?", responses=problems(*MODEL_PROBLEMS))
 def drift(
-    prices: PriceSourceDep,
-    registry: RegistryDep,
-    store: StoreDep,
-    now: NowDep,
+    runtime: RuntimeDep,
     ticker: Annotated[Ticker | None, Query(description="One ticker; without, every one that was scored.")] = None,
     model_id: Annotated[
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
     ] = DEFAULT,
 ) -> DriftOverview:
     """Compare the latest ranges with their past, and outcomes with what was promised: fine, watch or retrain."""
-    tickers = tickers_scored(store) if ticker is None else [ticker]
-    return drift_overview(registry.card(model_id), tickers, prices, store, now)
+    tickers = tickers_scored(runtime.store) if ticker is None else [ticker]
+    return drift_overview(runtime.registry.card(model_id), tickers, runtime.prices, runtime.store, runtime.clock())
 
 
 @router.post("/score", summary="Score what has closed", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def score(
-    store: StoreDep, log: ForecastLogDep, registry: RegistryDep, prices: PriceSourceDep, now: NowDep, meter: MeterDep
+    runtime: RuntimeDep,
 ) -> ScoreReport:
     """Compare every forecast whose session has closed with the close that came; done again, it changes nothing."""
-    log.flush()
-    report = score_due(store, prices, now, meter)
-    measure_realised(store, now, meter)
-    measure_drift(registry, prices, store, now, meter)
+    now = runtime.clock()
+    runtime.writer.flush()
+    report = score_due(runtime.store, runtime.prices, now, runtime.meter)
+    measure_realised(runtime.store, now, runtime.meter)
+    measure_drift(runtime.registry, runtime.prices, runtime.store, now, runtime.meter)
     return report
 
 
@@ -87,17 +74,21 @@ def score(
 )
 def retrain_on_drift(
     request: Annotated[RetrainRequest, Body(examples=[{"ticker": "^GSPC"}])],
-    registry: RegistryDep,
-    prices: PriceSourceDep,
-    store: StoreDep,
-    jobs: JobsDep,
-    executor: ExecutorDep,
-    now: NowDep,
+    runtime: RuntimeDep,
     response: Response,
 ) -> RetrainAnswer:
     """Judge the model of the alias; where it has drifted, 202 with the job that trains a challenger, else 200."""
-    answer = retrain(request, registry, prices, store, jobs, executor, now, secrets.token_hex(4))
+    answer = retrain(
+        request,
+        runtime.registry,
+        runtime.prices,
+        runtime.store,
+        runtime.jobs,
+        runtime.executor,
+        runtime.clock(),
+        secrets.token_hex(4),
+    )
     if answer.job is not None:
         response.status_code = 202
-        response.headers["Location"] = f"/jobs/{answer.job.id}"
+        response.headers["Location"] = f"/runtime.jobs/{answer.job.id}"
     return answer

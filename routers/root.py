@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from routers import web
-from routers.dependencies import HealthCheckDep, NowDep, RegistryDep
+from routers.dependencies import RuntimeDep
 from routers.problems import problems
 from schemas.root import Health, ServiceInfo
 
@@ -16,13 +16,13 @@ router = APIRouter(tags=["health"])
     response_model=ServiceInfo,
     responses=problems() | {200: {"content": {"text/html": {}}, "description": "The page, for browsers."}},
 )
-def root(request: Request, now: NowDep, response: Response) -> Response | ServiceInfo:
+def root(request: Request, runtime: RuntimeDep, response: Response) -> Response | ServiceInfo:
     """Name, version and links; a browser gets the page."""
     # browsers put text/html first, programs send JSON, */* or nothing
     if request.headers.get("Accept", "").lower().startswith("text/html"):
         return web.page(request)
     response.headers["Vary"] = "Accept"
-    return ServiceInfo(service=request.app.title, version=request.app.version, timestamp=now)
+    return ServiceInfo(service=request.app.title, version=request.app.version, timestamp=runtime.clock())
 
 
 @router.head("/health", include_in_schema=False)
@@ -31,8 +31,8 @@ def root(request: Request, now: NowDep, response: Response) -> Response | Servic
     summary="Can it forecast?",
     responses=problems() | {503: {"model": Health, "description": "No model can forecast."}},
 )
-def healthy(health_check: HealthCheckDep, registry: RegistryDep, now: NowDep, response: Response) -> Health:
+def healthy(runtime: RuntimeDep, response: Response) -> Health:
     """Answer 200 also when degraded, since some models can still forecast. The reasons say what is wrong."""
-    health = health_check.health(registry, now)
+    health = runtime.health_check.health(runtime.registry, runtime.clock())
     response.status_code = 503 if health.status == "unavailable" else 200
     return health

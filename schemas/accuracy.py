@@ -1,48 +1,67 @@
-"""Forecast scores as documents: always the model's beside persistence's."""
+"""Forecast scores: a model's figures with those of persistence from the same origins."""
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from schemas.common import Document
 
 
 class PointAccuracy(Document):
-    """Errors of one-step point forecasts in price units; ``mape`` is a fraction."""
+    """Errors of point forecasts in price units; ``mape`` is a fraction. The names are those of legacy contract v1."""
 
     mae: float
     mape: float
     rmse: float
-    r2: float | None = Field(description="Null where the actual prices never move.")
+    r2: float | None = Field(description="On price levels: near 1 for persistence too; null where prices never move.")
 
 
-class Skill(Document):
-    """Share of persistence's error that is saved, per measure; negative is worse than doing nothing."""
+class Scores(PointAccuracy):
+    """Errors of point forecasts, and of the whole distribution."""
 
-    mae: float
-    mape: float
-    rmse: float
+    crps: float | None = Field(
+        description="2 × mean pinball loss over the levels 0.01, 0.02 … 0.99; null in cards of format 1."
+    )
 
 
-class AccuracyReport(Document):
-    """One-step accuracy on one block, with persistence from the same origins."""
+class ByMeasure(Document):
+    """One figure per measure of error; null where it is undefined."""
 
-    n_origins: int
-    model: PointAccuracy
-    persistence: PointAccuracy
-    skill: Skill | None = Field(description="Null where persistence makes no error.")
+    mae: float | None
+    mape: float | None
+    rmse: float | None
+    crps: float | None
 
 
 class Coverage(Document):
-    """The share of closes inside the intervals of one level on the test part."""
+    """The share of prices inside the intervals of one coverage level."""
 
-    step: int
-    level: float = Field(description="The share that is promised.")
-    empirical_coverage: float = Field(description="The share that was found.")
+    level: float
+    empirical_coverage: float
     n_origins: int
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_format_1(cls, data: object) -> object:
-        """Cards of format version 1 write ``reached``."""
-        if isinstance(data, dict) and "reached" in data:
-            return {**{key: data[key] for key in data if key != "reached"}, "empirical_coverage": data["reached"]}
-        return data
+
+class IntervalScores(Coverage):
+    """Coverage and sharpness of the intervals of one coverage level."""
+
+    width: float = Field(description="Mean upper − lower, in price units.")
+    interval_score: float = Field(description="Width plus 2/(1 − level) times the mean miss; lower is better.")
+
+
+class StepReport(Document):
+    """Scores at one step, compared with persistence from the same origins."""
+
+    step: int | None = Field(description="Sessions ahead; null: all steps of a backtest together.")
+    n_origins: int = Field(description="Origins with a known outcome.")
+    model: Scores
+    persistence: Scores = Field(description="Of the no-change forecast.")
+    skill: ByMeasure = Field(description="1 − error / error of persistence; negative is worse than no change.")
+    p_value: ByMeasure = Field(
+        description="Of each skill: Diebold–Mariano, two-sided; small where more than chance explains the difference. "
+        "Null with too few origins, without any difference, or without scipy."
+    )
+    coverage: tuple[Coverage, ...]
+
+
+class DetailedReport(StepReport):
+    """A step report whose intervals have their widths too."""
+
+    coverage: tuple[IntervalScores, ...]

@@ -26,7 +26,7 @@ class AliasRequest(Request):
 class AliasMove(Document):
     model_id: ModelId = Field(description="The model that the alias was moved to.")
     moved_at: datetime
-    evidence: str | None = Field(description="Key of the contest that moved it; null where a person did.")
+    evidence: str | None = Field(description="Key of the evaluation that moved it; null: moved by hand.")
 
 
 class Alias(Document):
@@ -38,7 +38,7 @@ class Alias(Document):
         description="The model it pointed to before: move it there to undo the last move. Null where there was none."
     )
     moved_at: datetime
-    evidence: str | None = Field(default=None, description="Key of the contest that moved it; null where a person did.")
+    evidence: str | None = Field(default=None, description="Key of the evaluation that moved it; null: moved by hand.")
     earlier: tuple[AliasMove, ...] = Field(default=(), description="The moves before the last, newest first.")
 
 

@@ -1,10 +1,11 @@
-"""Walk-forward backtests: the request, and the figures of the model beside those of every baseline."""
+"""Walk-forward backtests: the request, and the scores of the model and of every baseline."""
 
 from datetime import date
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from schemas.accuracy import ByMeasure, DetailedReport, Scores
 from schemas.common import (
     DEFAULT_LEVELS,
     MAX_HORIZON,
@@ -33,13 +34,13 @@ class BacktestRequest(Request):
     levels: Levels = DEFAULT_LEVELS
     quantile_levels: Annotated[
         tuple[QuantileLevel, ...],
-        Field(min_length=1, max_length=99, description="Quantiles scored by pinball loss, and told with forecasts."),
+        Field(min_length=1, max_length=99, description="Quantiles scored by pinball loss and answered."),
         AfterValidator(distinct_sorted),
     ] = (0.05, 0.25, 0.5, 0.75, 0.95)
     refit_every: Annotated[
-        int | None, Field(ge=5, le=1000, description="Fit anew after so many origins; null keeps the model frozen.")
+        int | None, Field(ge=5, le=1000, description="Fit again after this many origins; null keeps the model frozen.")
     ] = None
-    include_forecasts: Annotated[bool, Field(description="Tell every forecast with its outcome.")] = False
+    include_forecasts: Annotated[bool, Field(description="Answer every forecast with its outcome.")] = False
 
     @model_validator(mode="after")
     def _dates_in_order(self) -> "BacktestRequest":
@@ -48,60 +49,37 @@ class BacktestRequest(Request):
         return self
 
 
-class IntervalScores(Document):
-    """How the intervals of one coverage level did."""
+class BacktestScores(Scores):
+    """Scores that only a backtest can form; a null could not be formed."""
 
-    level: float
-    coverage: float = Field(description="Share of closes inside.")
-    width: float = Field(description="Mean upper − lower, in price units.")
-    interval_score: float = Field(description="Width plus 2/(1 − level) times the mean miss; lower is better.")
-
-
-class Scores(Document):
-    """Figures in price units unless said otherwise; a null could not be formed."""
-
-    n: int = Field(description="Pairs of forecast and outcome.")
-    mae: float
-    rmse: float
-    mape: float = Field(description="A fraction.")
     mase: float | None = Field(description="MAE over that of one-step persistence before the first origin.")
-    r2: float | None = Field(description="On price levels: near 1 for persistence too.")
-    crps: float = Field(description="2 × mean pinball loss over the levels 0.01, 0.02 … 0.99.")
-    crps_log_return: float = Field(description="The same of the log return since the origin.")
+    crps_log_return: float = Field(description="CRPS of the log return since the origin.")
     pinball: float = Field(description="Mean over the request's quantile levels.")
     hit_rate: float | None = Field(description="Share of moves whose direction was right; null without a direction.")
-    intervals: tuple[IntervalScores, ...]
 
 
-class SkillScores(Document):
-    """Share of persistence's score that is saved, from the same origins; negative is worse than doing nothing."""
+class BacktestByMeasure(ByMeasure):
+    """With the harder comparison, where the history allows it."""
 
-    mae: float | None
-    rmse: float | None
-    mape: float | None
-    crps: float | None
     crps_vs_rolling_empirical: float | None = Field(
         description="Of the log return, against the quantiles of the last 250 sessions' returns."
     )
 
 
-class ScoredPart(Document):
+class BacktestReport(DetailedReport):
     """One step, or all together when ``step`` is null."""
 
-    step: int | None
-    scores: Scores
-    skill: SkillScores
-    p_value: float | None = Field(
-        description="Diebold–Mariano, two-sided, of absolute errors against persistence; small: a real difference."
-    )
+    model: BacktestScores
+    skill: BacktestByMeasure
+    p_value: BacktestByMeasure
 
 
 class ForecasterReport(Document):
     """The model, or a baseline from the same origins."""
 
     name: str
-    overall: ScoredPart
-    steps: tuple[ScoredPart, ...]
+    overall: BacktestReport
+    steps: tuple[BacktestReport, ...]
 
 
 class BacktestForecast(Document):
@@ -114,7 +92,7 @@ class BacktestForecast(Document):
 
 
 class BacktestResponse(Document):
-    """What the model would have been worth, had it been used at each origin with only the past known."""
+    """How accurate the model would have been, had it forecast at each origin with only the past known."""
 
     model_id: ModelId
     model: str

@@ -1,14 +1,14 @@
-"""The model card: what a stored model is, what it was fitted on and what it is worth."""
+"""The model card: what a stored model is, what it was fitted on and how accurate it is."""
 
 from datetime import date, datetime
 
 from pydantic import Field, JsonValue
 
-from schemas.accuracy import AccuracyReport, Coverage
+from schemas.accuracy import StepReport
 from schemas.common import Document, ModelId, Ticker
 from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Block(Document):
@@ -48,7 +48,7 @@ class SeriesReport(Document):
     currency: str | None
     data: DataReport
     split: SplitReport
-    test: AccuracyReport | None = Field(description="On this ticker alone; null where it has no test session.")
+    test: tuple[StepReport, ...] = Field(description="On this ticker alone; empty where it has no test session.")
 
 
 class TrainingReport(Document):
@@ -70,15 +70,18 @@ class FileReport(Document):
 
 
 class HeldOut(Document):
-    """What the model was worth, untouched, on a ticker it was not fitted on; one step ahead."""
+    """Accuracy on a ticker the model was not fitted on."""
 
     ticker: Ticker
     first_origin: date
     last_origin: date
-    accuracy: AccuracyReport
-    coverage: tuple[Coverage, ...]
-    crps_skill: float = Field(description="Of the log return, against the last 250 sessions' own distribution.")
-    crps_skill_closes_only: float = Field(description="The same, had only closes been known.")
+    test: tuple[StepReport, ...]
+    crps_skill: float = Field(
+        description="One step ahead, of the log return, against the last 250 sessions' own distribution."
+    )
+    crps_skill_p_value: float | None
+    crps_skill_closes_only: float = Field(description="The same, forecast from closes alone.")
+    crps_skill_closes_only_p_value: float | None
 
 
 class ModelCard(Document):
@@ -96,11 +99,15 @@ class ModelCard(Document):
     request: dict[str, JsonValue]
     series: tuple[SeriesReport, ...] = Field(min_length=1)
     training: TrainingReport
-    train: AccuracyReport = Field(description="Of all tickers together, as is ``test``: there prices mix currencies.")
-    test: AccuracyReport
+    train: StepReport = Field(description="One step ahead, all tickers together.")
+    test: tuple[StepReport, ...] = Field(
+        min_length=1,
+        description="For each step, all tickers together: MAE, RMSE and CRPS then mix prices. Intervals as served.",
+    )
+    test_closes_only: StepReport = Field(
+        description="One step ahead from closes alone, with static intervals: as prices sent along are forecast."
+    )
     calibration: CalibrationKind
-    coverage: tuple[Coverage, ...] = Field(description="Reached on the test part, as served.")
-    static_coverage: tuple[Coverage, ...] = Field(description="The same, had the intervals not followed their record.")
     base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
     warnings: tuple[str, ...]
     n_calibration: tuple[int, ...] = Field(description="Conformity scores per step.")
@@ -122,3 +129,16 @@ class ModelCard(Document):
     def last_session(self) -> date:
         """The newest session the model was made with."""
         return max(series.data.last_session for series in self.series)
+
+    def evidence(self, ticker: str | None, step: int) -> tuple[tuple[str, ...], StepReport]:
+        """The report at ``step`` with the tickers whose sessions it is of: the ticker's own, else all together.
+
+        Where none has that step, as in a short test part or in a card of format 1, the farthest step before it.
+        """
+        tested = {one.ticker: one.test for one in self.held_out} | {one.ticker: one.test for one in self.series}
+        own = () if ticker is None else tested.get(ticker, ())
+        reports = [*((one, (str(ticker),)) for one in own), *((one, self.tickers) for one in self.test)]
+        complete = [(one.step or 0, tickers, one) for one, tickers in reports if one.coverage]
+        reached = [found for found in complete if found[0] <= step] or complete[:1]
+        _, tickers, report = max(reached, key=lambda found: found[0])
+        return tickers, report

@@ -4,7 +4,7 @@ from datetime import date, datetime
 
 from pydantic import Field
 
-from schemas.accuracy import AccuracyReport, Coverage
+from schemas.accuracy import StepReport
 from schemas.common import Document, ModelId, Ticker
 from schemas.train import ModelName, TargetColumn
 
@@ -16,9 +16,8 @@ class ModelSummary(Document):
     created_at: datetime
     first_session: date
     last_session: date
-    test: AccuracyReport
+    test: StepReport = Field(description="One step ahead.")
     target_column: TargetColumn = "Close"
-    coverage: tuple[Coverage, ...] = Field(default=(), description="One step ahead, on the test part.")
     bundled: bool = Field(default=False, description="Whether it is the bundled model, which cannot be deleted.")
 
 

@@ -4,7 +4,7 @@ from datetime import date, datetime
 
 from pydantic import Field, JsonValue
 
-from schemas.accuracy import AccuracyReport, Coverage, PointAccuracy
+from schemas.accuracy import PointAccuracy, StepReport
 from schemas.card import Block
 from schemas.common import Document, ModelId, Ticker, Timestamp
 from schemas.train import CalibrationKind, ModelName, TargetColumn
@@ -80,9 +80,8 @@ class ModelInfo(Document):
     data_splits: DataSplits
     hyperparameters: dict[str, JsonValue]
     metrics_test: PointAccuracy
-    test: AccuracyReport = Field(description="The same with persistence and the skill.")
+    test: StepReport = Field(description="The same with persistence, skill and coverage; one step ahead.")
     calibration: CalibrationKind
-    coverage: tuple[Coverage, ...] = Field(description="One step ahead, on the test part.")
     created_at: datetime
     libraries: dict[str, str]
     warnings: tuple[str, ...]

@@ -1,15 +1,16 @@
-"""Forecasts as they were served, what came true of them, and the figures formed from both."""
+"""Forecasts as they were served, their outcomes, and the figures formed from both."""
 
 from datetime import date, datetime
 from typing import Literal
 
 from pydantic import Field
 
+from schemas.accuracy import DetailedReport
 from schemas.common import Document, ModelId, Ticker
 
 
 class RecordedStep(Document):
-    """What was told of one session; prices unrounded."""
+    """The forecast of one session; prices unrounded."""
 
     step: int
     session: date
@@ -50,13 +51,13 @@ class ForecastOutcome(Document):
     upper: tuple[float, ...]
     crps: float
     persistence_crps: float
-    pit: float = Field(description="Share of the distribution below the outcome; even where forecasts are right.")
+    pit: float = Field(description="Share of the distribution below the outcome; uniform where forecasts are right.")
 
 
 class SessionScores(Document):
     """Every forecast of one session of one ticker, once it has closed; written once.
 
-    Without pairs where the session has no price or no forecast has a step for it.
+    ``pairs`` is empty where the session has no price or no forecast has a step for it.
     """
 
     ticker: Ticker
@@ -71,65 +72,34 @@ class Unscored(Document):
 
     ticker: Ticker
     session: date | None = Field(
-        default=None, description="The session that will never be scored; null: the whole ticker, to be tried again."
+        default=None,
+        description="The session that will never be scored; null: the whole ticker, until next time.",
     )
     code: str
     detail: str
 
 
 class ScoreReport(Document):
-    """What a scoring did; one after it finds nothing left."""
+    """What a scoring did; the next one finds nothing left."""
 
-    n_sessions: int = Field(description="Sessions of a ticker that have closed since.")
+    n_sessions: int = Field(description="Sessions of a ticker that closed since the last scoring.")
     n_pairs: int
     unscored: tuple[Unscored, ...]
 
 
-class RealisedErrors(Document):
-    """Errors in price units; ``mape`` is a fraction."""
-
-    mae: float
-    mape: float
-    rmse: float
-    crps: float
-
-
-class RealisedSkill(Document):
-    """Share of persistence's error that was saved; negative is worse than doing nothing."""
-
-    mae: float | None
-    mape: float | None
-    rmse: float | None
-    crps: float | None
-
-
-class RealisedInterval(Document):
-    """How often the intervals of one level held."""
-
-    level: float
-    coverage: float
-    width: float
-    n: int
-
-
 class RealisedAccuracy(Document):
-    """What one model's forecasts of one ticker, so many steps ahead, were worth."""
+    """Accuracy of one model's forecasts of one ticker at one step."""
 
     ticker: Ticker
     model_id: ModelId
     model: str
-    step: int
-    n: int
     first_session: date
     last_session: date
-    errors: RealisedErrors
-    persistence: RealisedErrors
-    skill: RealisedSkill
-    intervals: tuple[RealisedInterval, ...]
+    report: DetailedReport = Field(description="Callers choose their levels, so each level has its own ``n_origins``.")
 
 
 class AccuracyOverTime(Document):
-    """Realised accuracy by ticker, model and step, of the sessions since a day."""
+    """Realised accuracy by ticker, model and step, of the sessions from ``since`` on."""
 
     since: date
     until: date
@@ -145,19 +115,19 @@ class InputDrift(Document):
     recent_sessions: int
     earlier_sessions: int
     ratio: float = Field(description="Mean log range of the recent sessions over that of the earlier ones.")
-    upper_tail_probability: float = Field(description="Of the ticker's own past windows, those with a larger ratio.")
+    upper_tail_probability: float = Field(description="Share of the ticker's own past windows with a larger ratio.")
 
 
 class ErrorDrift(Document):
-    """Whether outcomes still fall where the forecasts say, one step ahead."""
+    """Whether outcomes still fall as one-step forecasts say."""
 
-    n: int
+    n_origins: int
     level: float
-    coverage: float
-    cusum_high: float = Field(description="Misses above what is promised, cumulated; zero where there are fewer.")
-    cusum_low: float = Field(description="Misses below what is promised, cumulated.")
+    empirical_coverage: float
+    cusum_high: float = Field(description="Cumulated misses above 1 − level; zero where there are fewer.")
+    cusum_low: float = Field(description="Cumulated misses below 1 − level.")
     ks_p_value: float | None = Field(
-        description="Kolmogorov–Smirnov, of the PITs being even; null with too few, or without scipy."
+        description="Kolmogorov–Smirnov, of uniform PITs; null with too few, or without scipy."
     )
 
 
@@ -170,11 +140,11 @@ class DriftReport(Document):
     status: DriftStatus
     reasons: tuple[str, ...]
     inputs: InputDrift
-    errors: ErrorDrift | None = Field(description="Null where no forecast has come true yet.")
+    errors: ErrorDrift | None = Field(description="Null before the first outcome.")
 
 
 class Unjudged(Document):
-    """A ticker whose model could not be judged."""
+    """A ticker without a drift status, and why."""
 
     ticker: Ticker
     code: str
@@ -182,7 +152,7 @@ class Unjudged(Document):
 
 
 class DriftOverview(Document):
-    """The drift status of a model for each ticker asked, or for each with scored forecasts."""
+    """The drift status of a model for the ticker asked for, or for each with scored forecasts."""
 
     reports: tuple[DriftReport, ...]
     unjudged: tuple[Unjudged, ...]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.accuracy import Coverage, PointAccuracy, Skill
+from schemas.accuracy import PointAccuracy, StepReport
 from schemas.alias import AliasName
 from schemas.challenge import ChallengerEvaluation
 from schemas.common import Document, ModelId, Request, Ticker
@@ -61,11 +61,11 @@ class TrainRequest(Request):
     base_model_id: Annotated[
         ModelId | None, Field(description="Continue from the weights of a stored model of the same kind.")
     ] = None
-    challenges: Annotated[
+    promote_to: Annotated[
         AliasName | None,
         Field(
-            description="After the training, compare with the model of this alias from the same origins, and "
-            "move the alias only if the new model is better."
+            description="After the training, backtest against the model of this alias from the same origins, and "
+            "move the alias to the new model if that wins."
         ),
     ] = None
 
@@ -112,9 +112,8 @@ class TrainResult(Document):
     id: ModelId
     metrics: TrainTestAccuracy
     paths: Paths
-    persistence: TrainTestAccuracy = Field(description="The figures of the no-change forecast, from the same origins.")
-    skill: Skill | None = Field(description="On the test part; negative is worse than the no-change forecast.")
-    coverage: tuple[Coverage, ...] = Field(description="On the test part.")
+    train: StepReport = Field(description="One step ahead, as in the card.")
+    test: StepReport = Field(description="One step ahead on sessions the fit has not seen.")
     tickers: tuple[Ticker, ...]
     source: str
     as_of: date
@@ -126,8 +125,8 @@ class TrainResult(Document):
     base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
     warnings: tuple[str, ...]
     seconds: float
-    contest: ChallengerEvaluation | None = Field(
-        default=None, description="The comparison with the model of ``challenges``; null without it."
+    evaluation: ChallengerEvaluation | None = Field(
+        default=None, description="Against the model of the alias ``promote_to``, where the request names one."
     )
 
 

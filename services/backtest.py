@@ -66,10 +66,11 @@ def backtest(
     stage = _stage(card, request, prices, now)
     track = walk_forward(_model_at(stage, registry, request), stage.bars, stage.plan)
     baselines, missing = _baseline_forecasts(stage)
-    persistence, empirical = baselines["persistence"], baselines.get("rolling_empirical")
+    empirical = baselines.get("rolling_empirical")
+    known_closes = stage.bars[: stage.first_origin + 1, CLOSE]
 
     def scored(name: str, one: BacktestForecasts) -> ForecasterReport:
-        return report(name, one, persistence, empirical, _mase_scale(stage), stage.plan)
+        return report(name, one, empirical, known_closes, stage.plan)
 
     return BacktestResponse(
         model_id=card.model_id,
@@ -181,11 +182,6 @@ def _baseline_at(stage: BacktestData, spec: ModelSpec) -> ForecasterAt:
 
 def _n_refits(plan: BacktestConfig) -> int:
     return 0 if plan.refit_every is None else -(-plan.origins.size // plan.refit_every)
-
-
-def _mase_scale(stage: BacktestData) -> float:
-    closes = stage.bars[: stage.first_origin + 1, CLOSE]
-    return float(np.abs(np.diff(closes)).mean())
 
 
 def _told(stage: BacktestData, track: BacktestForecasts) -> tuple[BacktestForecast, ...]:

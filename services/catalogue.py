@@ -46,9 +46,8 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
                     created_at=card.created_at,
                     first_session=min(series.data.first_session for series in card.series),
                     last_session=card.last_session,
-                    test=card.test,
+                    test=card.test[0],
                     target_column=card.target_column,
-                    coverage=tuple(one for one in card.coverage if one.step == 1),
                     bundled=card.model_id in bundled,
                 )
             )

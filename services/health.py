@@ -20,7 +20,7 @@ STORE_TTL_S = 5.0
 PROBE = "aliases/probe"  # nothing is stored there, and every role that forecasts may read it
 TICKERS_SHOWN = 5
 PRICE_ISSUES: Mapping[PriceIssue, str] = {
-    "prices_stale": "a newer session should exist of",
+    "prices_stale": "newer prices are missing for",
     "prices_unavailable": "prices unavailable for",
 }
 

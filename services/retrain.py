@@ -23,26 +23,26 @@ def retrain(
     now: datetime,
     token: str,
 ) -> RetrainAnswer:
-    """The drift status of the model of the alias and, where it calls for one, the job that trains a challenger.
+    """The drift status of the model of the alias and, where it has drifted, the job that trains a challenger.
 
-    Until there is a newer session the same call is the same job.
+    Until there is a newer session, the same call returns the same job.
 
     Raises:
         InsufficientHistory: too few sessions for a drift status.
         TickerNotFound, UpstreamUnavailable: from the price source.
         ModelNotFound, ArtifactCorrupt, ArtifactTooNew: the model of the alias.
         IdempotencyKeyReused: the alias was moved today to a model of another target column.
-        TrainingCapacityExceeded, TrainerUnavailable: nobody can train now; nothing is left behind.
+        TrainingCapacityExceeded, TrainerUnavailable: no worker is free; nothing is left behind.
     """
     champion = registry.card(request.alias)
     report = drift(champion, prices.history(request.ticker, now), store, now)
     job = None
     if report.status == "drifted" or not request.only_on_drift:
-        order = TrainRequest(ticker=request.ticker, target_column=champion.target_column, challenges=request.alias)
+        order = TrainRequest(ticker=request.ticker, target_column=champion.target_column, promote_to=request.alias)
         job = submit_training(order, jobs, executor, now, token, _key(request, report.as_of))
     return RetrainAnswer(status=report.status, reasons=report.reasons, job=job)
 
 
 def _key(request: RetrainRequest, as_of: date) -> str:
-    """With blanks, which no caller's Idempotency-Key may have."""
+    # no caller's Idempotency-Key may have blanks
     return f"retrain {request.ticker} {request.alias} {as_of}"

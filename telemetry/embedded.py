@@ -53,7 +53,7 @@ class EmbeddedMeter:
         self._metrics = EphemeralMetrics()
         self._lock = threading.Lock()  # routes run in threads
 
-    def record(self, metric: Metric, value: float = 1.0, /, **labels: str) -> None:
+    def record(self, metric: Metric, value: float = 1.0, **labels: str) -> None:
         for published in PUBLISHED.get(metric, ()):
             if published.includes(labels):
                 with self._lock:

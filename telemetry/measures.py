@@ -172,7 +172,7 @@ METRICS = tuple(value for value in vars().values() if isinstance(value, Metric))
 class Meter(Protocol):
     """Records measurements within microseconds and never raises."""
 
-    def record(self, metric: Metric, value: float = 1.0, /, **labels: str) -> None:
+    def record(self, metric: Metric, value: float = 1.0, **labels: str) -> None:
         """Increment a counter, set a gauge or observe a value in a histogram."""
         ...
 
@@ -209,7 +209,7 @@ class ScrapedMeter(Meter, Protocol):
 class NoMeter:
     """Discards every measurement."""
 
-    def record(self, metric: Metric, value: float = 1.0, /, **labels: str) -> None:
+    def record(self, metric: Metric, value: float = 1.0, **labels: str) -> None:
         pass
 
     def flush(self) -> None:

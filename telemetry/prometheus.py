@@ -42,7 +42,7 @@ class PrometheusMeter:
         else:
             MultiProcessCollector(self._exposed, path=str(folder))  # type: ignore[no-untyped-call]
 
-    def record(self, metric: Metric, value: float = 1.0, /, **labels: str) -> None:
+    def record(self, metric: Metric, value: float = 1.0, **labels: str) -> None:
         collector = self._metrics[metric.name]
         series = collector.labels(**labels) if labels else collector
         if isinstance(series, Counter):

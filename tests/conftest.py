@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import settings
 
+from config import prepare_environment
 from schemas.train import TrainRequest
 from services.training.train import TrainedModel, train_model
 from tests.fakes import EMPTY_REGISTRY, FakePriceSource, walk_history
@@ -25,7 +26,7 @@ from tests.s3_servers import (
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when ONNX Runtime is imported
+prepare_environment()  # before the libraries that read it are imported
 
 
 @pytest.fixture(autouse=True)

@@ -17,12 +17,15 @@ from clock import Clock, utc_now
 from config import Settings
 from errors import ArtifactNotFound, StoreUnavailable, TickerNotFound
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
+from services.forecasting.forecasting import Forecasting
+from services.forecasting.replays import ReplayStore
 from services.jobs.executor import Submit
 from services.prices.calendars import next_sessions
 from services.prices.cleaning import clean
 from services.prices.series import PriceHistory, PriceSource, Sessions
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
+from services.storage.write_behind import WriteBehind
 from services.training.work import run_training
 from telemetry.measures import Metric
 
@@ -41,6 +44,11 @@ def use_prices(app: FastAPI, prices: PriceSource) -> None:
 def use_registry(app: FastAPI, registry: ModelRegistry) -> None:
     """Let every route of the application find its models here."""
     app.state.runtime.registry = app.state.runtime.forecasting.registry = registry
+
+
+def forecasting(registry: ModelRegistry, prices: PriceSource) -> Forecasting:
+    """The path to forecasts, with replays in memory."""
+    return Forecasting(registry, prices, ReplayStore(InMemoryArtifactStore(), WriteBehind()))
 
 
 class InMemoryArtifactStore:
@@ -107,8 +115,8 @@ class RecordingMeter:
     def __init__(self) -> None:
         self.taken: list[tuple[Metric, float, dict[str, str]]] = []
 
-    def record(self, measure: Metric, value: float = 1.0, **labels: str) -> None:
-        self.taken.append((measure, value, labels))
+    def record(self, metric: Metric, value: float = 1.0, **labels: str) -> None:
+        self.taken.append((metric, value, labels))
 
     def flush(self) -> None:
         pass

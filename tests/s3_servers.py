@@ -1,4 +1,4 @@
-"""Real servers that speak S3 on loopback, started and stopped with a ``with`` statement."""
+"""Real S3 servers on loopback, started and stopped with a ``with`` statement."""
 
 import shutil
 import subprocess
@@ -85,7 +85,7 @@ def missing_radosgw_programs() -> list[str]:
 
 @contextmanager
 def radosgw_server(folder: Path, host: str = "127.0.0.1", port: int | None = None) -> Iterator[S3Server]:
-    """A Ceph cluster of one, with its S3 gateway and an empty bucket; ``folder`` is empty and ours."""
+    """A Ceph cluster of one, with its S3 gateway and an empty bucket; ``folder`` must be empty."""
     fsid, monitor_port, gateway_port = str(uuid.uuid4()), free_port(), port or free_port()
     conf = folder / "ceph.conf"
     conf.write_text(
@@ -104,7 +104,7 @@ def radosgw_server(folder: Path, host: str = "127.0.0.1", port: int | None = Non
 
 @contextmanager
 def running(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A process that lives as long as the block, and no longer than we do even when we are killed."""
+    """A process that runs during the block, and ends with this process even where that is killed."""
     process = subprocess.Popen(
         [*dies_with_us(), *command],
         env=None if environment is None else dict(environment),

@@ -1,4 +1,4 @@
-"""Holds the pages of the command line and the client to the program: what they show runs, what exists is shown."""
+"""The pages of the command line and the client against the program: what they show runs, what exists is shown."""
 
 import os
 import re
@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 from benchmarks.server import running_server
 from cli.exits import Exit
 from cli.main import app
-from client import Client
-from schemas.train import TrainRequest
+from stock_forecast_client import Client
 
 ROOT = Path(__file__).parent.parent
 CLI_PAGE = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -25,7 +24,8 @@ CLIENT_PAGE = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
 
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", CLIENT_PAGE, re.MULTILINE | re.DOTALL)
 SHOWN = re.findall(r"^```sh\n(.*?)\n```", CLI_PAGE, re.MULTILINE | re.DOTALL)
-DEMO = "python -m cli demo"  # run by tests/cli/test_processes.py, which starts the program as a user does
+PROGRAM = "bin/stock-forecast"
+DEMO = f"{PROGRAM} demo"  # run by tests/cli/test_processes.py, which starts the program as a user does
 COMMANDS = [command for command in SHOWN if command != DEMO]
 
 
@@ -42,9 +42,9 @@ def server(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def names(server: str) -> dict[str, str]:
-    """What stands for the ids of a reader."""
+    """The ids in place of a reader's own."""
     with Client(server, poll_s=0.2) as client:
-        job = client.follow(client.train(TrainRequest(ticker="^GSPC", model="ewma"), wait=False).id)
+        job = client.follow(client.start_training(ticker="^GSPC", model="ewma").id)
     return {"MODEL": job.model_id, "JOB": job.id}
 
 
@@ -53,7 +53,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(folder),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(ROOT / "client"),
         "PRICE_SOURCE": "sample",
         "DATA_DIR": str(folder / "var"),
     }
@@ -69,10 +69,10 @@ def commands_of_the_program() -> list[str]:
 
 @pytest.mark.parametrize("command", commands_of_the_program())
 def test_every_command_is_on_the_page(command: str) -> None:
-    assert re.search(rf"(python -m cli |`){command}\b", CLI_PAGE)
+    assert re.search(rf"({PROGRAM} |`){command}\b", CLI_PAGE)
 
 
-def test_every_exit_code_is_on_the_page_and_none_besides() -> None:
+def test_the_page_lists_exactly_the_exit_codes() -> None:
     rows = [int(code) for code in re.findall(r"^\| (\d+) \|", CLI_PAGE, re.MULTILINE)]
 
     assert rows == [*(code.value for code in Exit), 130]
@@ -91,11 +91,11 @@ def test_a_command_of_the_page_runs(
     monkeypatch.chdir(folder)
     words = shlex.split(Template(command).substitute(names).replace("http://localhost:8000", server))
 
-    done = CliRunner().invoke(app, words[3:], env=environment)
+    done = CliRunner().invoke(app, words[1:], env=environment)
 
-    assert words[:3] == DEMO.split()[:3]
+    assert words[0] == PROGRAM
     assert done.exit_code == 0, done.output
-    assert done.stdout or "is gone" in done.stderr
+    assert done.stdout or "deleted " in done.stderr
 
 
 @pytest.mark.slow

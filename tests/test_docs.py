@@ -1,4 +1,4 @@
-"""Holds the documentation to the program: what exists is described, what is described exists, and the commands run."""
+"""The documentation describes what exists and nothing else, its commands run, and the site builds."""
 
 import json
 import os
@@ -6,15 +6,11 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pytest
 import requests
@@ -22,23 +18,25 @@ from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
 import errors
+from app import app
+from benchmarks import readme
+from benchmarks.server import running_server
 from config import Settings
 from models.specs import MODEL_SPECS
-from tests.fakes import application
-from tests.processes import free_port
+from tests.processes import free_port, listens
+from tools.docs_site import anchor_of, with_local_links, with_reference
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
-SESSIONS = [README, ROOT / "README.pt-BR.md", DOCS / "quickstart.md"]  # every command with its answer
 DECISIONS = sorted((DOCS / "adr").glob("[0-9]*.md"))
-SECTIONS_OF_A_DECISION = ["Context", "Decision", "Consequences", "Alternatives"]
+MKDOCS = ROOT / ".venv/docs/bin/mkdocs"
 HTTP_CODES = {"malformed_request": 422, "not_found": 404, "method_not_allowed": 405, "request_too_large": 413}
 START_S = 60.0
-# installs nothing: what make would install into is the environment of whoever runs the tests
-MAKE = ["make", *[f"--old-file=.venv/{name}" for name in (".run", ".dev", "sam/.installed")]]
-DEMO = "python -m cli demo"  # run by tests/cli/test_processes.py
+# installs nothing: what make would install into is the environment that runs the tests
+MAKE = ["make", *[f"--old-file=.venv/{name}" for name in (".run", ".dev", "sam/.installed", "docs/.installed")]]
+
 
 _SECTION = re.compile(r"^#{2,3} (.+)$", re.MULTILINE)
 _LINK = re.compile(r"(?:\]\(|(?:src|srcset|href)=\")([^)#\s\"]*)(?:#([^)\s\"]*))?[)\"]")
@@ -47,57 +45,36 @@ OMITTED = "…"
 _OMITTED_FIELDS = re.compile(rf"{OMITTED}(?=\s*\}})")
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command of a page, and the answer that the page shows right after it."""
-
-    shell: str
-    shown: JsonValue
-
-
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
 def sections(page: str) -> Mapping[str, str]:
     """Each heading of the second and third rank, without back-ticks, and the text up to the next."""
-    _, *parts = _SECTION.split((ROOT / page).read_text(encoding="utf-8"))
+    _, *parts = _SECTION.split(text_of(page))
     return {title.replace("`", ""): text for title, text in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def routes() -> list[str]:
-    paths = application(Settings(_env_file=None)).openapi()["paths"]
-    return sorted(f"{method.upper()} {path}" for path, methods in paths.items() for method in methods)
-
-
-def error_codes() -> dict[str, int]:
-    """Every code that can be answered, with its status."""
-    named = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.AppError)]
-    return {error.code: error.status_code for error in named} | HTTP_CODES
-
-
-def anchors(page: Path) -> set[str]:
-    """The headings of a page as addresses: lower case, hyphens for spaces, no other signs."""
-    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    return sorted(f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods)
 
 
 def default_of(field: FieldInfo) -> str:
-    """As a page shows it: what lies in the program's own folder is named from there."""
+    """As a page shows it: a path in the program's own folder is relative to that folder."""
     value = field.default
     if isinstance(value, Path) and value.is_relative_to(ROOT):
         value = name_of(value)
-    return "" if value is None else f"`{value}`"
+    return "unset" if value is None else f"`{value}`"
 
 
-def commands(page: Path) -> list[Command]:
-    """What a reader can run against a server, in order; what sets up and starts stays out."""
+def commands(page: Path) -> list[tuple[str, JsonValue]]:
+    """The commands that a reader runs against a server, each with the answer shown below it."""
     found = _COMMAND.findall(page.read_text(encoding="utf-8"))
-    return [
-        Command(shell, read_shown(shown))
-        for shell, shown in found
-        if not shell.startswith(("make ", "docker-compose "))
-    ]
+    return [(shell, read_shown(shown)) for shell, shown in found if shell.startswith(("curl ", "JOB=", "MODEL="))]
 
 
 def read_shown(text: str) -> JsonValue:
@@ -108,7 +85,7 @@ def read_shown(text: str) -> JsonValue:
 
 
 def differences(shown: JsonValue, answered: JsonValue, where: str = "answer") -> Iterator[str]:
-    """Where the shape of a shown answer differs from the real one; what is shown inside may be shortened."""
+    """Where the shape of a shown answer differs from the real one, which may have more."""
     if isinstance(shown, dict) and isinstance(answered, dict):
         for key in shown.keys() - answered.keys() - {OMITTED}:
             yield f"{where} has no {key}"
@@ -121,87 +98,31 @@ def differences(shown: JsonValue, answered: JsonValue, where: str = "answer") ->
         yield f"{where} is {answered!r}, not {shown!r}"
 
 
-def laid_out() -> list[Path]:
-    """The files and folders of the README's layout; an indented one lies in the folder above it."""
-    paths: list[Path] = []
-    folder = ROOT
-    for line in sections("README.md")["Layout"].split("```")[1].strip("\n").splitlines():
-        names = re.split(r" {2,}", line.strip())[0].split(", ")
-        inside = folder if line.startswith(" ") else ROOT
-        paths += [inside / name for name in names]
-        folder = inside if line.startswith(" ") else ROOT / names[0]
-    return paths
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Host and port of the program as ``python app.py`` starts it, with the sample prices and an empty folder."""
-    folder = tmp_path_factory.mktemp("served")
-    port = free_port()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PORT": str(port),
-        "DATA_DIR": str(folder / "var"),
-        "PRICE_SOURCE": "sample",
-    }
-    program = [sys.executable, str(ROOT / "app.py")]
-    with (folder / "log").open("w+") as log, running(program, folder, environment, log) as process:
-        if not listens(process, port):
-            pytest.fail(f"the server did not start: {(folder / 'log').read_text()}")
-        yield f"127.0.0.1:{port}"
+    """The URL of a server with the sample prices and an empty store."""
+    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path_factory.mktemp("served"))}) as url:
+        yield url
 
 
-@contextmanager
-def running(
-    program: list[str], folder: Path, environment: Mapping[str, str], log: IO[str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The program as a process, which ends with the block, and its children with it."""
-    with subprocess.Popen(
-        program, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Whether the process accepts connections before it ends or ``START_S`` has passed."""
-    deadline = time.monotonic() + START_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return True
-    return False
-
-
-def run_session(page: Path, server: str) -> list[tuple[Command, JsonValue]]:
-    """Every command of the page, run in order, with what it answered; MODEL and JOB are the newest of their kind."""
+def run_session(page: Path, server: str) -> list[tuple[JsonValue, JsonValue]]:
+    """What each command of the page, run in order, shows and answers; MODEL and JOB are the newest of their kind."""
     if shutil.which("curl") is None:
         pytest.skip("curl not found")
-    session: list[tuple[Command, JsonValue]] = []
     names = {"MODEL": "none", "JOB": "none"}
-    for command in commands(page):
-        if "/retry" in command.shell:
+    session: list[tuple[JsonValue, JsonValue]] = []
+    for shell, shown in commands(page):
+        if "/retry" in shell:
             wait_for_the_end(names["JOB"], server)
-        answer = run(command.shell, server, names)
+        answer = run(shell, server, names)
         names |= named(answer)
-        session.append((command, answer))
+        session.append((shown, answer))
     return session
 
 
 def wait_for_the_end(job: str, server: str) -> None:
-    """A reader takes longer than a worker that is asked to stop; a test does not."""
     deadline = time.monotonic() + START_S
-    while run(f"curl localhost:8000/jobs/{job}", server, {})["ended_at"] is None:  # type: ignore[call-overload, index]
+    while requests.get(f"{server}/jobs/{job}", timeout=30).json()["ended_at"] is None:
         assert time.monotonic() < deadline, f"{job} never ended"
         time.sleep(0.2)
 
@@ -221,12 +142,12 @@ def named(answer: JsonValue) -> dict[str, str]:
 
 def run(shell: str, server: str, names: Mapping[str, str]) -> JsonValue:
     """The JSON that the command printed; fails on any status of 400 or above."""
-    script = shell.replace("localhost:8000", server)
+    script = shell.replace("localhost:8000", server.removeprefix("http://"))
     for name, value in names.items():
         script = re.sub(rf"^{name}=\S+", f"{name}={value}", script, flags=re.MULTILINE)
-    quiet = 'curl() { command curl --silent --show-error --fail-with-body "$@"; }'
+    strict = 'curl() { command curl --silent --show-error --fail-with-body "$@"; }'
     environment = {"PATH": os.environ["PATH"], "NO_PROXY": "*", **names}
-    command = ["bash", "-euc", f"{quiet}\n{script}"]
+    command = ["bash", "-euc", f"{strict}\n{script}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
     answer: JsonValue = json.loads(done.stdout) if done.stdout else None
@@ -240,7 +161,7 @@ def made(target: str) -> list[str]:
     done = subprocess.run(
         [*MAKE, "--dry-run", target],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"]},  # without the MAKEFLAGS of the make that may run us
+        env={"PATH": os.environ["PATH"]},  # without the MAKEFLAGS of a make around the tests
         capture_output=True,
         text=True,
         timeout=30,
@@ -250,18 +171,7 @@ def made(target: str) -> list[str]:
     return shlex.split(done.stdout.splitlines()[-1])
 
 
-def targets_shown() -> set[str]:
-    """Every target of the Makefile that a page names, in a block or in a line."""
-    return {
-        target
-        for page in PAGES
-        for target in re.findall(
-            r"(?:^|`)make (?:[A-Z_]+=\S+ )*([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE
-        )
-    }
-
-
-def test_every_route_is_described_and_none_that_does_not_exist() -> None:
+def test_every_route_is_described_and_no_other() -> None:
     described = sorted(title for title in sections("docs/api.md") if re.match(r"[A-Z]+ /", title))
 
     assert described == routes()
@@ -272,63 +182,55 @@ def test_every_setting_is_described(name: str, field: FieldInfo) -> None:
     described = sections("docs/configuration.md").get(name, "")
 
     assert f"- Environment: `{name.upper()}`\n" in described
-    assert f"- Default: {default_of(field) or 'unset'}\n" in described
+    assert f"- Default: {default_of(field)}\n" in described
 
 
-def test_no_setting_is_described_that_does_not_exist() -> None:
-    described = re.findall(r"^### `(\w+)`$", (DOCS / "configuration.md").read_text(encoding="utf-8"), re.MULTILINE)
+def test_no_other_setting_is_described() -> None:
+    described = re.findall(r"^### `(\w+)`$", text_of("docs/configuration.md"), re.MULTILINE)
 
     assert set(described) == set(Settings.model_fields)
 
 
-def test_example_of_an_environment_names_every_setting_that_is_a_users() -> None:
-    named = re.findall(r"^([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
+def test_example_of_an_environment_names_every_setting_that_users_set() -> None:
+    named = re.findall(r"^([A-Z0-9_]+)=", text_of(".env.example"), re.MULTILINE)
 
     assert {name.upper() for name in Settings.model_fields} - set(named) == {"AWS_LAMBDA_FUNCTION_NAME"}
 
 
-def test_every_kind_of_model_is_described_and_none_that_does_not_exist() -> None:
+def test_every_kind_of_model_is_described_and_no_other() -> None:
     described = re.findall(r"^\| `(\w+)` \|", sections("docs/api.md")["Kinds of model"], re.MULTILINE)
 
     assert described == list(MODEL_SPECS)
 
 
-def test_readme_lists_every_setting_with_its_default_and_meaning() -> None:
-    rows = [
-        f"| `{name.upper()}` | {default_of(field)} | {field.description} |"
-        for name, field in Settings.model_fields.items()
-    ]
+def test_every_error_code_is_described_with_its_status_and_no_other() -> None:
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    codes = {error.code: error.status_code for error in classes if issubclass(error, errors.AppError)} | HTTP_CODES
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", text_of("docs/errors.md"), re.MULTILINE)
 
-    assert "\n".join(["|---|---|---|", *rows, ""]) in README.read_text(encoding="utf-8")
-
-
-def test_every_error_code_is_described_with_its_status_and_none_that_does_not_exist() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \|", (DOCS / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
-
-    assert {code: int(status) for code, status in rows} == error_codes()
+    assert {code: int(status) for code, status in rows} == codes
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=name_of)
 def test_decision_has_its_four_sections_and_is_listed(decision: Path) -> None:
     text = decision.read_text(encoding="utf-8")
     title, status = re.findall(r"^(?:# \d+\. |Status: )(.+)$", text, re.MULTILINE)
-    listed = (DOCS / "adr" / "README.md").read_text(encoding="utf-8")
 
-    assert list(sections(name_of(decision))) == SECTIONS_OF_A_DECISION
-    assert f"| [{decision.name[:4]}]({decision.name}) | {title} | {status} |" in listed
+    assert list(sections(name_of(decision))) == ["Context", "Decision", "Consequences", "Alternatives"]
+    assert f"| [{decision.name[:4]}]({decision.name}) | {title} | {status} |" in text_of("docs/adr/README.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     links = [link for link in _LINK.findall(page.read_text(encoding="utf-8")) if ":" not in link[0]]
 
-    dead = [
-        f"{path}#{anchor}"
-        for path, anchor in links
-        if not (target := page.parent / path if path else page).exists() or (anchor and anchor not in anchors(target))
-    ]
+    def leads(path: str, anchor: str) -> bool:
+        target = page.parent / path if path else page
+        if not target.exists():
+            return False
+        return not anchor or anchor in map(anchor_of, re.findall(r"^#+ .+$", target.read_text("utf-8"), re.MULTILINE))
 
-    assert dead == []
+    assert [link for link in links if not leads(*link)] == []
 
 
 def test_every_page_is_linked_from_another() -> None:
@@ -342,37 +244,48 @@ def test_every_page_is_linked_from_another() -> None:
     assert set(PAGES) - linked == set()
 
 
-def test_a_difference_between_shown_and_answered_is_told() -> None:
-    shown = {"id": "a", "list": [{"x": 1, "gone": 2}], "flag": True}
-    answered = {"id": "b", "list": [{"x": 3, "more": 4}], "flag": None, "more": 5}
+def test_architecture_names_every_package_and_only_what_exists() -> None:
+    first_column = re.findall(r"^\| (`.+?`) \|", sections("docs/architecture.md")["Where things are"], re.MULTILINE)
+    places = {place.rstrip("/") for cell in first_column for place in re.findall(r"`([^`]+)`", cell)}
+    packages = {
+        name_of(init.parent) for pattern in ("*/__init__.py", "services/*/__init__.py") for init in ROOT.glob(pattern)
+    }
 
-    found = sorted(differences(shown, answered))  # type: ignore[arg-type]
-
-    assert found == ["answer.flag is None, not True", "answer.list[0] has no gone"]
-
-
-def test_an_answer_may_be_shown_in_part() -> None:
-    shown = read_shown('{"id": "a", "list": [1, …], "inner": {"x": 1, …}, "other": {…}, …}')
-    answered = {"id": "b", "list": [2, 3], "inner": {"x": 3, "y": 4}, "other": {"z": 5}, "more": 6}
-
-    found = list(differences(shown, answered))  # type: ignore[arg-type]
-
-    assert found == []
+    assert {place for place in places if not (ROOT / place).exists()} == set()
+    assert packages - places == set()
 
 
-def test_readme_lays_out_what_exists_and_every_package() -> None:
-    listed = laid_out()
-    packages = {init.parent for pattern in ("*/__init__.py", "services/*/__init__.py") for init in ROOT.glob(pattern)}
+def test_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
-    assert [path for path in listed if not path.exists()] == []
-    assert packages - set(listed) == set()
+
+@pytest.mark.slow
+def test_readme_shows_the_accuracy_that_its_command_prints() -> None:
+    assert "\n".join(readme.rows()) in README.read_text(encoding="utf-8")
+
+
+def test_portuguese_quickstart_has_the_same_commands() -> None:
+    english, portuguese = (
+        [shell for shell, _ in _COMMAND.findall(text_of(page))]
+        for page in ("docs/quickstart.md", "docs/pt/quickstart.md")
+    )
+
+    assert portuguese == english
+
+
+def test_answers_are_compared_by_shape_and_may_be_shown_in_part() -> None:
+    shown = read_shown('{"id": "a", "list": [{"x": 1, "gone": 2}, …], "flag": true, "inner": {"x": 1, …}, …}')
+    answered: JsonValue = {"id": "b", "list": [{"x": 3}], "flag": None, "inner": {"x": 3, "y": 4}, "more": 5}
+
+    assert sorted(differences(shown, answered)) == ["answer.flag is None, not True", "answer.list[0] has no gone"]
 
 
 def test_every_make_of_a_page_has_its_target() -> None:
-    shown = targets_shown()
+    pattern = re.compile(r"(?:^|`)make (?:[A-Z_]+=\S+ )*([a-z-]+)", re.MULTILINE)
+    shown = {target for page in PAGES for target in pattern.findall(page.read_text(encoding="utf-8"))}
 
-    assert {"run", "test", "demo"} <= shown
-    assert [target for target in sorted(shown) if not made(target)] == []
+    assert {"run", "test", "demo", "docs"} <= shown
+    assert [target for target in sorted(shown - {"client"}) if not made(target)] == []
 
 
 def test_make_test_runs_pytest_over_everything() -> None:
@@ -384,8 +297,8 @@ def test_make_test_runs_pytest_over_everything() -> None:
     assert {"-k", "-m", "--ignore", "--deselect"} & {word.partition("=")[0] for word in options} == set()
 
 
-def test_make_demo_is_the_demo_that_another_test_runs() -> None:
-    assert made("demo")[1:] == DEMO.split()[1:]
+def test_make_demo_runs_the_demo_of_the_command_line() -> None:
+    assert made("demo") == ["bin/stock-forecast", "demo"]  # which tests/cli/test_processes.py runs
 
 
 @pytest.mark.slow
@@ -402,34 +315,83 @@ def test_make_run_serves_the_page_and_the_api(tmp_path: Path) -> None:
     }
     program = [*MAKE, f"BIN={Path(sys.executable).parent}", "run"]
 
-    with (tmp_path / "log").open("w+") as log, running(program, ROOT, environment, log) as process:
-        assert listens(process, port), (tmp_path / "log").read_text()
-        health = requests.get(f"http://127.0.0.1:{port}/health", timeout=30)
-        page = requests.get(f"http://127.0.0.1:{port}/", headers={"Accept": "text/html"}, timeout=30)
-        docs = requests.get(f"http://127.0.0.1:{port}/docs", timeout=30)
+    with subprocess.Popen(program, cwd=ROOT, env=environment, start_new_session=True) as process:
+        try:
+            deadline = time.monotonic() + START_S
+            while not listens(port):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            url = f"http://127.0.0.1:{port}"
+            health = requests.get(f"{url}/health", timeout=30).json()
+            page = requests.get(url, headers={"Accept": "text/html"}, timeout=30).text
+            docs = requests.get(f"{url}/docs", timeout=30)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
 
-    assert health.json()["status"] == "ok"
-    assert "<html" in page.text
+    assert health["status"] == "ok"
+    assert "<html" in page
     assert docs.status_code == 200
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+    assert not listens(port)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", SESSIONS, ids=name_of)
+@pytest.mark.parametrize("page", [README, DOCS / "quickstart.md"], ids=name_of)
 def test_commands_of_a_page_run_and_answer_what_is_shown(page: Path, server: str) -> None:
-    session = [(command, answered) for command, answered in run_session(page, server) if answered is not None]
+    session = [(shown, answered) for shown, answered in run_session(page, server) if answered is not None]
 
     assert session
-    for command, answered in session:
-        assert isinstance(command.shown, dict), f"no answer is shown below\n{command.shell}"
+    for shown, answered in session:
+        assert isinstance(shown, dict)
         assert isinstance(answered, dict)
-        assert OMITTED in command.shown or command.shown.keys() == answered.keys()
-        assert list(differences(command.shown, answered)) == []
+        assert OMITTED in shown or shown.keys() == answered.keys()
+        assert list(differences(shown, answered)) == []
 
 
 @pytest.mark.slow
 def test_commands_of_the_api_page_run(server: str) -> None:
     session = run_session(DOCS / "api.md", server)
 
-    assert len(session) == len(routes()) + 1  # a training is asked for in two ways
+    assert len(session) == len(routes()) + 1  # the page submits a training in two ways
+
+
+def test_reference_adds_parameters_fields_and_errors_to_every_route() -> None:
+    page = with_reference(text_of("docs/api.md"), app.openapi())
+
+    forecast = page[page.index("`POST /models/{model_id}/forecast`") : page.index("`POST /models/{model_id}/backtest`")]
+    assert "| `horizon` | integer, 1 to 30 | " in forecast
+    assert "| `forecast` | list of [Step](#step) | " in forecast
+    assert "`horizon_too_long`" in forecast
+    assert "\n### Step\n" in page
+    assert page.count("**Errors** ([what to do]") == len(routes())
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "in_the_site"),
+    [
+        ("README.md", "[c](docs/concepts.md)", "[c](concepts.md)"),
+        ("docs/concepts.md", "[r](../README.md#try-it)", "[r](index.md#try-it)"),
+        ("docs/adr/0001-no-pickle.md", "[s](../../SECURITY.md)", "[s](../SECURITY.md)"),
+        ("docs/monitoring.md", "[the rules](../monitoring/rules.yml)", "the rules"),
+        ("README.md", '<img src="docs/images/x.png">', '<img src="docs/images/x.png">'),
+        ("README.md", '<img src="docs/images/page-360-dark.png">', '<img src="images/page-360-dark.png">'),
+        ("README.md", "[web](https://semver.org/)", "[web](https://semver.org/)"),
+    ],
+)
+def test_links_are_rewritten_for_the_site(page: str, link: str, in_the_site: str) -> None:
+    assert with_local_links(ROOT / page, link) == in_the_site
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MKDOCS.exists(), reason="run `make docs` once: it installs MkDocs")
+def test_site_builds_without_warnings_and_loads_nothing_from_the_network(tmp_path: Path) -> None:
+    source, site = tmp_path / "source", tmp_path / "site"
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(f"INHERIT: {ROOT / 'mkdocs.yml'}\ndocs_dir: {source}\nsite_dir: {site}\n")
+
+    subprocess.run([sys.executable, "-m", "tools.docs_site", source], cwd=ROOT, timeout=60, check=True)
+    subprocess.run([MKDOCS, "build", "--strict", "--quiet", "-f", config], timeout=120, check=True)
+
+    pages = "".join(page.read_text(encoding="utf-8") for page in site.rglob("*.html"))
+    assert re.findall(r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="?(?:https?:)?//[^>]*>', pages) == []
+    assert not any("//fonts." in sheet.read_text(encoding="utf-8") for sheet in site.rglob("*.css"))

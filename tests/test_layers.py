@@ -17,8 +17,8 @@ NOT_LAYERED = {"tests", "benchmarks", "tools"}  # they may reach anything
 
 # An import points to an earlier row or stays in its own.
 LAYERS = (
+    ("client",),  # a distribution of its own
     ("errors", "schemas", "telemetry"),
-    ("client",),
     ("models",),
     ("services",),
     ("clock", "config"),
@@ -60,7 +60,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "statsmodels": ("services/analysis/dependence.py", "services/analysis/seasonality.py"),
     "jinja2": ("services/analysis/page/html.py",),
     "httpx2": ("client/*", "cli/inline.py"),
-    "client": ("client/*", "cli/*"),
+    "stock_forecast_client": ("client/*", "cli/*"),
     "typer": ("cli/*",),
     "rich": ("cli/*",),
     "matplotlib": ("cli/plots.py", "services/analysis/page/charts.py"),
@@ -209,6 +209,7 @@ def project_files() -> list[str]:
     for package in ROOT.glob("*/__init__.py"):
         if package.parent.name not in NOT_LAYERED:
             files.extend(package.parent.rglob("*.py"))
+    files.extend((ROOT / "client" / "stock_forecast_client").glob("*.py"))
     return sorted(path.relative_to(ROOT).as_posix() for path in files)
 
 
@@ -261,8 +262,8 @@ def test_every_wing_has_its_rule() -> None:
         ("services/storage/store.py", "from botocore.exceptions import ClientError", "botocore.exceptions"),
         ("services/training.py", "from fastapi import HTTPException", "fastapi.HTTPException"),
         ("cli.py", "from starlette.requests import Request", "starlette.requests"),
-        ("client/client.py", "from models.specs import MODEL_SPECS", "models.specs.MODEL_SPECS"),
-        ("routers/models.py", "from client import Client", "client.Client"),
+        ("client/stock_forecast_client/errors.py", "from errors import AppError", "errors.AppError"),
+        ("routers/models.py", "from stock_forecast_client import Client", "stock_forecast_client.Client"),
         ("cli/tables.py", "def late():\n    from matplotlib.figure import Figure", "matplotlib.figure.Figure"),
         ("app.py", "import pickle", "pickle"),
         ("models/lstm/forecaster.py", "from joblib import dump", "joblib.dump"),

@@ -1,4 +1,4 @@
-"""Which prices ``make run`` serves."""
+"""The prices that ``make run`` serves."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make not f
 
 
 def price_source_of_run(folder: Path, shell: str | None, dotenv: str | None) -> str:
-    """PRICE_SOURCE as ``make run`` passes it to the program; "" where it passes none."""
+    """The PRICE_SOURCE that ``make run`` passes to the program; "" for none."""
     program = folder / "python"
     program.write_text('#!/bin/sh\necho "$PRICE_SOURCE"\n')
     program.chmod(0o755)
@@ -36,17 +36,17 @@ def price_source_of_run(folder: Path, shell: str | None, dotenv: str | None) -> 
     "dotenv", [None, "", "PORT=8000\n", "PRICE_SOURCE=\n", "# PRICE_SOURCE=csv\n", "PRICE_SOURCE= # csv"]
 )
 @pytest.mark.parametrize("shell", [None, ""])
-def test_without_a_setting_make_run_may_fall_back_to_the_sample(
+def test_without_a_setting_make_run_falls_back_to_the_sample(
     tmp_path: Path, shell: str | None, dotenv: str | None
 ) -> None:
     assert price_source_of_run(tmp_path, shell, dotenv) == "yahoo,sample"
 
 
 @pytest.mark.parametrize("dotenv", [None, "PRICE_SOURCE=yahoo\n"])
-def test_make_run_takes_the_price_source_of_the_shell(tmp_path: Path, dotenv: str | None) -> None:
+def test_make_run_uses_the_price_source_of_the_shell(tmp_path: Path, dotenv: str | None) -> None:
     assert price_source_of_run(tmp_path, "csv", dotenv) == "csv"
 
 
 @pytest.mark.parametrize("line", ["PRICE_SOURCE=yahoo", "export PRICE_SOURCE = 'csv'", 'price_source="sample"'])
-def test_make_run_leaves_a_price_source_in_dotenv_alone(tmp_path: Path, line: str) -> None:
+def test_make_run_keeps_a_price_source_in_dotenv(tmp_path: Path, line: str) -> None:
     assert price_source_of_run(tmp_path, None, f"PORT=8000\n{line}\n") == ""

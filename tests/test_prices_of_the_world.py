@@ -1,8 +1,6 @@
 """Histories as exchanges and Yahoo really have them, through the whole application and the real Yahoo client.
 
-Yahoo is a server on loopback.
-
-Each test is one kind of fault, with the answer that is right for it.
+Yahoo is a server on loopback. Each test is one kind of fault, with the right answer to it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +28,7 @@ from tests.yahoo_server import Quotes, YahooServer, running_yahoo
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)  # a Saturday
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder of real prices beside the checkout")
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real prices in shared/data")
 
 Post = Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]]
 
@@ -304,19 +302,6 @@ def test_a_change_of_unit_is_a_warning_of_the_forecast(world: World) -> None:
     warnings = world.live("PENCE.L")["warnings"]
 
     assert any("by a factor of" in warning and str(sessions[570]) in warning for warning in warnings)
-
-
-def test_two_prices_for_one_day_are_no_price(tmp_path: Path) -> None:
-    """A file of two shares' rows: none of the contradicting rows is taken for the share's."""
-    sessions = sessions_up_to("AAPL", date(2026, 11, 27), 200)
-    bars = random_walk(200)
-    _write_csv(tmp_path / "AAPL.csv", [*sessions, *sessions[:5]], np.concatenate([bars, bars[:5] * 3]))
-    client = _csv_client(tmp_path, NOW, tmp_path / "var")
-
-    answer = client.post("/models/fetch-data", json={"ticker": "AAPL", "days": 500}).json()
-
-    assert answer["dropped"] == {"contradictory": 10}
-    assert len(answer["data"]) == 195
 
 
 @needs_shared

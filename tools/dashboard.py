@@ -1,9 +1,4 @@
-"""Writes the Grafana dashboard.
-
-    make dashboard      (python -m tools.dashboard)
-
-The dashboard is the rows below; Grafana's own library makes its JSON of them.
-"""
+"""Writes the Grafana dashboard from the rows below: ``make dashboard``."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,14 +22,14 @@ RED, GREEN = "red", "green"
 
 @dataclass(frozen=True)
 class Panel:
-    """One figure over time, or its newest value.
+    """A chart over time, or only the newest value.
 
     Attributes:
-        title: what it shows.
-        queries: PromQL and the name of each series in the legend.
-        unit: as Grafana knows it.
-        newest: show the newest value alone.
-        good_from: of a newest value, where it turns green.
+        title: the panel's title.
+        queries: PromQL and the legend of each series.
+        unit: one of Grafana's units.
+        newest: show only the newest value.
+        good_from: the threshold from which a newest value is green.
     """
 
     title: str
@@ -45,17 +40,15 @@ class Panel:
 
 
 def p95(histogram: str, by: str) -> str:
-    """The 95th percentile of a histogram by a label."""
     return f"histogram_quantile(0.95, sum by (le, {by}) (rate({histogram}_bucket[{RANGE}])))"
 
 
 def per_second(counter: str, by: str) -> str:
-    """How fast a counter grows, by a label."""
     return f"sum by ({by}) (rate({counter}[{RANGE}]))"
 
 
 def share(counter: str, only: str) -> str:
-    """Which share of a counter's growth some of its series have; 0 where there are none."""
+    """The share of the series ``only`` in a counter's growth; 0 if there are none."""
     return f"(sum(rate({counter}{{{only}}}[{RANGE}])) or vector(0)) / sum(rate({counter}[{RANGE}]))"
 
 
@@ -63,10 +56,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "Now",
         (
-            Panel("Default model (1 = can answer)", (("min(model_loaded)", "loaded"),), newest=True, good_from=1),
+            Panel("Default model (1 = loaded)", (("min(model_loaded)", "loaded"),), newest=True, good_from=1),
             Panel("API up", (('min(up{job="api"})', "up"),), newest=True, good_from=1),
             Panel("Version", (("build_info", "{{version}}, Python {{python}}"),), newest=True),
-            Panel("Requests under way, the scrape among them", (("http_active_requests", "requests"),), newest=True),
+            Panel("Requests in progress, including the scrape", (("http_active_requests", "requests"),), newest=True),
         ),
     ),
     (
@@ -80,41 +73,39 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Errors",
                 (
                     ("api:request_errors:ratio_rate5m", "5xx, without probes"),
-                    (share("http_requests_total", 'status=~"4.."'), "4xx, of all"),
+                    (share("http_requests_total", 'status=~"4.."'), "4xx, of all requests"),
                 ),
                 "percentunit",
             ),
             Panel("Predictions by type, per second", ((per_second("predictions_total", "type"), "{{type}}"),), "reqps"),
             Panel("Inference, 95th percentile", ((p95("prediction_duration_seconds", "type"), "{{type}}"),), "s"),
             Panel(
-                "Models asked of the cache, per second",
+                "Model cache, per second",
                 ((per_second("model_cache_requests_total", "outcome"), "{{outcome}}"),),
                 "reqps",
             ),
         ),
     ),
     (
-        "The machine",
+        "Process",
         (
-            Panel("Processor", (("process_cpu_usage_percent", "processor, 100 is one core"),), "percent"),
+            Panel("CPU", (("process_cpu_usage_percent", "CPU, 100% is one core"),), "percent"),
             Panel("Memory", (("process_memory_usage_bytes", "resident"),), "bytes"),
         ),
     ),
     (
-        "Forecasts against what came",
+        "Forecasts and outcomes",
         (
             Panel(
-                "MAPE, model and persistence",
+                "MAPE of model and persistence",
                 (("forecast_realised_mape", "{{kind}}, {{forecast}}"),),
                 "percentunit",
             ),
-            Panel(
-                "Closes inside the intervals", (("forecast_realised_coverage", "{{kind}}, {{level}}"),), "percentunit"
-            ),
+            Panel("Coverage of the intervals", (("forecast_realised_coverage", "{{kind}}, {{level}}"),), "percentunit"),
             Panel("Tickers by drift status", (("forecast_drift", "{{status}}"),)),
-            Panel("Outcomes behind these, in 90 days", (("forecast_realised_forecasts", "{{kind}}"),)),
+            Panel("Scored forecasts, last 90 days", (("forecast_realised_forecasts", "{{kind}}"),)),
             Panel(
-                "Forecasts noted and scored, in a day",
+                "Forecasts logged and scored, last day",
                 (
                     ("sum by (outcome) (increase(forecasts_logged_total[1d]))", "{{outcome}}"),
                     ("sum by (kind) (increase(forecasts_scored_total[1d]))", "scored, {{kind}}"),
@@ -126,15 +117,17 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         "Prices",
         (
             Panel(
-                "Fetches, per second",
+                "Downloads, per second",
                 ((per_second("price_fetches_total", "source, outcome"), "{{source}}: {{outcome}}"),),
                 "reqps",
             ),
-            Panel("Fetch, 95th percentile", ((p95("price_fetch_duration_seconds", "source"), "{{source}}"),), "s"),
-            Panel("Age of the prices served last", (("price_age_seconds", "age"),), "s"),
             Panel(
-                "Histories served stale",
-                (("api:stale_prices:ratio_rate30m", "stale, of all in half an hour"),),
+                "Download time, 95th percentile", ((p95("price_fetch_duration_seconds", "source"), "{{source}}"),), "s"
+            ),
+            Panel("Age of the last served prices", (("price_age_seconds", "age"),), "s"),
+            Panel(
+                "Stale price histories",
+                (("api:stale_prices:ratio_rate30m", "stale, last 30 minutes"),),
                 "percentunit",
             ),
             Panel(
@@ -151,7 +144,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Running and waiting",
                 (("training_jobs_running", "running"), ("training_jobs_waiting", "waiting")),
             ),
-            Panel("Ended in the last hour", (("sum by (state) (increase(training_jobs_total[1h]))", "{{state}}"),)),
+            Panel("Ended, last hour", (("sum by (state) (increase(training_jobs_total[1h]))", "{{state}}"),)),
             Panel(
                 "Duration",
                 (
@@ -171,7 +164,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "ops",
             ),
             Panel(
-                "Operation, 95th percentile",
+                "Operation time, 95th percentile",
                 ((p95("store_operation_duration_seconds", "operation"), "{{operation}}"),),
                 "s",
             ),
@@ -181,12 +174,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
 
 
 def queries() -> list[str]:
-    """Every PromQL expression of the dashboard."""
     return [expr for _, panels in ROWS for panel in panels for expr, _ in panel.queries]
 
 
 def dashboard_json() -> str:
-    """The dashboard as Grafana reads it."""
     board = (
         dashboard.Dashboard(TITLE)
         .uid("stock-forecast")
@@ -209,7 +200,7 @@ def _newest(panel: Panel) -> stat.Panel:
         steps = [Threshold(value=None, color=RED), Threshold(value=panel.good_from, color=GREEN)]
         built = built.thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
     if "{{" in panel.queries[0][1]:
-        built = built.text_mode(BigValueTextMode.NAME)  # what is to be read is in the labels
+        built = built.text_mode(BigValueTextMode.NAME)  # the information is in the labels
     for target in _targets(panel):
         built = built.with_target(target)
     return built
@@ -231,7 +222,6 @@ def _targets(panel: Panel) -> Iterator[prometheus.Dataquery]:
 
 
 def main() -> None:
-    """Write the file."""
     FILE.write_text(dashboard_json(), encoding="utf-8")
     print(FILE)
 

@@ -10,11 +10,11 @@ from scipy import stats
 from torch import Tensor
 
 from models.base import CLOSE, QUANTILE_GRID, Bars, closes_only
-from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel, OnEpoch
+from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
 from models.lstm.lightning_module import ReturnBatch, ReturnLSTMModule, weighted_nll
 from models.lstm.loop import LoopReport, run_loop
 from models.lstm.network import MEAN_WIDTHS, NetworkConfig, ReturnLSTM, inputs
-from models.lstm.serialization import from_bytes, to_bytes, to_onnx
+from models.lstm.serialization import from_bytes, to_fitted_model
 from models.windows import future_closes, lookback_windows, target_stop
 
 
@@ -80,14 +80,7 @@ def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
             network = refitted
     network.table.copy_(_standardized_quantiles(network))
     network.eval()
-    return FittedModel(
-        files={WEIGHTS: to_bytes(network), NETWORK: to_onnx(network)},
-        quantile_levels=QUANTILE_GRID,
-        hyperparameters={**asdict(network.config), **asdict(recipe)},
-        best_epoch=report.best_epoch,
-        validation_losses=report.validation_losses,
-        stopped_by=report.stopped_by,
-    )
+    return to_fitted_model(network, asdict(recipe), report)
 
 
 def _recipe(series: Sequence[FitBlocks], settings: FitSettings) -> Recipe:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.base import CLOSE, QUANTILE_GRID
-from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel, OnEpoch
+from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
 from models.lstm.loop import LoopReport, run_loop
 from models.lstm.point_module import CloseBatch, Loss, PointModule
 from models.lstm.point_networks import PointConfig, PointNetwork, PriceLSTM, RatioLSTM, step_volatility
-from models.lstm.serialization import from_bytes, to_bytes, to_onnx
+from models.lstm.serialization import from_bytes, to_fitted_model
 from models.windows import future_closes, lookback_windows, target_stop
 
 MEASURED_ORIGINS = 500  # of all series: calibration afterwards improves the spread more than further origins
@@ -70,14 +70,7 @@ def _fit(
         report = _train(network, loss, recipe, series, settings, on_epoch)
     network.eval()
     network.table.copy_(_standardized_errors(network, series))
-    return FittedModel(
-        files={WEIGHTS: to_bytes(network), NETWORK: to_onnx(network)},
-        quantile_levels=QUANTILE_GRID,
-        hyperparameters={**asdict(network.config), **asdict(recipe)},
-        best_epoch=report.best_epoch,
-        validation_losses=report.validation_losses,
-        stopped_by=report.stopped_by,
-    )
+    return to_fitted_model(network, asdict(recipe), report)
 
 
 def _train(

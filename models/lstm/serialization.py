@@ -15,7 +15,9 @@ from torch import nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from errors import ArtifactCorrupt
-from models.base import N_COLUMNS
+from models.base import N_COLUMNS, QUANTILE_GRID
+from models.fitting import NETWORK, WEIGHTS, FittedModel
+from models.lstm.loop import LoopReport
 from models.lstm.network import NetworkConfig, ReturnLSTM
 from models.lstm.point_networks import PointConfig, PointNetwork, PriceLSTM, RatioLSTM
 
@@ -39,6 +41,17 @@ _KINDS: Mapping[type[nn.Module], _Kind] = {
     PriceLSTM: _Kind("price_lstm", lambda **config: PriceLSTM(PointConfig(**config))),
     RatioLSTM: _Kind("ratio_lstm", lambda **config: RatioLSTM(PointConfig(**config))),
 }
+
+
+def to_fitted_model(network: Network, recipe: Mapping[str, JsonValue], report: LoopReport) -> FittedModel:
+    return FittedModel(
+        files={WEIGHTS: to_bytes(network), NETWORK: to_onnx(network)},
+        quantile_levels=QUANTILE_GRID,
+        hyperparameters={**dataclasses.asdict(network.config), **recipe},
+        best_epoch=report.best_epoch,
+        validation_losses=report.validation_losses,
+        stopped_by=report.stopped_by,
+    )
 
 
 def to_bytes(network: Network) -> bytes:

@@ -1,15 +1,13 @@
 """Scores of forecasts, as plain functions of arrays.
 
-Every score takes the actual values first. Where they are NaN, not yet known,
-the forecast is left out; a score of nothing known is NaN. Actuals, point
-forecasts and bounds have one shape, any; quantiles have one more axis, that of
-their levels, at the end.
+Every score takes the actual values first and leaves forecasts out whose actual
+value is NaN, not yet known; without any known value a score is NaN. Actuals,
+point forecasts and bounds have one shape, any; quantiles have one more axis,
+that of their levels, at the end.
 """
 
 import numpy as np
 from numpy.typing import NDArray
-
-from errors import ZeroVariance
 
 Values = NDArray[np.float64]
 Prices = Values
@@ -18,13 +16,24 @@ CRPS_LEVELS: Values = np.arange(1, 100) / 100
 """The even grid on which CRPS is taken wherever it is reported."""
 
 
+def mean(values: Values) -> float:
+    """Mean of the known values; NaN without any."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def or_none(figure: float) -> float | None:
+    """A figure for a document, where NaN is null."""
+    return None if np.isnan(figure) else figure
+
+
 def mae(actual: Prices, forecast: Prices) -> float:
     """Mean absolute error, in the unit of the prices.
 
     >>> mae(np.array([10.0, 20.0]), np.array([11.0, 18.0]))
     1.5
     """
-    return _mean(np.abs(actual - forecast))
+    return mean(np.abs(actual - forecast))
 
 
 def mape(actual: Prices, forecast: Prices) -> float:
@@ -33,7 +42,7 @@ def mape(actual: Prices, forecast: Prices) -> float:
     >>> mape(np.array([10.0, 20.0]), np.array([11.0, 18.0]))
     0.1
     """
-    return _mean(np.abs((actual - forecast) / actual))
+    return mean(np.abs((actual - forecast) / actual))
 
 
 def rmse(actual: Prices, forecast: Prices) -> float:
@@ -42,7 +51,7 @@ def rmse(actual: Prices, forecast: Prices) -> float:
     >>> rmse(np.array([10.0, 20.0]), np.array([13.0, 17.0]))
     3.0
     """
-    return float(np.sqrt(_mean((actual - forecast) ** 2)))
+    return float(np.sqrt(mean((actual - forecast) ** 2)))
 
 
 def r2(actual: Prices, forecast: Prices) -> float:
@@ -54,8 +63,8 @@ def r2(actual: Prices, forecast: Prices) -> float:
     >>> r2(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]))
     1.0
     """
-    spread = _mean((actual - _mean(actual)) ** 2)
-    return 1 - _mean((actual - forecast) ** 2) / spread if spread > 0 else float("nan")
+    spread = mean((actual - mean(actual)) ** 2)
+    return 1 - mean((actual - forecast) ** 2) / spread if spread > 0 else float("nan")
 
 
 def mase(actual: Prices, forecast: Prices, train: Prices) -> float:
@@ -69,18 +78,16 @@ def mase(actual: Prices, forecast: Prices, train: Prices) -> float:
         forecast: of the shape of ``actual``.
         train: the closes of the train part in order, shape (n_sessions,).
 
-    Raises:
-        ZeroVariance: the train part never moves, or is a single session.
+    Returns:
+        NaN where the train part never moves, or is a single session.
 
     Source: Hyndman and Koehler (2006), Int. J. Forecasting.
 
     >>> mase(np.array([10.0]), np.array([13.0]), train=np.array([1.0, 3.0, 1.0]))
     1.5
     """
-    scale = np.abs(np.diff(train)).mean() if train.size > 1 else 0.0
-    if scale == 0:
-        raise ZeroVariance(f"the {train.size} closes of the train part never move: MASE has no scale")
-    return float(mae(actual, forecast) / scale)
+    scale = mean(np.abs(np.diff(train)))
+    return mae(actual, forecast) / scale if scale > 0 else float("nan")
 
 
 def hit_rate(actual: Prices, forecast: Prices, last: Prices) -> float:
@@ -92,14 +99,14 @@ def hit_rate(actual: Prices, forecast: Prices, last: Prices) -> float:
         last: the close at each origin, broadcastable to ``actual``.
 
     Returns:
-        In [0, 1]; a forecast or a price that did not move has no direction and is
+        In [0, 1]. A forecast or a price that did not move has no direction and is
         left out, so persistence scores NaN.
 
     >>> hit_rate(np.array([11.0, 9.0, 12.0]), np.array([12.0, 11.0, 10.0]), last=np.array([10.0]))
     0.5
     """
     agreement = np.sign(forecast - last) * np.sign(actual - last)
-    return _mean((agreement[np.abs(agreement) == 1] > 0).astype(np.float64))
+    return mean((agreement[np.abs(agreement) == 1] > 0).astype(np.float64))
 
 
 def skill(score: float, score_persistence: float) -> float:
@@ -118,28 +125,28 @@ def coverage(actual: Prices, lower: Prices, upper: Prices) -> float:
     0.5
     """
     inside = (actual >= lower) & (actual <= upper)
-    return _mean(np.where(np.isnan(actual), np.nan, inside))
+    return mean(np.where(np.isnan(actual), np.nan, inside))
 
 
 def width(actual: Prices, lower: Prices, upper: Prices) -> float:
-    """Mean of upper − lower, in the unit of the prices; read it beside the coverage, from the same origins.
+    """Mean of upper − lower, in the unit of the prices; read it with the coverage from the same origins.
 
     >>> width(np.array([1.0, np.nan]), np.array([0.0, 0.0]), np.array([2.0, 8.0]))
     2.0
     """
-    return _mean(np.where(np.isnan(actual), np.nan, upper - lower))
+    return mean(np.where(np.isnan(actual), np.nan, upper - lower))
 
 
 def interval_score(actual: Prices, lower: Prices, upper: Prices, level: float) -> float:
-    """Mean of (upper − lower) + 2 / (1 − level) · (distance of the actual to the interval); less is better.
+    """Mean of (upper − lower) + 2 / (1 − level) · (distance of the actual to the interval); lower is better.
 
-    In the unit of the prices. Narrow intervals pay for what they miss.
+    In the unit of the prices.
 
     Args:
         actual: prices that followed.
         lower: bound, of the shape of ``actual``.
         upper: likewise.
-        level: coverage the interval promises, 0 < level < 1 (0.9, not 90).
+        level: coverage level, 0 < level < 1 (0.9, not 90).
 
     Source: Gneiting and Raftery (2007), JASA.
 
@@ -147,7 +154,7 @@ def interval_score(actual: Prices, lower: Prices, upper: Prices, level: float) -
     4.0
     """
     missed = np.maximum(lower - actual, 0) + np.maximum(actual - upper, 0)  # NaN where not known
-    return _mean(upper - lower + 2 / (1 - level) * missed)
+    return mean(upper - lower + 2 / (1 - level) * missed)
 
 
 def pinball_losses(actual: Values, quantiles: Values, levels: Values) -> Values:
@@ -177,7 +184,7 @@ def pinball_loss(actual: Values, quantiles: Values, levels: Values) -> float:
     >>> pinball_loss(np.array([3.0, np.nan]), np.array([[1.0, 5.0], [0.0, 0.0]]), np.array([0.25, 0.75]))
     0.5
     """
-    return _mean(pinball_losses(actual, quantiles, levels))
+    return mean(pinball_losses(actual, quantiles, levels))
 
 
 def crps_losses(actual: Values, quantiles: Values, levels: Values) -> Values:
@@ -200,19 +207,15 @@ def crps_losses(actual: Values, quantiles: Values, levels: Values) -> Values:
     return losses
 
 
-def crps(actual: Values, quantiles: Values, levels: Values) -> float:
-    """Mean of ``crps_losses``.
-
-    >>> crps(np.array([3.0, np.nan]), np.array([[1.0], [1.0]]), np.array([0.5]))
-    2.0
-    """
-    return _mean(crps_losses(actual, quantiles, levels))
+def point_crps_losses(actual: Prices, forecast: Prices) -> Values:
+    """CRPS of point forecasts, on the grid of every other CRPS, so that equal forecasts score exactly the same."""
+    return crps_losses(actual, np.broadcast_to(forecast[..., None], (*actual.shape, CRPS_LEVELS.size)), CRPS_LEVELS)
 
 
 def log_return_crps_losses(actual: Prices, quantiles: Prices, levels: Values) -> Values:
     """CRPS of each forecast of the cumulative log return, from prices; without unit, so that tickers compare.
 
-    The close at the origin is not asked for: in ln(actual / close) − ln(quantile / close) it cancels.
+    The close at the origin cancels in ln(actual / close) − ln(quantile / close).
 
     Takes what ``pinball_losses`` takes, in prices.
 
@@ -223,9 +226,3 @@ def log_return_crps_losses(actual: Prices, quantiles: Prices, levels: Values) ->
     [1.0]
     """
     return crps_losses(np.log(actual), np.log(quantiles), levels)
-
-
-def _mean(values: Values) -> float:
-    """Mean of what is known, NaN of nothing."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")

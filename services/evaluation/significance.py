@@ -6,12 +6,37 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
+from services.evaluation.accuracy import or_none
+
 Losses = NDArray[np.float64]
 
 
 def can_test() -> bool:
-    """Whether this installation has Student's t."""
+    """Whether this installation has scipy, and with it Student's t."""
     return find_spec("scipy") is not None
+
+
+def p_value(
+    loss: Losses, reference: Losses, overlap: int, sessions: NDArray[np.datetime64] | None = None
+) -> float | None:
+    """The p-value of equal accuracy, see ``diebold_mariano``; None with few origins, equal losses or no scipy.
+
+    Args:
+        loss: of origins in order, shape (n_origins, n_steps), NaN where unknown. An origin counts once, with the mean
+            of its steps, where all of them are known.
+        reference: of the other forecast, from the same origins.
+        overlap: successive origins whose outcomes share sessions.
+        sessions: of each origin, shape (n_origins,); origins of one session count once, with their mean.
+    """
+    difference = (loss - reference).mean(axis=1)
+    known = ~np.isnan(difference)
+    difference = difference[known]
+    if sessions is not None and known.any():
+        _, day = np.unique(sessions[known], return_inverse=True)
+        difference = np.bincount(day, difference) / np.bincount(day)
+    if difference.size < 2 * overlap + 2:
+        return None
+    return or_none(diebold_mariano(difference, np.zeros_like(difference), overlap))
 
 
 def diebold_mariano(loss: Losses, loss_other: Losses, horizon: int) -> float:
@@ -23,10 +48,10 @@ def diebold_mariano(loss: Losses, loss_other: Losses, horizon: int) -> float:
     of overlapping h-step forecasts are correlated that far. The last factor is
     the correction for small samples; for h = 1 this is the paired t-test. Where
     the differences themselves are as correlated as overlapping sums, p-values
-    below 0.05 come up to twice as often by chance as they should; be slower to believe them at far steps.
+    below 0.05 come up to twice as often by chance as they should, at far steps above all.
 
     Args:
-        loss: of successive origins in order, lower is better, shape (n_origins,); NaN where the actual is not known.
+        loss: of successive origins in order, lower is better, shape (n_origins,); NaN where the outcome is unknown.
         loss_other: of the other forecast, from the same origins.
         horizon: step forecast, h >= 1, counted in distances between successive origins.
 

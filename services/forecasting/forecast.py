@@ -9,18 +9,10 @@ from numpy.typing import NDArray
 
 from errors import AppError, PricesInvalid
 from models.base import QuantileForecast
-from models.conformal import ServedForecaster
 from schemas.card import ModelCard
 from services.forecasting.forecast_input import ForecastInput
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A stored model, loaded; ``warnings`` say so where it stands in for another."""
-
-    card: ModelCard
-    forecaster: ServedForecaster
-    warnings: tuple[str, ...] = ()
+from services.prices.series import PriceHistory
+from services.storage.registry import ServedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +45,7 @@ class Forecast:
     @classmethod
     def of(
         cls,
-        model: Model,
+        model: ServedModel,
         given: ForecastInput,
         distribution: QuantileForecast,
         levels: tuple[float, ...],
@@ -72,7 +64,7 @@ class Forecast:
         if not np.isfinite(bounds).all():
             raise PricesInvalid("the prices jump too far for any finite forecast")
         median, lower, upper = bounds[:, 0], bounds[:, 1 : n + 1], bounds[:, n + 1 :]
-        warnings = (*model.warnings, *_model_warnings(model.card, given), *given.warnings)
+        warnings = (*model.warnings, *_model_warnings(model.card, given.source), *given.warnings)
         return cls(model.card, given, levels, steps, median, lower, upper, warnings, made_at, elapsed_ms)
 
 
@@ -88,17 +80,19 @@ class Batch:
     elapsed_ms: float
 
 
-def ticker_warnings(card: ModelCard, ticker: str) -> tuple[str, ...]:
-    """A warning where the model was fitted on other tickers."""
-    if ticker in card.tickers:
+def ticker_warnings(card: ModelCard, ticker: str | None) -> tuple[str, ...]:
+    """A warning where the model was fitted on other tickers than this one."""
+    fitted = [series.ticker for series in card.series]
+    if ticker is None or ticker in fitted:
         return ()
-    return (f"the model was fitted and tested on {', '.join(card.tickers)}, not on {ticker}",)
+    return (f"the model was fitted and tested on {', '.join(fitted)}, not on {ticker}",)
 
 
-def _model_warnings(card: ModelCard, given: ForecastInput) -> tuple[str, ...]:
-    if given.source is None:
+def _model_warnings(card: ModelCard, history: PriceHistory | None) -> tuple[str, ...]:
+    if history is None:
         return ()
-    warnings = ticker_warnings(card, given.source.series.ticker)
-    if given.source.as_of < card.last_session:
-        return (*warnings, f"the model was fitted on prices up to {card.last_session}: this forecast looks back")
+    warnings = ticker_warnings(card, history.series.ticker)
+    last = max(series.data.last_session for series in card.series)
+    if history.as_of < last:
+        return (*warnings, f"the model was fitted on prices up to {last}: this forecast looks back")
     return warnings

@@ -15,11 +15,11 @@ from errors import AppError, HorizonTooLong, InvalidRequest
 from models.adaptive import AdaptiveForecaster
 from models.base import N_COLUMNS, Bars, QuantileForecast
 from schemas.card import ModelCard
-from services.forecasting.forecast import Batch, Forecast, Model
+from services.forecasting.forecast import Batch, Forecast
 from services.forecasting.forecast_input import ForecastInput, form_input, input_from_closes, input_from_history
 from services.forecasting.replays import ReplayStore
 from services.prices.series import PriceHistory, PriceSource
-from services.storage.registry import ModelRegistry
+from services.storage.registry import ModelRegistry, ServedModel
 
 FETCHERS = 8  # at once: enough to hide the waiting, too few to look like an attack on the source
 REMEMBERED = 512  # distributions, of 25 kB each
@@ -60,14 +60,15 @@ class Forecasting:
             TickerNotFound, UnknownExchange, UpstreamUnavailable: from the price source.
             InsufficientHistory, PricesInvalid, ZeroVariance: the prices carry no forecast.
         """
-        chosen = self._open(model, horizon, levels)
-        ticker = ticker or own_ticker(chosen.card)
+        chosen = self._serve(model, horizon, levels)
+        card, wanted = chosen.card, chosen.forecaster.wanted_sessions
+        ticker = ticker or own_ticker(card)
         # a past day may lie anywhere in the history
-        recent = chosen.forecaster.wanted_sessions if as_of is None else None
+        recent = wanted if as_of is None else None
         history = self.prices.history(ticker, now, recent)
         if as_of is not None:
             history = history.between(None, as_of)
-        given = input_from_history(history, *_wishes(chosen), horizon)
+        given = input_from_history(history, card.target_column, wanted, card.lookback, horizon)
         (distribution,), elapsed_ms = self._distributions_of(chosen, [given], newest=as_of is None)
         return Forecast.of(chosen, given, distribution, levels, now, elapsed_ms)
 
@@ -79,13 +80,13 @@ class Forecasting:
         Raises:
             What ``forecast_ticker`` raises about the model, the horizon and the levels.
         """
-        chosen = self._open(model, horizon, levels)
-        wanted = chosen.forecaster.wanted_sessions
+        chosen = self._serve(model, horizon, levels)
+        card, wanted = chosen.card, chosen.forecaster.wanted_sessions
 
         def given_of(ticker: str) -> ForecastInput | AppError:
             try:
                 history = _detached(self.prices.history(ticker, now, wanted).tail(wanted))
-                return form_input(history, *_wishes(chosen), horizon)
+                return form_input(history, card.target_column, wanted, card.lookback, horizon)
             except AppError as error:
                 return error
 
@@ -104,7 +105,7 @@ class Forecasting:
                 return error
 
         forecasts = {ticker: forecast_of(ticker, given) for ticker, given in found.items()}
-        return Batch(chosen.card, horizon, levels, forecasts, now, elapsed_ms)
+        return Batch(card, horizon, levels, forecasts, now, elapsed_ms)
 
     def forecast_closes(
         self, model: str, closes: Sequence[float], levels: tuple[float, ...], now: datetime
@@ -115,20 +116,19 @@ class Forecasting:
             ZeroVariance: the closes do not move.
             What ``forecast_ticker`` raises about the model and the levels.
         """
-        chosen = self._open(model, 1, levels)
+        chosen = self._serve(model, 1, levels)
         given = input_from_closes(closes)
         (distribution,), elapsed_ms = self._distributions_of(chosen, [given], newest=False)
         return Forecast.of(chosen, given, distribution, levels, now, elapsed_ms)
 
-    def _open(self, name: str, horizon: int, levels: tuple[float, ...]) -> Model:
-        card, warnings = self.registry.card_to_serve(name)
-        validate_horizon(card, horizon)
-        forecaster = self.registry.load(card)
-        forecaster.calibration.margins(levels)
-        return Model(card, forecaster, warnings)
+    def _serve(self, name: str, horizon: int, levels: tuple[float, ...]) -> ServedModel:
+        model = self.registry.serve(name)
+        validate_horizon(model.card, horizon)
+        model.forecaster.calibration.validate(levels)
+        return model
 
     def _distributions_of(
-        self, model: Model, inputs: Sequence[ForecastInput], *, newest: bool
+        self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool
     ) -> tuple[list[QuantileForecast], float]:
         """The calibrated distribution of every step, and the milliseconds that it took.
 
@@ -146,7 +146,7 @@ class Forecasting:
                 self._distributions.update(formed)
         return [known[key] for key in keys], 1000 * (time.perf_counter() - started)
 
-    def _run(self, model: Model, inputs: Sequence[ForecastInput], *, newest: bool) -> list[QuantileForecast]:
+    def _run(self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool) -> list[QuantileForecast]:
         # one after another as if they were one history: a forecaster looks no further back than its window
         length = max(len(one.bars) for one in inputs)
         bars = np.concatenate([_padded(one.bars, length) for one in inputs])
@@ -174,11 +174,6 @@ def own_ticker(card: ModelCard) -> str:
     if len(card.tickers) > 1:
         raise InvalidRequest(f"model {card.model_id!r} was fitted on {', '.join(card.tickers)}: name one as ticker")
     return card.tickers[0]
-
-
-def _wishes(model: Model) -> tuple[str, int, int]:
-    """Target column, sessions and lookback that the model reads."""
-    return model.card.target_column, model.forecaster.wanted_sessions, model.card.lookback
 
 
 def _padded(bars: Bars, length: int) -> Bars:

@@ -24,7 +24,7 @@ class LambdaExecutor:
     """Invokes the trainer function once per job; Lambda queues the events.
 
     Args:
-        function_name: name or ARN of the trainer function, whose handler is the same as ours.
+        function_name: name or ARN of the trainer function, which has the same handler as the serving one.
     """
 
     def __init__(self, function_name: str) -> None:

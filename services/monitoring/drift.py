@@ -1,7 +1,7 @@
-"""Whether a model still fits a ticker: its inputs against their own past, its errors against its promise.
+"""Whether a model still fits a ticker: recent ranges against their own past, outcomes against the forecasts.
 
-Inputs: the mean log range of the last five sessions over that of the sixty before. How unusual the ratio
-is, its own past says: volatility comes in clusters, so no table of any distribution would do.
+Inputs: the mean log range of the last five sessions over that of the sixty before, ranked among the ticker's own past
+windows. Volatility comes in clusters, so a theoretical distribution would not do.
 Errors, one step ahead: a CUSUM of the misses of one level, and a Kolmogorov–Smirnov test of the PITs.
 
 Source: Page (1954), Biometrika, for the CUSUM; Parkinson (1980), J. Business, for ranges.
@@ -18,25 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import AppError, InsufficientHistory, StoreUnavailable
-from models.base import CLOSE, HIGH, LOW, VOLUME, Bars
+from models.base import CLOSE, HIGH, LOW, Bars
+from models.trading import is_untraded
 from schemas.card import ModelCard
 from schemas.realised import DriftOverview, DriftReport, DriftStatus, ErrorDrift, ForecastOutcome, InputDrift, Unjudged
 from services.monitoring.realised import scores_since, tickers_scored
-from services.prices.series import FLAT_TOLERANCE, PriceHistory, PriceSource
+from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import DEFAULT, ModelRegistry
 from services.storage.store import ArtifactStore
 from telemetry.measures import DRIFT, Meter
 
 RECENT, EARLIER = 5, 60
 MIN_WINDOWS = 500  # of the past, to say what is unusual
-WATCH_SHARE, RETRAIN_SHARE = 0.04, 0.005  # of past windows beyond
+WARNING_SHARE, DRIFTED_SHARE = 0.04, 0.005  # of past windows beyond
 
 WINDOW = timedelta(days=365)
 LEVEL = 0.8
-ALLOWANCE = 0.1  # misses above or below the promise that are no concern
-RETRAIN_CUSUM = 6.0
+ALLOWANCE = 0.1  # deviation of the share of misses that is no concern
+DRIFTED_CUSUM = 6.0
 MIN_PITS = 30
-RETRAIN_P = 0.001
+DRIFTED_P = 0.001
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ Values = NDArray[np.float64]
 def drift_overview(
     card: ModelCard, tickers: Sequence[str], prices: PriceSource, store: ArtifactStore, now: datetime
 ) -> DriftOverview:
-    """The drift status of each ticker; one that cannot be judged is reported and does not affect the others.
+    """The drift status of each ticker; a failure of one is reported and does not affect the others.
 
     Raises:
         StoreUnavailable: from the store.
@@ -65,11 +66,11 @@ def drift_overview(
 def measure_drift(
     registry: ModelRegistry, prices: PriceSource, store: ArtifactStore, now: datetime, meter: Meter
 ) -> None:
-    """Tell the meter how the default model fits the tickers that were scored; that it cannot be told is logged."""
+    """Record how the default model fits the tickers that were scored; a failure is logged."""
     try:
         overview = drift_overview(registry.card(DEFAULT), tickers_scored(store), prices, store, now)
     except AppError as error:
-        log.warning("whether the default model still fits is not known: %s", error.message)
+        log.warning("no drift status of the default model: %s", error.message)
         return
     counts = Counter(report.status for report in overview.reports)
     for status in get_args(DriftStatus):
@@ -77,7 +78,7 @@ def measure_drift(
 
 
 def drift(card: ModelCard, history: PriceHistory, store: ArtifactStore, now: datetime) -> DriftReport:
-    """The drift status of a model for the ticker of a history, with what it rests on.
+    """The drift status of a model for the ticker of a history, with its figures.
 
     Raises:
         InsufficientHistory: too few sessions to say what is unusual.
@@ -99,7 +100,7 @@ def drift(card: ModelCard, history: PriceHistory, store: ArtifactStore, now: dat
 
 
 def input_drift(ticker: str, bars: Bars) -> InputDrift:
-    """Where the newest ratio of ranges stands among all earlier ones.
+    """The rank of the newest ratio of ranges among all earlier ones.
 
     During a halt the newest ratio is that of the last window with trading.
 
@@ -125,15 +126,13 @@ def input_drift(ticker: str, bars: Bars) -> InputDrift:
 def range_ratios(bars: Bars) -> Values:
     """Mean log range of ``RECENT`` sessions over that of the ``EARLIER`` before, for every window that is full.
 
-    The range includes the close before, so that a gap counts. Where high and low are not known
-    it is the move of the close. Sessions without trading (no volume, no range and no move) are left
-    out of both means; a window without any trading is NaN.
+    The range includes the close before, so that a gap counts. Where high and low are unknown it is the move of the
+    close. Untraded sessions are left out of both means; a window without any trading is NaN.
     """
     before = bars[:-1, CLOSE]
     high = np.fmax(np.fmax(bars[1:, HIGH], bars[1:, CLOSE]), before)
     low = np.fmin(np.fmin(bars[1:, LOW], bars[1:, CLOSE]), before)
-    ranges = np.log(high / low)
-    traded = (ranges > FLAT_TOLERANCE) | (bars[1:, VOLUME] > 0)
+    ranges, traded = np.log(high / low), ~is_untraded(bars)[1:]
     recent = _window_means(ranges, traded, RECENT)[EARLIER:]
     earlier = _window_means(ranges, traded, EARLIER)[:-RECENT]
     ratios: Values = recent / np.maximum(earlier, np.finfo(np.float64).tiny)
@@ -150,16 +149,16 @@ def _window_means(values: Values, known: NDArray[np.bool_], size: int) -> Values
 
 
 def error_drift(pairs: Sequence[ForecastOutcome]) -> ErrorDrift | None:
-    """What one-step forecasts, in the order of their sessions, say of their promise."""
+    """Misses and PITs of one-step forecasts, which are in the order of their sessions."""
     if not pairs:
         return None
     pits = np.array([pair.pit for pair in pairs])
     misses = (np.abs(2 * pits - 1) > LEVEL).astype(np.float64)
     excess = misses - (1 - LEVEL)
     return ErrorDrift(
-        n=len(pairs),
+        n_origins=len(pairs),
         level=LEVEL,
-        coverage=float(1 - misses.mean()),
+        empirical_coverage=float(1 - misses.mean()),
         cusum_high=_cusum(excess - ALLOWANCE),
         cusum_low=_cusum(-excess - ALLOWANCE),
         ks_p_value=_pit_uniformity_pvalue(pits),
@@ -167,25 +166,26 @@ def error_drift(pairs: Sequence[ForecastOutcome]) -> ErrorDrift | None:
 
 
 def judge(inputs: InputDrift, errors: ErrorDrift | None) -> tuple[DriftStatus, tuple[str, ...]]:
-    """The drift status, and why."""
-    retrain, watch = [], []
+    drifted, warning = [], []
     unusual = (
         f"ranges of the last {inputs.recent_sessions} sessions are {inputs.ratio:.2f} times those of the "
-        f"{inputs.earlier_sessions} before; {inputs.upper_tail_probability:.1%} of the past was beyond that"
+        f"{inputs.earlier_sessions} before; {inputs.upper_tail_probability:.1%} of past windows had a larger ratio"
     )
-    if inputs.upper_tail_probability < RETRAIN_SHARE:
-        retrain.append(unusual)
-    elif inputs.upper_tail_probability < WATCH_SHARE:
-        watch.append(unusual)
+    if inputs.upper_tail_probability < DRIFTED_SHARE:
+        drifted.append(unusual)
+    elif inputs.upper_tail_probability < WARNING_SHARE:
+        warning.append(unusual)
     if errors is not None:
-        if max(errors.cusum_high, errors.cusum_low) > RETRAIN_CUSUM:
+        if max(errors.cusum_high, errors.cusum_low) > DRIFTED_CUSUM:
             often = "more" if errors.cusum_high > errors.cusum_low else "less"
-            retrain.append(f"intervals of {errors.level:.0%} have been missed {often} often than promised")
-        if errors.ks_p_value is not None and errors.ks_p_value < RETRAIN_P:
-            retrain.append("outcomes do not fall evenly over the forecast distributions")
-    if retrain:
-        return "drifted", (*retrain, *watch)
-    return ("warning", tuple(watch)) if watch else ("ok", ())
+            drifted.append(
+                f"prices fell outside {errors.level:.0%} intervals {often} often than {1 - errors.level:.0%}"
+            )
+        if errors.ks_p_value is not None and errors.ks_p_value < DRIFTED_P:
+            drifted.append("outcomes do not fall evenly over the forecast distributions")
+    if drifted:
+        return "drifted", (*drifted, *warning)
+    return ("warning", tuple(warning)) if warning else ("ok", ())
 
 
 def _one_step(store: ArtifactStore, ticker: str, model_id: str, since: date) -> list[ForecastOutcome]:
@@ -196,8 +196,8 @@ def _one_step(store: ArtifactStore, ticker: str, model_id: str, since: date) -> 
 def _cusum(drifts: Values) -> float:
     """The last value of S = max(0, S + drift)."""
     total = 0.0
-    for drift_ in drifts.tolist():
-        total = max(0.0, total + drift_)
+    for one in drifts.tolist():
+        total = max(0.0, total + one)
     return total
 
 

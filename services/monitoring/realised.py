@@ -1,7 +1,7 @@
-"""What served forecasts were worth, by ticker, model and step."""
+"""Accuracy of served forecasts, by ticker, model and step."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from threading import Lock
@@ -9,20 +9,12 @@ from typing import get_args
 
 import numpy as np
 from cachetools import LRUCache, cached
-from numpy.typing import NDArray
 
 from errors import UnknownExchange
+from schemas.accuracy import DetailedReport
 from schemas.common import DEFAULT_LEVELS
-from schemas.realised import (
-    AccuracyOverTime,
-    ForecastOutcome,
-    RealisedAccuracy,
-    RealisedErrors,
-    RealisedInterval,
-    RealisedSkill,
-    SessionScores,
-)
-from services.evaluation import accuracy
+from schemas.realised import AccuracyOverTime, ForecastOutcome, RealisedAccuracy, SessionScores
+from services.evaluation.scorer import Outcomes, score
 from services.monitoring.scoring import SCORES, keys_of_scores, session_of
 from services.prices.exchanges import NEW_YORK, Kind, exchange_of, kind_of
 from services.prices.keys import ticker_of
@@ -31,20 +23,18 @@ from services.storage.store import ArtifactStore
 from telemetry.measures import REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter
 
 READERS = 8
-REMEMBERED = 4096  # sessions of a ticker: every page, alert and drift status asks for the same ones
+REMEMBERED = 4096  # sessions of a ticker: every page, alert and drift status reads the same ones
 
 MEASURED_DAYS = 90
 
 Group = tuple[str, str, int]
 """Ticker, model and step."""
 
-Values = NDArray[np.float64]
-
 
 def realised_accuracy(
     store: ArtifactStore, now: datetime, days: int, ticker: str | None, model_id: str | None
 ) -> AccuracyOverTime:
-    """The figures of the sessions of the last ``days`` days, formed as a backtest forms them.
+    """Figures of the sessions of the last ``days`` days, by the scorer of backtests.
 
     Raises:
         ArtifactCorrupt: scores are not readable.
@@ -61,7 +51,7 @@ def realised_accuracy(
 
 
 def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
-    """Tell the meter what one-step forecasts of the last ``MEASURED_DAYS`` days were worth, by kind of ticker."""
+    """Record the accuracy of one-step forecasts of the last ``MEASURED_DAYS`` days, by kind of ticker."""
     by_kind: dict[str, list[ForecastOutcome]] = {kind: [] for kind in get_args(Kind)}
     for scores in scores_since(store, now.date() - timedelta(days=MEASURED_DAYS)):
         by_kind[_kind_of(scores)] += [pair for pair in scores.pairs if pair.step == 1]
@@ -69,12 +59,12 @@ def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
         meter.record(REALISED_FORECASTS, len(pairs), kind=kind)
         if not pairs:
             continue
-        actual = _column(pairs, "actual")
-        meter.record(REALISED_MAPE, accuracy.mape(actual, _column(pairs, "median")), kind=kind, forecast="model")
-        meter.record(REALISED_MAPE, accuracy.mape(actual, _column(pairs, "last")), kind=kind, forecast="persistence")
-        for interval in _intervals(pairs):
-            if interval.level in DEFAULT_LEVELS:
-                meter.record(REALISED_COVERAGE, interval.coverage, kind=kind, level=f"{interval.level:g}")
+        report = _report(pairs, 1)
+        meter.record(REALISED_MAPE, report.model.mape, kind=kind, forecast="model")
+        meter.record(REALISED_MAPE, report.persistence.mape, kind=kind, forecast="persistence")
+        for one in report.coverage:
+            if one.level in DEFAULT_LEVELS:
+                meter.record(REALISED_COVERAGE, one.empirical_coverage, kind=kind, level=f"{one.level:g}")
 
 
 def scores_since(store: ArtifactStore, since: date, ticker: str | None = None) -> list[SessionScores]:
@@ -87,12 +77,12 @@ def scores_since(store: ArtifactStore, since: date, ticker: str | None = None) -
 
 @cached(LRUCache(REMEMBERED), lock=Lock())
 def _scores(store: ArtifactStore, key: str) -> SessionScores:
-    """Scores are written once, so what was read of them holds."""
+    # written once, so a cached document stays true
     return read_document(store, key, SessionScores)
 
 
 def tickers_scored(store: ArtifactStore) -> list[str]:
-    """Every ticker of which a forecast has come true, or not."""
+    """Every ticker with a scored forecast."""
     return sorted({_ticker_of(store, key) for key in document_keys(store, SCORES)})
 
 
@@ -113,53 +103,31 @@ def _ticker_of(store: ArtifactStore, key: str) -> str:
 def _figures(group: Group, found: Sequence[tuple[date, ForecastOutcome]]) -> RealisedAccuracy:
     ticker, model_id, step = group
     sessions, pairs = [session for session, _ in found], [pair for _, pair in found]
-    actual, last = _column(pairs, "actual"), _column(pairs, "last")
-    own = _errors(actual, _column(pairs, "median"), _column(pairs, "crps"))
-    theirs = _errors(actual, last, _column(pairs, "persistence_crps"))
     return RealisedAccuracy(
         ticker=ticker,
         model_id=model_id,
         model=pairs[-1].model,
-        step=step,
-        n=len(pairs),
         first_session=min(sessions),
         last_session=max(sessions),
-        errors=own,
-        persistence=theirs,
-        skill=RealisedSkill(**{name: _skill(score, getattr(theirs, name)) for name, score in own.model_dump().items()}),
-        intervals=tuple(_intervals(pairs)),
+        report=_report(pairs, step),
     )
 
 
-def _column(pairs: Sequence[ForecastOutcome], name: str) -> Values:
-    return np.array([getattr(pair, name) for pair in pairs], dtype=np.float64)
-
-
-def _errors(actual: Values, forecast: Values, crps: Values) -> RealisedErrors:
-    return RealisedErrors(
-        mae=accuracy.mae(actual, forecast),
-        mape=accuracy.mape(actual, forecast),
-        rmse=accuracy.rmse(actual, forecast),
-        crps=float(crps.mean()),
+def _report(pairs: Sequence[ForecastOutcome], step: int) -> DetailedReport:
+    """Of forecasts of one step; those from origins on one day count once in p-values."""
+    pairs = sorted(pairs, key=lambda pair: pair.origin)
+    levels = sorted({level for pair in pairs for level in pair.levels})
+    lower, upper = (np.full((len(pairs), 1, len(levels)), np.nan) for _ in range(2))
+    for row, pair in enumerate(pairs):  # callers choose their levels
+        columns = [levels.index(level) for level in pair.levels]
+        lower[row, 0, columns], upper[row, 0, columns] = pair.lower, pair.upper
+    found = Outcomes(
+        last=np.array([pair.last for pair in pairs]),
+        actual=np.array([[pair.actual] for pair in pairs]),
+        median=np.array([[pair.median] for pair in pairs]),
+        lower=lower,
+        upper=upper,
+        crps=np.array([[pair.crps] for pair in pairs]),
+        persistence_crps=np.array([[pair.persistence_crps] for pair in pairs]),
     )
-
-
-def _intervals(pairs: Sequence[ForecastOutcome]) -> Iterator[RealisedInterval]:
-    """Callers choose their levels, so each level has pairs of its own."""
-    by_level: Mapping[float, list[tuple[float, float, float]]] = defaultdict(list)
-    for pair in pairs:
-        for level, lower, upper in zip(pair.levels, pair.lower, pair.upper, strict=True):
-            by_level[level].append((pair.actual, lower, upper))
-    for level, told in sorted(by_level.items()):
-        actual, lower, upper = np.array(told).T
-        yield RealisedInterval(
-            level=level,
-            coverage=accuracy.coverage(actual, lower, upper),
-            width=accuracy.width(actual, lower, upper),
-            n=len(told),
-        )
-
-
-def _skill(score: float, reference: float) -> float | None:
-    skill = accuracy.skill(score, reference)
-    return None if np.isnan(skill) else skill
+    return score(found, levels, step, sessions=np.array([pair.origin for pair in pairs], dtype="datetime64[D]"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from errors import ArtifactCorrupt, ArtifactNotFound, ModelNotFound
 from models.fitting import NETWORK
 from schemas.card import ModelCard
-from services.storage.sealing import unseal
+from services.storage.cards import read_card
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BundledModel:
             raise ModelNotFound("the default model is missing", model_id="default") from None
         except OSError as error:
             raise ArtifactCorrupt("the card of the default model cannot be read") from error
-        card = unseal(content, "default")
+        card = read_card(content, "default")
         if self.lookback not in (None, card.lookback):
             raise ArtifactCorrupt(f"LOOK_BACK is {self.lookback} sessions, but the default model reads {card.lookback}")
         return card

@@ -52,7 +52,7 @@ class InstrumentedStore:
             outcome = error.code
             raise
         except BaseException:
-            outcome = AppError.code  # a mistake of ours
+            outcome = AppError.code  # a bug
             raise
         finally:
             self._meter.record(STORE_OPERATIONS, operation=operation, outcome=outcome)

@@ -17,8 +17,8 @@ from models.specs import MODEL_SPECS
 from schemas.alias import Alias, AliasMove
 from schemas.card import FileReport, ModelCard
 from services.storage.bundled import BundledModel
+from services.storage.cards import read_card, write_card
 from services.storage.documents import document_keys, read_document
-from services.storage.sealing import seal, unseal
 from services.storage.store import ArtifactStore
 from services.storage.ttl_cache import TtlCache
 from telemetry.measures import MODEL_CACHE, NO_METER, Meter
@@ -43,6 +43,15 @@ class _Loaded:
     seconds: float
 
 
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A model ready to forecast; ``warnings`` say so where it stands in for another."""
+
+    card: ModelCard
+    forecaster: ServedForecaster
+    warnings: tuple[str, ...] = ()
+
+
 class ModelRegistry:
     """Stored models, and those of them already loaded.
 
@@ -56,6 +65,7 @@ class ModelRegistry:
         self._meter = meter
         self._aliases = TtlCache[str, Alias | None]()
         self._cards = TtlCache[str, ModelCard]()
+        self._served = TtlCache[str, ServedModel]()
         self._loaded = TtlCache[Hashable, _Loaded](MAX_LOADED, expires=False)
 
     def publish(self, card: ModelCard, files: Mapping[str, bytes]) -> None:
@@ -66,8 +76,9 @@ class ModelRegistry:
         """
         for name, content in files.items():
             self._store.put(model_key(card.model_id, name), content)
-        self._store.put(model_key(card.model_id, CARD), seal(card))
+        self._store.put(model_key(card.model_id, CARD), write_card(card))
         self._cards.forget(card.model_id)
+        self._served.clear()
 
     def card(self, name: str) -> ModelCard:
         """The card of a model, by its id or by an alias; ``default`` is the bundled one until it is moved.
@@ -108,6 +119,18 @@ class ModelRegistry:
             stands_in = f"serving bundled model {bundled.model_id!r}, which may not be the current default"
             return bundled, (f"storage unavailable; {stands_in}",)
 
+    def serve(self, name: str) -> ServedModel:
+        """The model to forecast with, loaded, by its id or by an alias.
+
+        Raises:
+            ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: as ``card_to_serve`` and ``load``.
+        """
+        return self._served.get_or_load(name, lambda: self._serve(name))
+
+    def _serve(self, name: str) -> ServedModel:
+        card, warnings = self.card_to_serve(name)
+        return ServedModel(card, self.load(card), warnings)
+
     def alias(self, name: str) -> Alias | None:
         """The alias of this name; None where it was never moved, or the name cannot be an alias."""
         if not _ALIAS.fullmatch(name):
@@ -122,6 +145,7 @@ class ModelRegistry:
     def look_again(self, name: str) -> None:
         """Read the alias from the store the next time, even where it is cached."""
         self._aliases.forget(name)
+        self._served.forget(name)
 
     def move_alias(self, name: str, model_id: str, now: datetime, evidence: str | None = None) -> Alias:
         """Point an alias to a model; ``evidence`` is the key of the evaluation that justifies it.
@@ -140,7 +164,7 @@ class ModelRegistry:
             earlier=_moves_of(before)[:MAX_EARLIER],
         )
         self._store.put(_alias_key(name), moved.model_dump_json().encode())
-        self._aliases.forget(name)
+        self.look_again(name)
         return moved
 
     def load(self, card: ModelCard) -> ServedForecaster:
@@ -209,6 +233,7 @@ class ModelRegistry:
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
         self._store.delete(model_key(model_id, CARD))
         self._cards.forget(model_id)
+        self._served.clear()
         for key in self._store.list_keys(f"models/{model_id}/"):
             self._store.delete(key)
 
@@ -217,7 +242,7 @@ class ModelRegistry:
             content = self._store.get(model_key(model_id, CARD))
         except ArtifactNotFound:
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id) from None
-        card = unseal(content, model_id)
+        card = read_card(content, model_id)
         if card.model_id != model_id:
             raise ArtifactCorrupt(f"the card of {model_id!r} names another model, {card.model_id!r}")
         return card

@@ -1,4 +1,4 @@
-"""Artifacts in an S3 bucket: the only file of the storage wing that imports boto3."""
+"""Artifacts in an S3 bucket."""
 
 import threading
 import uuid
@@ -18,7 +18,7 @@ RETRY_AFTER_S = 5
 CONFLICT_ATTEMPTS = 3
 MAX_CONNECTIONS = 40  # as many as Starlette has worker threads
 
-WRITER = "writer"  # metadata of what ``create`` stored: who it was
+WRITER = "writer"  # metadata that ``create`` stores: the id of the call
 CREDENTIAL_OR_REGION_CODES = frozenset(
     {
         "AuthorizationHeaderMalformed",
@@ -32,17 +32,17 @@ CREDENTIAL_OR_REGION_CODES = frozenset(
 
 
 class S3ArtifactStore:
-    """Artifacts as objects of one bucket, under an optional prefix; safe to share between threads.
+    """Artifacts as objects of one bucket, under an optional prefix; thread-safe.
 
     Region and credentials come from boto3's own chain (environment, profile, role).
-    boto3 is imported and the client built on first use, because that costs half a
-    second. The server must honour ``If-None-Match: *``, as AWS, Ceph, MinIO do.
+    boto3 is imported and the client built on first use, which takes half a second.
+    The server must support ``If-None-Match: *``, as AWS, Ceph and MinIO do.
     An unanswered call gives up after about
     ``max_attempts * (connect_timeout_s + read_timeout_s)`` and a few seconds of back-off.
 
     Args:
-        bucket: an existing bucket; permission to list it is needed, or S3 calls absent keys denied.
-        endpoint_url: None for AWS; another server is addressed with the bucket in the path.
+        bucket: an existing bucket; without permission to list it, S3 answers "denied" for missing keys.
+        endpoint_url: None for AWS; for another server the bucket is in the path.
         prefix: a folder of the bucket, such as ``forecasts/staging``; empty for the whole bucket.
         connect_timeout_s: how long one attempt waits for a connection.
         read_timeout_s: how long one attempt waits for the next bytes of an answer.
@@ -90,7 +90,7 @@ class S3ArtifactStore:
                     return True
                 stored = self._head(name)
                 if stored is not None:
-                    # ours after all where an attempt was stored but its answer was lost on the way
+                    # an earlier attempt of this call may be stored although its answer was lost
                     return stored["Metadata"].get(WRITER) == writer
         message = f"S3 bucket {self._bucket!r} could not create {key!r}: conflicting writers"
         raise StoreUnavailable(message, retry_after_s=RETRY_AFTER_S, operation="create", key=key)
@@ -106,7 +106,7 @@ class S3ArtifactStore:
             pages = self._s3().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=beginning)
             names = [found["Key"] for page in pages for found in page.get("Contents", [])]
         keys = (name.removeprefix(self._prefix) for name in names)
-        return sorted(key for key in keys if is_key(key))  # a bucket may hold what others put there
+        return sorted(key for key in keys if is_key(key))  # a bucket may contain other objects
 
     def delete(self, key: str) -> None:
         name = self._name(key)
@@ -142,7 +142,7 @@ class S3ArtifactStore:
         except ClientError as error:
             if _status(error) != 404:
                 raise
-            self._s3().head_bucket(Bucket=self._bucket)  # 404 is also the answer of a bucket that is not there
+            self._s3().head_bucket(Bucket=self._bucket)  # a missing bucket answers 404 too
             return None
 
     def _s3(self) -> "S3Client":
@@ -204,12 +204,12 @@ def _code(error: "ClientError") -> str:
 
 
 def _is_outage(error: "ClientError") -> bool:
-    """Whether bucket, permission, credentials or server are at fault, rather than what we asked."""
+    """Whether the bucket, permission, credentials or server are the cause, rather than the request."""
     status = _status(error)
     return status in (301, 401, 403, 404, 409, 429) or status >= 500 or _code(error) in CREDENTIAL_OR_REGION_CODES
 
 
 def _retry_after_s(error: "ClientError") -> int | None:
-    """Only a busy or failing server is worth asking again; a denial stays one."""
+    """Retrying helps with a busy or failing server only, not with a denial."""
     busy = _status(error) in (409, 429) or _status(error) >= 500 or _code(error) == "RequestTimeout"
     return RETRY_AFTER_S if busy else None

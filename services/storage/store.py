@@ -1,4 +1,4 @@
-"""Where artifacts live: the protocol of a store, and the one that is a local folder."""
+"""The protocol of an artifact store, and the store in a local folder."""
 
 import os
 import re
@@ -11,8 +11,8 @@ from typing import Protocol
 
 from errors import ArtifactNotFound, StoreUnavailable
 
-MAX_KEY_LENGTH = 500  # S3 takes 1024 bytes, the folder of the bucket included
-MAX_SEGMENT_LENGTH = 200  # a file name takes 255 bytes
+MAX_KEY_LENGTH = 500  # S3 allows 1024 bytes, the prefix included
+MAX_SEGMENT_LENGTH = 200  # file systems allow 255 bytes
 
 # A segment never starts with a dot: that rules out "." and "..", and leaves hidden names to our temporary files.
 _SEGMENT = rf"[A-Za-z0-9_^][A-Za-z0-9._=^-]{{0,{MAX_SEGMENT_LENGTH - 1}}}"
@@ -23,16 +23,16 @@ _PREFIX = re.compile(rf"({_SEGMENT}/)*({_SEGMENT})?")
 class ArtifactStore(Protocol):
     """Whole artifacts under string keys, such as ``models/3f2a/card.json``.
 
-    A key is made by our own code from validated parts, so a malformed one is our
-    mistake and raises ``ValueError`` in every method (see ``check_key``). A key is
-    never at the same time the folder of other keys: never ``a`` and ``a/b``.
+    Keys are built from validated parts, so a malformed one is a bug and raises
+    ``ValueError`` in every method (see ``check_key``). A key is never also the
+    folder of other keys: never ``a`` and ``a/b``.
 
     Every method raises ``StoreUnavailable`` where the store denies, fails, cannot
     be reached or has no space left.
     """
 
     def get(self, key: str) -> bytes:
-        """What was last put under the key, whole.
+        """The data under the key.
 
         Raises:
             ArtifactNotFound: nothing is stored under the key.
@@ -40,13 +40,13 @@ class ArtifactStore(Protocol):
         ...
 
     def put(self, key: str, data: bytes) -> None:
-        """Store the data, replacing what was there; a reader sees the old or the new whole, never a part."""
+        """Store the data, replacing earlier data; a reader sees the old or the new data whole, never a part."""
         ...
 
     def create(self, key: str, data: bytes) -> bool:
-        """Store the data only where nothing is stored yet; False when something was.
+        """Store the data only where nothing is stored yet; False where something is.
 
-        Of any number of threads, processes and machines that try, one is answered True.
+        Of all threads, processes and machines that try, exactly one gets True.
         """
         ...
 
@@ -63,7 +63,7 @@ class ArtifactStore(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Forget what is stored under the key; deleting nothing is no failure."""
+        """Delete the data under the key; a missing key is not an error."""
         ...
 
 
@@ -77,10 +77,10 @@ def is_key(text: str) -> bool:
 
 
 def check_key(key: str) -> str:
-    """The key itself, once it is known to be well-formed.
+    """The key, if it is well-formed.
 
     Raises:
-        ValueError: not ``/``-separated segments of letters, digits and ``._=^-`` that start with none of ``.=-``.
+        ValueError: the key is not ``/``-separated segments of letters, digits and ``._=^-`` without a leading ``.=-``.
     """
     if not is_key(key):
         raise ValueError(f"not an artifact key: {key!r}")
@@ -88,10 +88,10 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix itself, once it is known to be the beginning of some key, or empty.
+    """The prefix, if it is empty or a key can start with it.
 
     Raises:
-        ValueError: no key can start like this.
+        ValueError: no key can start with it.
     """
     if len(prefix) > MAX_KEY_LENGTH or _PREFIX.fullmatch(prefix) is None:
         raise ValueError(f"not the beginning of an artifact key: {prefix!r}")
@@ -101,9 +101,9 @@ def check_prefix(prefix: str) -> str:
 class LocalArtifactStore:
     """Artifacts as files below one folder, which the first ``put`` or ``create`` makes.
 
-    Nothing below the folder may be a symbolic link: one could lead outside. Files
-    survive a crash once the call returned; a crash within a call may leave a hidden
-    temporary file, which no method ever shows. Needs a file system with hard links.
+    Symbolic links below the folder are refused: one could lead outside. Files
+    survive a crash after the call has returned; a crash during a call may leave a
+    hidden temporary file, which no method lists. Needs a file system with hard links.
     """
 
     def __init__(self, root: Path) -> None:
@@ -151,7 +151,7 @@ class LocalArtifactStore:
             return sorted(key for key in keys if key.startswith(prefix) and is_key(key))
 
     def delete(self, key: str) -> None:
-        # the folder stays: removing it would race with a put that has just made sure of it
+        # the folder stays: removing it would race with a put that has just made it
         with _reported("delete", key):
             path = self._path(check_key(key))
             if not path.is_dir():
@@ -185,7 +185,7 @@ def _reported(operation: str, key: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # strerror alone: the whole message would tell the server's path
+        # strerror only: the whole message would reveal the server's path
         reason = error.strerror or type(error).__name__
         message = f"the artifact folder could not {operation} {key!r}: {reason}"
         raise StoreUnavailable(message, operation=operation, key=key) from error
@@ -193,10 +193,10 @@ def _reported(operation: str, key: str) -> Iterator[None]:
 
 @contextmanager
 def _staged(folder: Path, data: bytes) -> Iterator[Path]:
-    """A hidden file of the folder that holds the data, on disk; gone afterwards unless it was renamed."""
+    """A hidden file of the folder with the data, synced to disk; deleted afterwards unless renamed."""
     temporary = folder / f".{uuid.uuid4().hex}.tmp"
     try:
-        with temporary.open("xb") as file:  # not tempfile: its files are readable by nobody else
+        with temporary.open("xb") as file:  # not tempfile, whose files only their owner can read
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -206,7 +206,7 @@ def _staged(folder: Path, data: bytes) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in the folder survive a crash, as fsync does for the contents."""
+    """Sync the names in the folder to disk; the files' own fsync does not."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

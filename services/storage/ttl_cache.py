@@ -81,3 +81,9 @@ class TtlCache(Generic[K, V]):
         with self._lock:
             self._known.pop(key, None)
             self._outages.pop(key, None)
+
+    def clear(self) -> None:
+        """Read every value again the next time."""
+        with self._lock:
+            self._known.clear()
+            self._outages.clear()

@@ -1,202 +1,172 @@
-"""A new model against the champion of an alias: from the same origins, and only a clear winner takes its place."""
+"""A new model against the champion of an alias, from the same origins; it takes the alias only by a clear win."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from errors import ArtifactInvalid, ModelNotFound
+from models.base import Origins
 from models.windows import future_closes
 from schemas.card import ModelCard
 from schemas.challenge import ChallengerEvaluation
 from services.evaluation.accuracy import CRPS_LEVELS, log_return_crps_losses
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
-from services.evaluation.significance import diebold_mariano
+from services.evaluation.significance import p_value
 from services.prices.series import PriceSeries, PriceSource, to_date
-from services.storage.contests import contest_key, keep_contest, read_contest
+from services.storage.evaluations import evaluation_key, store_evaluation
 from services.storage.registry import ModelRegistry
 
 HORIZON, STRIDE = 5, 1
-MIN_UNSEEN = 30  # origins that neither knew, below which the challenger's whole test part is taken
+MIN_UNSEEN = 30  # origins that neither has seen, below which the challenger's whole test part is taken
 MIN_ORIGINS = 2 * HORIZON + 2  # for a p-value where the outcomes of successive origins overlap
 MAX_P = 0.1
-
-Losses = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Challenger:
-    """Who challenges for which alias.
+    """A new model that may take an alias.
 
     Attributes:
-        alias: what is fought for.
-        job_id: the training that made the challenger.
-        challenger: the card of the new model, which is stored.
+        alias: what it may take.
+        job_id: the training that made it.
+        card: its card; the model is stored.
         now: the time.
     """
 
     alias: str
     job_id: str
-    challenger: ModelCard
+    card: ModelCard
     now: datetime
 
     @property
     def ticker(self) -> str:
         """Whose history decides: of several tickers the first."""
-        return self.challenger.tickers[0]
+        return self.card.tickers[0]
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationWindow:
-    """Where both meet: the history up to the newest session the challenger knows, and the origins."""
+    """The history up to the newest session the challenger has seen, and the origins that both forecast from."""
 
     series: PriceSeries
-    origins: NDArray[np.intp]
+    origins: Origins
     warnings: tuple[str, ...]
 
 
-def evaluate_challenger(challenge: Challenger, registry: ModelRegistry, prices: PriceSource) -> ChallengerEvaluation:
-    """The evidence, which is stored before the alias is moved to a challenger that has won.
+def evaluate_challenger(challenger: Challenger, registry: ModelRegistry, prices: PriceSource) -> ChallengerEvaluation:
+    """The evaluation, which is stored before the alias is moved to a challenger that has won.
 
-    Held again for the same job it is the first that stands, and nothing is moved.
+    Repeated for the same job, the first evaluation stays and nothing is moved.
 
     Raises:
         StoreUnavailable: the store failed; the alias is where it was.
         TickerNotFound, UpstreamUnavailable: from the price source.
     """
-    evidence = contest_key(challenge.alias, challenge.job_id)
-    contest = _contest(challenge, registry, prices)
-    if not keep_contest(registry.store, contest):
-        return read_contest(registry.store, evidence)
-    if contest.won:
-        registry.move_alias(contest.alias, contest.challenger_id, challenge.now, evidence)
-    return contest
+    evaluation = _evaluation(challenger, registry, prices)
+    stored = store_evaluation(registry.store, evaluation)
+    if stored is evaluation and evaluation.won:
+        evidence = evaluation_key(challenger.alias, challenger.job_id)
+        registry.move_alias(challenger.alias, evaluation.challenger_id, challenger.now, evidence)
+    return stored
 
 
-def _contest(challenge: Challenger, registry: ModelRegistry, prices: PriceSource) -> ChallengerEvaluation:
-    champion = None
+def _evaluation(challenger: Challenger, registry: ModelRegistry, prices: PriceSource) -> ChallengerEvaluation:
+    undecided = ChallengerEvaluation(
+        alias=challenger.alias,
+        job_id=challenger.job_id,
+        champion_id=None,
+        challenger_id=challenger.card.model_id,
+        ticker=challenger.ticker,
+        horizon=HORIZON,
+        won=False,
+        reason="",
+        at=challenger.now,
+    )
     try:
-        champion = registry.card(challenge.alias)
-        unfit = _unfit(champion, challenge.challenger)
-        if unfit is not None:
-            return _undecided(challenge, champion, unfit)
-        arena = _arena(challenge, champion, prices)
-        if arena.origins.size < MIN_ORIGINS:
-            return _undecided(challenge, champion, f"no contest: {arena.origins.size} common origins are too few")
-        return _decided(challenge, champion, arena, registry)
+        champion = registry.card(challenger.alias)
+        undecided = undecided.model_copy(update={"champion_id": champion.model_id})
+        reason = _incomparable(champion, challenger.card)
+        if reason is None:
+            window = _window(challenger, champion, prices)
+            if window.origins.size >= MIN_ORIGINS:
+                return undecided.model_copy(update=_comparison(challenger, champion, window, registry))
+            reason = f"{window.origins.size} common origins are too few"
     except (ModelNotFound, ArtifactInvalid) as error:
-        return _undecided(challenge, champion, f"no contest: {error.message}")
+        reason = error.message
+    return undecided.model_copy(update={"reason": f"not compared: {reason}"})
 
 
-def _unfit(champion: ModelCard, challenger: ModelCard) -> str | None:
+def _incomparable(champion: ModelCard, challenger: ModelCard) -> str | None:
     if champion.target_column != challenger.target_column:
-        return f"no contest: {champion.model_id!r} forecasts {champion.target_column}, not {challenger.target_column}"
+        return f"{champion.model_id!r} forecasts {champion.target_column}, not {challenger.target_column}"
     if champion.horizon < HORIZON:
-        return f"no contest: {champion.model_id!r} forecasts {champion.horizon} sessions, not {HORIZON}"
+        return f"{champion.model_id!r} forecasts {champion.horizon} sessions, not {HORIZON}"
     return None
 
 
-def _arena(challenge: Challenger, champion: ModelCard, prices: PriceSource) -> EvaluationWindow:
-    report = challenge.challenger.series[0]
-    history = prices.history(challenge.ticker, challenge.now).between(None, report.data.last_session)
-    series = history.with_target(challenge.challenger.target_column).series
+def _window(challenger: Challenger, champion: ModelCard, prices: PriceSource) -> EvaluationWindow:
+    report = challenger.card.series[0]
+    history = prices.history(challenger.ticker, challenger.now).between(None, report.data.last_session)
+    series = history.with_target(challenger.card.target_column).series
     test = report.split.test
     if test is None:
         return EvaluationWindow(series, np.array([], dtype=np.intp), ())
     first, last = np.searchsorted(series.sessions, [np.datetime64(test.first_origin), np.datetime64(test.last_origin)])
-    lookback = max(champion.lookback, challenge.challenger.lookback)
-    # only origins whose outcomes are all known: where a session did not trade, a step has none
+    lookback = max(champion.lookback, challenger.card.lookback)
+    # only origins whose outcomes are all known: a step whose session did not trade has none
     whole = np.arange(max(first, lookback - 1), min(last + 1, len(series) - HORIZON))
     whole = whole[~np.isnan(future_closes(series.bars, whole, HORIZON)).any(axis=1)]
     unseen = whole[series.sessions[whole] > np.datetime64(champion.last_session)]
-    warnings = _warnings(champion, challenge.challenger)
+    others = set(champion.tickers) - {challenger.ticker}
+    warnings = (
+        (f"the champion was made of {', '.join(champion.tickers)}; only {challenger.ticker} decided",) if others else ()
+    )
     if unseen.size >= MIN_UNSEEN:
         return EvaluationWindow(series, unseen, warnings)
-    known = f"the champion knows prices up to {champion.last_session}: it has seen some of these sessions"
-    return EvaluationWindow(series, whole, (known, *warnings))
+    seen = f"the champion was made with prices up to {champion.last_session}: it has seen some of these sessions"
+    return EvaluationWindow(series, whole, (seen, *warnings))
 
 
-def _warnings(champion: ModelCard, challenger: ModelCard) -> tuple[str, ...]:
-    others = set(champion.tickers) - set(challenger.tickers[:1])
-    if not others:
-        return ()
-    return (f"the champion was made of {', '.join(champion.tickers)}; only {challenger.tickers[0]} decided",)
-
-
-def _decided(
-    challenge: Challenger, champion: ModelCard, arena: EvaluationWindow, registry: ModelRegistry
-) -> ChallengerEvaluation:
-    theirs = _track(champion, arena, registry)
-    own = _track(challenge.challenger, arena, registry)
-    loss, loss_champion, loss_persistence = _losses(own), _losses(theirs), _persistence_losses(own)
-    score, champion_score = float(np.nanmean(loss)), float(np.nanmean(loss_champion))
-    tested = diebold_mariano(loss, loss_champion, -(-HORIZON // STRIDE))
-    p_value = None if np.isnan(tested) else tested
-    won, reason = _judge(score, champion_score, p_value)
-    registry.look_again(challenge.alias)  # the contest took its time
-    if won and registry.card(challenge.alias).model_id != champion.model_id:
+def _comparison(
+    challenger: Challenger, champion: ModelCard, window: EvaluationWindow, registry: ModelRegistry
+) -> dict[str, object]:
+    """The fields of an evaluation that depend on the scores."""
+    own, theirs = (_forecasts(card, window, registry) for card in (challenger.card, champion))
+    last = np.broadcast_to(own.last[:, None, None], (*own.actual.shape, CRPS_LEVELS.size))
+    score, champion_score = float(own.crps_log.mean()), float(theirs.crps_log.mean())
+    p = p_value(own.crps_log, theirs.crps_log, overlap=-(-HORIZON // STRIDE))
+    won, reason = _decision(score, champion_score, p)
+    registry.look_again(challenger.alias)  # the comparison took its time
+    if won and registry.card(challenger.alias).model_id != champion.model_id:
         won, reason = False, "better, but the alias was moved to another model meanwhile"
-    sessions = arena.series.sessions
-    return ChallengerEvaluation(
-        alias=challenge.alias,
-        job_id=challenge.job_id,
-        champion_id=champion.model_id,
-        challenger_id=challenge.challenger.model_id,
-        ticker=challenge.ticker,
-        horizon=HORIZON,
-        first_origin=to_date(sessions[arena.origins[0]]),
-        last_origin=to_date(sessions[arena.origins[-1]]),
-        n_origins=arena.origins.size,
-        champion_score=champion_score,
-        challenger_score=score,
-        persistence_score=float(np.nanmean(loss_persistence)),
-        p_value=p_value,
-        won=won,
-        reason=reason,
-        warnings=arena.warnings,
-        at=challenge.now,
-    )
+    sessions = window.series.sessions
+    return {
+        "first_origin": to_date(sessions[window.origins[0]]),
+        "last_origin": to_date(sessions[window.origins[-1]]),
+        "n_origins": window.origins.size,
+        "champion_score": champion_score,
+        "challenger_score": score,
+        "persistence_score": float(log_return_crps_losses(own.actual, last, CRPS_LEVELS).mean()),
+        "p_value": p,
+        "won": won,
+        "reason": reason,
+        "warnings": window.warnings,
+    }
 
 
-def _judge(score: float, champion_score: float, p_value: float | None) -> tuple[bool, str]:
+def _decision(score: float, champion_score: float, p: float | None) -> tuple[bool, str]:
     """Whether the challenger has won, and why or why not."""
     if score >= champion_score:
         return False, "the champion is as good or better"
-    if p_value is None:
-        return False, "better, but whether by more than chance cannot be told"
-    if p_value >= MAX_P:
+    if p is None:
+        return False, "better, but a p-value cannot be computed"
+    if p >= MAX_P:
         return False, f"better, but perhaps by chance: the p-value is not below {MAX_P:g}"
     return True, f"better by more than chance: the p-value is below {MAX_P:g}"
 
 
-def _track(card: ModelCard, arena: EvaluationWindow, registry: ModelRegistry) -> BacktestForecasts:
+def _forecasts(card: ModelCard, window: EvaluationWindow, registry: ModelRegistry) -> BacktestForecasts:
     forecaster = registry.load(card)
-    plan = BacktestConfig(arena.origins, HORIZON, levels=(0.8,), quantile_levels=(0.5,), stride=STRIDE)
-    return walk_forward(lambda _: forecaster, arena.series.bars, plan)
-
-
-def _losses(track: BacktestForecasts) -> Losses:
-    """Mean over the steps of each origin."""
-    losses: Losses = track.crps_log.mean(axis=1)
-    return losses
-
-
-def _persistence_losses(track: BacktestForecasts) -> Losses:
-    point = np.broadcast_to(track.last[:, None, None], (*track.actual.shape, CRPS_LEVELS.size))
-    losses: Losses = log_return_crps_losses(track.actual, point, CRPS_LEVELS).mean(axis=1)
-    return losses
-
-
-def _undecided(challenge: Challenger, champion: ModelCard | None, reason: str) -> ChallengerEvaluation:
-    return ChallengerEvaluation(
-        alias=challenge.alias,
-        job_id=challenge.job_id,
-        champion_id=None if champion is None else champion.model_id,
-        challenger_id=challenge.challenger.model_id,
-        ticker=challenge.ticker,
-        horizon=HORIZON,
-        won=False,
-        reason=reason,
-        at=challenge.now,
-    )
+    config = BacktestConfig(window.origins, HORIZON, levels=(0.8,), stride=STRIDE)
+    return walk_forward(lambda _: forecaster, window.series.bars, config)

@@ -4,18 +4,21 @@ import math
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
+import numpy as np
+
 from errors import CalibrationTooSmall, InvalidRequest, ZeroVariance
-from models.base import CLOSE, Bars
-from models.conformal import Calibration
+from models.base import CLOSE, Bars, closes_only
+from models.conformal import Calibration, ServedForecaster
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, OnEpoch
-from models.serving import calibrated
+from models.serving import calibrated, served
 from models.specs import MODEL_SPECS
 from models.windows import target_stop
+from schemas.accuracy import StepReport
 from schemas.card import (
     FORMAT_VERSION,
     Block,
@@ -27,15 +30,17 @@ from schemas.card import (
 )
 from schemas.common import MAX_HORIZON
 from schemas.train import Paths, TrainRequest, TrainResponse, TrainResult, TrainTestAccuracy
-from services.evaluation.reports import Outcomes, accuracy_report, coverage_report, outcomes, stacked
+from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
+from services.evaluation.scorer import card_report, card_reports, score, stacked
 from services.evaluation.splits import Split, split_together
 from services.prices.cleaning import validate_completeness
 from services.prices.quality import price_warnings
-from services.prices.series import PriceHistory, PriceSource, to_date
+from services.prices.series import PriceHistory, PriceSource, Sessions, to_date
 from services.storage.registry import (
     CALIBRATION,
     CARD,
     ModelRegistry,
+    calibration_from_json,
     calibration_to_json,
     file_report,
     model_key,
@@ -43,6 +48,7 @@ from services.storage.registry import (
 
 DEFAULT_SESSIONS = 2000  # about eight years: older volatility says little about tomorrow's
 MIN_SCORES = 20  # of each step: what the 95 % interval takes
+REPORTED_LEVELS = (0.5, 0.8, 0.9, 0.95)
 LIBRARIES = ("torch", "pytorch-lightning", "onnxruntime", "numpy")
 
 
@@ -64,8 +70,10 @@ class TrainingSeries:
 
     @property
     def ticker(self) -> str:
-        """The ticker's symbol."""
         return self.history.series.ticker
+
+    def sessions_of(self, block: range) -> Sessions:
+        return self.history.series.sessions[block.start : block.stop]
 
 
 def train_model(
@@ -96,15 +104,12 @@ def train_model(
     settings = _settings(request, lookback, start, fit_until - time.monotonic())
 
     fitted = spec.fit([FitBlocks(m.bars, m.split.fit, m.split.early_stopping) for m in materials], settings, on_epoch)
-    # calibrated and measured as it will be served, from the very files that are stored
-    blocks = [(m.bars, m.split.calibration) for m in materials]
-    forecaster = calibrated(spec, fitted, blocks, request.calibration)
-    static = calibrated(spec, fitted, blocks, "static")
-    _validate_outcomes(forecaster.calibration)
-    files = {**fitted.files, CALIBRATION: calibration_to_json(forecaster.calibration)}
-    train = stacked([outcomes(static, m.bars, m.split.train, target_stop(m.split.train)) for m in materials])
-    test = [outcomes(forecaster, m.bars, m.split.test) for m in materials]
-    static_test = stacked([outcomes(static, m.bars, m.split.test) for m in materials])
+    exact = calibrated(spec, fitted, [(m.bars, m.split.calibration) for m in materials], request.calibration)
+    _validate_outcomes(exact.calibration)
+    files = {**fitted.files, CALIBRATION: calibration_to_json(exact.calibration)}
+    # measured as it will be served, from the very files that are stored
+    forecaster = served(exact.static.inner, calibration_from_json(files[CALIBRATION]), request.calibration)
+    found = _accuracy(forecaster, materials)
     card = ModelCard(
         format_version=FORMAT_VERSION,
         model_id=model_id,
@@ -116,7 +121,7 @@ def train_model(
         quantile_levels=fitted.quantile_levels,
         hyperparameters=dict(fitted.hyperparameters),
         request=request.model_dump(mode="json"),
-        series=tuple(_series_report(m, found) for m, found in zip(materials, test, strict=True)),
+        series=tuple(_series_report(m, found.by_ticker.get(m.ticker, ())) for m in materials),
         training=TrainingReport(
             seed=request.seed,
             epochs_run=len(fitted.validation_losses),
@@ -125,11 +130,10 @@ def train_model(
             seconds=round(time.monotonic() - started, 3),
             validation_losses=fitted.validation_losses,
         ),
-        train=accuracy_report(train),
-        test=accuracy_report(stacked(test)),
+        train=found.train,
+        test=found.test,
+        test_closes_only=found.test_closes_only,
         calibration=request.calibration,
-        coverage=coverage_report(stacked(test)),
-        static_coverage=coverage_report(static_test),
         base_model_id=None if base is None else base.model_id,
         warnings=_warnings(base, materials),
         n_calibration=tuple(step.size for step in forecaster.calibration.scores),
@@ -137,6 +141,48 @@ def train_model(
         libraries=_libraries(),
     )
     return TrainedModel(card, files)
+
+
+@dataclass(frozen=True)
+class _Accuracy:
+    """What a card reports of both parts; tickers without a test session are missing from ``by_ticker``."""
+
+    train: StepReport
+    test: tuple[StepReport, ...]
+    by_ticker: dict[str, tuple[StepReport, ...]]
+    test_closes_only: StepReport
+
+
+def _accuracy(forecaster: ServedForecaster, materials: Sequence[TrainingSeries]) -> _Accuracy:
+    tested = [m for m in materials if m.split.test]
+    test = {m.ticker: _forecasts(forecaster, m.bars, m.split.test, forecaster.horizon) for m in tested}
+    sessions = np.concatenate([m.sessions_of(m.split.test) for m in tested])
+    reports = card_reports(stacked([*test.values()]), REPORTED_LEVELS, sessions)
+    if not reports:
+        raise ZeroVariance("no session of the test part traded: there are no outcomes to measure accuracy on")
+    static = forecaster.static  # follows no record: neither does it on the train part, nor where prices are sent along
+    train = stacked([_forecasts(static, m.bars[: target_stop(m.split.train)], m.split.train, 1) for m in materials])
+    from_closes = stacked(
+        [
+            # the bars say which sessions traded
+            replace(
+                _forecasts(static, closes_only(m.bars[:, CLOSE]), m.split.test, 1), actual=test[m.ticker].actual[:, :1]
+            )
+            for m in tested
+        ]
+    )
+    train_sessions = np.concatenate([m.sessions_of(m.split.train) for m in materials])
+    return _Accuracy(
+        train=card_report(score(train, (), 1, sessions=train_sessions)),
+        test=reports,
+        by_ticker={ticker: card_reports(one, REPORTED_LEVELS) for ticker, one in test.items()},
+        test_closes_only=card_report(score(from_closes, REPORTED_LEVELS, 1, sessions=sessions)),
+    )
+
+
+def _forecasts(forecaster: ServedForecaster, bars: Bars, block: range, horizon: int) -> BacktestForecasts:
+    config = BacktestConfig(np.array(block, dtype=np.intp), horizon, REPORTED_LEVELS)
+    return walk_forward(lambda _: forecaster, bars, config)
 
 
 def _libraries() -> dict[str, str]:
@@ -151,23 +197,21 @@ def _libraries() -> dict[str, str]:
 
 
 def trained(result: TrainResult) -> TrainResponse:
-    """What legacy contract v1's clients are answered."""
     return TrainResponse(message="Model trained successfully", result=result)
 
 
 def train_result(card: ModelCard) -> TrainResult:
-    """What legacy contract v1's clients read, and what they were never told."""
-    data = [series.data for series in card.series]
+    """The answer to a training request: what legacy contract v1's clients read, and the figures that belong to it."""
+    data, test = [series.data for series in card.series], card.test[0]
     return TrainResult(
         id=card.model_id,
-        metrics=TrainTestAccuracy(train=card.train.model, test=card.test.model),
+        metrics=TrainTestAccuracy(train=card.train.model, test=test.model),
         paths=Paths(
             model_s3_path=model_key(card.model_id, NETWORK if NETWORK in card.files else min(card.files)),
             metadata_s3_path=model_key(card.model_id, CARD),
         ),
-        persistence=TrainTestAccuracy(train=card.train.persistence, test=card.test.persistence),
-        skill=card.test.skill,
-        coverage=tuple(reached for reached in card.coverage if reached.step == 1),
+        train=card.train,
+        test=test,
         tickers=card.tickers,
         source=", ".join(sorted({one.source for one in data})),
         as_of=max(one.last_session for one in data),
@@ -271,7 +315,7 @@ def _warnings(base: ModelCard | None, materials: Sequence[TrainingSeries]) -> tu
     return tuple(warnings)
 
 
-def _series_report(material: TrainingSeries, found: Outcomes) -> SeriesReport:
+def _series_report(material: TrainingSeries, test: tuple[StepReport, ...]) -> SeriesReport:
     history, series = material.history, material.history.series
     fingerprint = sha256(series.sessions.astype("<i8").tobytes() + series.bars.astype("<f8").tobytes())
     return SeriesReport(
@@ -288,7 +332,7 @@ def _series_report(material: TrainingSeries, found: Outcomes) -> SeriesReport:
             sha256=fingerprint.hexdigest(),
         ),
         split=_split_report(material),
-        test=accuracy_report(found) if found.last.size else None,
+        test=test,
     )
 
 

@@ -123,16 +123,16 @@ def _publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry,
 def _with_evaluation(spec: JobSpec, card: ModelCard, context: WorkerContext) -> TrainResult:
     """The result, with the evaluation against an alias where one is requested; its failure does not fail the job."""
     result = train_result(card)
-    if spec.request.challenges is None:
+    if spec.request.promote_to is None:
         return result
     try:
-        challenge = Challenger(spec.request.challenges, spec.id, card, context.clock())
-        contest = evaluate_challenger(challenge, context.registry, context.prices)
+        challenger = Challenger(spec.request.promote_to, spec.id, card, context.clock())
+        evaluation = evaluate_challenger(challenger, context.registry, context.prices)
     except AppError as error:
-        log.warning("contest of job %s: %s", spec.id, error.message)
-        warning = f"the evaluation against {spec.request.challenges!r} failed, the alias was not moved: {error.message}"
+        log.warning("evaluation of job %s: %s", spec.id, error.message)
+        warning = f"the evaluation for {spec.request.promote_to!r} failed, the alias was not moved: {error.message}"
         return result.model_copy(update={"warnings": (*result.warnings, warning)})
-    return result.model_copy(update={"contest": contest})
+    return result.model_copy(update={"evaluation": evaluation})
 
 
 @retry(

@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from services.forecasts.by_model import forecast
 
 from aws_lambda import NotAnHttpEvent, lambda_handler
 from config import Settings
-from schemas.predict import ForecastRequest
+from schemas.common import DEFAULT_LEVELS
 from services.prices.sample import SampleSource
 from services.prices.series import PriceHistory
 from services.training.train import TrainedModel
 from tests.aws.events import Answer, Event, function_url_event, read_answer
-from tests.fakes import FakePriceSource, application, use_prices, walk_history
+from tests.fakes import FakePriceSource, application, forecasting, use_prices, walk_history
 
 NOW = datetime(2019, 1, 2, 14, tzinfo=UTC)
 MAX_BODY_BYTES = 2048
@@ -346,11 +345,11 @@ def test_a_scheduled_event_scores_what_has_closed(
     adapter: Adapter, handle: Handler, api: FastAPI, trained: TrainedModel
 ) -> None:
     thursday = datetime(2018, 12, 27, 23, tzinfo=UTC)
-    request = ForecastRequest(ticker="^GSPC", horizon=1)
     api.state.runtime.registry.publish(trained.card, trained.files)
-    log = api.state.runtime.forecast_log
-    forecast(trained.card.model_id, request, api.state.runtime.registry, SampleSource(), thursday, log.record)
-    log.flush()
+    runtime = api.state.runtime
+    path = forecasting(runtime.registry, SampleSource())
+    runtime.forecast_log.record(path.forecast_ticker(trained.card.model_id, "^GSPC", 1, DEFAULT_LEVELS, thursday))
+    runtime.writer.flush()
 
     assert adapter({"task": "score"}, _no_context()) is None
 

@@ -1,6 +1,5 @@
-"""The command line in this process, on the sample prices, beside a server on the same folder."""
+"""The command line in this process, on the sample prices, and a server on the same folder."""
 
-import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,11 +9,10 @@ from typer.testing import CliRunner, Result
 
 from benchmarks.server import running_server
 from cli.main import app
-from client import Client
 from schemas.realised import ForecastOutcome, SessionScores
-from schemas.train import TrainRequest
 from services.monitoring.scoring import scores_key
 from services.storage.store import LocalArtifactStore
+from stock_forecast_client import Client
 
 Run = Callable[..., Result]
 
@@ -34,7 +32,7 @@ def server(folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def model_id(server: str) -> str:
     with Client(server, poll_s=0.2) as client:
-        return client.train(TrainRequest.model_validate({"ticker": "^GSPC", "model": "ewma"})).id
+        return client.train(ticker="^GSPC", model="ewma").id
 
 
 @pytest.fixture(scope="session")
@@ -81,11 +79,10 @@ def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Of a process on an empty folder without a network."""
+    """The environment of a process in an empty folder, without a network."""
     return {
-        "PATH": os.environ["PATH"],
+        "PATH": "/usr/bin:/bin",  # as in a fresh shell
         "HOME": str(tmp_path),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
         "PRICE_SOURCE": "sample",
         "DATA_DIR": str(tmp_path / "var"),
         "OMP_NUM_THREADS": "1",

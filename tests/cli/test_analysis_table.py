@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from cli.analysis_table import analysis_table
-from schemas.analysis import Analysis, MissingRun, OvernightGap, SuspectedSplit
 from services.analysis.dependence import correlogram
+from stock_forecast_client.models import Analysis, Correlogram, MissingRun, OvernightGap, SuspectedSplit
 
 ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
 
@@ -27,7 +27,7 @@ def shown(analysis: Analysis) -> str:
     return text.get()
 
 
-def test_every_part_is_told_in_80_columns(analysis: Analysis) -> None:
+def test_every_part_fits_in_80_columns(analysis: Analysis) -> None:
     text = shown(analysis)
 
     assert max(map(len, text.splitlines())) <= 80
@@ -59,7 +59,7 @@ def test_a_correlation_beyond_its_bound_is_marked(analysis: Analysis) -> None:
     assert [cell.endswith("*") for cell in first] == [False, False, False, False, True, False, True, False]
 
 
-def test_the_mean_of_a_month_has_its_error_and_a_mark_where_that_does_not_reach_to_zero(analysis: Analysis) -> None:
+def test_the_mean_of_a_month_has_its_error_and_a_mark_where_that_excludes_zero(analysis: Analysis) -> None:
     january = next(line.split() for line in shown(analysis).splitlines() if "January" in line)
 
     assert january[-4:] == ["21", "+0.260", "0.231", "*"]
@@ -69,13 +69,13 @@ def test_splits_gaps_and_missing_sessions_are_named(analysis: Analysis) -> None:
     found = analysis.data_quality.model_copy(
         update={
             "n_missing_sessions": 9,
-            "missing": (
+            "missing": [
                 MissingRun(first=date(2018, 1, 3), last=date(2018, 1, 3), n_sessions=1),
                 MissingRun(first=date(2018, 2, 5), last=date(2018, 2, 14), n_sessions=8),
-            ),
+            ],
             "n_overnight_gaps": 1,
-            "overnight_gaps": (OvernightGap(session=date(2018, 5, 2), log_return=-0.12, mad_zscore=-9.0),),
-            "suspected_splits": (SuspectedSplit(session=date(2018, 6, 4), ratio=0.502, near="1:2", mad_zscore=-40.0),),
+            "overnight_gaps": [OvernightGap(session=date(2018, 5, 2), log_return=-0.12, mad_zscore=-9.0)],
+            "suspected_splits": [SuspectedSplit(session=date(2018, 6, 4), ratio=0.502, near="1:2", mad_zscore=-40.0)],
         }
     )
 
@@ -86,8 +86,8 @@ def test_splits_gaps_and_missing_sessions_are_named(analysis: Analysis) -> None:
     assert "suspected splits 1: 2018-06-04 1:2 (close is 0.502 of the one before)" in text
 
 
-def test_what_is_not_known_is_a_dash(analysis: Analysis) -> None:
-    nothing = correlogram(np.zeros(300))
+def test_an_unknown_figure_is_a_dash(analysis: Analysis) -> None:
+    nothing = Correlogram.model_validate_json(correlogram(np.zeros(300)).model_dump_json())
     unknown = analysis.dependence.model_copy(update={"returns": nothing, "squared_returns": nothing})
 
     text = shown(analysis.model_copy(update={"dependence": unknown}))

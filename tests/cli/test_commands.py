@@ -1,4 +1,4 @@
-"""Every command, in this process and through a running service: both say the same."""
+"""Every command, in this process and through a server: both print the same."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 import requests
 from typer.testing import Result
 
-from schemas.job import Job
+from stock_forecast_client.models import Job
 from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ TABLED = {
     "models list": ["models", "list"],
     "models show": ["models", "show", "default"],
     "models aliases": ["models", "aliases"],
-    "models contests": ["models", "contests"],
+    "models evaluations": ["models", "evaluations"],
     "jobs list": ["jobs", "list"],
 }
 PNG = b"\x89PNG"
@@ -69,7 +69,7 @@ def answered(result: Result) -> Any:
         (TABLED["models list"], "GET", "/models", None),
         (TABLED["models show"], "GET", "/models/default", None),
         (TABLED["models aliases"], "GET", "/models/aliases", None),
-        (TABLED["models contests"], "GET", "/models/aliases/default/contests", None),
+        (TABLED["models evaluations"], "GET", "/models/aliases/default/evaluations", None),
         (TABLED["jobs list"], "GET", "/jobs", None),
     ],
     ids=list(TABLED),
@@ -85,7 +85,7 @@ def test_json_is_the_apis_answer(
 
 @pytest.mark.parametrize("command", TABLED.values(), ids=list(TABLED))
 @pytest.mark.usefixtures("model_id", "scored")
-def test_a_table_is_no_json_and_the_same_here_and_there(run: Run, server: str, command: list[str]) -> None:
+def test_a_table_is_the_same_here_and_on_a_server(run: Run, server: str, command: list[str]) -> None:
     here, there = run(*command), run("--url", server, *command)
 
     assert here.exit_code == 0, here.output
@@ -94,7 +94,7 @@ def test_a_table_is_no_json_and_the_same_here_and_there(run: Run, server: str, c
 
 
 @pytest.mark.parametrize("command", ["predict", "forecast"])
-def test_a_price_stands_beside_its_interval_and_persistence(run: Run, command: str) -> None:
+def test_a_price_has_its_range_and_the_no_change_forecast(run: Run, command: str) -> None:
     answer = answered(run(command, "^GSPC", "--json"))
     first = answer["forecast"][0] if command == "forecast" else answer
 
@@ -102,40 +102,53 @@ def test_a_price_stands_beside_its_interval_and_persistence(run: Run, command: s
 
     assert f"{first['persistence']:,.2f}" in shown
     for interval in first["intervals"]:
-        assert f"{interval['level']:.0%} interval" in shown
+        assert f"{interval['level']:.0%} range" in shown
         assert f"{interval['lower']:,.2f} – {interval['upper']:,.2f}" in shown
 
 
-def test_a_backtest_ends_with_a_verdict_beside_persistence(run: Run) -> None:
+@pytest.mark.parametrize(("command", "ahead"), [("predict", "1 session ahead"), ("forecast", "10 sessions ahead")])
+def test_the_test_scores_are_of_the_horizon_and_have_their_p_value_and_origins(
+    run: Run, command: str, ahead: str
+) -> None:
+    test = answered(run(command, "^GSPC", "--json"))["test"]
+
+    shown = " ".join(run(command, "^GSPC").stdout.split())
+
+    assert f"{ahead}, on {test['n_origins']} test origins of ^GSPC: MAPE {test['model']['mape']:.3%}" in shown
+    assert f"skill {test['skill']['mae']:+.2%} (MAE, p = {test['p_value']['mae']:#.2g})" in shown
+
+
+def test_a_backtest_ends_with_a_summary(run: Run) -> None:
     shown = " ".join(run(*TABLED["backtest"]).stdout.split())
 
-    assert re.search(r"The model errs [0-9.]+% (less|more) than persistence \(p = [01]\.[0-9]{2}: ", shown)
-    assert re.search(r"It had [0-9.]+% of the closes in its 80% intervals", shown)
+    assert re.search(r"[0-9.]+% (below|above) that of the no-change forecast \(p = [01]\.[0-9]+, (not )?signif", shown)
+    assert re.search(r"Coverage: [0-9.]+% of closes in the 80% range", shown)
 
 
-def test_train_shows_a_network_beside_persistence(run: Run) -> None:
+def test_a_trained_network_is_shown_with_the_no_change_forecast(run: Run) -> None:
     done = run("train", "^GSPC", "--start", "2016-01-01", "--epochs", "1", "--sequence-length", "20")
 
     assert done.exit_code == 0, done.output
-    assert "persistence" in done.stdout
+    assert "no change" in done.stdout
 
 
-def test_train_shows_what_it_is_worth_here_and_there(run: Run, target: list[str]) -> None:
+def test_train_shows_the_accuracy_of_the_model(run: Run, target: list[str]) -> None:
     done = run(*target, "train", "^GSPC", "--start", "2012-01-01", "--model", "ewma")
 
     assert done.exit_code == 0, done.output
     assert "ewma" in run(*target, "models", "list").stdout
-    assert "persistence" in done.stdout
+    for heading in ("1 session ahead, ", "no change", "skill", "p-value"):
+        assert heading in done.stdout
 
 
-def test_train_as_json_prints_the_job_that_did(run: Run, target: list[str], server: str) -> None:
+def test_train_as_json_prints_the_job(run: Run, target: list[str], server: str) -> None:
     printed = answered(run(*target, "train", "^GSPC", "--model", "ewma", "--json"))
 
     assert Job.model_validate(printed).state == "succeeded"
     assert printed == requests.get(f"{server}/jobs/{printed['id']}", timeout=30).json()
 
 
-def test_a_failed_training_ends_with_its_error_and_can_be_done_again(run: Run, target: list[str]) -> None:
+def test_a_failed_training_ends_with_its_error_and_can_be_retried(run: Run, target: list[str]) -> None:
     done = run(*target, "train", "^GSPC", "--model", "ewma", "--start", "2018-12-01", "--json")
     newest = answered(run("jobs", "list", "--limit", "1", "--json"))["jobs"][0]
 
@@ -147,7 +160,7 @@ def test_a_failed_training_ends_with_its_error_and_can_be_done_again(run: Run, t
     assert newest["state"] == "failed"
 
 
-def test_a_training_elsewhere_need_not_be_followed(run: Run, server: str) -> None:
+def test_a_training_on_a_server_is_not_followed_with_no_wait(run: Run, server: str) -> None:
     job = answered(
         run("--url", server, "train", "^GSPC", "--epochs", "1000", "--start", "2000-01-01", "--no-wait", "--json")
     )
@@ -178,7 +191,7 @@ def test_a_name_is_moved_and_shown(run: Run, target: list[str], model_id: str) -
     assert model_id in run(*target, "models", "aliases").stdout
 
 
-def test_a_model_is_deleted_when_asked_for_or_agreed_to(run: Run, target: list[str]) -> None:
+def test_a_model_is_deleted_only_with_consent(run: Run, target: list[str]) -> None:
     model_id = answered(run("train", "^GSPC", "--model", "drift", "--json"))["model_id"]
 
     refused = run(*target, "models", "delete", model_id)
@@ -190,7 +203,7 @@ def test_a_model_is_deleted_when_asked_for_or_agreed_to(run: Run, target: list[s
 
 
 @pytest.mark.parametrize("command", ["forecast", "backtest", "analyze"])
-def test_a_drawing_is_made_beside_the_answer(run: Run, target: list[str], tmp_path: Path, command: str) -> None:
+def test_a_plot_is_drawn_in_addition_to_the_answer(run: Run, target: list[str], tmp_path: Path, command: str) -> None:
     done = run(*target, *TABLED[command], "--plot", tmp_path / "drawn.png")
 
     assert done.exit_code == 0, done.output
@@ -198,7 +211,7 @@ def test_a_drawing_is_made_beside_the_answer(run: Run, target: list[str], tmp_pa
     assert done.stdout == run(*target, *TABLED[command]).stdout
 
 
-def test_a_key_of_the_settings_is_not_asked_of_this_process(run: Run) -> None:
+def test_the_api_key_of_the_settings_is_not_needed_in_this_process(run: Run) -> None:
     done = run("models", "list", API_KEY="a-key-of-more-than-twenty-characters")
 
     assert done.exit_code == 0, done.output

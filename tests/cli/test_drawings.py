@@ -1,4 +1,4 @@
-"""Drawings and bars of what few tests can have from a service: an analysis, odd levels, a bar that moves."""
+"""Plots and progress bars of answers that a server rarely gives: odd levels, missing prices, a running job."""
 
 import io
 from datetime import UTC, date, datetime, timedelta
@@ -6,23 +6,28 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from services.forecasts.by_model import forecast
 
 from cli.demo import sparkline
 from cli.layout import console, price
 from cli.plots import draw_analysis, draw_backtest, draw_forecast
-from cli.progress import TrainingBar, described
+from cli.progress import TrainingBar, description
 from cli.tables import jobs_table, prices_table
-from schemas.analysis import Analysis
+from routers.answers import forecast_response
 from schemas.backtest import BacktestRequest
-from schemas.fetch_data import Bar, FetchDataResponse
-from schemas.job import Job, JobPage, Progress
-from schemas.predict import ForecastRequest
-from schemas.train import ModelName, TrainRequest
 from services.backtest import backtest
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
+from stock_forecast_client.models import (
+    Analysis,
+    BacktestResponse,
+    Bar,
+    FetchDataResponse,
+    ForecastResponse,
+    Job,
+    JobPage,
+)
+from tests.client.conftest import job_body
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, forecasting, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
@@ -33,30 +38,18 @@ def analysis() -> Analysis:
     return Analysis.model_validate_json(ANALYSIS.read_bytes())
 
 
-def running(epoch: int, max_epochs: int, model: ModelName = "return_lstm") -> Job:
-    """A job of which so many epochs are done, one a minute."""
-    progress = Progress(
-        at=NOW,
-        epoch=epoch,
-        max_epochs=max_epochs,
-        validation_losses=(0.5,) * epoch,
-        share=epoch / max_epochs,
-        estimated_end=NOW + timedelta(minutes=max_epochs - epoch) if epoch else None,
-    )
-    return Job(
-        id="20261121t093000-1a2b3c4d",
-        state="running",
-        cancel_requested=False,
-        created_at=NOW,
-        started_at=NOW,
-        ended_at=None,
-        model_id="walk-20240719-1a2b3c4d",
-        request=TrainRequest(ticker="WALK", model=model),
-        retry_of=None,
-        progress=progress,
-        result=None,
-        error=None,
-    )
+def running(epoch: int, max_epochs: int, model: str = "return_lstm") -> Job:
+    """A job after ``epoch`` epochs of one minute each."""
+    progress = {
+        "at": NOW,
+        "epoch": epoch,
+        "max_epochs": max_epochs,
+        "validation_losses": [0.5] * epoch,
+        "share": epoch / max_epochs,
+        "estimated_end": NOW + timedelta(minutes=max_epochs - epoch) if epoch else None,
+    }
+    request = {"ticker": "WALK", "model": model}
+    return Job.model_validate(job_body("running", request=request, progress=progress))
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
@@ -79,26 +72,26 @@ def test_a_backtest_of_any_levels_is_drawn(
     request = BacktestRequest(horizon=1, stride=5, quantile_levels=quantile_levels, include_forecasts=True)
     answer = backtest(trained.card.model_id, request, registry, FakePriceSource(walk_history()), NOW)
 
-    draw_backtest(answer, {}, tmp_path / "drawn.png")
+    draw_backtest(BacktestResponse.model_validate_json(answer.model_dump_json()), {}, tmp_path / "drawn.png")
 
     assert (tmp_path / "drawn.png").stat().st_size > 10_000
 
 
 def test_a_bar_shows_epoch_loss_and_the_time_left() -> None:
-    assert described(running(2, 8)) == "epoch 2 of 8 at most, loss 0.5, 360 s left at most"
+    assert description(running(2, 8)) == "epoch 2 of up to 8, loss 0.5, at most 360 s left"
 
 
-def test_a_bar_before_the_first_epoch_promises_nothing() -> None:
-    assert described(running(0, 8)) == "preparing"
+def test_a_bar_before_the_first_epoch_shows_the_state() -> None:
+    assert description(running(0, 8)) == "preparing data"
 
 
-def test_a_model_without_epochs_is_not_said_to_have_done_none_of_them() -> None:
+def test_a_model_without_epochs_shows_none() -> None:
     page = console()
 
     with page.capture() as shown:
-        page.print(jobs_table(JobPage(jobs=(running(0, 50, "ewma"),), next_after=None)))
+        page.print(jobs_table(JobPage(jobs=[running(0, 50, "ewma")], next_after=None)))
 
-    assert described(running(0, 50, "ewma")) == "fitting"
+    assert description(running(0, 50, "ewma")) == "fitting"
     assert "of 50" not in shown.get()
 
 
@@ -112,7 +105,7 @@ def test_a_bar_is_drawn_in_a_terminal_and_nowhere_else() -> None:
 
     assert isinstance(terminal.file, io.StringIO)
     assert isinstance(file.file, io.StringIO)
-    assert "epoch 4 of 8" in terminal.file.getvalue()
+    assert "epoch 4 of up to 8" in terminal.file.getvalue()
     assert "50%" in terminal.file.getvalue()
     assert file.file.getvalue() == ""
 
@@ -128,18 +121,19 @@ def test_a_price_is_shown_with_the_digits_that_matter(value: float, shown: str) 
     assert price(value) == shown
 
 
-WITHOUT_RANGE = tuple(
+WITHOUT_RANGE = [
     Bar(Date=date(2024, 7, 15 + day), Open=None, High=None, Low=None, Close=100.0 + day, Volume=0.0) for day in range(4)
-)
+]
 
 
 def test_sessions_without_open_high_and_low_are_drawn(tmp_path: Path, trained: TrainedModel) -> None:
     registry = ModelRegistry(InMemoryArtifactStore())
     registry.publish(trained.card, trained.files)
     prices = FakePriceSource(walk_history())
-    answer = forecast(trained.card.model_id, ForecastRequest(horizon=3), registry, prices, NOW)
+    forecast = forecasting(registry, prices).forecast_ticker(trained.card.model_id, "WALK", 3, (0.8,), NOW)
 
-    draw_forecast(answer, WITHOUT_RANGE, tmp_path / "forecast.svg")
+    drawn = ForecastResponse.model_validate_json(forecast_response(forecast).model_dump_json())
+    draw_forecast(drawn, WITHOUT_RANGE, tmp_path / "forecast.svg")
 
     assert "svg" in (tmp_path / "forecast.svg").read_text(encoding="utf-8")
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 
 import pytest
-from pydantic import ValidationError
 
 import errors
 from benchmarks.server import running_server
-from cli.exits import Exit, exit_code, fields_at_fault, format_error, hint
-from config import Settings
-from errors import AppError, ModelNotFound
+from cli.exits import Exit, exit_code, format_error, hint
+from errors import AppError
+from stock_forecast_client.errors import ModelNotFound, error_from
 from tests.cli.conftest import Run
 from tests.processes import free_port
 
@@ -41,7 +40,7 @@ KEY = "a-key-of-more-than-twenty-characters"
 
 @contextmanager
 def service_that_answers(code: str, status: int, detail: str = "what happened") -> Iterator[str]:
-    """The address of a service that has one problem for everything."""
+    """The address of a server that answers every request with this problem."""
     problem = {"type": "x", "title": "x", "status": status, "detail": detail, "code": code, "request_id": "r1"}
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,7 +67,7 @@ def service_that_answers(code: str, status: int, detail: str = "what happened") 
 
 @pytest.fixture(scope="session")
 def busy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with a key, where one training runs and none may wait."""
+    """A server with an API key that accepts no training."""
     data = tmp_path_factory.mktemp("busy")
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(data), "API_KEY": KEY, "MAX_WAITING_TRAININGS": "0"}
     with running_server(settings) as url:
@@ -82,9 +81,8 @@ def family(kind: type[AppError]) -> Exit:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)
 def test_every_error_ends_as_its_family_does_and_has_a_hint(kind: type[AppError]) -> None:
-    error = AppError.restored(kind.code, "what happened")
+    error = error_from(kind.code, "what happened", kind.status_code)
 
-    assert error is not None
     assert exit_code(error) is family(kind)
     assert hint(error)
 
@@ -100,7 +98,7 @@ def test_every_error_ends_as_its_family_does_and_has_a_hint(kind: type[AppError]
         ("too_many_trainings", 429, 5),
     ],
 )
-def test_a_service_that_cannot_ends_the_command_with_its_familys_code(
+def test_an_error_of_a_server_ends_the_command_with_the_code_of_its_family(
     run: Run, code: str, status: int, expected: int
 ) -> None:
     with service_that_answers(code, status) as url:
@@ -111,7 +109,7 @@ def test_a_service_that_cannot_ends_the_command_with_its_familys_code(
     assert "Traceback" not in done.output
 
 
-def test_what_a_service_says_cannot_steer_the_terminal(run: Run) -> None:
+def test_control_characters_of_a_server_do_not_reach_the_terminal(run: Run) -> None:
     with service_that_answers("not_found", 404, "two\nlines \x1b[2J") as url:
         done = run("--url", url, "models", "list")
 
@@ -150,6 +148,7 @@ def test_an_error_is_one_line_and_a_hint_on_standard_error(
         ["fetch"],
         ["fetch", "not a ticker"],
         ["fetch", "^GSPC", "--days", "0"],
+        ["train", "^GSPC", "--model", "nonsense"],
         ["predict", "^GSPC", "--as-of", "yesterday"],
         ["forecast", "^GSPC", "--horizon", "99"],
         ["forecast", "^GSPC", "--plot", "picture.exe"],
@@ -160,7 +159,7 @@ def test_an_error_is_one_line_and_a_hint_on_standard_error(
         ["--url", "http://127.0.0.1:1", "serve"],
     ],
 )
-def test_a_command_that_makes_no_sense_is_a_usage_error(run: Run, command: list[str]) -> None:
+def test_a_wrong_command_is_a_usage_error(run: Run, command: list[str]) -> None:
     done = run(*command)
 
     assert done.exit_code == Exit.USAGE, done.output
@@ -178,13 +177,16 @@ def test_a_command_that_makes_no_sense_is_a_usage_error(run: Run, command: list[
             "--start 2018-12-31 must not be after --end",
         ),
         (["forecast", "^GSPC", "--as-of", "2199-01-01"], "--as-of: 2199-01-01 is in the future"),
-        (["forecast", "^GSPC", "--level", "90"], "error: --level: Input should be less than or equal to 0.99\n"),
+        (
+            ["forecast", "^GSPC", "--level", "90"],
+            ": --level: Input should be less than or equal to 0.99\n",
+        ),
         (["predict", "^GSPC", "--model", "No_Such"], "an id has lower-case letters and digits, with hyphens between"),
         (["models", "alias", "Best_1", "default"], "an alias has lower-case letters, with hyphens between"),
-        (["jobs", "show", "nope"], "the id of a job is such as 2026"),
+        (["jobs", "show", "nope"], "expected an id such as 2026"),
     ],
 )
-def test_what_is_wrong_is_told_in_the_words_of_the_command_line(run: Run, command: list[str], said: str) -> None:
+def test_errors_name_options_as_the_command_line_does(run: Run, command: list[str], said: str) -> None:
     done = run(*command)
 
     assert done.exit_code == Exit.USAGE
@@ -214,7 +216,7 @@ def test_a_wrong_setting_is_named_without_its_value(run: Run) -> None:
     assert "short-secret" not in done.output
 
 
-def test_a_port_where_nobody_listens_is_unavailable(run: Run) -> None:
+def test_a_port_without_a_server_is_unavailable(run: Run) -> None:
     done = run("--url", f"http://127.0.0.1:{free_port()}", "models", "list")
 
     assert done.exit_code == Exit.UNAVAILABLE
@@ -233,7 +235,7 @@ def test_a_model_whose_card_is_damaged_is_unusable(run: Run, tmp_path: Path) -> 
     assert "artifact_corrupt" in done.stderr
 
 
-def test_an_analysis_that_the_program_lacks_is_told_calmly(run: Run) -> None:
+def test_a_route_that_the_server_lacks_is_an_error_with_a_hint(run: Run) -> None:
     with service_that_answers("not_found", 404, "Not Found") as url:
         done = run("--url", url, "analyze", "^GSPC")
 
@@ -242,7 +244,7 @@ def test_an_analysis_that_the_program_lacks_is_told_calmly(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_missing_key_and_a_full_house_have_codes_of_their_own(run: Run, busy_server: str) -> None:
+def test_a_missing_key_and_a_busy_server_have_their_own_codes(run: Run, busy_server: str) -> None:
     training = ["train", "^GSPC", "--epochs", "1000", "--start", "2000-01-01", "--no-wait"]
 
     stranger = run("--url", busy_server, "models", "list")
@@ -255,15 +257,8 @@ def test_a_missing_key_and_a_full_house_have_codes_of_their_own(run: Run, busy_s
     assert "wait 30 s" in by_environment.stderr
 
 
-def test_an_error_of_a_service_tells_its_request_and_one_of_ours_has_none_to_tell() -> None:
-    error = ModelNotFound("no model", request_id="r1")
+def test_only_an_error_of_a_server_shows_its_request_id() -> None:
+    error = ModelNotFound("no model", context={"request_id": "r1"})
 
-    assert format_error(error, elsewhere=True) == "model_not_found: no model [request r1]"
-    assert format_error(error, elsewhere=False) == "model_not_found: no model"
-
-
-def test_faults_of_settings_do_not_tell_values() -> None:
-    with pytest.raises(ValidationError) as failure:
-        Settings(_env_file=None, api_key="short")
-
-    assert "short" not in fields_at_fault(failure.value)
+    assert format_error(error, remote=True) == "model_not_found: no model [request r1]"
+    assert format_error(error, remote=False) == "model_not_found: no model"

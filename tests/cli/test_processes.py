@@ -1,4 +1,4 @@
-"""``python -m cli`` as a user starts it: in a process of its own, on an empty folder, without a network."""
+"""``bin/stock-forecast`` as a user starts it: from an empty folder, without an activated environment or a network."""
 
 import json
 import signal
@@ -13,16 +13,18 @@ import pytest
 import requests
 
 from tests.processes import dies_with_us, free_port, listens
+from tests.test_layers import project_files
 
 pytestmark = pytest.mark.slow
 
-CLI = [sys.executable, "-m", "cli"]
+ROOT = Path(__file__).parents[2]
+CLI = [str(ROOT / "bin" / "stock-forecast")]
 ENDLESS = ["train", "^GSPC", "--start", "2000-01-01", "--epochs", "1000", "--patience", "100", "--no-warm-start"]
 
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Who runs us in the background of a shell has us, and whom we start, ignore Ctrl-C."""
+    """A shell that runs the tests in the background makes them and their children ignore Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -60,16 +62,17 @@ def end_of(folder: Path, job_id: str) -> Any:
     return json.loads((folder / "var" / "jobs" / job_id / "end.json").read_text())
 
 
-def test_demo_trains_forecasts_backtests_and_draws_on_an_empty_folder(
+def test_demo_trains_forecasts_backtests_and_draws_in_an_empty_folder(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    del environment["PRICE_SOURCE"]  # it takes the sample by itself
+    del environment["PRICE_SOURCE"]  # the demo chooses the sample itself
 
     done = run(tmp_path, environment, "demo")
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "var" / "demo.png").read_bytes().startswith(b"\x89PNG")
-    assert "than persistence" in " ".join(done.stdout.split())
+    assert "that of the no-change forecast" in " ".join(done.stdout.split())
+    assert f"next: PRICE_SOURCE=sample {CLI[0].removeprefix(f'{ROOT}/')} forecast" in done.stderr
     assert "Traceback" not in done.stderr
     assert "WARNING" not in done.stderr
 
@@ -98,14 +101,28 @@ def test_an_error_in_a_process_of_its_own_is_its_exit_code(tmp_path: Path, envir
     assert done.stderr.startswith("error: ticker_not_found: ")
 
 
-def test_help_loads_neither_the_application_nor_what_draws(tmp_path: Path, environment: dict[str, str]) -> None:
-    probe = "import cli.main, json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+def test_commands_load_the_server_only_to_work_in_this_process(tmp_path: Path, environment: dict[str, str]) -> None:
+    modules = [f"cli.{path.stem}" for path in (ROOT / "cli").glob("[a-z]*.py") if path.stem not in ("inline", "plots")]
+    probe = f"import json, sys, {', '.join(modules)}; print(json.dumps([name.split('.')[0] for name in sys.modules]))"
 
     done = subprocess.run(
-        [sys.executable, "-c", probe], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", probe],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
-    assert set(json.loads(done.stdout)) & {"app", "fastapi", "matplotlib", "torch", "onnxruntime", "pandas"} == set()
+    server = {path.removesuffix(".py").split("/")[0] for path in project_files()} - {"cli", "client"}
+    assert set(json.loads(done.stdout)) & (server | {"fastapi", "matplotlib", "torch", "pandas"}) == set()
+
+
+def test_modules_in_the_current_folder_are_not_imported(tmp_path: Path, environment: dict[str, str]) -> None:
+    for name in ("cli", "config", "errors", "typer"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong module')")
+
+    assert run(tmp_path, environment, "models", "list").returncode == 0
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -113,11 +130,11 @@ def test_interrupting_a_training_here_cancels_it(tmp_path: Path, environment: di
     with started(tmp_path, environment, *ENDLESS) as training:
         job_id = wait_for_an_epoch(tmp_path)
         training.send_signal(signal.SIGINT)
-        _, told = training.communicate(timeout=60)
+        _, output = training.communicate(timeout=60)
 
-    assert training.returncode == 130, told
-    assert "cancelling job" in told
-    assert "Traceback" not in told
+    assert training.returncode == 130, output
+    assert "cancelling job" in output
+    assert "Traceback" not in output
     assert end_of(tmp_path, job_id)["state"] == "cancelled"
     assert not (tmp_path / "var" / "models").exists()
 
@@ -135,12 +152,12 @@ def test_interrupting_a_training_elsewhere_leaves_it_alone(
             assert time.monotonic() < deadline
             time.sleep(0.2)
         training.send_signal(signal.SIGINT)
-        _, told = training.communicate(timeout=60)
+        _, output = training.communicate(timeout=60)
 
     state = requests.get(f"{server}/jobs/{job[0]['id']}", timeout=30).json()["state"]
     requests.delete(f"{server}/jobs/{job[0]['id']}", timeout=30)
-    assert training.returncode == 130, told
-    assert "goes on" in told
+    assert training.returncode == 130, output
+    assert "continues on the server" in output
     assert state == "running"
 
 
@@ -155,13 +172,11 @@ def test_interrupting_a_training_elsewhere_leaves_it_alone(
     ],
     ids=["set up", "complete"],
 )
-def test_a_shell_completes_the_program_of_its_own_name(
+def test_a_shell_completes_commands(
     tmp_path: Path, environment: dict[str, str], asked: dict[str, str], expected: str
 ) -> None:
-    program = str(Path(__file__).parents[2] / "bin" / "stock-forecast")
-
     done = subprocess.run(
-        [program], cwd=tmp_path, env=environment | asked, capture_output=True, text=True, timeout=60, check=False
+        CLI, cwd=tmp_path, env=environment | asked, capture_output=True, text=True, timeout=60, check=False
     )
 
     assert done.stdout.strip().splitlines()[-1] == expected

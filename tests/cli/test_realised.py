@@ -1,4 +1,4 @@
-"""Whether forecasts came true, from a terminal: one is logged, scored, judged, and a challenger is trained."""
+"""Forecasts against what happened, from a terminal: logged, scored, checked for drift, retrained."""
 
 import csv
 import json
@@ -9,14 +9,14 @@ import pytest
 from typer.testing import Result
 
 from cli.layout import console
-from cli.realised_tables import contest_table
+from cli.realised_tables import evaluations_table
 from models.base import CLOSE, HIGH, LOW
-from schemas.challenge import ChallengerEvaluation, ContestPage
 from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.monitoring.forecast_log import record_key
 from services.prices.calendars import last_completed_session, sessions_between
 from services.storage.store import LocalArtifactStore
+from stock_forecast_client.models import ChallengerEvaluation, EvaluationPage
 from tests.cli.conftest import Run
 from tests.fakes import random_walk
 
@@ -68,7 +68,7 @@ def on(run: Run, folder: Path, *arguments: object) -> Result:
 
 
 @pytest.mark.slow
-def test_what_is_forecast_here_is_logged_to_be_scored(run: Run, walk: Path) -> None:
+def test_a_local_forecast_is_logged(run: Run, walk: Path) -> None:
     done = on(run, walk, "forecast", "WALK", "--horizon", "3")
 
     logged = sorted(path.name for path in (walk / "forecasts").rglob("*_03_*.json"))
@@ -77,23 +77,23 @@ def test_what_is_forecast_here_is_logged_to_be_scored(run: Run, walk: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_forecast_that_came_true_is_scored_once_and_told_beside_persistence(run: Run, walk: Path) -> None:
+def test_a_forecast_is_scored_once_and_shown_with_the_no_change_forecast(run: Run, walk: Path) -> None:
     first, second = on(run, walk, "score"), on(run, walk, "score")
     shown = on(run, walk, "accuracy", "WALK")
 
     assert [first.exit_code, second.exit_code, shown.exit_code] == [0, 0, 0]
-    assert "scored 1 forecast of 1 session closed since" in first.stdout
-    assert "no session that was forecast has closed since" in second.stdout
-    assert shown.stdout.count("persistence") == 2  # of MAPE, and of CRPS
+    assert "scored 1 forecast of 1 session" in first.stdout
+    assert "no forecast session has closed since" in second.stdout
+    assert shown.stdout.count("no change") == 2  # of MAPE, and of CRPS
     assert "100.0%" in shown.stdout
 
 
 @pytest.mark.slow
-def test_accuracy_says_what_to_do_where_nothing_was_scored(run: Run, walk: Path) -> None:
+def test_accuracy_without_scores_says_what_to_do(run: Run, walk: Path) -> None:
     shown = on(run, walk, "accuracy")
 
     assert shown.exit_code == 0
-    assert "`score` does it once they have closed" in shown.stdout
+    assert "no forecasts have been scored since" in shown.stdout
 
 
 @pytest.mark.slow
@@ -107,13 +107,13 @@ def test_drift_ends_with_1_where_the_status_is_drifted(run: Run, walk: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_ticker_that_cannot_be_judged_or_scored_ends_as_its_error(run: Run, walk: Path) -> None:
+def test_a_ticker_that_fails_ends_the_command_with_its_error(run: Run, walk: Path) -> None:
     (walk / "prices" / "WALK.csv").unlink()
 
     judged, scored = on(run, walk, "drift", "WALK"), on(run, walk, "score")
 
     assert [judged.exit_code, scored.exit_code] == [3, 3]
-    assert "WALK could not be judged: ticker_not_found" in judged.stdout
+    assert "WALK could not be checked: ticker_not_found" in judged.stdout
     assert "WALK was not scored: ticker_not_found" in scored.stdout
 
 
@@ -137,23 +137,23 @@ def test_a_session_that_never_traded_is_named_and_ends_with_0(run: Run, walk: Pa
 
 
 @pytest.mark.slow
-def test_drift_trains_a_challenger_whose_contest_is_told(run: Run, walk: Path) -> None:
+def test_drift_trains_a_challenger_whose_evaluation_is_shown(run: Run, walk: Path) -> None:
     champion = json.loads(on(run, walk, "train", "WALK", "--model", "ewma", "--json").stdout)["model_id"]
     on(run, walk, "models", "alias", "mine", champion)
 
     done = on(run, walk, "retrain", "WALK", "--alias", "mine", "--json")
-    told = on(run, walk, "models", "contests", "mine")
+    shown = on(run, walk, "models", "evaluations", "mine")
 
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
     assert (answer["status"], answer["job"]["state"]) == ("drifted", "succeeded")
-    assert f"champion {champion}" in told.stdout
-    assert "persistence" in told.stdout
+    assert f"champion {champion}" in shown.stdout
+    assert "no change" in shown.stdout
     assert "the alias mine: " in on(run, walk, "jobs", "show", answer["job"]["id"]).stdout
 
 
 @pytest.mark.slow
-def test_a_challenger_elsewhere_need_not_be_waited_for_and_one_here_must(run: Run, server: str) -> None:
+def test_a_challenger_on_a_server_is_not_followed_with_no_wait(run: Run, server: str) -> None:
     here = run("retrain", "^GSPC", "--no-wait")
     there = run("--url", server, "retrain", "^GSPC", "--no-only-on-drift", "--no-wait", "--json")
 
@@ -161,14 +161,14 @@ def test_a_challenger_elsewhere_need_not_be_waited_for_and_one_here_must(run: Ru
     cancelled = run("--url", server, "jobs", "cancel", job["id"])
     again = run("--url", server, "retrain", "^GSPC", "--no-only-on-drift")
     assert here.exit_code == 2
-    assert job["request"]["challenges"] == "default"
+    assert job["request"]["promote_to"] == "default"
     assert cancelled.exit_code == 0
     assert again.exit_code == 4  # until a newer session it is the same job
     assert "job_cancelled" in again.stderr
 
 
-def test_a_contest_that_could_not_be_held_tells_why_and_no_scores() -> None:
-    contest = ChallengerEvaluation(
+def test_an_evaluation_that_failed_has_a_reason_and_no_scores() -> None:
+    evaluation = ChallengerEvaluation(
         alias="default",
         job_id="20261121t093000-1a2b3c4d",
         champion_id=None,
@@ -176,14 +176,14 @@ def test_a_contest_that_could_not_be_held_tells_why_and_no_scores() -> None:
         ticker="WALK",
         horizon=5,
         won=False,
-        reason="no contest: 3 common origins are too few",
+        reason="no evaluation: 3 common origins are too few",
         at=datetime(2026, 11, 21, tzinfo=UTC),
     )
     page = console()
 
     with page.capture() as shown:
-        page.print(contest_table(ContestPage(contests=(contest,), next_after=contest.job_id)))
+        page.print(evaluations_table(EvaluationPage(evaluations=[evaluation], next_after=evaluation.job_id)))
 
-    assert "no contest: 3 common origins are too few" in shown.get()
+    assert "no evaluation: 3 common origins are too few" in shown.get()
     assert "CRPS" not in shown.get()
-    assert f"more: --after {contest.job_id}" in shown.get()
+    assert f"more: --after {evaluation.job_id}" in shown.get()

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.server import running_server
-from client import Client, MalformedRequest
-from errors import IdempotencyKeyReused, InsufficientHistory, JobCancelled, JobNotFound, ModelNotFound, NotAuthenticated
-from schemas.analysis import AnalysisRequest
-from schemas.backtest import BacktestRequest
-from schemas.batch import BatchRequest
-from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecastRequest
-from schemas.fetch_data import FetchDataRequest
-from schemas.job import Job
-from schemas.predict import ForecastRequest, PredictRequest
-from schemas.train import TrainRequest, TrainResult
+from stock_forecast_client import Client
+from stock_forecast_client.errors import (
+    IdempotencyKeyReused,
+    InsufficientHistory,
+    JobNotFound,
+    MalformedRequest,
+    ModelNotFound,
+    NotAuthenticated,
+)
+from stock_forecast_client.models import Job, TrainResult
+from stock_forecast_client.requests import TrainRequest
 
 pytestmark = pytest.mark.slow
 
@@ -37,13 +38,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def result(client: Client) -> TrainResult:
-    return client.train(QUICK)
+    return client.train(**QUICK)
 
 
 def test_a_training_is_followed_to_its_model(client: Client) -> None:
     seen: list[Job] = []
 
-    result = client.train(NETWORK, on_progress=seen.append)
+    result = client.train(**NETWORK, on_progress=seen.append)
 
     assert client.model(result.id).model == "return_lstm"
     assert [job.state for job in seen if job.ended_at is not None] == ["succeeded"]
@@ -51,17 +52,15 @@ def test_a_training_is_followed_to_its_model(client: Client) -> None:
     assert len(seen[-1].progress.validation_losses) == 2
 
 
-def test_a_failed_training_raises_what_it_met(client: Client) -> None:
-    short = TrainRequest(ticker="^GSPC", model="ewma", start_date=date(2018, 12, 1))
-
+def test_a_failed_training_raises_its_error(client: Client) -> None:
     with pytest.raises(InsufficientHistory) as failure:
-        client.train(short)
+        client.train(ticker="^GSPC", model="ewma", start_date="2018-12-01")
 
     assert client.job(str(failure.value.context["job_id"])).state == "failed"
 
 
-def test_a_training_is_asked_for_without_waiting_cancelled_and_done_again(client: Client) -> None:
-    job = client.train(ENDLESS, wait=False)
+def test_a_training_is_started_without_waiting_cancelled_and_retried(client: Client) -> None:
+    job = client.start_training(**ENDLESS)
 
     client.cancel_job(job.id)
     ended = client.follow(job.id)
@@ -70,58 +69,86 @@ def test_a_training_is_asked_for_without_waiting_cancelled_and_done_again(client
 
     assert ended.state == "cancelled"
     assert ended.error is not None
-    assert ended.error.code == JobCancelled.code
+    assert ended.error.code == "job_cancelled"
     assert client.follow(again.id).retry_of == job.id
 
 
 def test_one_key_is_one_job(client: Client) -> None:
-    first = client.train(QUICK, wait=False, idempotency_key="one")
+    first = client.start_training(**QUICK, idempotency_key="one")
     client.follow(first.id)
 
-    second = client.train(QUICK, wait=False, idempotency_key="one")
+    second = client.start_training(**QUICK, idempotency_key="one")
 
     assert second.id == first.id
-    assert client.train(QUICK, idempotency_key="one").id == first.model_id
+    assert client.train(**QUICK, idempotency_key="one").id == first.model_id
     with pytest.raises(IdempotencyKeyReused):
-        client.train(NETWORK, idempotency_key="one")
+        client.train(**NETWORK, idempotency_key="one")
 
 
-def test_forecasts_of_a_model_have_what_was_asked_for(client: Client, result: TrainResult) -> None:
-    forecast = client.forecast(result.id, ForecastRequest(horizon=3, levels=(0.5,)))
-    prediction = client.predict(result.id, PredictRequest(levels=(0.5,)))
+def test_forecasts_of_a_model_have_the_requested_horizon_and_levels(client: Client, result: TrainResult) -> None:
+    forecast = client.forecast(result.id, horizon=3, levels=[0.5])
+    prediction = client.predict(result.id, levels=[0.5])
 
     assert [step.step for step in forecast.forecast] == [1, 2, 3]
     assert prediction.prediction[0] == forecast.forecast[0].price
     assert prediction.persistence == forecast.last_close
 
 
-def test_a_backtest_stands_beside_its_opponents(client: Client, result: TrainResult) -> None:
-    answer = client.backtest(result.id, BacktestRequest(horizon=1, stride=10))
+def test_forecasts_and_prices_become_data_frames(client: Client, result: TrainResult) -> None:
+    prices = client.fetch_data(ticker="^GSPC", days=3).to_dataframe()
+    forecast = client.forecast(result.id, horizon=3, levels=[0.5, 0.975])
+    symbol = client.forecast_symbol(symbol="^GSPC", days=2)
+    frame, one, days = forecast.to_dataframe(), client.predict(result.id).to_dataframe(), symbol.to_dataframe()
 
-    assert "persistence" in [baseline.name for baseline in answer.baselines]
+    assert list(prices.columns) == ["Open", "High", "Low", "Close", "Volume"]
+    assert prices.index.name == "Date"
+    assert list(frame.columns) == ["step", "price", "persistence", "estimated", "lower_50", "upper_50", "lower_97.5",
+                                   "upper_97.5"]  # fmt: skip
+    assert frame["lower_50"].iloc[1] == forecast.forecast[1].intervals[0].lower
+    assert frame.index[0] == one.index[0]
+    assert frame["price"].iloc[0] == one["price"].iloc[0]
+    assert list(days["predicted_price"]) == [day.predicted_price for day in symbol.forecast]
+
+
+def test_a_batch_becomes_a_data_frame_that_keeps_its_errors(client: Client) -> None:
+    frame = client.forecast_batch(symbols=["^GSPC", "NOPE"], days=2).to_dataframe()
+
+    assert frame.index.names == ["symbol", "date"]
+    assert list(frame.index.get_level_values("symbol")) == ["^GSPC", "^GSPC", "NOPE"]
+    assert frame["error"].isna().tolist() == [True, True, False]
+    assert frame["error"].iloc[2] == "ticker_not_found"
+
+
+def test_a_backtest_becomes_a_data_frame_of_every_forecaster_and_step(client: Client, result: TrainResult) -> None:
+    answer = client.backtest(result.id, horizon=2, stride=10, levels=[0.8])
+    frame = answer.to_dataframe()
+
+    overall = frame[frame["step"].isna()].set_index("forecaster")
+    assert "persistence" in overall.index
+    assert len(frame) == 3 * len(overall)
+    assert overall["coverage_80"].iloc[0] == answer.model_report.overall.coverage[0].empirical_coverage
+    assert overall["skill_mae"].iloc[0] == answer.model_report.overall.skill.mae
+    assert overall["p_value_mae"].iloc[0] == answer.model_report.overall.p_value.mae
+    assert overall["n_origins"].iloc[0] == answer.model_report.overall.n_origins
 
 
 def test_forecasts_by_symbol_answer(client: Client) -> None:
-    closes = tuple(bar.Close for bar in client.fetch_data(FetchDataRequest(ticker="^GSPC", days=60)).data)
+    closes = [bar.Close for bar in client.fetch_data(ticker="^GSPC", days=60).data]
 
-    live = client.predict_live(LiveRequest(symbol="^GSPC"))
-    sent = client.predict_prices(PricesRequest(prices=closes))
-    days = client.forecast_symbol(SymbolForecastRequest(symbol="^GSPC", days=2))
-    batch = client.forecast_batch(BatchRequest(symbols=("^GSPC", "NOPE")))
+    live = client.predict_live(symbol="^GSPC")
+    sent = client.predict_prices(prices=closes)
 
     assert sent.last_known_price == live.last_known_price
-    assert len(days.forecast) == 2
-    assert [one.error is None for one in batch.results] == [True, False]
 
 
 def test_pages_follow_each_other_to_the_end(
     client: Client, result: TrainResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client.train(QUICK)
-    monkeypatch.setattr("client.client.PAGE_SIZE", 1)
+    client.train(**QUICK)
+    monkeypatch.setattr("stock_forecast_client._core.PAGE_SIZE", 1)
 
-    models = [one.id for one in client.every_model(ticker="^GSPC")]
-    jobs = [one.id for one in client.every_job()]
+    models = [one.id for one in client.iter_models(ticker="^GSPC")]
+    jobs = [one.id for one in client.iter_jobs()]
 
     assert models == [one.id for one in client.models(limit=100).models]
     assert result.id in models
@@ -129,8 +156,8 @@ def test_pages_follow_each_other_to_the_end(
     assert len(jobs) >= 2
 
 
-def test_a_name_is_moved_and_a_model_deleted(client: Client) -> None:
-    model_id = client.train(QUICK).id
+def test_an_alias_is_moved_and_a_model_deleted(client: Client) -> None:
+    model_id = client.train(**QUICK).id
 
     client.move_alias("mine", "default")
     client.delete_model(model_id)
@@ -149,14 +176,12 @@ def test_the_service_says_what_it_is(client: Client) -> None:
     assert "# TYPE" in client.metrics()
 
 
-def test_a_past_is_described_in_figures_and_as_a_page(client: Client) -> None:
-    request = AnalysisRequest(start=date(2015, 1, 2))
-
-    assert client.analysis("^GSPC", request).first_session == date(2015, 1, 2)
-    assert client.analysis_page("^GSPC", request).startswith("<!DOCTYPE html>")
+def test_an_analysis_comes_as_figures_and_as_a_page(client: Client) -> None:
+    assert client.analysis("^GSPC", start="2015-01-02").first_session == date(2015, 1, 2)
+    assert client.analysis_page("^GSPC", start=date(2015, 1, 2)).startswith("<!DOCTYPE html>")
 
 
-def test_what_the_service_refuses_has_its_own_class(client: Client) -> None:
+def test_errors_of_the_service_have_their_own_classes(client: Client) -> None:
     with pytest.raises(JobNotFound):
         client.job("20261121t093000-1a2b3c4d")
     with pytest.raises(MalformedRequest, match="model_id"):

@@ -1,4 +1,4 @@
-"""What every artifact store does, held by the fake and by the real ones alike."""
+"""What every artifact store does, the fake and the real ones."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -122,7 +122,7 @@ def test_put_replaces_what_was_there(store: ArtifactStore) -> None:
     assert store.get("card.json") == b"second"
 
 
-def test_get_of_a_key_that_holds_nothing_says_which(store: ArtifactStore) -> None:
+def test_get_of_a_missing_key_names_the_key(store: ArtifactStore) -> None:
     with pytest.raises(ArtifactNotFound, match=r"models/a/card\.json") as failure:
         store.get("models/a/card.json")
 
@@ -239,42 +239,34 @@ def test_delete_forgets_the_artifact_alone(store: ArtifactStore) -> None:
     assert store.list_keys("") == ["models/a/model.onnx"]
 
 
-def test_deleting_what_is_not_there_is_no_failure(store: ArtifactStore) -> None:
+def test_deleting_a_missing_key_is_not_a_failure(store: ArtifactStore) -> None:
     store.delete("models/a/card.json")
 
     assert store.list_keys("") == []
 
 
-def test_the_folder_of_an_artifact_is_no_artifact(store: ArtifactStore) -> None:
-    store.put("models/a/card.json", b"{}")
+@pytest.mark.parametrize(("stored", "other"), [("models/a/card.json", "models/a"), ("models/a", "models/a/card.json")])
+def test_neither_the_folder_of_an_artifact_nor_a_key_below_it_is_an_artifact(
+    store: ArtifactStore, stored: str, other: str
+) -> None:
+    store.put(stored, b"{}")
 
-    store.delete("models/a")
+    store.delete(other)
 
-    assert not store.exists("models/a")
-    assert store.exists("models/a/card.json")
+    assert not store.exists(other)
+    assert store.exists(stored)
     with pytest.raises(ArtifactNotFound):
-        store.get("models/a")
-
-
-def test_below_an_artifact_there_is_nothing(store: ArtifactStore) -> None:
-    store.put("models/a", b"{}")
-
-    store.delete("models/a/card.json")
-
-    assert not store.exists("models/a/card.json")
-    assert store.exists("models/a")
-    with pytest.raises(ArtifactNotFound):
-        store.get("models/a/card.json")
+        store.get(other)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("key", HOSTILE_KEYS, ids=lambda key: repr(key)[:24])
-def test_a_malformed_key_is_a_mistake_of_ours(store: ArtifactStore, method: str, key: str) -> None:
+def test_a_malformed_key_is_a_bug(store: ArtifactStore, method: str, key: str) -> None:
     with pytest.raises(ValueError, match="not an artifact key"):
         METHODS[method](store, key)
 
 
 @pytest.mark.parametrize("prefix", ["/", "..", "../", "a//", "a/../b", ".", "a b", "a\x00"])
-def test_a_prefix_no_key_can_start_with_is_a_mistake_of_ours(store: ArtifactStore, prefix: str) -> None:
+def test_a_prefix_that_no_key_can_start_with_is_a_bug(store: ArtifactStore, prefix: str) -> None:
     with pytest.raises(ValueError, match="not the beginning of an artifact key"):
         store.list_keys(prefix)

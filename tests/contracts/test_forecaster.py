@@ -1,4 +1,4 @@
-"""What every forecaster promises: shape, ordered quantiles, no look-ahead, no scale of its own."""
+"""What every forecaster does: shape, ordered quantiles, no look-ahead, no scale of its own."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What every price source promises, on the sample, on CSV files and on the real yfinance client."""
+"""What every price source does, on the sample, on CSV files and on the real yfinance client."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from cfnlint.decode import decode
+from cfnlint.decode import decode  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = ROOT / "deploy/template.yaml"

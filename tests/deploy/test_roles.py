@@ -10,11 +10,12 @@ from typing import Any
 import boto3
 import pytest
 import requests
-from services.forecasts.by_model import forecast
 
 from errors import StoreUnavailable
-from schemas.predict import ForecastRequest
+from schemas.common import DEFAULT_LEVELS
 from schemas.train import TrainRequest
+from services.forecasting.forecasting import Forecasting
+from services.forecasting.replays import REPLAYS, ReplayStore
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs
 from services.monitoring.forecast_log import ForecastLog
@@ -24,9 +25,10 @@ from services.prices.cache import CachedSource
 from services.prices.cache.kept import KeptPrices, price_key
 from services.prices.sample import SampleSource
 from services.prices.series import RawBars
-from services.storage.contests import contest_page
+from services.storage.evaluations import evaluation_page
 from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
+from services.storage.write_behind import WriteBehind
 from services.training.submission import retry_training, submit_training
 from services.training.train import train_model
 from services.training.work import WorkerContext, run_training
@@ -139,16 +141,16 @@ def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: Store
     champion = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, "0000000d")
     run_training(champion.id, "w1", context)
     ModelRegistry(serving).move_alias("fought-for", champion.model_id, NOW)
-    request = TrainRequest(ticker="^GSPC", model="ewma", challenges="fought-for")
+    request = TrainRequest(ticker="^GSPC", model="ewma", promote_to="fought-for")
     job = submit_training(request, Jobs(serving), NoExecutor(), NOW, "0000000e")
 
     end = run_training(job.id, "w1", context)
 
     assert end is not None
     assert end.result is not None
-    assert end.result.contest is not None, end.result.warnings
-    assert end.result.contest.won, end.result.contest
-    assert contest_page(serving, "fought-for", 1, None).contests == (end.result.contest,)
+    assert end.result.evaluation is not None, end.result.warnings
+    assert end.result.evaluation.won, end.result.evaluation
+    assert evaluation_page(serving, "fought-for", 1, None).evaluations == (end.result.evaluation,)
     assert ModelRegistry(serving).card("fought-for").model_id == job.model_id
 
 
@@ -157,13 +159,16 @@ def test_one_role_logs_a_forecast_and_the_other_scores_it(store_of: StoreOf) -> 
     registry, thursday = ModelRegistry(serving), datetime(2018, 12, 20, 23, tzinfo=UTC)
     model = train_model(REQUEST, SampleSource(), registry, "m-9", thursday, lambda _: None)
     ModelRegistry(training).publish(model.card, model.files)
-    log = ForecastLog(serving)
-    forecast("m-9", ForecastRequest(horizon=1), registry, SampleSource(), thursday, log.record)
+    writer = WriteBehind()
+    path = Forecasting(registry, SampleSource(), ReplayStore(serving, writer))
+    ForecastLog(serving, writer).record(path.forecast_ticker("m-9", None, 1, DEFAULT_LEVELS, thursday))
 
-    log.flush()
+    writer.flush()
+
+    assert len(serving.list_keys(REPLAYS)) == 1
 
     assert score_due(training, SampleSource(), NOW).n_pairs == 1
-    assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].n == 1
+    assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].report.n_origins == 1
 
 
 @pytest.mark.parametrize("role", [SERVE, TRAIN])

@@ -54,14 +54,14 @@ def test_public_url_requires_an_api_key_of_20_characters() -> None:
 def test_public_permissions_exist_only_for_a_public_url() -> None:
     granted = resources(TEMPLATE, "AWS::Lambda::Permission").values()
 
-    by_url = {
+    by_url: dict[str, dict[str, object]] = {
         "lambda:InvokeFunctionUrl": {"FunctionUrlAuthType": "NONE"},
         "lambda:InvokeFunction": {"InvokedViaFunctionUrl": True},
     }
     assert TEMPLATE["Conditions"]["IsPublic"] == PUBLIC
     assert {one["Condition"] for one in granted} == {"IsPublic"}
     assert [one["Properties"] for one in granted] == [
-        {"FunctionName": {"Ref": "ServeFunction"}, "Action": action, "Principal": "*"} | restriction
+        {"FunctionName": {"Ref": "ServeFunction"}, "Action": action, "Principal": "*", **restriction}
         for action, restriction in by_url.items()
     ]
 

@@ -1,10 +1,11 @@
-"""The model that comes with the program: there, whole, small, honest about itself."""
+"""The bundled model: present, whole, small, and measured on tickers it was not fitted on."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bootstrap import bundled_model
 from config import BUNDLED, Settings
 from errors import ArtifactCorrupt, ModelNotFound
 from models.base import CLOSE
@@ -25,6 +26,7 @@ def test_it_answers_as_default_and_under_its_own_id() -> None:
 
 def test_it_is_small() -> None:
     assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 2_000_000
+    assert (BUNDLED / "metadata.json").stat().st_size < 150_000
 
 
 def test_its_card_shows_tickers_it_was_not_trained_on() -> None:
@@ -32,6 +34,7 @@ def test_its_card_shows_tickers_it_was_not_trained_on() -> None:
 
     assert card.held_out
     assert not {one.ticker for one in card.held_out} & set(card.tickers)
+    assert {len(one.test) for one in card.held_out} == {len(one.test) for one in card.series} == {card.horizon}
     assert np.mean([one.crps_skill for one in card.held_out]) >= 0.01
 
 
@@ -52,7 +55,7 @@ def test_a_look_back_that_contradicts_the_card_is_refused() -> None:
         registry(look_back=90).card(DEFAULT)
 
 
-def test_the_paths_of_the_second_ancestors_settings_are_honoured(tmp_path: Path) -> None:
+def test_the_settings_of_legacy_contract_v2_name_other_paths(tmp_path: Path) -> None:
     for file in BUNDLED.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "model.onnx").rename(tmp_path / "elsewhere.onnx")
@@ -62,12 +65,12 @@ def test_the_paths_of_the_second_ancestors_settings_are_honoured(tmp_path: Path)
     assert models.load(models.card(DEFAULT)).lookback == 60
 
 
-def test_a_missing_default_model_is_told_as_such(tmp_path: Path) -> None:
+def test_a_missing_default_model_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="default"):
         registry(metadata_path=tmp_path / "metadata.json").card(DEFAULT)
 
 
-def test_paths_that_are_folders_are_told_as_unreadable(tmp_path: Path) -> None:
+def test_paths_that_are_folders_are_unreadable(tmp_path: Path) -> None:
     with pytest.raises(ArtifactCorrupt, match="cannot be read"):
         registry(metadata_path=tmp_path).card(DEFAULT)
 

@@ -1,4 +1,4 @@
-"""Prometheus and promtool, as installed on this machine."""
+"""Prometheus and promtool of this machine."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ class Prometheus:
     url: str
 
     def values(self, query: str) -> list[float]:
-        """The newest value of each series that the query finds; those that are no number are left out."""
+        """The newest value of each series that the query finds, without NaN."""
         answer = requests.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=10)
         body: dict[str, Any] = answer.json()
         assert body["status"] == "success", f"{query}: {body}"
@@ -51,7 +51,7 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
-    """Prometheus with the project's own configuration, but for the target and the pace."""
+    """Prometheus with the project's configuration, except the target and shorter intervals."""
     require("prometheus")
     config = (MONITORING / "prometheus.yml").read_text(encoding="utf-8")
     faster = config.replace("_interval: 10s", "_interval: 1s").replace("_timeout: 5s", "_timeout: 1s")

@@ -1,4 +1,4 @@
-"""A real server under traffic of every kind, watched by a real Prometheus: no query may come back empty."""
+"""A real Prometheus scrapes a real server under traffic of every kind: every query finds data."""
 
 import re
 import time
@@ -26,14 +26,14 @@ from tools.dashboard import RANGE, queries
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 60.0
-N_SCORED = 55  # enough for the alerts on coverage to look
-DEAD_PROXY = "http://127.0.0.1:9"  # the discard port: nobody listens, so Yahoo cannot be reached
+TIMEOUT_S = 60.0
+N_SCORED = 55  # enough for the alerts on coverage
+DEAD_PROXY = "http://127.0.0.1:9"  # nothing listens on the discard port, so Yahoo is unreachable
 TRAINING = {"ticker": "FRESH", "start_date": "2016-01-01", "sequence_length": 20, "epochs": 2}
 
 
 class WalkFetcher:
-    """A random walk up to the newest session, for whatever ticker."""
+    """A random walk up to the newest session, for any ticker."""
 
     name = "yahoo"
 
@@ -44,13 +44,13 @@ class WalkFetcher:
 
 
 def fill_cache(folder: Path) -> None:
-    """FRESH was fetched a moment ago; OLD long ago, so that it will be asked for again, in vain."""
+    """Cache FRESH as just downloaded, and OLD as downloaded so long ago that the server tries again and fails."""
     for ticker, age in (("FRESH", timedelta(0)), ("OLD", timedelta(days=3))):
         CachedSource(WalkFetcher(), LocalArtifactStore(folder / "cache"), 0).history(ticker, datetime.now(UTC) - age)
 
 
 def log_forecasts(folder: Path) -> None:
-    """What somebody was told of FRESH on each of its last evenings: the close, give or take two."""
+    """Log a forecast of FRESH on each of its last sessions: the last close, plus or minus two."""
     kept = LocalArtifactStore(folder / "cache")
     history = CachedSource(WalkFetcher(), kept, 3600).history("FRESH", datetime.now(UTC))
     sessions = [session.item() for session in history.series.sessions[-N_SCORED - 1 :]]
@@ -82,7 +82,7 @@ def log_forecast(folder: Path, origin: date, session: date, last: float) -> None
 
 
 def traffic(server: str, turn: int) -> None:
-    """One request of each kind, refused ones among them; each turn a ticker whose failure nobody remembers."""
+    """One request of each kind, including refused ones; each turn has an unknown ticker that is not yet cached."""
 
     def post(path: str, body: object, *expected: int) -> None:
         answer = requests.post(f"{server}{path}", json=body, timeout=60)
@@ -92,7 +92,7 @@ def traffic(server: str, turn: int) -> None:
     post("/predict/live", {"symbol": "FRESH"})
     post("/predict/live", {"symbol": "OLD"})
     post("/predict/live", {"symbol": "^GSPC"})
-    post("/predict/live", {"symbol": f"UNHEARD{turn}"}, 503)
+    post("/predict/live", {"symbol": f"UNKNOWN{turn}"}, 503)
     post("/predict/live", {"symbol": "no ticker"}, 422)
     post("/predict/forecast", {"symbol": "FRESH", "days": 5})
     post("/predict/batch", {"symbols": ["FRESH", "OLD"]})
@@ -135,16 +135,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def watched(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Prometheus, once it has seen a training and each kind of request come and come again."""
+    """Prometheus after a training and several scrapes with each kind of request between them."""
     with running_prometheus(server.removeprefix("http://"), tmp_path_factory.mktemp("prometheus")) as prometheus:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not prometheus.values("model_loaded"):
-            assert time.monotonic() < deadline, "the server was never scraped"
+            assert time.monotonic() < deadline, "Prometheus never scraped the server"
             time.sleep(0.2)
-        # seen once before it is seen again: after three failures in a row nothing more is fetched
-        assert requests.post(f"{server}/predict/live", json={"symbol": "UNHEARD"}, timeout=60).status_code == 503
+        # rate() needs a scrape before the next failure; after three failures in a row, downloads pause
+        assert requests.post(f"{server}/predict/live", json={"symbol": "UNKNOWN"}, timeout=60).status_code == 503
         while not prometheus.values("price_fetches_total"):
-            assert time.monotonic() < deadline, "the first fetch was never scraped"
+            assert time.monotonic() < deadline, "Prometheus never scraped the first price download"
             time.sleep(0.2)
         assert requests.post(f"{server}/models/train", json=TRAINING, timeout=240).status_code == 200
         backtest = {"ticker": "FRESH", "horizon": 1, "stride": 20}
@@ -165,12 +165,8 @@ def eventually_finds(prometheus: Prometheus, query: str) -> bool:
 
 
 def figures_of_alerts() -> dict[str, str]:
-    """What each alert compares with a number."""
+    """The query that each alert compares with a number."""
     return {name: re.split(r" (?:>|<|==) (?=[\d.]+$)", rule["expr"])[0] for name, rule in rules("alert").items()}
-
-
-def recorded() -> list[str]:
-    return [*queries(), *figures_of_alerts().values()]
 
 
 def series_of(name: str) -> str:
@@ -182,7 +178,7 @@ def documented() -> list[str]:
     return re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) \|", page, re.MULTILINE)
 
 
-@pytest.mark.parametrize("query", recorded())
+@pytest.mark.parametrize("query", [*queries(), *figures_of_alerts().values()])
 def test_a_query_of_dashboard_or_alert_finds_data(watched: Prometheus, query: str) -> None:
     assert eventually_finds(watched, query.replace(RANGE, "5m"))
 
@@ -218,26 +214,26 @@ def test_a_documented_metric_exists(watched: Prometheus, name: str) -> None:
         'up{job="api"} == 1',
     ],
 )
-def test_what_happened_was_measured(watched: Prometheus, query: str) -> None:
+def test_traffic_is_measured(watched: Prometheus, query: str) -> None:
     assert eventually_finds(watched, query)
 
 
-def test_no_path_that_somebody_made_up_became_a_series(watched: Prometheus) -> None:
+def test_an_unknown_path_makes_no_series(watched: Prometheus) -> None:
     assert watched.values('http_requests_total{endpoint=~".*wp-login.*"}') == []
 
 
 @pytest.mark.usefixtures("watched")
-def test_promtool_has_nothing_against_the_metrics(server: str) -> None:
+def test_promtool_finds_nothing_in_the_metrics(server: str) -> None:
     done = promtool("check", "metrics", stdin=requests.get(f"{server}/metrics", timeout=10).content)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 @pytest.mark.usefixtures("watched")
-def test_prices_that_are_stale_or_cannot_be_had_degrade_the_health(server: str) -> None:
+def test_stale_and_unavailable_prices_degrade_the_health(server: str) -> None:
     health = requests.get(f"{server}/health", timeout=10).json()
 
     assert health["status"] == "degraded"
     assert [reason["code"] for reason in health["reasons"]] == ["prices_stale", "prices_unavailable"]
     assert "OLD" in health["reasons"][0]["detail"]
-    assert "UNHEARD0" in health["reasons"][1]["detail"]
+    assert "UNKNOWN0" in health["reasons"][1]["detail"]

@@ -35,9 +35,9 @@ def train(client: TestClient, headers: dict[str, str] | None = None, **changes: 
 @pytest.mark.parametrize("how", ["header", "query"])
 @pytest.mark.usefixtures("idle")
 def test_an_asynchronous_training_is_answered_with_its_job(client: TestClient, how: str) -> None:
-    asked: dict[str, Any] = {"headers": ASYNC} if how == "header" else {"params": {"async": "true"}}
+    preference: dict[str, Any] = {"headers": ASYNC} if how == "header" else {"params": {"async": "true"}}
 
-    answer = client.post("/models/train", json=TRAINING, **asked)
+    answer = client.post("/models/train", json=TRAINING, **preference)
 
     job = answer.json()
     assert answer.status_code == 202

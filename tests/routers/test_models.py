@@ -1,6 +1,7 @@
 """Routes of models over HTTP: legacy contract v1's bodies, and every way to ask wrongly."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, NoReturn
 
 import pytest
 from fastapi import FastAPI
@@ -240,7 +241,7 @@ def test_a_model_that_a_denied_store_does_not_take_is_503_and_lost(
 
 def test_a_rate_limited_source_is_503_with_its_retry_after(client: TestClient, app: FastAPI) -> None:
     class Limited:
-        def history(self, ticker: str, now: object, recent: int | None = None) -> None:
+        def history(self, ticker: str, now: datetime, recent: int | None = None) -> NoReturn:
             raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
 
     use_prices(app, Limited())
@@ -255,7 +256,7 @@ def test_an_unexpected_failure_is_an_opaque_500_with_an_id(
     client: TestClient, app: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        def history(self, ticker: str, now: object, recent: int | None = None) -> None:
+        def history(self, ticker: str, now: datetime, recent: int | None = None) -> NoReturn:
             raise ValueError("secret path /srv/keys")
 
     use_prices(app, Broken())

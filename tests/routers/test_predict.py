@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -160,7 +161,7 @@ def test_a_batch_of_nothing_but_failures_is_still_an_answer(client: TestClient) 
 
 def test_a_batch_outlives_a_rate_limited_source(client: TestClient, app: FastAPI) -> None:
     class Limited:
-        def history(self, ticker: str, now: object, recent: int | None = None) -> None:
+        def history(self, ticker: str, now: datetime, recent: int | None = None) -> NoReturn:
             raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
 
     use_prices(app, Limited())
@@ -302,7 +303,7 @@ def test_with_the_store_down_answers_keep_coming(
     monkeypatch.setattr(ttl_cache, "TTL_S", 0.0)
     store = Failing()
     use_registry(app, ModelRegistry(store, bundled_model(app.state.runtime.settings)))
-    app.state.runtime.forecast_log = ForecastLog(store)
+    app.state.runtime.forecast_log = ForecastLog(store, app.state.runtime.writer)
     first = client.post("/predict/live", json={"symbol": "WALK"})
 
     store.down = True

@@ -1,4 +1,4 @@
-"""Retraining over HTTP: when a job is ordered, that it is one, and how an alias comes back."""
+"""Retraining over HTTP: when a job is submitted, that it is one, and how an alias comes back."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from bootstrap import bundled_model
 from models.base import CLOSE, HIGH, LOW
 from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
-from services.storage.contests import contest_key
+from services.storage.evaluations import evaluation_key
 from services.storage.registry import ModelRegistry
 from tests.fakes import (
     FakePriceSource,
@@ -49,7 +49,7 @@ def champion(client: TestClient) -> str:
     return model_id
 
 
-def order(client: TestClient, **more: object) -> tuple[int, dict[str, Any]]:
+def retrain(client: TestClient, **more: object) -> tuple[int, dict[str, Any]]:
     answer = client.post("/monitoring/retrain", json={"ticker": "WALK", "alias": "mine", **more})
     body: dict[str, Any] = answer.json()
     return answer.status_code, body
@@ -58,35 +58,35 @@ def order(client: TestClient, **more: object) -> tuple[int, dict[str, Any]]:
 def test_without_drift_nothing_is_trained(app: FastAPI, client: TestClient, champion: str) -> None:
     use_prices(app, FakePriceSource(quiet()))
 
-    status, answer = order(client)
+    status, answer = retrain(client)
 
     assert (status, answer["status"], answer["job"]) == (200, "ok", None)
     assert [job["model_id"] for job in client.get("/jobs").json()["jobs"]] == [champion]
 
 
-def test_drift_orders_one_job_however_often_it_is_asked_for(app: FastAPI, client: TestClient, champion: str) -> None:
+def test_drift_submits_one_job_however_often_it_is_requested(app: FastAPI, client: TestClient, champion: str) -> None:
     use_prices(app, FakePriceSource(walk(last_week_times=4)))
 
-    first_status, first = order(client)
-    second_status, second = order(client)
+    first_status, first = retrain(client)
+    second_status, second = retrain(client)
 
     assert (first_status, second_status, first["status"]) == (202, 202, "drifted")
     assert first["job"]["id"] == second["job"]["id"]
-    assert first["job"]["request"]["challenges"] == "mine"
+    assert first["job"]["request"]["promote_to"] == "mine"
     assert first["job"]["state"] == "succeeded", first["job"]["error"]
-    assert first["job"]["result"]["contest"]["champion_id"] == champion
+    assert first["job"]["result"]["evaluation"]["champion_id"] == champion
 
 
-def test_a_training_can_be_asked_for_without_drift_and_leaves_its_evidence(
+def test_a_training_can_be_requested_without_drift_and_leaves_its_evidence(
     app: FastAPI, client: TestClient, champion: str
 ) -> None:
     use_prices(app, FakePriceSource(quiet()))
 
-    status, answer = order(client, only_on_drift=False)
+    status, answer = retrain(client, only_on_drift=False)
 
     assert (status, answer["status"]) == (202, "ok")
-    contests = client.get("/models/aliases/mine/contests").json()
-    assert contests == {"contests": [answer["job"]["result"]["contest"]], "next_after": None}
+    evaluations = client.get("/models/aliases/mine/evaluations").json()
+    assert evaluations == {"evaluations": [answer["job"]["result"]["evaluation"]], "next_after": None}
 
 
 def test_a_move_is_undone_by_putting_the_previous_model_back(client: TestClient, champion: str, model_id: str) -> None:
@@ -101,7 +101,7 @@ def test_a_move_is_undone_by_putting_the_previous_model_back(client: TestClient,
 def test_the_bundled_model_comes_back_by_its_id(app: FastAPI, store: InMemoryArtifactStore, model_id: str) -> None:
     registry = ModelRegistry(store, bundled_model(app.state.runtime.settings))
     bundled = registry.card("default").model_id
-    moved = registry.move_alias("default", model_id, NOW, contest_key("default", "20240719t220000-1a2b3c4d"))
+    moved = registry.move_alias("default", model_id, NOW, evaluation_key("default", "20240719t220000-1a2b3c4d"))
 
     assert moved.previous_model_id == bundled
     registry.move_alias("default", bundled, NOW)
@@ -110,10 +110,10 @@ def test_the_bundled_model_comes_back_by_its_id(app: FastAPI, store: InMemoryArt
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "after=../x", "after=a"])
-def test_a_malformed_page_of_contests_is_refused(client: TestClient, query: str) -> None:
-    assert client.get(f"/models/aliases/default/contests?{query}").status_code == 422
+def test_a_malformed_page_of_evaluations_is_refused(client: TestClient, query: str) -> None:
+    assert client.get(f"/models/aliases/default/evaluations?{query}").status_code == 422
 
 
 @pytest.mark.parametrize("wrong", [{"alias": "A"}, {"ticker": "../x"}, {"only_on_drift": "perhaps"}, {"more": 1}])
-def test_a_malformed_order_is_refused(client: TestClient, wrong: dict[str, object]) -> None:
-    assert order(client, **wrong)[0] == 422
+def test_a_malformed_request_is_refused(client: TestClient, wrong: dict[str, object]) -> None:
+    assert retrain(client, **wrong)[0] == 422

@@ -1,21 +1,19 @@
-"""Backtests of a stored model: anybody can score them again, and nothing looks ahead."""
+"""Backtests of a stored model: their figures can be formed again, and nothing looks ahead."""
 
 from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
-from services.forecasts.by_model import forecast
 
 from errors import HorizonTooLong, InsufficientHistory, InvalidRequest
 from models.specs import BASELINES
 from schemas.backtest import BacktestRequest, BacktestResponse
-from schemas.predict import ForecastRequest
 from services.backtest import backtest
 from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, walk_history
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, forecasting, new_york_sessions, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 HISTORY = walk_history()
@@ -39,51 +37,54 @@ def test_by_default_the_origins_are_those_of_the_test_part(registry: ModelRegist
     answer = run(registry)
 
     assert answer.first_origin == trained.card.test_start
-    assert answer.n_origins == trained.card.test.n_origins
+    assert answer.n_origins == trained.card.test[0].n_origins
     assert answer.warnings == ()
 
 
-def test_its_one_step_figures_are_those_of_the_card(registry: ModelRegistry, trained: TrainedModel) -> None:
-    first = run(registry).model_report.steps[0].scores
+def test_its_figures_are_those_of_the_card(registry: ModelRegistry, trained: TrainedModel) -> None:
+    steps = run(registry, levels=[0.5, 0.8, 0.9, 0.95]).model_report.steps
 
-    assert first.mae == pytest.approx(trained.card.test.model.mae, rel=1e-5)
-    assert first.mape == pytest.approx(trained.card.test.model.mape, rel=1e-5)
-    assert first.rmse == pytest.approx(trained.card.test.model.rmse, rel=1e-5)
+    assert len(steps) == 3
+    for found, kept in zip(steps, trained.card.test, strict=False):
+        assert (found.step, found.n_origins) == (kept.step, kept.n_origins)
+        for name in ("model", "persistence", "skill", "p_value"):
+            expected = getattr(kept, name).model_dump()
+            assert getattr(found, name).model_dump(include=set(expected)) == pytest.approx(expected, rel=1e-5)
+        for own, theirs in zip(found.coverage, kept.coverage, strict=True):
+            expected = theirs.model_dump()
+            assert own.model_dump(include=set(expected)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_every_figure_can_be_formed_again_from_the_forecasts_told(registry: ModelRegistry) -> None:
+def test_every_figure_can_be_formed_again_from_the_forecasts_answered(registry: ModelRegistry) -> None:
     answer = run(registry, include_forecasts=True)
 
     assert answer.forecasts is not None
-    quantiles = np.array([told.quantiles for told in answer.forecasts])  # (n, horizon, levels)
-    actuals = np.array([[np.nan if a is None else a for a in told.actuals] for told in answer.forecasts])
+    quantiles = np.array([one.quantiles for one in answer.forecasts])  # (n, horizon, levels)
+    actuals = np.array([[np.nan if a is None else a for a in one.actuals] for one in answer.forecasts])
     for step in answer.model_report.steps:
         assert step.step is not None
         known = ~np.isnan(actuals[:, step.step - 1])
         actual, median = actuals[known, step.step - 1], quantiles[known, step.step - 1, 1]
-        assert step.scores.n == known.sum()
-        assert step.scores.mae == pytest.approx(np.abs(actual - median).mean())
+        assert step.n_origins == known.sum()
+        assert step.model.mae == pytest.approx(np.abs(actual - median).mean())
         losses = [
             max(level * (a - q), (level - 1) * (a - q))
             for a, row in zip(actual, quantiles[known, step.step - 1], strict=True)
             for level, q in zip(LEVELS, row, strict=True)
         ]
-        assert step.scores.pinball == pytest.approx(np.mean(losses))
+        assert step.model.pinball == pytest.approx(np.mean(losses))
 
 
-def test_a_forecast_told_is_the_one_that_serving_gives(registry: ModelRegistry) -> None:
+def test_a_forecast_answered_is_the_one_that_serving_gives(registry: ModelRegistry) -> None:
     answer = run(registry, include_forecasts=True)
     assert answer.forecasts is not None
-    told = answer.forecasts[7]
+    past = answer.forecasts[7]
 
-    served = forecast(
-        answer.model_id, ForecastRequest(horizon=3, levels=(0.8,), as_of=told.origin), registry, PRICES, NOW
-    )
+    served = forecasting(registry, PRICES).forecast_ticker(answer.model_id, None, 3, (0.8,), NOW, past.origin)
 
-    assert [step.session for step in served.forecast] == list(told.sessions)
-    for step, quantiles in zip(served.forecast, told.quantiles, strict=True):
-        (interval,) = step.intervals
-        np.testing.assert_allclose((interval.lower, step.price, interval.upper), quantiles, rtol=1e-9)
+    assert served.given.sessions == past.sessions
+    quantiles = np.column_stack([served.lower, served.median, served.upper])
+    np.testing.assert_allclose(quantiles, past.quantiles, rtol=1e-9)
 
 
 def test_altering_the_future_alters_no_earlier_forecast(registry: ModelRegistry) -> None:
@@ -102,11 +103,11 @@ def test_altering_the_future_alters_no_earlier_forecast(registry: ModelRegistry)
     assert all(b.quantiles == a.quantiles for b, a in early)
 
 
-def test_every_opponent_that_the_history_carries_is_scored_from_the_same_origins(registry: ModelRegistry) -> None:
+def test_every_baseline_that_the_history_carries_is_scored_from_the_same_origins(registry: ModelRegistry) -> None:
     answer = run(registry)
 
     assert {baseline.name for baseline in answer.baselines} == set(BASELINES)
-    assert {baseline.overall.scores.n for baseline in answer.baselines} == {answer.model_report.overall.scores.n}
+    assert {baseline.overall.n_origins for baseline in answer.baselines} == {answer.model_report.overall.n_origins}
 
 
 def test_persistence_has_no_skill_against_itself(registry: ModelRegistry) -> None:
@@ -114,8 +115,8 @@ def test_persistence_has_no_skill_against_itself(registry: ModelRegistry) -> Non
 
     assert persistence.overall.skill.mae == 0
     assert persistence.overall.skill.crps == 0
-    assert persistence.overall.p_value is None
-    assert persistence.overall.scores.crps == pytest.approx(persistence.overall.scores.mae)
+    assert persistence.overall.p_value.crps is None
+    assert persistence.overall.model.crps == pytest.approx(persistence.overall.model.mae)
 
 
 def test_no_skill_is_claimed_on_a_random_walk(registry: ModelRegistry) -> None:
@@ -159,7 +160,7 @@ def test_origins_that_the_model_has_seen_are_said_to_be(registry: ModelRegistry)
     assert any("has seen some" in warning for warning in answer.warnings)
 
 
-def test_an_opponent_that_needs_more_history_is_left_out_by_name(registry: ModelRegistry) -> None:
+def test_a_baseline_that_needs_more_history_is_left_out_by_name(registry: ModelRegistry) -> None:
     answer = run(registry, start=date(2010, 3, 1), end=date(2010, 6, 1))
 
     assert "rolling_empirical" not in {baseline.name for baseline in answer.baselines}
@@ -202,7 +203,7 @@ def test_more_steps_than_the_model_has_are_refused(trained: TrainedModel) -> Non
         run(registry)
 
 
-def test_an_origin_too_early_for_any_outcome_leaves_opponents_out_not_the_answer(registry: ModelRegistry) -> None:
+def test_an_origin_too_early_for_any_outcome_leaves_baselines_out_not_the_answer(registry: ModelRegistry) -> None:
     answer = run(registry, start=date(2010, 2, 2), end=date(2010, 9, 1))
 
     assert "persistence" in {baseline.name for baseline in answer.baselines}
@@ -218,5 +219,5 @@ def test_without_scipy_what_needs_it_is_left_out_and_named(
     answer = run(registry)
 
     assert {baseline.name for baseline in answer.baselines} == set(BASELINES) - {"gjr_garch", "volatility_regression"}
-    assert answer.model_report.steps[0].p_value is None
+    assert answer.model_report.steps[0].p_value.mae is None
     assert ["scipy" in warning for warning in answer.warnings] == [True, True, True]

@@ -1,4 +1,4 @@
-"""What ails, found out without waiting for it: stores that fail, hang and come back."""
+"""Health with stores that fail, hang and come back."""
 
 import threading
 import time
@@ -21,25 +21,25 @@ BUNDLED = bundled_model(Settings(_env_file=None))
 
 
 class Store(InMemoryArtifactStore):
-    """A store that can be told to fail or to hang, and counts how often it is asked whether something exists."""
+    """A store that fails or hangs on demand, and counts calls of ``exists``."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fails = False
         self.answers = threading.Event()
         self.answers.set()
-        self.n_asked = 0
+        self.n_probes = 0
 
     def exists(self, key: str) -> bool:
-        self.n_asked += 1
-        self._meet()
+        self.n_probes += 1
+        self._wait()
         return super().exists(key)
 
     def get(self, key: str) -> bytes:
-        self._meet()
+        self._wait()
         return super().get(key)
 
-    def _meet(self) -> None:
+    def _wait(self) -> None:
         self.answers.wait(30)
         if self.fails:
             raise StoreUnavailable("the bucket is gone")
@@ -51,7 +51,7 @@ def store() -> Store:
 
 
 @pytest.fixture
-def watch() -> PriceFreshness:
+def freshness() -> PriceFreshness:
     return PriceFreshness()
 
 
@@ -61,8 +61,8 @@ def meter() -> RecordingMeter:
 
 
 @pytest.fixture
-def health_check(store: Store, watch: PriceFreshness, meter: RecordingMeter) -> HealthCheck:
-    return HealthCheck(store, watch, meter)
+def health_check(store: Store, freshness: PriceFreshness, meter: RecordingMeter) -> HealthCheck:
+    return HealthCheck(store, freshness, meter)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def codes(health_check: HealthCheck, registry: ModelRegistry) -> tuple[str, list
     return found.status, [reason.code for reason in found.reasons]
 
 
-def test_nothing_ails_a_service_that_can_answer(
+def test_a_service_that_can_answer_is_ok(
     health_check: HealthCheck, registry: ModelRegistry, meter: RecordingMeter
 ) -> None:
     assert codes(health_check, registry) == ("ok", [])
@@ -83,7 +83,7 @@ def test_nothing_ails_a_service_that_can_answer(
 
 
 @pytest.mark.parametrize("read_before", [True, False])
-def test_a_store_that_fails_is_told_while_the_default_model_answers_on(
+def test_a_store_that_fails_is_a_reason_while_the_default_model_still_answers(
     health_check: HealthCheck, registry: ModelRegistry, store: Store, read_before: bool
 ) -> None:
     if read_before:
@@ -96,7 +96,7 @@ def test_a_store_that_fails_is_told_while_the_default_model_answers_on(
     assert [reason.code for reason in found.reasons] == ["store_unavailable"]
 
 
-def test_without_default_model_and_store_nothing_can_answer(
+def test_without_default_model_and_store_the_service_is_unavailable(
     health_check: HealthCheck, store: Store, meter: RecordingMeter
 ) -> None:
     store.fails = True
@@ -109,21 +109,21 @@ def test_without_default_model_stored_ones_may_answer(health_check: HealthCheck,
     assert codes(health_check, ModelRegistry(store)) == ("degraded", ["model_not_found"])
 
 
-def test_stale_prices_are_told_by_name_with_everything_else_that_ails(
-    health_check: HealthCheck, store: Store, watch: PriceFreshness
+def test_stale_prices_are_named_with_the_other_reasons(
+    health_check: HealthCheck, store: Store, freshness: PriceFreshness
 ) -> None:
     for ticker in ("A", "B", "C", "D", "E", "F", "G"):
-        watch.record(ticker, "prices_stale", NOW)
-    watch.record("H", "prices_unavailable", NOW)
+        freshness.record(ticker, "prices_stale", NOW)
+    freshness.record("H", "prices_unavailable", NOW)
 
     found = health_check.health(ModelRegistry(store), NOW)
 
     assert [reason.code for reason in found.reasons] == ["model_not_found", "prices_stale", "prices_unavailable"]
-    assert found.reasons[1].detail.endswith("of A, B, C, D, E and 2 more")
+    assert found.reasons[1].detail.endswith("for A, B, C, D, E and 2 more")
     assert found.reasons[2].detail.endswith("for H")
 
 
-def test_a_store_that_hangs_makes_nobody_wait_for_long(
+def test_a_store_that_hangs_delays_no_answer_for_long(
     health_check: HealthCheck, registry: ModelRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "PROBE_TIMEOUT_S", 0.2)
@@ -134,17 +134,15 @@ def test_a_store_that_hangs_makes_nobody_wait_for_long(
 
     assert found == [("degraded", ["store_unavailable"])] * 3  # the bundled model needs no store
     assert time.monotonic() - started < PROBE_TIMEOUT_S
-    assert store.n_asked == 1  # no second question while the first is not answered
+    assert store.n_probes == 1  # no second probe while the first has no answer
     store.answers.set()
 
 
-def test_the_store_is_asked_seldom_however_often_health_is(
-    health_check: HealthCheck, registry: ModelRegistry, store: Store
-) -> None:
+def test_the_store_is_probed_once_in_a_while(health_check: HealthCheck, registry: ModelRegistry, store: Store) -> None:
     for _ in range(10):
         health_check.health(registry, NOW)
 
-    assert store.n_asked == 1
+    assert store.n_probes == 1
 
 
 def test_a_store_that_comes_back_is_noticed(
@@ -159,7 +157,7 @@ def test_a_store_that_comes_back_is_noticed(
     assert (before, codes(health_check, registry)[0]) == ("degraded", "ok")
 
 
-def test_a_mistake_of_ours_is_not_taken_for_a_sick_store(health_check: HealthCheck, registry: ModelRegistry) -> None:
+def test_a_bug_is_not_reported_as_a_failed_store(health_check: HealthCheck, registry: ModelRegistry) -> None:
     def broken(_: str) -> None:
         raise ZeroDivisionError
 

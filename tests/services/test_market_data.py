@@ -1,5 +1,3 @@
-"""Daily prices as a caller asks for them."""
-
 from datetime import UTC, date, datetime
 
 import pytest

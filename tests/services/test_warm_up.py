@@ -1,4 +1,4 @@
-"""A server's first forecast finds what it needs."""
+"""Warming up a server."""
 
 import subprocess
 import sys
@@ -18,15 +18,13 @@ NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
 
 
-class Unasked(InMemoryArtifactStore):
-    """A store that wants to be left alone."""
-
+class UnreadStore(InMemoryArtifactStore):
     def get(self, key: str) -> bytes:
-        raise AssertionError(f"asked for {key}")
+        raise AssertionError(f"read {key}")
 
 
-def test_the_bundled_model_is_loaded_and_the_store_is_not_asked() -> None:
-    registry = ModelRegistry(Unasked(), bundled_model(Settings(_env_file=None)))
+def test_the_bundled_model_is_loaded_without_the_store() -> None:
+    registry = ModelRegistry(UnreadStore(), bundled_model(Settings(_env_file=None)))
 
     warm_up(registry, NOW)
 
@@ -37,7 +35,7 @@ def test_the_bundled_model_is_loaded_and_the_store_is_not_asked() -> None:
 def test_what_serves_forecasts_is_imported_and_nothing_that_trains() -> None:
     probe = (
         "import sys; from datetime import UTC, datetime\n"
-        "from config import Settings, default_model\n"
+        "from bootstrap import bundled_model; from config import Settings\n"
         "from services.storage.registry import ModelRegistry; from services.warm_up import warm_up\n"
         "from services.storage.store import LocalArtifactStore; from pathlib import Path\n"
         "warm_up(ModelRegistry(LocalArtifactStore(Path('none')), bundled_model(Settings(_env_file=None))), "
@@ -55,6 +53,6 @@ def test_a_bundled_model_that_is_broken_stops_no_server(tmp_path: Path, caplog: 
     good = bundled_model(Settings(_env_file=None))
     broken = BundledModel(tmp_path / "none.onnx", good.metadata)
 
-    warm_up(ModelRegistry(Unasked(), broken), NOW)
+    warm_up(ModelRegistry(UnreadStore(), broken), NOW)
 
     assert "not warmed up" in caplog.text

@@ -161,10 +161,6 @@ def test_l2_shrinks_the_kernels_that_keras_regularises() -> None:
     assert float(penalty) == pytest.approx(expected, rel=1e-4)
 
 
-def test_price_lstm_is_not_shrunk() -> None:
-    assert PriceLSTM(PointConfig(lookback=10, horizon=1)).shrunk == ()
-
-
 def test_the_learning_rate_decays_from_step_to_step() -> None:
     module = PointModule(
         PriceLSTM(PointConfig(lookback=10, horizon=1)),

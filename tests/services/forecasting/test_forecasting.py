@@ -24,13 +24,13 @@ from errors import (
 )
 from models.adaptive import AdaptiveForecaster
 from models.base import CLOSE, QuantileForecast, closes_only
-from services.forecasting.forecast import Batch, Forecast, Model
+from services.forecasting.forecast import Batch, Forecast
 from services.forecasting.forecast_input import input_from_closes
 from services.forecasting.forecasting import FETCHERS, Forecasting
 from services.forecasting.replays import REPLAYS, ReplayStore
 from services.prices.calendars import next_sessions
 from services.prices.series import PriceHistory, PriceSource
-from services.storage.registry import CALIBRATION, ModelRegistry, file_report
+from services.storage.registry import CALIBRATION, ModelRegistry, ServedModel, file_report
 from services.storage.write_behind import WriteBehind
 from services.training.train import TrainedModel
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
@@ -233,7 +233,7 @@ def _published(trained: TrainedModel) -> Process:
 
 @pytest.mark.parametrize("bound", [np.inf, np.nan])
 def test_a_bound_that_is_no_number_is_refused(trained: TrainedModel, bound: float) -> None:
-    model = Model(trained.card, _published(trained).registry.load(trained.card))
+    model = ServedModel(trained.card, _published(trained).registry.load(trained.card))
     given_ = input_from_closes([1.0, 2.0])
     quantiles = QuantileForecast(np.array([0.01, 0.5, 0.99]), np.array([[[1.0, 2.0, bound]]]))
 

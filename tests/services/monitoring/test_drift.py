@@ -1,4 +1,4 @@
-"""Ranges against their own past: what counts as a range, and what did not trade."""
+"""Ranges against their own past: what counts as a range, and sessions that did not trade."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_during_a_halt_the_newest_ratio_is_that_before_it() -> None:
     assert np.isfinite(before.ratio)
 
 
-def test_a_ticker_that_hardly_ever_trades_is_not_judged() -> None:
+def test_a_ticker_that_hardly_ever_trades_has_no_status() -> None:
     bars = halted(random_walk(N), *range(100, N))
 
     with pytest.raises(InsufficientHistory) as refusal:

@@ -1,45 +1,53 @@
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from services.forecasts.by_symbol import forecast_symbol
-from services.forecasts.served import ServedForecast
 
 from errors import StoreUnavailable
-from schemas.by_symbol import SymbolForecastRequest
 from schemas.common import DEFAULT_LEVELS
-from services.monitoring import forecast_log
+from services.forecasting.forecast import Forecast
 from services.monitoring.forecast_log import ForecastLog, read_record, record_key, record_of, recorded
 from services.prices.series import PriceHistory
+from services.storage import write_behind
 from services.storage.registry import ModelRegistry
+from services.storage.write_behind import WriteBehind
 from services.training.train import TrainedModel
-from telemetry.measures import FORECASTS_LOGGED
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, walk_history
+from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, forecasting, walk_history
 
 HISTORY = walk_history("M&M")
 EVENING = datetime.combine(HISTORY.as_of, datetime.min.time(), UTC) + timedelta(hours=23)
 
-Serve = Callable[..., ServedForecast]
+Make = Callable[..., Forecast]
 
 
 @pytest.fixture
-def serve(trained: TrainedModel) -> Serve:
+def make(trained: TrainedModel) -> Make:
     registry = ModelRegistry(InMemoryArtifactStore())
     registry.publish(trained.card, trained.files)
 
-    def serve(
+    def make(
         days: int = 3,
         now: datetime = EVENING,
         history: PriceHistory = HISTORY,
         levels: tuple[float, ...] = DEFAULT_LEVELS,
-    ) -> ServedForecast:
-        request = SymbolForecastRequest(symbol="M&M", days=days, model_id=trained.card.model_id, levels=levels)
-        served: list[ServedForecast] = []
-        forecast_symbol(request, registry, FakePriceSource(history), now, served.append)
-        return served[0]
+    ) -> Forecast:
+        model = trained.card.model_id
+        return forecasting(registry, FakePriceSource(history)).forecast_ticker(model, "M&M", days, levels, now)
 
-    return serve
+    return make
+
+
+class Log:
+    """A log whose writes happen at once."""
+
+    def __init__(self, store: InMemoryArtifactStore, meter: Meter = NO_METER) -> None:
+        self._writer = WriteBehind()
+        self._log = ForecastLog(store, self._writer, meter)
+
+    def record(self, forecast: Forecast) -> None:
+        self._log.record(forecast)
+        self._writer.flush()
 
 
 @pytest.fixture
@@ -47,104 +55,57 @@ def store() -> InMemoryArtifactStore:
     return InMemoryArtifactStore()
 
 
-def test_a_forecast_is_kept_as_it_was_told(serve: Serve, store: InMemoryArtifactStore) -> None:
-    served = serve()
-    log = ForecastLog(store)
+def test_a_forecast_is_stored_as_it_was_served(make: Make, store: InMemoryArtifactStore) -> None:
+    forecast = make()
 
-    log.record(served)
-    log.flush()
+    Log(store).record(forecast)
 
     (found,) = recorded(store)
     record = read_record(store, found.key)
     assert (found.ticker, found.origin, found.last_step) == ("M&M", HISTORY.as_of, 3)
-    assert found.last_session == served.origin.sessions[-1]
+    assert found.last_session == forecast.given.sessions[-1]
     assert record.exchange == "XNYS"
     assert record.last == HISTORY.series.close[-1]
-    assert [step.median for step in record.steps] == served.inference.forecast.median[0, :3].tolist()
-    assert [step.session for step in record.steps] == list(served.origin.sessions)
+    assert [step.median for step in record.steps] == forecast.median.tolist()
+    assert [step.session for step in record.steps] == list(forecast.given.sessions)
 
 
-def test_the_default_levels_are_kept_beside_those_that_were_asked_for(
-    serve: Serve, store: InMemoryArtifactStore
-) -> None:
-    usual, unusual = serve(), serve(levels=(0.5, 0.95))
+def test_the_default_levels_are_stored_as_well_as_those_of_the_request(make: Make) -> None:
+    usual, unusual = record_of(make()), record_of(make(levels=(0.5, 0.95)))
 
-    record, asked = record_of(unusual), record_of(usual)
-
-    assert (asked.levels, record.levels) == (DEFAULT_LEVELS, (0.5, 0.95, 0.8))
-    for told, step in zip(asked.steps, record.steps, strict=True):
-        assert (step.lower[2], step.upper[2]) == pytest.approx((told.lower[0], told.upper[0]))
-        assert (step.lower[1], step.upper[1]) == pytest.approx((told.lower[1], told.upper[1]))
+    assert (usual.levels, unusual.levels) == (DEFAULT_LEVELS, (0.5, 0.8, 0.95))
+    for step, other in zip(usual.steps, unusual.steps, strict=True):
+        assert (other.lower[1:], other.upper[1:]) == (step.lower, step.upper)
 
 
 def test_a_forecast_that_another_server_has_logged_is_not_counted_again(
-    serve: Serve, store: InMemoryArtifactStore
+    make: Make, store: InMemoryArtifactStore
 ) -> None:
     meter = RecordingMeter()
 
-    for log in (ForecastLog(store, meter), ForecastLog(store, meter)):
-        log.record(serve())
-        log.flush()
+    for log in (Log(store, meter), Log(store, meter)):
+        log.record(make())
 
     assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["written"]
 
 
-def test_what_waits_is_written_side_by_side(serve: Serve) -> None:
-    together = threading.Barrier(3)
-
-    class Waiting(InMemoryArtifactStore):
-        def create(self, key: str, data: bytes) -> bool:
-            together.wait(10)
-            return super().create(key, data)
-
-    store = Waiting()
-    log = ForecastLog(store)
-    for row in (-1, -2, -3):
-        log.record(serve(history=HISTORY.between(None, HISTORY.series.sessions[row].item())))
-
-    log.flush()
-
-    assert len(list(recorded(store))) == 3
-
-
-def test_the_same_forecast_is_logged_once_and_a_longer_one_again(serve: Serve, store: InMemoryArtifactStore) -> None:
-    log = ForecastLog(store)
+def test_the_same_forecast_is_logged_once_and_a_longer_one_again(make: Make, store: InMemoryArtifactStore) -> None:
+    log = Log(store)
 
     for days in (3, 3, 1, 5):
-        log.record(serve(days))
-        log.flush()
+        log.record(make(days))
 
     assert sorted(found.last_step for found in recorded(store)) == [3, 5]
 
 
-def test_what_had_happened_already_was_no_forecast(serve: Serve, store: InMemoryArtifactStore) -> None:
-    log = ForecastLog(store)
-
-    log.record(serve(now=EVENING + timedelta(days=60)))
-    log.flush()
+def test_what_had_happened_already_was_no_forecast(make: Make, store: InMemoryArtifactStore) -> None:
+    Log(store).record(make(now=EVENING + timedelta(days=60)))
 
     assert store.list_keys("") == []
 
 
-def test_too_many_at_once_are_dropped_and_counted(
-    serve: Serve, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(forecast_log, "MAX_WAITING", 1)
-    meter = RecordingMeter()
-    log = ForecastLog(store, meter)
-    first, second = serve(), serve(history=HISTORY.tail(400).between(None, HISTORY.series.sessions[-2].item()))
-
-    log.record(first)
-    log.record(second)
-    log.flush()
-    log.record(second)
-    log.flush()
-
-    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["dropped", "written", "written"]
-
-
-def test_a_record_of_an_earlier_version_is_still_read(serve: Serve, store: InMemoryArtifactStore) -> None:
-    record = record_of(serve())
+def test_a_record_of_an_earlier_version_is_still_read(make: Make, store: InMemoryArtifactStore) -> None:
+    record = record_of(make())
     key = record_key(record).replace(f"_{record.steps[-1].session}", "")
     store.put(key, record.model_dump_json(exclude={"exchange"}).encode())
 
@@ -154,56 +115,24 @@ def test_a_record_of_an_earlier_version_is_still_read(serve: Serve, store: InMem
     assert read_record(store, key) == record.model_copy(update={"exchange": None})
 
 
-class Down(InMemoryArtifactStore):
-    """Fails until it is ``up``."""
+@pytest.mark.parametrize(("pause_s", "outcomes"), [(30.0, ["failed", "dropped"]), (0.0, ["failed", "written"])])
+def test_a_failed_store_is_left_alone_for_a_pause_and_tried_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, pause_s: float, outcomes: list[str]
+) -> None:
+    class Down(InMemoryArtifactStore):
+        up = False
 
-    up = False
-
-    def create(self, key: str, data: bytes) -> bool:
-        if not self.up:
-            raise StoreUnavailable("down")
-        return super().create(key, data)
-
-
-def test_a_store_that_was_down_a_moment_ago_is_left_alone(serve: Serve) -> None:
-    store, meter = Down(), RecordingMeter()
-    log = ForecastLog(store, meter)
-    log.record(serve())
-    log.flush()
-
-    store.up = True
-    log.record(serve())
-    log.flush()
-
-    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", "dropped"]
-
-
-def test_a_store_that_is_down_fails_no_answer_and_is_asked_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast_log, "PAUSE_S", 0.0)
-    store, meter = Down(), RecordingMeter()
-    log = ForecastLog(store, meter)
-    log.record(serve())
-    log.flush()
-
-    store.up = True
-    log.record(serve())
-    log.flush()
-
-    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", "written"]
-    assert len(list(recorded(store))) == 1
-
-
-def test_a_server_writes_beside_its_answers(serve: Serve) -> None:
-    written = threading.Event()
-
-    class Telling(InMemoryArtifactStore):
         def create(self, key: str, data: bytes) -> bool:
-            written.set()
+            if not self.up:
+                raise StoreUnavailable("down")
             return super().create(key, data)
 
-    log = ForecastLog(Telling())
-    log.start()
+    monkeypatch.setattr(write_behind, "PAUSE_S", pause_s)
+    store, meter = Down(), RecordingMeter()
+    log = Log(store, meter)
+    log.record(make())
 
-    log.record(serve())
+    store.up = True
+    log.record(make())
 
-    assert written.wait(10)
+    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == outcomes

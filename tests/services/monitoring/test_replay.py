@@ -1,4 +1,4 @@
-"""250 real sessions lived through again: forecast each evening, scored each next evening, through the API."""
+"""A replay of 250 real sessions through the API: forecast each evening, scored the next evening."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -72,18 +72,17 @@ def test_realised_accuracy_is_that_of_a_backtest_from_the_same_origins(
 ) -> None:
     first = history.series.sessions[-N_SESSIONS - 1].item()
     request = {"ticker": TICKER, "start": first.isoformat(), "horizon": 1}
-    report = lived.post("/models/default/backtest", json=request).json()["model_report"]["steps"][0]
+    expected = lived.post("/models/default/backtest", json=request).json()["model_report"]["steps"][0]
 
-    (realised,) = lived.get("/monitoring/accuracy", params={"ticker": TICKER, "days": 3650}).json()["accuracy"]
+    (found,) = lived.get("/monitoring/accuracy", params={"ticker": TICKER, "days": 3650}).json()["accuracy"]
 
-    assert realised["n"] == report["scores"]["n"] == N_SESSIONS
-    for name in ("mae", "mape", "rmse", "crps"):
-        assert realised["errors"][name] == pytest.approx(report["scores"][name], rel=1e-9)
-        assert realised["skill"][name] == pytest.approx(report["skill"][name], rel=1e-9, abs=1e-12)
-    for found, expected in zip(realised["intervals"], report["scores"]["intervals"], strict=True):
-        assert found["level"] == expected["level"]
-        assert found["coverage"] == pytest.approx(expected["coverage"], rel=1e-9)
-        assert found["width"] == pytest.approx(expected["width"], rel=1e-9)
+    realised = found["report"]
+    assert realised["n_origins"] == expected["n_origins"] == N_SESSIONS
+    for part in ("model", "persistence", "skill", "p_value"):
+        same = {name: expected[part][name] for name in realised[part]}
+        assert realised[part] == pytest.approx(same, rel=1e-6, abs=1e-12)
+    for one, other in zip(realised["coverage"], expected["coverage"], strict=True):
+        assert one == pytest.approx(other, rel=1e-9)
 
 
 def test_scoring_again_changes_nothing(lived: TestClient) -> None:
@@ -98,14 +97,14 @@ def test_scoring_again_changes_nothing(lived: TestClient) -> None:
 def test_a_window_leaves_out_what_lies_before_it(lived: TestClient) -> None:
     (short,) = lived.get("/monitoring/accuracy", params={"days": 30}).json()["accuracy"]
 
-    assert short["n"] < 25
+    assert short["report"]["n_origins"] < 25
     assert short["first_session"] >= (LAST - timedelta(days=30)).isoformat()
 
 
 def test_the_errors_of_an_undisturbed_year_are_no_drift(lived: TestClient) -> None:
     (report,) = lived.get("/monitoring/drift", params={"ticker": TICKER}).json()["reports"]
 
-    assert report["errors"]["n"] == N_SESSIONS
+    assert report["errors"]["n_origins"] == N_SESSIONS
     assert report["status"] != "drifted", report
 
 
@@ -136,7 +135,7 @@ def test_doubled_volatility_is_noticed_within_sixty_sessions(history: PriceHisto
 
 
 def status_at(bars: Bars, end: int, pairs: Sequence[ForecastOutcome] = ()) -> str:
-    """What is said with the sessions before ``end`` known, and these outcomes of earlier forecasts."""
+    """The status with the sessions before ``end`` known, and these outcomes of earlier forecasts."""
     return judge(input_drift(TICKER, bars[:end]), error_drift(pairs))[0]
 
 

@@ -3,6 +3,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from errors import ArtifactCorrupt, PricesUnreachable
 from schemas.realised import ForecastRecord, RecordedStep
@@ -71,16 +72,36 @@ def without(session: date) -> PriceHistory:
     return replace(HISTORY, series=HISTORY.series.where(HISTORY.series.sessions != np.datetime64(session)))
 
 
-def test_a_forecast_is_set_beside_the_close_that_came(store: InMemoryArtifactStore) -> None:
+def test_a_forecast_is_compared_with_the_close_of_its_session(store: InMemoryArtifactStore) -> None:
     keep(store, record(-2))
 
     report = score_due(store, prices(), NOW)
 
     (found,) = realised_accuracy(store, NOW, 90, None, None).accuracy
     assert (report.n_sessions, report.n_pairs, report.unscored) == (1, 1, ())
-    assert found.errors.mae == pytest.approx(abs(CLOSE[-1] - CLOSE[-2]))
-    assert found.persistence.mae == found.errors.mae
-    assert found.skill.mae == 0
+    assert found.report.model.mae == pytest.approx(abs(CLOSE[-1] - CLOSE[-2]))
+    assert found.report.persistence.mae == found.report.model.mae
+    assert (found.report.skill.mae, found.report.p_value.mae) == (0, None)
+
+
+def test_each_level_counts_the_forecasts_that_have_it_and_skill_has_its_p_value(store: InMemoryArtifactStore) -> None:
+    def asked(row: int) -> ForecastRecord:
+        one = record(row)
+        (step,) = one.steps
+        wider = {"lower": (step.lower[0] - 9, *step.lower), "upper": (step.upper[0] + 9, *step.upper)}
+        shifted = step.model_copy(update={"median": step.median + 0.1, **(wider if row % 2 else {})})
+        return one.model_copy(update={"levels": (0.99, 0.8) if row % 2 else (0.8,), "steps": (shifted,)})
+
+    keep(store, *(asked(row) for row in range(-10, -1)))
+
+    score_due(store, prices(), NOW)
+
+    (found,) = realised_accuracy(store, NOW, 90, None, None).accuracy
+    assert [(one.level, one.n_origins) for one in found.report.coverage] == [(0.8, 9), (0.99, 4)]
+    assert found.report.coverage[1].empirical_coverage == 1
+    assert found.report.coverage[1].width == pytest.approx(20)
+    difference = np.abs(CLOSE[-9:] - CLOSE[-10:-1] - 0.1) - np.abs(CLOSE[-9:] - CLOSE[-10:-1])
+    assert found.report.p_value.mae == pytest.approx(stats.ttest_1samp(difference, 0.0).pvalue)
 
 
 def test_what_has_not_closed_waits(store: InMemoryArtifactStore) -> None:
@@ -99,7 +120,7 @@ def test_each_step_is_scored_once_its_session_has_closed(store: InMemoryArtifact
     second = score_due(store, prices(), NOW)
 
     assert (first.n_pairs, second.n_pairs) == (2, 1)
-    assert [one.step for one in realised_accuracy(store, NOW, 90, None, None).accuracy] == [1, 2, 3]
+    assert [one.report.step for one in realised_accuracy(store, NOW, 90, None, None).accuracy] == [1, 2, 3]
 
 
 def test_of_two_forecasts_of_a_step_the_first_counts(store: InMemoryArtifactStore) -> None:
@@ -111,7 +132,7 @@ def test_of_two_forecasts_of_a_step_the_first_counts(store: InMemoryArtifactStor
 
     score_due(store, prices(), NOW)
 
-    assert [one.n for one in realised_accuracy(store, NOW, 90, None, None).accuracy] == [1]
+    assert [one.report.n_origins for one in realised_accuracy(store, NOW, 90, None, None).accuracy] == [1]
 
 
 def test_a_split_since_then_changes_no_score(store: InMemoryArtifactStore) -> None:
@@ -120,7 +141,7 @@ def test_a_split_since_then_changes_no_score(store: InMemoryArtifactStore) -> No
     score_due(store, prices(), NOW)
 
     (found,) = realised_accuracy(store, NOW, 90, None, None).accuracy
-    assert found.errors.mae == pytest.approx(2 * abs(CLOSE[-1] - CLOSE[-2]))
+    assert found.report.model.mae == pytest.approx(2 * abs(CLOSE[-1] - CLOSE[-2]))
 
 
 def test_a_session_that_never_traded_is_reported_once(store: InMemoryArtifactStore) -> None:
@@ -312,7 +333,7 @@ def test_a_ticker_without_prices_is_named_and_tried_again(store: InMemoryArtifac
     assert worked.n_pairs == 1
 
 
-def test_models_are_told_apart(store: InMemoryArtifactStore) -> None:
+def test_models_are_scored_separately(store: InMemoryArtifactStore) -> None:
     keep(store, record(-2), record(-2, model_id="walk-2"))
 
     score_due(store, prices(), NOW)
@@ -342,7 +363,7 @@ def test_a_corrupt_record_keeps_no_other_from_being_scored(
     assert f"{record_key(broken)} is not readable" in caplog.text
 
 
-def test_corrupt_scores_are_told_by_name(store: InMemoryArtifactStore) -> None:
+def test_corrupt_scores_are_named(store: InMemoryArtifactStore) -> None:
     keep(store, record(-2))
     score_due(store, FakePriceSource(HISTORY), NOW)
     (key,) = store.list_keys("scores/")
@@ -352,14 +373,14 @@ def test_corrupt_scores_are_told_by_name(store: InMemoryArtifactStore) -> None:
         realised_accuracy(store, NOW, 30, None, None)
 
 
-def test_what_a_console_leaves_in_a_folder_is_no_document(store: InMemoryArtifactStore) -> None:
+def test_an_empty_object_that_a_console_leaves_is_ignored(store: InMemoryArtifactStore) -> None:
     keep(store, record(-2))
     for folder in ("forecasts/", "scores/", "scores/WALK/"):
         store._artifacts[folder] = b""
 
     score_due(store, FakePriceSource(HISTORY), NOW)
 
-    assert realised_accuracy(store, NOW, 30, None, None).accuracy[0].n == 1
+    assert realised_accuracy(store, NOW, 30, None, None).accuracy[0].report.n_origins == 1
 
 
 @pytest.mark.parametrize(("ticker", "kind"), [("WALK", "share"), ("ABC.QQ", "share"), ("^CNXIT", "index")])

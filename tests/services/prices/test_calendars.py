@@ -21,6 +21,7 @@ from services.prices.calendars import (
     local_date,
     next_sessions,
     sessions_between,
+    sessions_per_year,
 )
 from services.prices.cleaning import clean
 from services.prices.pandas4 import ignore_pandas_4_warnings
@@ -95,41 +96,29 @@ def test_every_calendar_with_special_weeks_has_their_sessions() -> None:
 
 
 def test_seoul_traded_on_saturdays_until_1998() -> None:
-    days = sessions_between("XKRX", date(1995, 1, 1), date(1998, 12, 31))
+    days = sessions_between("XKRX", date(1995, 1, 1), date(2026, 12, 31)).tolist()
 
-    assert sum(day.weekday() == 5 for day in days.tolist()) == 196
-    assert sum(day.weekday() == 6 for day in days.tolist()) == 0
-
-
-def test_seoul_has_no_saturdays_any_more() -> None:
-    days = sessions_between("XKRX", date(1999, 1, 1), date(2026, 12, 31))
-
-    assert all(day.weekday() < 5 for day in days.tolist())
+    assert sum(day.weekday() == 5 for day in days) == 196
+    assert sum(day.weekday() == 6 for day in days) == 0
+    assert max(day for day in days if day.weekday() == 5) < date(1999, 1, 1)
 
 
-def test_new_york_skips_the_weekend_and_martin_luther_king_day() -> None:
-    sessions = next_sessions("XNYS", date(2024, 1, 12), 2)
+@pytest.mark.parametrize(
+    ("exchange", "after", "expected"),
+    [
+        ("XNYS", "2024-01-12", "2024-01-16 2024-01-17"),  # a weekend and Martin Luther King Day
+        ("BVMF", "2024-02-09", "2024-02-14 2024-02-15"),  # carnival
+        ("ASEX", "2026-04-08", "2026-04-09 2026-04-14"),  # Orthodox Good Friday
+        ("XBSE", "2026-04-08", "2026-04-09 2026-04-14"),
+        ("24/7", "2022-12-24", "2022-12-25 2022-12-26"),  # Christmas on a Sunday
+        ("XTAE", "2025-06-25", "2025-06-26 2025-06-29 2025-06-30"),  # Sunday to Thursday until 2026
+        ("XTAE", "2026-01-08", "2026-01-09 2026-01-12"),
+    ],
+)
+def test_next_sessions_skip_weekends_and_holidays(exchange: str, after: str, expected: str) -> None:
+    days = tuple(date.fromisoformat(day) for day in expected.split())
 
-    assert sessions == (date(2024, 1, 16), date(2024, 1, 17))
-
-
-def test_sao_paulo_skips_carnival() -> None:
-    sessions = next_sessions("BVMF", date(2024, 2, 9), 2)
-
-    assert sessions == (date(2024, 2, 14), date(2024, 2, 15))
-
-
-@pytest.mark.parametrize("exchange", ["ASEX", "XBSE"])
-def test_athens_and_bucharest_skip_orthodox_easter(exchange: str) -> None:
-    sessions = next_sessions(exchange, date(2026, 4, 8), 2)  # Orthodox Good Friday was 10 April
-
-    assert sessions == (date(2026, 4, 9), date(2026, 4, 14))
-
-
-def test_crypto_trades_on_christmas_and_on_sundays() -> None:
-    sessions = next_sessions("24/7", date(2022, 12, 24), 2)
-
-    assert sessions == (date(2022, 12, 25), date(2022, 12, 26))
+    assert next_sessions(exchange, date.fromisoformat(after), len(days)) == days
 
 
 @given(after=st.dates(date(1900, 1, 3), date(2099, 1, 1)), count=st.integers(0, 60))
@@ -197,38 +186,21 @@ def test_before_the_calendar_begins_sessions_are_estimated(exchange: str, day: d
     assert len(next_sessions(exchange, day, 30)) == 30
 
 
-def test_tel_aviv_traded_from_sunday_to_thursday_until_2026() -> None:
-    assert next_sessions("XTAE", date(2025, 6, 25), 3) == (date(2025, 6, 26), date(2025, 6, 29), date(2025, 6, 30))
-    assert next_sessions("XTAE", date(2026, 1, 8), 2) == (date(2026, 1, 9), date(2026, 1, 12))
+@pytest.mark.parametrize(
+    ("exchange", "day", "settled"),
+    [
+        ("XNYS", "2024-03-15", "2024-03-15T20:20Z"),  # the close is at 20:00
+        ("XNYS", "2023-11-24", "2023-11-24T18:20Z"),  # the day after Thanksgiving is a half day
+        ("XBOM", "2027-01-05", "2027-01-05T10:20Z"),  # estimated, at the usual time
+        ("XBOM", "2028-07-05", "2028-07-05T10:20Z"),
+        ("24/7", "2024-03-16", "2024-03-17T00:20Z"),  # days end at midnight UTC
+    ],
+)
+def test_session_is_completed_twenty_minutes_after_its_close(exchange: str, day: str, settled: str) -> None:
+    session, moment = date.fromisoformat(day), datetime.fromisoformat(settled)
 
-
-def test_session_is_completed_twenty_minutes_after_the_close() -> None:
-    friday = date(2024, 3, 15)  # New York closes at 20:00 UTC
-
-    assert not is_completed("XNYS", friday, datetime(2024, 3, 15, 20, 19, 59, tzinfo=UTC))
-    assert is_completed("XNYS", friday, datetime(2024, 3, 15, 20, 20, tzinfo=UTC))
-
-
-def test_half_day_is_completed_after_its_early_close() -> None:
-    day_after_thanksgiving = date(2023, 11, 24)  # closes at 18:00 UTC
-
-    assert is_completed("XNYS", day_after_thanksgiving, datetime(2023, 11, 24, 18, 30, tzinfo=UTC))
-
-
-@pytest.mark.parametrize("day", [date(2027, 1, 5), date(2028, 7, 5)])
-def test_an_estimated_session_closes_at_the_usual_time(day: date) -> None:
-    settled = datetime(day.year, day.month, day.day, 10, 20, tzinfo=UTC)  # Mumbai closes at 10:00 UTC
-
-    assert is_completed("XBOM", day, settled)
-    assert not is_completed("XBOM", day, settled - timedelta(seconds=1))
-
-
-def test_crypto_session_ends_at_midnight_utc() -> None:
-    just_before = datetime(2024, 3, 17, 0, 19, tzinfo=UTC)
-    just_after = datetime(2024, 3, 17, 0, 20, tzinfo=UTC)
-
-    assert last_completed_session("24/7", just_before) == date(2024, 3, 15)
-    assert last_completed_session("24/7", just_after) == date(2024, 3, 16)
+    assert is_completed(exchange, session, moment)
+    assert not is_completed(exchange, session, moment - timedelta(seconds=1))
 
 
 def test_over_a_weekend_friday_stays_the_last_completed_session() -> None:
@@ -253,26 +225,20 @@ def test_an_exchange_has_its_own_date() -> None:
     assert (local_date("XTKS", moment), local_date("XNYS", moment)) == (date(2024, 3, 16), date(2024, 3, 15))
 
 
-def test_history_leaves_the_unfinished_session_out() -> None:
-    series = series_of("AAPL", date(2024, 3, 14), date(2024, 3, 15))
+@pytest.mark.parametrize(
+    ("days", "now", "last", "stale"),
+    [
+        ((date(2024, 3, 14), date(2024, 3, 15)), "2024-03-15T18:00Z", date(2024, 3, 14), False),  # unfinished
+        ((date(2024, 3, 14),), "2024-03-15T21:00Z", date(2024, 3, 14), True),
+        ((date(2024, 1, 12),), "2024-01-15T23:00Z", date(2024, 1, 12), False),  # a holiday
+    ],
+)
+def test_history_ends_with_a_completed_session_and_is_stale_without_the_last(
+    days: tuple[date, ...], now: str, last: date, stale: bool
+) -> None:
+    history = known_at(series_of("AAPL", *days), datetime.fromisoformat(now))
 
-    history = known_at(series, datetime(2024, 3, 15, 18, tzinfo=UTC))
-
-    assert history.as_of == date(2024, 3, 14)
-    assert history.dropped == {}
-    assert not history.stale
-
-
-def test_history_that_misses_a_completed_session_is_stale() -> None:
-    series = series_of("AAPL", date(2024, 3, 14))
-
-    assert known_at(series, datetime(2024, 3, 15, 21, tzinfo=UTC)).stale
-
-
-def test_history_over_a_holiday_is_not_stale() -> None:
-    series = series_of("AAPL", date(2024, 1, 12))
-
-    assert not known_at(series, datetime(2024, 1, 15, 23, tzinfo=UTC)).stale
+    assert (history.as_of, history.stale, history.dropped) == (last, stale, {})
 
 
 def test_history_without_a_completed_session_is_empty() -> None:
@@ -341,7 +307,7 @@ def test_a_halted_session_is_no_ghost() -> None:
 def test_real_ghosts_are_found() -> None:
     path = REFERENCE / "PETR4.SA.csv"
     if not path.is_file():
-        pytest.skip("no reference prices of PETR4.SA in a folder shared/data beside the repository")
+        pytest.skip("needs the reference prices of PETR4.SA in shared/data")
     with path.open(newline="") as file:
         read = list(csv.DictReader(file))
     days = [date.fromisoformat(row["Date"][:10]) for row in read]
@@ -353,6 +319,36 @@ def test_real_ghosts_are_found() -> None:
     ghosts = history.defects.dropped["ghost"].tolist()
     assert history.dropped["ghost"] == 9
     assert (ghosts[0], ghosts[-1]) == (date(2017, 6, 15), date(2018, 1, 25))
+
+
+def test_sessions_between_two_days_include_both_and_leave_holidays_out() -> None:
+    found = sessions_between("XNYS", date(2023, 12, 29), date(2024, 1, 3)).tolist()
+
+    assert found == [date(2023, 12, 29), date(2024, 1, 2), date(2024, 1, 3)]
+
+
+def test_estimated_sessions_do_not_count() -> None:
+    assert sessions_between("XNYS", date(1980, 1, 1), date(1980, 12, 31)).size == 0
+    assert sessions_between("XBOM", date(2026, 12, 31), date(2027, 3, 1)).tolist() == [date(2026, 12, 31)]
+
+
+def test_new_york_had_252_sessions_in_2024() -> None:
+    found = sessions_per_year("XNYS", date(2024, 6, 3), date(2024, 7, 1))
+
+    assert found == pytest.approx(252 * 365.2425 / 366, rel=1e-6)
+
+
+def test_a_market_that_never_closes_has_every_day_of_the_year() -> None:
+    assert sessions_per_year("24/7", date(2019, 5, 1), date(2021, 5, 1)) == pytest.approx(365.2425)
+
+
+def test_before_the_calendar_begins_a_year_is_as_long_as_it_is_on_average() -> None:
+    assert sessions_per_year("XNYS", date(1930, 1, 2), date(1931, 1, 2)) == pytest.approx(252, abs=1.5)
+
+
+@pytest.mark.parametrize("year", [1930, 2027, 2090])
+def test_beyond_a_short_calendar_a_year_is_as_long_as_it_is_on_average(year: int) -> None:
+    assert sessions_per_year("XBOM", date(year, 1, 2), date(year, 6, 30)) == pytest.approx(247, abs=3)
 
 
 def test_importing_the_price_modules_imports_no_heavy_library() -> None:

@@ -1,4 +1,4 @@
-"""What becomes of bad rows and bad cells, and that nothing else changes."""
+"""Cleaning repairs or drops bad rows and cells, and changes nothing else."""
 
 from datetime import date, timedelta
 from random import Random
@@ -172,25 +172,19 @@ def test_a_range_that_rounding_left_just_short_is_widened_and_not_counted() -> N
     assert (defects.n_dropped, defects.n_repaired) == ({}, {})
 
 
-@pytest.mark.parametrize("value", [-5.0, np.inf, -np.inf])
-def test_a_volume_that_cannot_be_becomes_zero_and_is_counted(value: float) -> None:
+@pytest.mark.parametrize(
+    ("value", "repaired"), [(-5.0, {"volume": 1}), (np.inf, {"volume": 1}), (-np.inf, {"volume": 1}), (np.nan, {})]
+)
+def test_an_impossible_volume_becomes_zero_and_is_counted_but_a_missing_one_is_not(
+    value: float, repaired: dict[str, int]
+) -> None:
     rows = good_rows(3)
     rows[1, VOLUME] = value
 
     series, defects = clean("AAPL", DAYS[:3], rows)
 
     assert series.bars[:, VOLUME].tolist() == [100.0, 0.0, 100.0]
-    assert (defects.n_dropped, defects.n_repaired) == ({}, {"volume": 1})
-
-
-def test_a_missing_volume_counts_as_zero_and_is_no_defect() -> None:
-    rows = good_rows(2)
-    rows[0, VOLUME] = np.nan
-
-    series, defects = clean("AAPL", DAYS[:2], rows)
-
-    assert series.bars[0, VOLUME] == 0.0
-    assert defects.n_repaired == {}
+    assert (defects.n_dropped, defects.n_repaired) == ({}, repaired)
 
 
 @pytest.mark.parametrize(
@@ -227,42 +221,26 @@ def test_a_row_without_a_date_is_dropped_and_counted() -> None:
     assert defects.n_dropped == {"undated": 1}
 
 
-def test_of_rows_with_one_date_and_one_close_one_stays() -> None:
-    series, defects = clean("AAPL", [DAYS[0], DAYS[1], DAYS[1], DAYS[1]], good_rows(4))
+@pytest.mark.parametrize(
+    ("closes", "kept", "dropped"),
+    [
+        ([10.5, 10.5, 10.5], [10.5], {"duplicate": 2}),
+        ([185.64, 370.87], [], {"contradictory": 2}),  # Apple and Microsoft on 2024-01-02
+        ([10.5, 10.5 * (1 + 1e-8)], [10.5 * (1 + 1e-8)], {"duplicate": 1}),  # the rounding of an adjustment
+        ([np.nan, 10.5], [10.5], {"missing": 1}),
+    ],
+)
+def test_of_rows_with_one_date_one_stays_unless_their_closes_differ(
+    closes: list[float], kept: list[float], dropped: dict[str, int]
+) -> None:
+    rows = good_rows(1 + len(closes))
+    rows[1:, CLOSE] = closes
 
-    assert series.sessions.tolist() == DAYS[:2]
-    assert defects.n_dropped == {"duplicate": 2}
+    series, defects = clean("AAPL", [DAYS[0], *[DAYS[1]] * len(closes)], rows)
 
-
-def test_of_rows_with_one_date_and_different_closes_none_stays() -> None:
-    apple, microsoft = 185.64, 370.87  # both of 2024-01-02
-    rows = good_rows(3)
-    rows[1], rows[2] = (apple,) * 5, (microsoft,) * 5
-
-    series, defects = clean("AAPL", [DAYS[0], DAYS[1], DAYS[1]], rows)
-
-    assert series.sessions.tolist() == DAYS[:1]
-    assert defects.n_dropped == {"contradictory": 2}
-
-
-def test_rows_that_differ_only_by_the_rounding_of_an_adjustment_do_not_contradict() -> None:
-    rows = good_rows(2)
-    rows[1, :4] *= 1 + 1e-8
-
-    series, defects = clean("AAPL", [DAYS[0]] * 2, rows)
-
-    assert len(series) == 1
-    assert defects.n_dropped == {"duplicate": 1}
-
-
-def test_a_row_without_a_close_does_not_contradict_the_other_of_its_date() -> None:
-    rows = good_rows(2)
-    rows[0, CLOSE] = np.nan
-
-    series, defects = clean("AAPL", [DAYS[0]] * 2, rows)
-
-    assert series.close.tolist() == [10.5]
-    assert defects.n_dropped == {"missing": 1}
+    assert series.sessions.tolist() == DAYS[: 1 + len(kept)]
+    assert series.close.tolist() == [10.5, *kept]
+    assert defects.n_dropped == dropped
 
 
 def test_rows_out_of_order_are_sorted_and_counted() -> None:
@@ -316,17 +294,15 @@ def test_rows_that_were_no_sessions_are_no_reason_to_refuse() -> None:
     validate_completeness(PriceHistory(series, "test", defects=Defects(dropped={"ghost": many, "duplicate": many})))
 
 
-def test_no_rows_at_all_are_refused() -> None:
-    with pytest.raises(PricesInvalid, match=r"no row of AAPL has a usable close \(no rows at all\)"):
-        clean("AAPL", [], [])
+@pytest.mark.parametrize(
+    ("closes", "why"), [([], "no rows at all"), ([np.nan, -1.0, -1.0], "missing: 1, not_positive: 2")]
+)
+def test_rows_without_any_usable_close_are_refused_with_the_counts(closes: list[float], why: str) -> None:
+    rows = good_rows(len(closes))
+    rows[:, CLOSE] = closes
 
-
-def test_rows_of_which_none_is_usable_are_refused_with_the_counts() -> None:
-    rows = good_rows(3)
-    rows[:, CLOSE] = [np.nan, -1.0, -1.0]
-
-    with pytest.raises(PricesInvalid, match=r"\(missing: 1, not_positive: 2\)"):
-        clean("AAPL", DAYS[:3], rows)
+    with pytest.raises(PricesInvalid, match=rf"no row of AAPL has a usable close \({why}\)"):
+        clean("AAPL", DAYS[: len(closes)], rows)
 
 
 def test_cleaning_leaves_the_rows_given_as_they_were() -> None:
@@ -339,23 +315,18 @@ def test_cleaning_leaves_the_rows_given_as_they_were() -> None:
     assert rows[1, OPEN] == -1.0
 
 
-def test_the_exchange_is_the_one_given_or_the_one_that_the_ticker_implies() -> None:
-    given_one, _ = clean("^CNXIT", DAYS[:1], good_rows(1), exchange="XBOM")
-    implied, _ = clean("PETR4.SA", DAYS[:1], good_rows(1), "BRL")
+def test_the_exchange_is_given_or_named_by_the_listing_or_implied_by_the_ticker() -> None:
+    days = np.array(DAYS[:1], dtype="datetime64[D]")
+    listed = RawBars(days, good_rows(1), "INR", Listing("NSI", "Asia/Kolkata", "INDEX"))
 
-    assert (given_one.exchange, implied.exchange, implied.currency) == ("XBOM", "BVMF", "BRL")
+    explicit, _ = clean("^CNXIT", days, good_rows(1), exchange="XBOM")
+    implied, _ = clean("PETR4.SA", days, good_rows(1), "BRL")
+    series, _ = clean_raw("^CNXIT", listed)
+
+    assert (explicit.exchange, implied.exchange, series.exchange) == ("XBOM", "BVMF", "XBOM")
+    assert (implied.currency, series.currency) == ("BRL", "INR")
     with pytest.raises(UnknownExchange):
-        clean("^CNXIT", DAYS[:1], good_rows(1))
-
-
-def test_the_listing_of_a_source_names_the_exchange() -> None:
-    raw = RawBars(
-        np.array(DAYS[:1], dtype="datetime64[D]"), good_rows(1), "INR", Listing("NSI", "Asia/Kolkata", "INDEX")
-    )
-
-    series, _ = clean_raw("^CNXIT", raw)
-
-    assert (series.exchange, series.currency) == ("XBOM", "INR")
+        clean("^CNXIT", days, good_rows(1))
 
 
 def test_a_column_that_the_source_does_not_have_is_no_defect() -> None:

@@ -1,11 +1,8 @@
-"""Which calendar a ticker follows."""
-
-from datetime import date
+"""The trading calendar of a ticker."""
 
 import pytest
 
 from errors import UnknownExchange
-from services.prices.calendars import next_sessions
 from services.prices.exchanges import (
     _BY_CODE,
     _BY_INDEX,
@@ -22,39 +19,17 @@ TABLES = {"suffix": _BY_SUFFIX, "code": _BY_CODE, "instrument": _BY_INSTRUMENT, 
 NIFTY_IT = Listing(exchange="NSI", zone="Asia/Kolkata", instrument="INDEX")
 
 
-@pytest.mark.parametrize(
-    ("ticker", "exchange"),
-    [
-        ("AAPL", "XNYS"),
-        ("BRK-B", "XNYS"),
-        ("BAC-PL", "XNYS"),
-        ("PETR4.SA", "BVMF"),
-        ("petr4.sa", "BVMF"),
-        ("BTC-USD", "24/7"),
-        ("ETH-BTC", "24/7"),
-        ("BTC-TRY", "24/7"),
-        ("ETH-SGD", "24/7"),
-        ("EURUSD=X", "24/5"),
-        ("ES=F", "CMES"),
-        ("DX-Y.NYB", "IEPA"),
-        ("^GSPC", "XNYS"),
-        ("^BVSP", "BVMF"),
-        ("^FTSE", "XLON"),
-        ("000001.SS", "XSHG"),
-        ("BRK-B.MX", "XMEX"),
-        ("M&M.NS", "XBOM"),
-        ("OPAP.AT", "ASEX"),
-        ("TLV.RO", "XBSE"),
-    ],
-)
+EXCHANGES = {
+    "AAPL": "XNYS", "BRK-B": "XNYS", "BAC-PL": "XNYS", "PETR4.SA": "BVMF", "petr4.sa": "BVMF",
+    "BTC-USD": "24/7", "ETH-BTC": "24/7", "BTC-TRY": "24/7", "ETH-SGD": "24/7", "EURUSD=X": "24/5", "ES=F": "CMES",
+    "DX-Y.NYB": "IEPA", "^GSPC": "XNYS", "^BVSP": "BVMF", "^FTSE": "XLON", "000001.SS": "XSHG", "BRK-B.MX": "XMEX",
+    "M&M.NS": "XBOM", "OPAP.AT": "ASEX", "TLV.RO": "XBSE",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("ticker", "exchange"), EXCHANGES.items())
 def test_ticker_belongs_to_its_exchange(ticker: str, exchange: str) -> None:
     assert exchange_of(ticker) == exchange
-
-
-@pytest.mark.parametrize("ticker", ["FOO.QQ", "^CNXIT", "^NOTHING"])
-def test_a_ticker_that_nothing_is_known_of_has_no_exchange(ticker: str) -> None:
-    with pytest.raises(UnknownExchange, match="no trading calendar is known"):
-        exchange_of(ticker)
 
 
 @pytest.mark.parametrize(
@@ -67,19 +42,19 @@ def test_a_ticker_that_nothing_is_known_of_has_no_exchange(ticker: str) -> None:
         ("FOO", Listing(instrument="CRYPTOCURRENCY", exchange="NMS"), "24/7"),
         ("AAPL", Listing(exchange="???", zone="Mars/Olympus"), "XNYS"),
         ("^GSPC", Listing(), "XNYS"),
+        ("PETR4.SA", Listing(exchange="NMS", zone="America/New_York"), "BVMF"),
     ],
 )
-def test_what_the_source_says_decides_where_no_suffix_does(ticker: str, listing: Listing, exchange: str) -> None:
+def test_the_listing_names_the_exchange_where_no_suffix_does(ticker: str, listing: Listing, exchange: str) -> None:
     assert exchange_of(ticker, listing) == exchange
 
 
-def test_a_suffix_outweighs_what_the_source_says() -> None:
-    assert exchange_of("PETR4.SA", Listing(exchange="NMS", zone="America/New_York")) == "BVMF"
-
-
-def test_a_source_that_says_nothing_of_use_does_not_help() -> None:
-    with pytest.raises(UnknownExchange):
-        exchange_of("^CNXIT", Listing(exchange="???"))
+@pytest.mark.parametrize(
+    ("ticker", "listing"), [("FOO.QQ", None), ("^CNXIT", None), ("^NOTHING", None), ("^CNXIT", Listing(exchange="???"))]
+)
+def test_a_ticker_without_suffix_listing_or_table_entry_has_no_exchange(ticker: str, listing: Listing | None) -> None:
+    with pytest.raises(UnknownExchange, match="no trading calendar is known"):
+        exchange_of(ticker, listing)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -87,19 +62,6 @@ def test_every_entry_of_every_table_names_a_calendar_that_exists(table: str) -> 
     from exchange_calendars.calendar_utils import get_calendar_names
 
     assert set(TABLES[table].values()) <= set(get_calendar_names(include_aliases=False))
-
-
-def test_an_indian_index_is_not_expected_to_trade_on_republic_day() -> None:
-    exchange = exchange_of("^CNXIT", NIFTY_IT)
-
-    assert next_sessions(exchange, date(2026, 1, 24), 1) == (date(2026, 1, 27),)
-
-
-@pytest.mark.parametrize("ticker", ["BTC-TRY", "ETH-SGD"])
-def test_coins_trade_at_weekends_whatever_they_are_quoted_in(ticker: str) -> None:
-    friday = date(2026, 11, 27)
-
-    assert next_sessions(exchange_of(ticker), friday, 2) == (date(2026, 11, 28), date(2026, 11, 29))
 
 
 @pytest.mark.parametrize(
@@ -110,20 +72,12 @@ def test_a_suffix_is_known_or_part_of_the_symbol(ticker: str, suffix: bool) -> N
     assert suffixed(ticker) is suffix
 
 
-@pytest.mark.parametrize(
-    ("ticker", "kind"),
-    [
-        ("^GSPC", "index"),
-        ("PETR4.SA", "share"),
-        ("BTC-USD", "crypto"),
-        ("EURUSD=X", "currency"),
-        ("ES=F", "other"),
-        ("DX-Y.NYB", "other"),
-    ],
-)
+KINDS = {
+    "^GSPC": "index", "^BVSP": "index", "PETR4.SA": "share", "BTC-USD": "crypto", "EURUSD=X": "currency",
+    "ES=F": "other", "DX-Y.NYB": "other",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("ticker", "kind"), KINDS.items())
 def test_tickers_are_of_few_kinds(ticker: str, kind: str) -> None:
     assert kind_of(ticker, exchange_of(ticker)) == kind
-
-
-def test_an_index_is_one_on_whatever_exchange() -> None:
-    assert kind_of("^CNXIT", "XBOM") == "index"

@@ -26,28 +26,22 @@ def test_unavailable_index_is_answered_from_the_sample_and_called_stale() -> Non
     assert (history.source, history.stale, history.demo) == ("sample", True, True)
 
 
-def test_no_other_ticker_is_answered_from_the_sample() -> None:
-    source = FallbackSource(Failing(PricesUnreachable("down")), SampleSource())
-
-    with pytest.raises(PricesUnreachable):
-        source.history("AAPL", NOW)
-
-
-def test_ticker_the_primary_does_not_know_stays_unknown() -> None:
-    source = FallbackSource(Failing(TickerNotFound("unknown")), SampleSource())
-
-    with pytest.raises(TickerNotFound):
-        source.history("^GSPC", NOW)
+@pytest.mark.parametrize(
+    ("ticker", "error"), [("AAPL", PricesUnreachable("down")), ("^GSPC", TickerNotFound("unknown"))]
+)
+def test_other_tickers_and_other_errors_stay_errors(ticker: str, error: AppError) -> None:
+    with pytest.raises(type(error)):
+        FallbackSource(Failing(error), SampleSource()).history(ticker, NOW)
 
 
 def test_answer_of_the_primary_is_passed_on_and_so_is_the_number_of_sessions() -> None:
     answer = SampleSource().history("^IXIC", NOW)
-    asked: list[int | None] = []
+    recents: list[int | None] = []
 
     class Primary:
         def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-            asked.append(recent)
+            recents.append(recent)
             return answer
 
     assert FallbackSource(Primary(), SampleSource()).history("^IXIC", NOW, 60) is answer
-    assert asked == [60]
+    assert recents == [60]

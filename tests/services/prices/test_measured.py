@@ -1,4 +1,4 @@
-"""Fetches are counted with their outcome, and what is served with its freshness."""
+"""Metrics of fetches by outcome, and of served histories by freshness."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +11,6 @@ from services.prices.measured import (
     InstrumentedFetcher,
     InstrumentedPriceSource,
     PriceFreshness,
-    age_s,
 )
 from services.prices.series import PriceHistory, RawBars
 from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED
@@ -61,30 +60,35 @@ def test_what_is_served_is_counted_by_its_freshness(meter: RecordingMeter, stale
 
     assert served is history
     assert meter.labels(PRICES_SERVED) == [{"freshness": freshness}]
-    assert meter.values(PRICE_AGE) == [age_s(history, NOW)]
 
 
-def test_age_counts_from_the_end_of_the_newest_session_s_day() -> None:
+@pytest.mark.parametrize(("hours", "age_s"), [(1, 3_600), (-1, 0)])
+def test_age_counts_from_the_end_of_the_day_of_the_newest_session(
+    meter: RecordingMeter, hours: int, age_s: float
+) -> None:
     history = walk_history()
-    over_at = datetime.combine(history.as_of, datetime.min.time(), tzinfo=UTC) + timedelta(days=1)
+    day_ended_at = datetime.combine(history.as_of, datetime.min.time(), tzinfo=UTC) + timedelta(days=1)
+    source = InstrumentedPriceSource(FakePriceSource(history), PriceFreshness(), meter)
 
-    assert age_s(history, over_at + timedelta(hours=1)) == 3600
-    assert age_s(history, over_at - timedelta(hours=1)) == 0
+    source.history("WALK", day_ended_at + timedelta(hours=hours))
+
+    assert meter.values(PRICE_AGE) == [age_s]
 
 
-def test_a_ticker_is_stale_until_it_is_served_fresh() -> None:
-    watch = PriceFreshness()
+def test_a_ticker_is_stale_until_it_is_served_fresh_or_long_ago() -> None:
+    freshness = PriceFreshness()
 
-    watch.record("WALK", "prices_stale", NOW)
-    assert watch.tickers_with("prices_stale", NOW) == ("WALK",)
-    watch.record("WALK", None, NOW)
-    assert watch.tickers_with("prices_stale", NOW) == ()
+    freshness.record("WALK", "prices_stale", NOW)
+    assert freshness.tickers_with("prices_stale", NOW) == ("WALK",)
+    assert freshness.tickers_with("prices_stale", NOW + FORGOTTEN_AFTER) == ()
+    freshness.record("WALK", None, NOW)
+    assert freshness.tickers_with("prices_stale", NOW) == ()
 
 
 @pytest.mark.parametrize(
     ("error", "tickers_with"), [(PricesUnreachable("down"), ("WALK",)), (TickerNotFound("unheard of"), ())]
 )
-def test_a_ticker_whose_source_fails_ails_and_one_that_does_not_exist_does_not(
+def test_a_ticker_is_unavailable_while_its_source_fails_but_not_where_it_does_not_exist(
     meter: RecordingMeter, error: AppError, tickers_with: tuple[str, ...]
 ) -> None:
     watch = PriceFreshness()
@@ -97,11 +101,3 @@ def test_a_ticker_whose_source_fails_ails_and_one_that_does_not_exist_does_not(
         InstrumentedPriceSource(Failing(walk_history()), watch, meter).history("WALK", NOW)
 
     assert watch.tickers_with("prices_unavailable", NOW) == tickers_with
-
-
-def test_a_ticker_nobody_asks_for_any_more_ails_nobody() -> None:
-    watch = PriceFreshness()
-
-    watch.record("WALK", "prices_stale", NOW)
-
-    assert watch.tickers_with("prices_stale", NOW + FORGOTTEN_AFTER) == ()

@@ -1,4 +1,4 @@
-"""What an unknown ticker probably means."""
+"""Suggestions for unknown tickers."""
 
 from datetime import UTC, datetime
 
@@ -24,38 +24,17 @@ class Failing:
         raise self._error
 
 
-@pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        ("PETR4", "PETR4.SA"),
-        ("VALE3", "VALE3.SA"),
-        ("BOVA11", "BOVA11.SA"),
-        ("AAPL34", "AAPL34.SA"),
-        ("BRK.B", "BRK-B"),
-        ("BF.A", "BF-A"),
-        ("RELIANCE.NSE", "RELIANCE.NS"),
-        ("VOD.LON", "VOD.L"),
-        ("PETR4.BVMF", "PETR4.SA"),
-        ("PETR4.SAO", "PETR4.SA"),
-        ("7203.TYO", "7203.T"),
-        ("SAP.XETRA", "SAP.DE"),
-        ("SPX", "^GSPC"),
-        ("SP500", "^GSPC"),
-        ("IBOV", "^BVSP"),
-        ("^IBOV", "^BVSP"),
-        ("IBOVESPA", "^BVSP"),
-        ("DAX", "^GDAXI"),
-        ("NASDAQ", "^IXIC"),
-        ("FTSE", "^FTSE"),
-        ("N225", "^N225"),
-        ("NIKKEI", "^N225"),
-        ("VIX", "^VIX"),
-        ("BTCUSD", "BTC-USD"),
-        ("DOGEUSD", "DOGE-USD"),
-        ("EURUSD", "EURUSD=X"),
-        ("EUR-USD", "EURUSD=X"),
-    ],
-)
+MEANT = {
+    "PETR4": "PETR4.SA", "VALE3": "VALE3.SA", "BOVA11": "BOVA11.SA", "AAPL34": "AAPL34.SA",
+    "BRK.B": "BRK-B", "BF.A": "BF-A", "RELIANCE.NSE": "RELIANCE.NS", "VOD.LON": "VOD.L", "PETR4.BVMF": "PETR4.SA",
+    "PETR4.SAO": "PETR4.SA", "7203.TYO": "7203.T", "SAP.XETRA": "SAP.DE", "SPX": "^GSPC", "SP500": "^GSPC",
+    "IBOV": "^BVSP", "^IBOV": "^BVSP", "IBOVESPA": "^BVSP", "DAX": "^GDAXI", "NASDAQ": "^IXIC", "FTSE": "^FTSE",
+    "N225": "^N225", "NIKKEI": "^N225", "VIX": "^VIX", "BTCUSD": "BTC-USD", "DOGEUSD": "DOGE-USD",
+    "EURUSD": "EURUSD=X", "EUR-USD": "EURUSD=X",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "meant"), MEANT.items())
 def test_what_people_type_becomes_what_yahoo_writes(given: str, meant: str) -> None:
     assert suggestion(given) == meant
     assert suggestion(given.lower()) == meant

@@ -1,4 +1,4 @@
-"""What the meter is told of a store; that the store does what stores do is held by the contract suite."""
+"""The metrics of a store; the contract suite tests that it behaves as a store."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def test_every_operation_is_counted_and_timed(
     assert 0 <= meter.values(STORE_SECONDS)[0] < 1
 
 
-def test_nothing_stored_is_absent_and_no_failure(meter: RecordingMeter) -> None:
+def test_a_missing_key_is_absent_and_not_a_failure(meter: RecordingMeter) -> None:
     with pytest.raises(ArtifactNotFound):
         InstrumentedStore(InMemoryArtifactStore(), meter).get("a")
 
@@ -54,7 +54,7 @@ def test_a_failure_has_its_code(meter: RecordingMeter) -> None:
     assert meter.labels(STORE_OPERATIONS) == [{"operation": "put", "outcome": "store_unavailable"}]
 
 
-def test_a_mistake_of_ours_is_internal(meter: RecordingMeter) -> None:
+def test_a_bug_is_internal(meter: RecordingMeter) -> None:
     with pytest.raises(ValueError, match="not an artifact key"):
         InstrumentedStore(InMemoryArtifactStore(), meter).get("../a")
 

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from errors import ArtifactCorrupt, ArtifactTooNew, ModelInUse, ModelNotFound, StoreUnavailable
+from errors import ArtifactCorrupt, ModelInUse, ModelNotFound, StoreUnavailable
 from models.conformal import CalibratedForecaster
 from models.fitting import NETWORK, WEIGHTS
-from schemas.card import FORMAT_VERSION, ModelCard
+from schemas.card import ModelCard
 from services.storage.registry import CALIBRATION, CARD, ModelRegistry, model_key
-from services.storage.sealing import seal, unseal
 from services.training.train import TrainedModel
 from tests.fakes import InMemoryArtifactStore, random_walk
 
@@ -28,6 +27,13 @@ def store() -> InMemoryArtifactStore:
 def published(store: InMemoryArtifactStore, trained: TrainedModel) -> ModelRegistry:
     registry = ModelRegistry(store)
     registry.publish(trained.card, trained.files)
+    return registry
+
+
+def publish_copies(store: InMemoryArtifactStore, trained: TrainedModel, *model_ids: str) -> ModelRegistry:
+    registry = ModelRegistry(store)
+    for model_id in model_ids:
+        registry.publish(trained.card.model_copy(update={"model_id": model_id}), trained.files)
     return registry
 
 
@@ -92,42 +98,8 @@ def test_a_flipped_byte_in_a_file_is_an_error_and_never_a_forecast(
         published.load(trained.card)
 
 
-def test_every_flipped_byte_of_a_card_is_noticed(trained: TrainedModel) -> None:
-    sealed = seal(trained.card)
-
-    for at in range(0, len(sealed), 7):
-        changed = bytearray(sealed)
-        changed[at] ^= 1
-        with pytest.raises(ArtifactCorrupt):
-            unseal(bytes(changed), "x")
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b"not json", b'{"sha256":"00"}', b"\xff\xfe"])
-def test_what_is_no_card_is_corrupt(content: bytes) -> None:
-    with pytest.raises(ArtifactCorrupt):
-        unseal(content, "x")
-
-
-def test_a_card_of_a_later_format_is_refused_by_name(trained: TrainedModel) -> None:
-    later = trained.card.model_copy(update={"format_version": FORMAT_VERSION + 1})
-
-    with pytest.raises(ArtifactTooNew, match=str(FORMAT_VERSION + 1)):
-        unseal(seal(later), "x")
-
-
-def test_a_sealed_card_that_lacks_a_field_is_corrupt(trained: TrainedModel) -> None:
-    class Partial(ModelCard):
-        def model_dump_json(self) -> str:  # type: ignore[override]
-            fields = json.loads(super().model_dump_json())
-            del fields["lookback"]
-            return json.dumps(fields)
-
-    with pytest.raises(ArtifactCorrupt, match="not a model card"):
-        unseal(seal(Partial(**dict(trained.card))), "x")
-
-
 @pytest.mark.parametrize("name", FILES)
-def test_a_card_without_one_of_its_files_is_no_model(
+def test_a_model_without_one_of_its_files_is_not_found(
     published: ModelRegistry, trained: TrainedModel, store: InMemoryArtifactStore, name: str
 ) -> None:
     store.delete(model_key(trained.card.model_id, name))
@@ -136,7 +108,7 @@ def test_a_card_without_one_of_its_files_is_no_model(
         published.load(trained.card)
 
 
-def test_files_without_a_card_are_no_model(
+def test_files_without_a_card_are_not_a_model(
     published: ModelRegistry, trained: TrainedModel, store: InMemoryArtifactStore
 ) -> None:
     store.delete(model_key(trained.card.model_id, CARD))
@@ -174,32 +146,17 @@ def test_a_deleted_model_is_gone_with_all_its_files(
 def test_deleting_a_model_spares_one_whose_id_starts_the_same(
     store: InMemoryArtifactStore, trained: TrainedModel
 ) -> None:
-    registry = ModelRegistry(store)
-    for model_id in ("a", "a-b"):
-        registry.publish(trained.card.model_copy(update={"model_id": model_id}), trained.files)
+    registry = publish_copies(store, trained, "a", "a-b")
 
     registry.delete("a")
 
     assert registry.ids() == ["a-b"]
 
 
-def test_an_alias_stands_for_a_model_until_it_is_moved(store: InMemoryArtifactStore, trained: TrainedModel) -> None:
-    registry = ModelRegistry(store)
-    for model_id in ("walk-1", "walk-2"):
-        registry.publish(trained.card.model_copy(update={"model_id": model_id}), trained.files)
-
-    registry.move_alias("champion", "walk-1", NOW)
-    moved = registry.move_alias("champion", "walk-2", NOW)
-
-    assert registry.card("champion").model_id == "walk-2"
-    assert moved.previous_model_id == "walk-1"
-    assert registry.aliases() == (moved,)
-
-
-def test_an_alias_remembers_every_move_with_its_evidence(store: InMemoryArtifactStore, trained: TrainedModel) -> None:
-    registry = ModelRegistry(store)
-    for model_id in ("walk-1", "walk-2"):
-        registry.publish(trained.card.model_copy(update={"model_id": model_id}), trained.files)
+def test_an_alias_can_be_moved_and_lists_every_move_with_its_evidence(
+    store: InMemoryArtifactStore, trained: TrainedModel
+) -> None:
+    registry = publish_copies(store, trained, "walk-1", "walk-2")
     registry.move_alias("champion", "walk-1", NOW)
     registry.move_alias("champion", "walk-2", NOW, "contests/champion/a.json")
 
@@ -207,10 +164,12 @@ def test_an_alias_remembers_every_move_with_its_evidence(store: InMemoryArtifact
 
     earlier = [(move.model_id, move.evidence) for move in undone.earlier]
     assert earlier == [("walk-2", "contests/champion/a.json"), ("walk-1", None)]
-    assert ModelRegistry(store).alias("champion") == undone
+    assert undone.previous_model_id == "walk-2"
+    assert registry.card("champion").model_id == "walk-1"
+    assert ModelRegistry(store).aliases() == (undone,)
 
 
-def test_an_alias_remembers_a_bounded_number_of_moves(
+def test_an_alias_lists_a_bounded_number_of_moves(
     published: ModelRegistry, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.storage.registry.MAX_EARLIER", 3)
@@ -231,18 +190,18 @@ def test_an_alias_of_an_earlier_version_is_read_and_its_last_move_kept(
     assert [move.model_id for move in moved.earlier] == ["old-1"]
 
 
-def test_an_alias_may_name_another_and_stands_for_its_model(published: ModelRegistry, trained: TrainedModel) -> None:
+def test_an_alias_moved_to_another_alias_points_to_its_model(published: ModelRegistry, trained: TrainedModel) -> None:
     published.move_alias("champion", trained.card.model_id, NOW)
 
     assert published.move_alias("default", "champion", NOW).model_id == trained.card.model_id
 
 
-def test_an_alias_cannot_stand_for_nothing(published: ModelRegistry) -> None:
+def test_an_alias_cannot_point_to_a_missing_model(published: ModelRegistry) -> None:
     with pytest.raises(ModelNotFound):
         published.move_alias("champion", "no-such-1", NOW)
 
 
-def test_a_model_that_an_alias_stands_for_is_not_deleted(published: ModelRegistry, trained: TrainedModel) -> None:
+def test_a_model_that_an_alias_points_to_is_not_deleted(published: ModelRegistry, trained: TrainedModel) -> None:
     published.move_alias("champion", trained.card.model_id, NOW)
 
     with pytest.raises(ModelInUse, match="in use by alias champion"):
@@ -267,7 +226,7 @@ def test_a_card_under_another_id_is_corrupt(
         published.card("copy-1")
 
 
-def test_an_unreadable_alias_blocks_no_other_and_is_mended_by_moving_it(
+def test_an_unreadable_alias_blocks_no_other_and_is_repaired_by_moving_it(
     published: ModelRegistry, store: InMemoryArtifactStore, trained: TrainedModel
 ) -> None:
     store.put("aliases/champion.json", b"{")

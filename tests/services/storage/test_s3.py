@@ -1,4 +1,4 @@
-"""What only S3 can do or suffer: faults, retries, pages; the contract suite holds what every store does."""
+"""What is specific to S3: faults, retries, pages; the contract suite tests what every store does."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ every_call = pytest.mark.parametrize("operation", CALLS)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a scripted server sends; ``length`` may promise more than the body holds."""
+    """What a scripted server sends; ``length`` may be larger than the body."""
 
     status: int
     code: str = ""
@@ -58,7 +58,7 @@ class Script:
 
 @pytest.fixture
 def script() -> Iterator[Script]:
-    """A server that plays back faults no real one produces on demand; it remembers the last writer it saw."""
+    """A server of scripted faults, which no real one produces on demand; it keeps the last writer's id."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"  # answers "Expect: 100-continue", for which botocore waits a second
@@ -92,7 +92,7 @@ def script() -> Iterator[Script]:
 
 @pytest.fixture
 def open_store() -> Iterator[Callable[..., S3ArtifactStore]]:
-    """Stores as the test wants them, closed when it is over."""
+    """Builds stores and closes them after the test."""
     opened: list[S3ArtifactStore] = []
 
     def build(
@@ -150,9 +150,7 @@ def test_stores_with_different_prefixes_do_not_see_each_other(
     assert open_store(moto_endpoint.endpoint_url).exists(f"{folder}/prod/card.json")
 
 
-def test_objects_that_are_no_artifacts_are_not_listed(
-    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore]
-) -> None:
+def test_other_objects_are_not_listed(moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore]) -> None:
     folder = uuid.uuid4().hex
     store = open_store(moto_endpoint.endpoint_url, prefix=folder)
     store.put("card.json", b"{}")
@@ -162,85 +160,64 @@ def test_objects_that_are_no_artifacts_are_not_listed(
     assert store.list_keys("") == ["card.json"]
 
 
-def test_a_prefix_that_leaves_the_bucket_is_a_mistake_of_ours() -> None:
+def test_a_prefix_that_leaves_the_bucket_is_a_bug() -> None:
     with pytest.raises(ValueError, match="not the beginning"):
         S3ArtifactStore("artifacts", prefix="../other")
 
 
+@dataclass(frozen=True)
+class Outage:
+    """A server fixture, or None for one that is down, the environment and bucket, and the error to expect."""
+
+    server: str | None
+    match: str
+    bucket: str = "artifacts"
+    environment: dict[str, str | None] = field(default_factory=dict)
+
+
+OUTAGES = {
+    "wrong secret": Outage(
+        "radosgw", "SignatureDoesNotMatch|403", environment={"AWS_SECRET_ACCESS_KEY": "not-the-secret"}
+    ),
+    "unknown access key": Outage("moto_with_access_control", "InvalidAccessKeyId|403"),
+    "missing bucket, moto": Outage("moto_endpoint", "NoSuchBucket|404", bucket="no-such-bucket"),
+    "missing bucket, Ceph": Outage("radosgw", "NoSuchBucket|404", bucket="no-such-bucket"),
+    "no credentials": Outage(
+        "moto_endpoint",
+        "NoCredentialsError",
+        environment={"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None},
+    ),
+    "unknown profile": Outage("moto_endpoint", "ProfileNotFound", environment={"AWS_PROFILE": "no-such-profile"}),
+    "server down": Outage(None, "EndpointConnectionError"),
+}
+
+
 @every_call
-def test_a_wrong_secret_is_an_outage_that_waiting_does_not_mend(
-    radosgw: S3Server,
+@pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES)
+def test_every_call_names_the_outage_and_never_the_secret(
+    request: pytest.FixtureRequest,
     open_store: Callable[..., S3ArtifactStore],
     monkeypatch: pytest.MonkeyPatch,
+    outage: Outage,
     operation: str,
 ) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
-    store = open_store(radosgw.endpoint_url)
+    down = f"http://127.0.0.1:{free_port()}"
+    url = down if outage.server is None else request.getfixturevalue(outage.server).endpoint_url
+    for name, value in outage.environment.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    store = open_store(url, bucket=outage.bucket)
 
     with pytest.raises(
-        StoreUnavailable, match=f"'artifacts' could not {operation} .*(SignatureDoesNotMatch|403)"
-    ) as no:
+        StoreUnavailable, match=f"'{outage.bucket}' could not {operation} .*({outage.match})"
+    ) as failure:
         CALLS[operation](store)
 
-    assert no.value.retry_after_s is None
-    assert "not-the-secret" not in f"{no.value.message}{no.value.context}"
-
-
-@every_call
-def test_an_unknown_access_key_is_an_outage(
-    moto_with_access_control: S3Server, open_store: Callable[..., S3ArtifactStore], operation: str
-) -> None:
-    store = open_store(moto_with_access_control.endpoint_url)
-
-    with pytest.raises(StoreUnavailable, match=r"(InvalidAccessKeyId|403)"):
-        CALLS[operation](store)
-
-
-@every_call
-@pytest.mark.parametrize("server", ["moto_endpoint", "radosgw"])
-def test_a_bucket_that_is_not_there_is_an_outage_and_not_an_empty_one(
-    request: pytest.FixtureRequest, open_store: Callable[..., S3ArtifactStore], server: str, operation: str
-) -> None:
-    store = open_store(request.getfixturevalue(server).endpoint_url, bucket="no-such-bucket")
-
-    with pytest.raises(StoreUnavailable, match=r"'no-such-bucket' could not .*(NoSuchBucket|404)"):
-        CALLS[operation](store)
-
-
-@every_call
-def test_without_credentials_the_store_is_unavailable(
-    moto_endpoint: S3Server,
-    open_store: Callable[..., S3ArtifactStore],
-    monkeypatch: pytest.MonkeyPatch,
-    operation: str,
-) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    store = open_store(moto_endpoint.endpoint_url)
-
-    with pytest.raises(StoreUnavailable, match="NoCredentialsError"):
-        CALLS[operation](store)
-
-
-def test_an_unknown_profile_makes_the_store_unavailable(
-    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
-
-    with pytest.raises(StoreUnavailable, match="ProfileNotFound"):
-        open_store(moto_endpoint.endpoint_url).get("card.json")
-
-
-@every_call
-def test_a_server_that_is_down_is_worth_asking_again(
-    open_store: Callable[..., S3ArtifactStore], operation: str
-) -> None:
-    store = open_store(f"http://127.0.0.1:{free_port()}")
-
-    with pytest.raises(StoreUnavailable, match="EndpointConnectionError") as failure:
-        CALLS[operation](store)
-
-    assert failure.value.retry_after_s == RETRY_AFTER_S
+    assert failure.value.retry_after_s == (RETRY_AFTER_S if outage.server is None else None)
+    shown = f"{failure.value!r}{failure.value.context}{failure.value.__cause__!r}{store!r}"
+    assert SECRET_KEY not in shown
+    assert "not-the-secret" not in shown
 
 
 def test_a_server_that_is_down_is_given_up_on_within_seconds() -> None:
@@ -268,49 +245,31 @@ def test_a_server_that_never_answers_is_given_up_on(open_store: Callable[..., S3
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "retry_after_s"),
     [
-        Answer(503, "SlowDown"),
-        Answer(500, "InternalError"),
-        Answer(429, "TooManyRequests"),
-        Answer(400, "RequestTimeout"),
+        (Answer(503, "SlowDown"), RETRY_AFTER_S),
+        (Answer(500, "InternalError"), RETRY_AFTER_S),
+        (Answer(429, "TooManyRequests"), RETRY_AFTER_S),
+        (Answer(400, "RequestTimeout"), RETRY_AFTER_S),
+        (Answer(403, "AccessDenied"), None),
+        (Answer(403, "RequestTimeTooSkewed"), None),
+        (Answer(400, "ExpiredToken"), None),
+        (Answer(400, "AuthorizationHeaderMalformed"), None),
+        (Answer(301, "PermanentRedirect"), None),
     ],
-    ids=lambda answer: answer.code,
 )
-def test_a_busy_server_is_worth_asking_again(
-    script: Script, open_store: Callable[..., S3ArtifactStore], answer: Answer
-) -> None:
-    script.answers.append(answer)
-
-    with pytest.raises(StoreUnavailable, match=answer.code) as failure:
-        open_store(script.endpoint_url).put("card.json", b"{}")
-
-    assert failure.value.retry_after_s == RETRY_AFTER_S
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Answer(403, "AccessDenied"),
-        Answer(403, "RequestTimeTooSkewed"),
-        Answer(400, "ExpiredToken"),
-        Answer(400, "AuthorizationHeaderMalformed"),
-        Answer(301, "PermanentRedirect"),
-    ],
-    ids=lambda answer: answer.code,
-)
-def test_a_denial_is_not_worth_asking_again(
-    script: Script, open_store: Callable[..., S3ArtifactStore], answer: Answer
+def test_retrying_is_advised_for_a_busy_server_and_not_for_a_denial(
+    script: Script, open_store: Callable[..., S3ArtifactStore], answer: Answer, retry_after_s: int | None
 ) -> None:
     script.answers.extend([answer, Answer(404)])  # after a redirect botocore asks where the bucket is
 
     with pytest.raises(StoreUnavailable, match=f"could not write 'card.json': {answer.code}") as failure:
         open_store(script.endpoint_url).put("card.json", b"{}")
 
-    assert failure.value.retry_after_s is None
+    assert failure.value.retry_after_s == retry_after_s
 
 
-def test_a_fault_that_passes_is_not_seen(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
+def test_a_passing_fault_is_retried(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
     script.answers.extend([Answer(503, "SlowDown"), Answer(200)])
 
     open_store(script.endpoint_url, max_attempts=2).put("card.json", b"{}")
@@ -318,7 +277,7 @@ def test_a_fault_that_passes_is_not_seen(script: Script, open_store: Callable[..
     assert script.requests == ["PUT", "PUT"]
 
 
-def test_an_answer_that_breaks_off_is_an_outage(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
+def test_a_truncated_answer_is_an_outage(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
     script.answers.append(Answer(200, "half", length=1000))
 
     with pytest.raises(StoreUnavailable, match="could not read"):
@@ -332,7 +291,7 @@ def test_a_missing_key_is_not_an_outage(script: Script, open_store: Callable[...
         open_store(script.endpoint_url).get("card.json")
 
 
-def test_a_create_that_was_stored_but_not_answered_is_still_ours(
+def test_a_create_whose_answer_was_lost_is_still_successful(
     script: Script, open_store: Callable[..., S3ArtifactStore]
 ) -> None:
     script.answers.extend([Answer(500, "InternalError"), Answer(412, "PreconditionFailed"), Answer(200)])
@@ -363,12 +322,12 @@ def test_creates_that_keep_colliding_give_up(script: Script, open_store: Callabl
     assert failure.value.retry_after_s == RETRY_AFTER_S
 
 
-def test_a_bucket_name_that_cannot_be_is_a_mistake_of_ours(open_store: Callable[..., S3ArtifactStore]) -> None:
+def test_an_impossible_bucket_name_is_a_bug(open_store: Callable[..., S3ArtifactStore]) -> None:
     with pytest.raises(ParamValidationError):
         open_store("http://127.0.0.1:1", bucket="no spaces allowed").get("card.json")
 
 
-def test_a_request_the_server_does_not_understand_is_a_mistake_of_ours(
+def test_a_request_that_the_server_does_not_understand_is_a_bug(
     script: Script, open_store: Callable[..., S3ArtifactStore]
 ) -> None:
     script.answers.append(Answer(400, "InvalidArgument"))
@@ -406,12 +365,3 @@ def test_building_a_store_does_not_import_boto3() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_the_secret_never_shows(open_store: Callable[..., S3ArtifactStore]) -> None:
-    store = open_store(f"http://127.0.0.1:{free_port()}")
-
-    with pytest.raises(StoreUnavailable) as failure:
-        store.get("card.json")
-
-    assert SECRET_KEY not in f"{failure.value!r}{failure.value.context}{failure.value.__cause__!r}{store!r}"

@@ -1,4 +1,4 @@
-"""A contest for an alias, with real models of a random walk: who wins, what is kept, what a failing store leaves."""
+"""Challengers of an alias, with real models of a random walk: who wins, what is stored, and a store that fails."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -13,7 +13,7 @@ from schemas.train import CalibrationKind, ModelName, TargetColumn, TrainRequest
 from services.jobs.job import Jobs
 from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
-from services.storage.contests import contest_key, contest_page
+from services.storage.evaluations import evaluation_key, evaluation_page
 from services.storage.registry import ModelRegistry
 from services.training.challenge import MIN_UNSEEN, Challenger, evaluate_challenger
 from services.training.train import train_model
@@ -77,7 +77,7 @@ def trained(
     calibration: CalibrationKind = "static",
     train_size: float = 0.8,
 ) -> Challenger:
-    """A model in the registry, ready to challenge for ``default``."""
+    """A model in the registry, ready to be compared with the champion of ``default``."""
     request = TrainRequest(
         ticker="WALK",
         model=model,
@@ -107,24 +107,28 @@ def test_a_clearly_worse_champion_loses_its_alias_and_the_evidence_says_why(
 ) -> None:
     champion = reigning(registry, "persistence")
 
-    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
+    evaluation = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
 
-    assert contest.won
-    assert contest.champion_score is not None
-    assert contest.challenger_score is not None
-    assert contest.p_value is not None
-    assert contest.challenger_score < contest.champion_score
-    assert contest.p_value < 0.1
+    assert evaluation.won
+    assert evaluation.champion_score is not None
+    assert evaluation.challenger_score is not None
+    assert evaluation.p_value is not None
+    assert evaluation.challenger_score < evaluation.champion_score
+    assert evaluation.p_value < 0.1
+    assert evaluation.persistence_score is not None
+    assert evaluation.challenger_score < evaluation.persistence_score
+    assert evaluation.first_origin is not None
+    assert evaluation.first_origin > LONG_AGO  # only sessions that the champion has not seen
+    assert evaluation.n_origins >= MIN_UNSEEN
+    assert evaluation.warnings == ()
     alias = ModelRegistry(store).alias("default")
     assert alias is not None
     assert (alias.model_id, alias.previous_model_id) == ("challenger-1", champion)
-    assert alias.evidence == contest_key("default", JOB)
-    assert ChallengerEvaluation.model_validate_json(store.get(alias.evidence)) == contest
+    assert alias.evidence == evaluation_key("default", JOB)
+    assert ChallengerEvaluation.model_validate_json(store.get(alias.evidence)) == evaluation
 
 
-def test_an_alias_that_was_moved_elsewhere_while_they_met_stays_there(
-    store: LosingStore, registry: ModelRegistry
-) -> None:
+def test_an_alias_that_was_moved_elsewhere_meanwhile_stays_there(store: LosingStore, registry: ModelRegistry) -> None:
     reigning(registry, "persistence")
     trained(registry, "third-1", "ewma")
     challenger = trained(registry, "challenger-1", "ewma")
@@ -134,114 +138,86 @@ def test_an_alias_that_was_moved_elsewhere_while_they_met_stays_there(
             ModelRegistry(store).move_alias("default", "third-1", NOW)  # by another process
             return super().history(ticker, now)
 
-    contest = evaluate_challenger(challenger, registry, Meanwhile(grown_wild()))
+    evaluation = evaluate_challenger(challenger, registry, Meanwhile(grown_wild()))
 
-    assert not contest.won
-    assert "moved to another model meanwhile" in contest.reason
+    assert not evaluation.won
+    assert "moved to another model meanwhile" in evaluation.reason
     assert pointed_to(store) == "third-1"
 
 
-def test_persistence_scores_what_persistence_as_a_champion_does(registry: ModelRegistry) -> None:
-    reigning(registry, "persistence")
-
-    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
-
-    assert contest.persistence_score is not None
-    assert contest.challenger_score is not None
-    assert contest.challenger_score < contest.persistence_score
-
-
-def test_an_equal_champion_stays(store: LosingStore, registry: ModelRegistry) -> None:
+def test_an_equal_champion_that_has_seen_the_sessions_stays_and_a_warning_says_so(
+    store: LosingStore, registry: ModelRegistry
+) -> None:
     champion = reigning(registry, "ewma", end=None)
+    challenger = trained(registry, "challenger-1", "ewma")
 
-    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
+    evaluation = evaluate_challenger(challenger, registry, PRICES)
 
-    assert (contest.won, contest.p_value) == (False, None)
-    assert contest.champion_score == contest.challenger_score
+    assert (evaluation.won, evaluation.p_value) == (False, None)
+    assert evaluation.champion_score == evaluation.challenger_score
     assert pointed_to(store) == champion
+    test = challenger.card.series[0].split.test
+    assert test is not None
+    assert evaluation.first_origin == test.first_origin
+    assert "it has seen some" in evaluation.warnings[0]
 
 
 def test_a_better_champion_stays(store: LosingStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "ewma", end=None)
-    challenge = trained(registry, "challenger-1", "persistence", train_size=0.6)  # of calm sessions only
+    challenger = trained(registry, "challenger-1", "persistence", train_size=0.6)  # of calm sessions only
 
-    contest = evaluate_challenger(challenge, registry, PRICES)
+    evaluation = evaluate_challenger(challenger, registry, PRICES)
 
-    assert not contest.won
+    assert not evaluation.won
     assert pointed_to(store) == champion
 
 
-def test_only_sessions_that_the_champion_does_not_know_decide_where_there_are_enough(registry: ModelRegistry) -> None:
-    reigning(registry, "persistence")
-
-    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
-
-    assert contest.first_origin is not None
-    assert contest.first_origin > LONG_AGO
-    assert contest.n_origins >= MIN_UNSEEN
-    assert contest.warnings == ()
-
-
-def test_a_champion_that_knows_the_sessions_is_met_on_the_whole_test_part_with_a_warning(
-    registry: ModelRegistry,
-) -> None:
-    reigning(registry, "ewma", end=None)
-    challenge = trained(registry, "challenger-1", "ewma")
-
-    contest = evaluate_challenger(challenge, registry, PRICES)
-
-    test = challenge.challenger.series[0].split.test
-    assert test is not None
-    assert contest.first_origin == test.first_origin
-    assert "it has seen some" in contest.warnings[0]
-
-
-def test_a_contest_held_again_changes_nothing(store: LosingStore, registry: ModelRegistry) -> None:
+def test_a_repeated_evaluation_changes_nothing(store: LosingStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
-    challenge = trained(registry, "challenger-1", "ewma")
-    first = evaluate_challenger(challenge, registry, PRICES)
+    challenger = trained(registry, "challenger-1", "ewma")
+    first = evaluate_challenger(challenger, registry, PRICES)
     registry.move_alias("default", champion, NOW)
 
-    again = evaluate_challenger(challenge, registry, PRICES)
+    again = evaluate_challenger(challenger, registry, PRICES)
 
     assert again == first
     assert pointed_to(store) == champion
-    assert len(contest_page(store, "default", 10, None).contests) == 1
+    assert len(evaluation_page(store, "default", 10, None).evaluations) == 1
 
 
 @pytest.mark.parametrize("lost", ["contests/", "aliases/"])
-def test_a_store_that_fails_in_mid_contest_leaves_the_alias_where_it_was(
+def test_a_store_that_fails_in_mid_evaluation_leaves_the_alias_where_it_was(
     store: LosingStore, registry: ModelRegistry, lost: str
 ) -> None:
     champion = reigning(registry, "persistence")
-    challenge = trained(registry, "challenger-1", "ewma")
+    challenger = trained(registry, "challenger-1", "ewma")
     store.lost = lost
 
     with pytest.raises(StoreUnavailable):
-        evaluate_challenger(challenge, registry, PRICES)
+        evaluate_challenger(challenger, registry, PRICES)
 
     assert pointed_to(store) == champion
 
 
-def test_models_of_different_prices_do_not_meet(store: LosingStore, registry: ModelRegistry) -> None:
+def test_models_of_different_prices_are_not_compared(store: LosingStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
 
-    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma", target="Open"), registry, PRICES)
+    evaluation = evaluate_challenger(trained(registry, "challenger-1", "ewma", target="Open"), registry, PRICES)
 
-    assert (contest.won, contest.n_origins, contest.champion_id) == (False, 0, champion)
-    assert "forecasts Close, not Open" in contest.reason
-    assert contest_page(store, "default", 10, None).contests == (contest,)
+    assert (evaluation.won, evaluation.n_origins, evaluation.champion_id) == (False, 0, champion)
+    assert "forecasts Close, not Open" in evaluation.reason
+    assert evaluation_page(store, "default", 10, None).evaluations == (evaluation,)
 
 
-def test_an_unreadable_champion_is_not_met(store: LosingStore, registry: ModelRegistry) -> None:
+def test_an_unreadable_champion_is_not_compared(store: LosingStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
-    challenge = trained(registry, "challenger-1", "ewma")
+    challenger = trained(registry, "challenger-1", "ewma")
     store.put(f"models/{champion}/metadata.json", b"{")
 
-    contest = evaluate_challenger(challenge, ModelRegistry(store), PRICES)
+    evaluation = evaluate_challenger(challenger, ModelRegistry(store), PRICES)
 
-    assert (contest.won, contest.champion_id) == (False, None)
-    assert contest.reason.startswith("no contest: ")
+    assert (evaluation.won, evaluation.champion_id) == (False, None)
+    assert evaluation.reason.startswith("not compared: ")
 
 
 def test_a_champion_of_more_tickers_is_named_in_a_warning(registry: ModelRegistry) -> None:
@@ -250,34 +226,34 @@ def test_a_champion_of_more_tickers_is_named_in_a_warning(registry: ModelRegistr
     registry.publish(pooled.card, pooled.files)
     registry.move_alias("default", "pooled-1", NOW)
 
-    contest = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
+    evaluation = evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES)
 
-    assert contest.warnings == ("the champion was made of WALK, OTHER; only WALK decided",)
+    assert evaluation.warnings == ("the champion was made of WALK, OTHER; only WALK decided",)
 
 
-def test_pages_of_contests_are_newest_first(store: LosingStore, registry: ModelRegistry) -> None:
-    challenge = trained(registry, "challenger-1", "ewma")
+def test_pages_of_evaluations_are_newest_first(store: LosingStore, registry: ModelRegistry) -> None:
+    challenger = trained(registry, "challenger-1", "ewma")
     jobs = [f"2024071{day}t220000-1a2b3c4d" for day in range(1, 4)]
     for job_id in jobs:
-        evaluate_challenger(Challenger("nobody", job_id, challenge.challenger, NOW), registry, PRICES)
+        evaluate_challenger(Challenger("unset", job_id, challenger.card, NOW), registry, PRICES)
 
-    first = contest_page(store, "nobody", 2, None)
-    rest = contest_page(store, "nobody", 2, first.next_after)
+    first = evaluation_page(store, "unset", 2, None)
+    rest = evaluation_page(store, "unset", 2, first.next_after)
 
-    assert [contest.job_id for contest in (*first.contests, *rest.contests)] == jobs[::-1]
+    assert [evaluation.job_id for evaluation in (*first.evaluations, *rest.evaluations)] == jobs[::-1]
     assert rest.next_after is None
 
 
-def test_evidence_that_cannot_be_read_is_told(store: LosingStore) -> None:
-    store.put(contest_key("default", JOB), b"{")
+def test_an_unreadable_evaluation_is_corrupt(store: LosingStore) -> None:
+    store.put(evaluation_key("default", JOB), b"{")
 
     with pytest.raises(ArtifactCorrupt):
-        contest_page(store, "default", 1, None)
+        evaluation_page(store, "default", 1, None)
 
 
 def worked(store: LosingStore, registry: ModelRegistry) -> JobEnd:
     """How a job ends that trains a challenger."""
-    request = TrainRequest(ticker="WALK", model="ewma", challenges="default")
+    request = TrainRequest(ticker="WALK", model="ewma", promote_to="default")
     jobs = Jobs(store)
     jobs.add(
         JobSpec(id=JOB, created_at=NOW, claim_deadline=NOW + timedelta(hours=1), model_id="made-1", request=request)
@@ -287,18 +263,18 @@ def worked(store: LosingStore, registry: ModelRegistry) -> JobEnd:
     return end
 
 
-def test_a_job_that_challenges_carries_the_evidence(store: LosingStore, registry: ModelRegistry) -> None:
+def test_a_job_that_promotes_carries_the_evaluation(store: LosingStore, registry: ModelRegistry) -> None:
     reigning(registry, "persistence")
 
     end = worked(store, registry)
 
     assert end.result is not None
-    assert end.result.contest is not None
-    assert end.result.contest.won
+    assert end.result.evaluation is not None
+    assert end.result.evaluation.won
     assert pointed_to(store) == "made-1"
 
 
-def test_a_contest_that_fails_takes_nothing_from_the_training(store: LosingStore, registry: ModelRegistry) -> None:
+def test_a_failed_evaluation_fails_no_training(store: LosingStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
     store.lost = "contests/"
 
@@ -306,8 +282,8 @@ def test_a_contest_that_fails_takes_nothing_from_the_training(store: LosingStore
 
     assert end.state == "succeeded"
     assert end.result is not None
-    assert end.result.contest is None
+    assert end.result.evaluation is None
     assert end.result.warnings[-1] == (
-        "the evaluation against 'default' failed, the alias was not moved: the bucket is gone"
+        "the evaluation for 'default' failed, the alias was not moved: the bucket is gone"
     )
     assert pointed_to(store) == champion

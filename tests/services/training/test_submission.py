@@ -48,16 +48,6 @@ class ListingExecutor:
 
 
 @pytest.fixture
-def store() -> InMemoryArtifactStore:
-    return InMemoryArtifactStore()
-
-
-@pytest.fixture
-def jobs(store: InMemoryArtifactStore) -> Jobs:
-    return Jobs(store)
-
-
-@pytest.fixture
 def executor() -> ListingExecutor:
     return ListingExecutor()
 

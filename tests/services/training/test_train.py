@@ -1,6 +1,7 @@
 """From prices to a stored model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import pairwise
 
@@ -35,7 +36,7 @@ def train(history: PriceHistory, on_epoch: Callable[[Epoch], None] = lambda _: N
     return train_model(asked, FakePriceSource(history), EMPTY_REGISTRY, "walk-1", NOW, on_epoch)
 
 
-def test_the_card_tells_blocks_that_follow_each_other(trained: TrainedModel) -> None:
+def test_the_card_lists_blocks_that_follow_each_other(trained: TrainedModel) -> None:
     split = trained.card.series[0].split
 
     blocks = [block for block in (split.fit, split.early_stopping, split.calibration, split.test) if block]
@@ -45,23 +46,28 @@ def test_the_card_tells_blocks_that_follow_each_other(trained: TrainedModel) -> 
     assert all(one.last_origin < following.first_origin for one, following in pairwise(blocks))
 
 
-def test_the_card_sets_the_figures_of_persistence_beside_the_models(trained: TrainedModel) -> None:
-    test = trained.card.test
+def test_the_card_compares_every_step_with_persistence(trained: TrainedModel) -> None:
+    test = trained.card.test[0]
 
-    assert test.skill is not None
-    assert test.skill.mae == pytest.approx(1 - test.model.mae / test.persistence.mae, abs=2e-6)
+    assert [report.step for report in trained.card.test] == list(range(1, 31))
+    assert test.skill.mae == pytest.approx(1 - test.model.mae / test.persistence.mae, abs=2e-5)
     assert test.persistence.mape == pytest.approx(0.008, rel=0.3)  # E|N(0, 0.01)|
+    assert test.p_value.mape is not None
+    assert 0 <= test.p_value.mape <= 1
 
 
 def test_no_skill_is_claimed_on_a_random_walk(trained: TrainedModel) -> None:
-    assert trained.card.test.skill is not None
-    assert trained.card.test.skill.mae < 0.03
+    assert trained.card.test[0].skill.mae is not None
+    assert trained.card.test[0].skill.mae < 0.03
 
 
-def test_the_card_reports_coverage_for_every_step_and_level(trained: TrainedModel) -> None:
-    reported = {(reached.step, reached.level) for reached in trained.card.coverage}
+def test_evidence_is_accuracy_and_coverage_of_the_same_sessions_at_the_step_asked_for(trained: TrainedModel) -> None:
+    for step in (1, 7, 30):
+        tickers, report = trained.card.evidence("WALK", step)
 
-    assert reported == {(step, level) for step in range(1, 31) for level in (0.5, 0.8, 0.9, 0.95)}
+        assert (tickers, report.step) == (("WALK",), step)
+        assert [one.level for one in report.coverage] == [0.5, 0.8, 0.9, 0.95]
+        assert {one.n_origins for one in report.coverage} == {report.n_origins}
 
 
 def test_the_same_seed_and_prices_give_the_same_files() -> None:
@@ -103,7 +109,7 @@ def test_another_target_than_the_close_is_forecast_from_its_own_past() -> None:
 
     history = walk_history()
     assert model.card.target_column == "High"
-    assert model.card.test.persistence.mae == pytest.approx(
+    assert model.card.test[0].persistence.mae == pytest.approx(
         np.abs(np.diff(history.series.bars[-97:, 1])).mean(), rel=0.05
     )
 
@@ -137,12 +143,12 @@ def test_prices_that_never_move_are_refused_by_name() -> None:
         train(PriceHistory(flat, "fake"))
 
 
-def test_an_unknown_ticker_is_told_as_such() -> None:
+def test_an_unknown_ticker_is_refused() -> None:
     with pytest.raises(TickerNotFound):
         train_model(TrainRequest(ticker="NOPE"), FakePriceSource(), EMPTY_REGISTRY, "x", NOW, lambda _: None)
 
 
-def test_the_first_ancestors_clients_find_their_fields(trained: TrainedModel) -> None:
+def test_clients_of_legacy_contract_v1_find_their_fields(trained: TrainedModel) -> None:
     answer = trained_answer(train_result(trained.card)).model_dump(mode="json")
 
     assert set(answer) == {"message", "result"}
@@ -152,7 +158,7 @@ def test_the_first_ancestors_clients_find_their_fields(trained: TrainedModel) ->
     assert answer["result"]["paths"]["scaler_s3_path"] is None
 
 
-def test_the_paths_told_are_keys_of_the_store(trained: TrainedModel) -> None:
+def test_the_paths_answered_are_keys_of_the_store(trained: TrainedModel) -> None:
     store = InMemoryArtifactStore()
     ModelRegistry(store).publish(trained.card, trained.files)
 
@@ -174,10 +180,12 @@ def test_several_tickers_make_one_model_that_reports_on_each() -> None:
     card = pooled().card
 
     assert card.tickers == ("WALK", "OTHER")
-    assert [series.test.n_origins for series in card.series if series.test] == [
-        series.split.test.n_origins for series in card.series if series.split.test
-    ]
-    assert card.test.n_origins == sum(series.test.n_origins for series in card.series if series.test)
+    n_origins = [series.test[0].n_origins for series in card.series]
+    assert n_origins == [series.split.test.n_origins for series in card.series if series.split.test]
+    assert card.test[0].n_origins == sum(n_origins)
+    assert card.evidence("OTHER", 5) == (("OTHER",), card.series[1].test[4])
+    for unknown in ("ELSE", None):
+        assert card.evidence(unknown, 5) == (("WALK", "OTHER"), card.test[4])
 
 
 def test_the_blocks_of_several_tickers_begin_on_the_same_days() -> None:
@@ -238,11 +246,11 @@ def test_a_model_of_later_sessions_starts_from_the_bundled_one() -> None:
 @pytest.mark.parametrize(
     "request_", [{"warm_start": False}, {"sequence_length": 30}, {"model": "volatility_regression"}]
 )
-def test_a_model_that_cannot_or_must_not_starts_anew(request_: dict[str, object]) -> None:
+def test_a_model_that_cannot_or_must_not_starts_from_nothing(request_: dict[str, object]) -> None:
     assert warm(after_2018(), **request_).card.base_model_id is None
 
 
-def test_the_bundled_model_is_no_start_where_it_knows_what_would_test_it() -> None:
+def test_the_bundled_model_is_no_start_where_it_has_seen_the_test_part() -> None:
     assert warm(walk_history()).card.base_model_id is None
 
 
@@ -253,10 +261,24 @@ def test_a_base_model_that_has_seen_the_test_part_is_said_to() -> None:
     assert any("sessions it has seen" in warning for warning in card.warnings)
 
 
-def test_static_intervals_are_reported_beside_adaptive_ones(trained: TrainedModel) -> None:
-    assert trained.card.calibration == "adaptive"
-    assert len(trained.card.static_coverage) == len(trained.card.coverage)
-    assert train(walk_history(), calibration="static").card.coverage == train(walk_history()).card.static_coverage
+def test_forecasts_from_closes_alone_are_measured_with_static_intervals(trained: TrainedModel) -> None:
+    follows, fixed = train(walk_history()).card, train(walk_history(), calibration="static").card
+
+    assert follows.test[0].model == fixed.test[0].model.model_copy(update={"crps": follows.test[0].model.crps})
+    assert follows.test[0].coverage != fixed.test[0].coverage
+    assert follows.test_closes_only == fixed.test_closes_only
+    assert follows.test_closes_only.model.mae != follows.test[0].model.mae
+    assert follows.test_closes_only.persistence == follows.test[0].persistence
+
+
+def test_a_test_part_without_a_single_trade_is_refused() -> None:
+    history = walk_history()
+    bars = history.series.bars.copy()
+    bars[-97:] = [*[bars[-98, 3]] * 4, 0.0]
+    halted = PriceHistory(replace(history.series, bars=bars), "fake")
+
+    with pytest.raises(ZeroVariance, match="no session of the test part traded"):
+        train(halted)
 
 
 def test_a_ticker_too_young_for_the_fit_of_a_pool_is_refused_by_name() -> None:

@@ -59,16 +59,6 @@ class DownStore(InMemoryArtifactStore):
 
 
 @pytest.fixture
-def store() -> InMemoryArtifactStore:
-    return InMemoryArtifactStore()
-
-
-@pytest.fixture
-def jobs(store: InMemoryArtifactStore) -> Jobs:
-    return Jobs(store)
-
-
-@pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
 

@@ -1,0 +1,366 @@
+"""The client for asyncio. ``client.py`` is generated from this file by tools/client_code.py."""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self, Unpack
+
+import httpx2
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from stock_forecast_client import _core, requests
+from stock_forecast_client._core import AnswerT, Day, Query, segment
+from stock_forecast_client.errors import JobNotFound, StockForecastError, error_of_job
+from stock_forecast_client.models import (
+    AccuracyOverTime,
+    Alias,
+    AliasList,
+    Analysis,
+    BacktestResponse,
+    BatchForecast,
+    DriftOverview,
+    EvaluationPage,
+    FetchDataResponse,
+    ForecastResponse,
+    Health,
+    Job,
+    JobPage,
+    ModelCard,
+    ModelInfo,
+    ModelPage,
+    ModelSummary,
+    PredictResponse,
+    RetrainAnswer,
+    ScoreReport,
+    ServiceInfo,
+    Stats,
+    SymbolForecast,
+    SymbolPrediction,
+    TrainResponse,
+    TrainResult,
+    Up,
+)
+
+
+class AsyncClient:
+    """The routes of a service as methods. Use it as a context manager, or close it.
+
+    Keyword arguments that are left out take the service's defaults, and an answer may have fields that this version
+    does not know. A call is tried again after a pause where the service cannot be reached or answers 429 or 503;
+    deletions, cancellations and retries of jobs are not.
+
+    Args:
+        url: address of the service, such as ``http://localhost:8000``.
+        api_key: sent as ``X-API-Key``.
+        timeout_s: seconds to wait for an answer; a backtest may take 900.
+        attempts: tries per call, the first included.
+        poll_s: seconds between two looks at a job; by default what the service asks for.
+        transport: an ``httpx2`` transport in place of the network.
+
+    Raises:
+        InvalidRequest: the address is not an http or https one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 60.0,
+        attempts: int = 3,
+        poll_s: float | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = httpx2.AsyncClient(**_core.http_options(url, api_key, timeout_s), transport=transport)
+        self._attempts = attempts
+        self._poll_s = poll_s
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    # forecasts
+
+    async def predict(self, model_id: str = "default", **request: Unpack[requests.PredictRequest]) -> PredictResponse:
+        """Forecast the next session's close."""
+        return await self._post(f"/models/{segment(model_id)}/predict", request, PredictResponse)
+
+    async def forecast(
+        self, model_id: str = "default", **request: Unpack[requests.ForecastRequest]
+    ) -> ForecastResponse:
+        """Forecast the closes of the next sessions."""
+        return await self._post(f"/models/{segment(model_id)}/forecast", request, ForecastResponse)
+
+    async def backtest(
+        self, model_id: str = "default", **request: Unpack[requests.BacktestRequest]
+    ) -> BacktestResponse:
+        """Compare the model with every baseline from the same past origins."""
+        path = f"/models/{segment(model_id)}/backtest"
+        response = await self._send("POST", path, body=request, timeout_s=_core.BACKTEST_TIMEOUT_S)
+        return _core.read(response, BacktestResponse)
+
+    async def predict_prices(self, **request: Unpack[requests.PricesRequest]) -> SymbolPrediction:
+        """Forecast the next close from the closes in ``prices``."""
+        return await self._post("/predict", request, SymbolPrediction)
+
+    async def predict_live(self, **request: Unpack[requests.LiveRequest]) -> SymbolPrediction:
+        """Forecast the next close from the newest prices of a symbol."""
+        return await self._post("/predict/live", request, SymbolPrediction)
+
+    async def forecast_symbol(self, **request: Unpack[requests.SymbolForecastRequest]) -> SymbolForecast:
+        """Forecast the next closes of a symbol."""
+        return await self._post("/predict/forecast", request, SymbolForecast)
+
+    async def forecast_batch(self, **request: Unpack[requests.BatchRequest]) -> BatchForecast:
+        """Forecast the next closes of many symbols; a symbol that fails has its error in the answer."""
+        return await self._post("/predict/batch", request, BatchForecast)
+
+    # prices
+
+    async def fetch_data(self, **request: Unpack[requests.FetchDataRequest]) -> FetchDataResponse:
+        """Fetch daily prices, oldest first."""
+        return await self._post("/models/fetch-data", request, FetchDataResponse)
+
+    async def analysis(self, ticker: str, *, start: Day | None = None, end: Day | None = None) -> Analysis:
+        """Describe a ticker's past: volatility, drawdowns, seasonality, autocorrelation."""
+        return await self._get(f"/analysis/{segment(ticker)}", Analysis, {"start": start, "end": end})
+
+    async def analysis_page(self, ticker: str, *, start: Day | None = None, end: Day | None = None) -> str:
+        """The analysis as one HTML page that needs no network."""
+        query = {"start": start, "end": end, "format": "html"}
+        path = f"/analysis/{segment(ticker)}"
+        return (await self._send("GET", path, query=query, headers={"Accept": "text/html"})).text
+
+    # training and jobs
+
+    async def train(
+        self,
+        *,
+        on_progress: Callable[[Job], None] | None = None,
+        idempotency_key: str | None = None,
+        **request: Unpack[requests.TrainRequest],
+    ) -> TrainResult:
+        """Train a model and wait for it.
+
+        Args:
+            on_progress: called with the job after each look at it.
+            idempotency_key: requests with the same key are one job; by default every call has its own key.
+            request: what to train.
+
+        Raises:
+            StockForecastError: why the training failed, with ``job_id`` in its context.
+        """
+        started = await self._start(idempotency_key, request)
+        if isinstance(started, TrainResult):
+            return started
+        ended = await self.follow(started.id, on_progress)
+        if ended.result is None:
+            raise error_of_job(ended)
+        return ended.result
+
+    async def start_training(
+        self, *, idempotency_key: str | None = None, **request: Unpack[requests.TrainRequest]
+    ) -> Job:
+        """Start a training and return its job without waiting; ``follow`` waits for it."""
+        started = await self._start(idempotency_key, request)
+        if isinstance(started, Job):
+            return started
+        async for job in self.iter_jobs():  # the answer of a job that is over does not name it
+            if job.model_id == started.id:
+                return job
+        raise JobNotFound(f"no job has trained {started.id}", context={"model_id": started.id})
+
+    async def follow(self, job_id: str, on_progress: Callable[[Job], None] | None = None) -> Job:
+        """Wait for a job and return it, however it ended; ``on_progress`` is called after each look at it."""
+        while True:
+            response = await self._send("GET", f"/jobs/{segment(job_id)}")
+            job = _core.read(response, Job)
+            if on_progress is not None:
+                on_progress(job)
+            if job.ended_at is not None:
+                return job
+            requested_s = _core.retry_after_s(response)
+            default_s = _core.POLL_S if requested_s is None else requested_s
+            await asyncio.sleep(default_s if self._poll_s is None else self._poll_s)
+
+    async def job(self, job_id: str) -> Job:
+        return await self._get(f"/jobs/{segment(job_id)}", Job)
+
+    async def jobs(self, *, limit: int | None = None, after: str | None = None) -> JobPage:
+        """One page of jobs, newest first."""
+        return await self._get("/jobs", JobPage, {"limit": limit, "after": after})
+
+    async def iter_jobs(self) -> AsyncIterator[Job]:
+        """All jobs, newest first, fetched page by page."""
+        page = await self.jobs(limit=_core.PAGE_SIZE)
+        while True:
+            for job in page.jobs:
+                yield job
+            if page.next_after is None:
+                return
+            page = await self.jobs(limit=_core.PAGE_SIZE, after=page.next_after)
+
+    async def cancel_job(self, job_id: str) -> Job:
+        """Cancel a job; one that runs stops within seconds."""
+        return _core.read(await self._send("DELETE", f"/jobs/{segment(job_id)}", repeatable=False), Job)
+
+    async def retry_job(self, job_id: str) -> Job:
+        """Start a new job with the same request."""
+        return _core.read(await self._send("POST", f"/jobs/{segment(job_id)}/retry", repeatable=False), Job)
+
+    # models and aliases
+
+    async def models(
+        self, *, ticker: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> ModelPage:
+        """One page of models by id, the bundled one included."""
+        return await self._get("/models", ModelPage, {"ticker": ticker, "limit": limit, "after": after})
+
+    async def iter_models(self, *, ticker: str | None = None) -> AsyncIterator[ModelSummary]:
+        """All models whose card can be read, fetched page by page."""
+        page = await self.models(ticker=ticker, limit=_core.PAGE_SIZE)
+        while True:
+            for model in page.models:
+                yield model
+            if page.next_after is None:
+                return
+            page = await self.models(ticker=ticker, limit=_core.PAGE_SIZE, after=page.next_after)
+
+    async def model(self, model_id: str = "default") -> ModelCard:
+        return await self._get(f"/models/{segment(model_id)}", ModelCard)
+
+    async def delete_model(self, model_id: str) -> None:
+        """Delete a model and its files; this cannot be undone."""
+        await self._send("DELETE", f"/models/{segment(model_id)}", repeatable=False)
+
+    async def aliases(self) -> AliasList:
+        """Every alias that was ever moved."""
+        return await self._get("/models/aliases", AliasList)
+
+    async def move_alias(self, alias: str, model_id: str) -> Alias:
+        """Let an alias stand for a model."""
+        body = requests.AliasRequest(model_id=model_id)
+        return _core.read(await self._send("PUT", f"/models/aliases/{segment(alias)}", body=body), Alias)
+
+    async def evaluations(
+        self, alias: str = "default", *, limit: int | None = None, after: str | None = None
+    ) -> EvaluationPage:
+        """One page of the evaluations of challengers for an alias, newest first."""
+        path = f"/models/aliases/{segment(alias)}/evaluations"
+        return await self._get(path, EvaluationPage, {"limit": limit, "after": after})
+
+    # monitoring
+
+    async def score(self) -> ScoreReport:
+        """Score all sessions that closed since the last call. Idempotent."""
+        return await self._post("/monitoring/score", None, ScoreReport)
+
+    async def realised_accuracy(
+        self, ticker: str | None = None, model_id: str | None = None, days: int | None = None
+    ) -> AccuracyOverTime:
+        """Errors of served forecasts next to those of the no-change forecast."""
+        query = {"ticker": ticker, "model_id": model_id, "days": days}
+        return await self._get("/monitoring/accuracy", AccuracyOverTime, query)
+
+    async def drift(self, ticker: str | None = None, model_id: str | None = None) -> DriftOverview:
+        """Whether a model still fits a ticker; without a ticker, every one with scored forecasts."""
+        return await self._get("/monitoring/drift", DriftOverview, {"ticker": ticker, "model_id": model_id})
+
+    async def retrain(self, **request: Unpack[requests.RetrainRequest]) -> RetrainAnswer:
+        """Train a challenger where the model of an alias has drifted; one job per session, however often called."""
+        return await self._post("/monitoring/retrain", request, RetrainAnswer)
+
+    async def stats(self) -> Stats:
+        """Traffic, trainings and use of the machine since the server started."""
+        return await self._get("/monitoring/stats", Stats)
+
+    async def model_info(self, model_id: str | None = None) -> ModelInfo:
+        """A summary of a model's card."""
+        return await self._get("/monitoring/model/info", ModelInfo, {"model_id": model_id})
+
+    async def metrics(self) -> str:
+        """Prometheus metrics in text format."""
+        return (await self._send("GET", "/metrics", headers={"Accept": "text/plain"})).text
+
+    # the service
+
+    async def info(self) -> ServiceInfo:
+        """Name, version and links of the service."""
+        return await self._get("/", ServiceInfo)
+
+    async def up(self) -> Up:
+        """Whether the process answers."""
+        return await self._get("/up", Up)
+
+    async def health(self) -> Health:
+        """Whether forecasts can be made, and why not; ``unavailable`` is an answer, not an error."""
+        response = await self._send("GET", "/health", accepted_status=HTTPStatus.SERVICE_UNAVAILABLE)
+        try:
+            return Health.model_validate_json(response.content)
+        except ValidationError:
+            raise _core.error_of(response) from None  # a gateway's answer
+
+    async def _start(self, key: str | None, request: requests.TrainRequest) -> Job | TrainResult:
+        """The job; or, for the key of a job that has succeeded, its result."""
+        headers = {"Prefer": "respond-async", "Idempotency-Key": key or uuid.uuid4().hex}
+        response = await self._send("POST", "/models/train", body=request, headers=headers)
+        if response.status_code == HTTPStatus.OK:
+            return _core.read(response, TrainResponse).result
+        return _core.read(response, Job)
+
+    async def _get(self, path: str, kind: type[AnswerT], query: Query | None = None) -> AnswerT:
+        return _core.read(await self._send("GET", path, query=query), kind)
+
+    async def _post(self, path: str, body: Mapping[str, object] | None, kind: type[AnswerT]) -> AnswerT:
+        return _core.read(await self._send("POST", path, body=body), kind)
+
+    async def _send(
+        self,
+        method: _core.Method,
+        path: str,
+        *,
+        body: Mapping[str, object] | None = None,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        repeatable: bool = True,
+        accepted_status: int | None = None,
+    ) -> httpx2.Response:
+        request = self._http.build_request(
+            method,
+            path,
+            params=_core.query_of(query),
+            content=None if body is None else to_json(body),
+            headers={**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})},
+        )
+        if timeout_s is not None:
+            request.extensions["timeout"] = _core.timeout(timeout_s).as_dict()
+        for attempt in itertools.count(1):
+            try:
+                return await self._once(request, accepted_status)
+            except StockForecastError as error:
+                pause_s = _core.pause_s(error, attempt)
+                if pause_s is None or not repeatable or attempt >= self._attempts:
+                    raise
+            await asyncio.sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    async def _once(self, request: httpx2.Request, accepted_status: int | None) -> httpx2.Response:
+        try:
+            response = await self._http.send(request)
+        except httpx2.RequestError as error:
+            raise _core.connection_error(error) from error
+        if not response.is_success and response.status_code != accepted_status:
+            raise _core.error_of(response)
+        return response

@@ -1,0 +1,90 @@
+"""Model cards as JSON, those of format 1 included."""
+
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from errors import ArtifactCorrupt, ArtifactTooNew
+from schemas.card import FORMAT_VERSION, ModelCard
+
+_OBJECT = TypeAdapter(dict[str, Any])
+_UNKNOWN = {"mae": None, "mape": None, "rmse": None, "crps": None}
+
+
+def write_card(card: ModelCard) -> bytes:
+    return card.model_dump_json().encode()
+
+
+def read_card(content: bytes, model_id: str) -> ModelCard:
+    """The card in ``content``; ``model_id`` names it in errors.
+
+    Raises:
+        ArtifactCorrupt: the content is not a model card.
+        ArtifactTooNew: ``format_version`` is above ours.
+    """
+    try:
+        document = _OBJECT.validate_json(content)
+        version = document.get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ArtifactTooNew(
+                f"model {model_id!r} has format version {version}, this program reads {FORMAT_VERSION}"
+            )
+        return ModelCard.model_validate_json(content) if version != 1 else _from_format_1(document)
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactCorrupt(f"the card of {model_id!r} is not a model card") from error
+
+
+def _from_format_1(card: dict[str, Any]) -> ModelCard:
+    """Format 1 began with its own checksum, and measured accuracy at step 1 only and coverage of all tickers together.
+
+    A ticker of several thus gets a report without coverage, which is no evidence; see ``ModelCard.evidence``.
+    """
+    coverage, static = _first_step(card["coverage"]), _first_step(card["static_coverage"])
+    alone = coverage if len(card["series"]) == 1 else []
+    dropped = ("sha256", "coverage", "static_coverage")
+    converted = {
+        **{key: value for key, value in card.items() if key not in dropped},
+        "format_version": FORMAT_VERSION,
+        "series": [
+            {**one, "test": [_report(one["test"], alone)] if one["test"] is not None else []} for one in card["series"]
+        ],
+        "train": _report(card["train"], []),
+        "test": [_report(card["test"], coverage)],
+        "test_closes_only": _report(card["test"], static),
+        "held_out": [_held_out(one) for one in card.get("held_out", [])],
+    }
+    return ModelCard.model_validate(converted)
+
+
+def _first_step(coverage: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "level": one["level"],
+            "empirical_coverage": one.get("empirical_coverage", one.get("reached")),
+            "n_origins": one["n_origins"],
+        }
+        for one in coverage
+        if one["step"] == 1
+    ]
+
+
+def _report(accuracy: dict[str, Any], coverage: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "step": 1,
+        "n_origins": accuracy["n_origins"],
+        "model": {**accuracy["model"], "crps": None},
+        "persistence": {**accuracy["persistence"], "crps": None},
+        "skill": {**_UNKNOWN, **(accuracy["skill"] or {})},
+        "p_value": _UNKNOWN,
+        "coverage": coverage,
+    }
+
+
+def _held_out(one: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in one.items() if key not in ("accuracy", "coverage")}
+    return {
+        **kept,
+        "test": [_report(one["accuracy"], _first_step(one["coverage"]))],
+        "crps_skill_p_value": None,
+        "crps_skill_closes_only_p_value": None,
+    }

@@ -1,0 +1,38 @@
+"""Evaluations of challengers, documents that are written once: ``contests/{alias}/{job-id}.json``."""
+
+from schemas.challenge import ChallengerEvaluation, EvaluationPage
+from services.storage.documents import document_keys, read_document
+from services.storage.store import ArtifactStore
+
+EVALUATIONS = "contests/"  # the folder of stored documents keeps its first name
+
+
+def evaluation_key(alias: str, job_id: str) -> str:
+    """Where an evaluation is stored.
+
+    >>> evaluation_key("default", "20261121t093000-1a2b3c4d")
+    'contests/default/20261121t093000-1a2b3c4d.json'
+    """
+    return f"{EVALUATIONS}{alias}/{job_id}.json"
+
+
+def store_evaluation(store: ArtifactStore, evaluation: ChallengerEvaluation) -> ChallengerEvaluation:
+    """The stored evaluation: this one, or the first of the same job."""
+    key = evaluation_key(evaluation.alias, evaluation.job_id)
+    created = store.create(key, evaluation.model_dump_json().encode())
+    return evaluation if created else read_document(store, key, ChallengerEvaluation)
+
+
+def evaluation_page(store: ArtifactStore, alias: str, limit: int, after: str | None) -> EvaluationPage:
+    """Up to ``limit`` evaluations for an alias, newest first, older than that of the job ``after``.
+
+    Raises:
+        ArtifactCorrupt: one is not readable.
+        StoreUnavailable: from the store.
+    """
+    keys = document_keys(store, f"{EVALUATIONS}{alias}/")
+    found = sorted((key.rpartition("/")[2].removesuffix(".json") for key in keys), reverse=True)
+    older = [job_id for job_id in found if after is None or job_id < after]
+    shown = older[:limit]
+    evaluations = [read_document(store, evaluation_key(alias, job_id), ChallengerEvaluation) for job_id in shown]
+    return EvaluationPage(evaluations=tuple(evaluations), next_after=shown[-1] if len(older) > limit else None)
