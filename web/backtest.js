@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { $, announce, el, fill, more, notes, table } from "./dom.js";
-import { count, day, ERRORS, errors, figure, COVERAGE, covered, level, percent, percents, signed } from "./format.js";
+import { count, day, ERRORS, errors, figure, COVERAGE, covered, level, percent, signed } from "./format.js";
 import { coverage } from "./models.js";
 
 const CRPS_SKILL = "CRPS skill";
@@ -30,31 +30,28 @@ async function run({ ticker, model }, plan) {
 }
 
 function parts(report) {
-  const own = report.model_report;
-  const noChange = report.baselines.find(({ name }) => name === "persistence");
-  const [model, unchanged] = percents(own.overall.scores.mape, noChange.overall.scores.mape);
-  const inside = own.overall.scores.intervals.map((one) => `${percent(one.coverage)} of closes inside the ${level(one.level)} range`);
-  const found = own.steps.flatMap(({ step, scores }) => scores.intervals.map((one) => ({ step, level: one.level, empirical_coverage: one.coverage })));
+  const { overall, steps } = report.model_report;
+  const [model, noChange] = errors(overall);
+  const inside = overall.coverage.map((one) => `${percent(one.empirical_coverage)} of closes inside the ${level(one.level)} range`);
   return [
     el("p", { class: "second" }, `${report.ticker}, ${count(report.n_origins)} origins from ${day(report.first_origin)} to ${day(report.last_origin)}, ${report.horizon} steps each: `,
-      `${report.model} was off by ${model} on average; assuming no change, by ${unchanged}; ${inside.join(", ")}.`),
+      `${report.model} was off by ${model} on average; assuming no change, by ${noChange}; ${inside.join(", ")}.`),
     notes(report.warnings),
-    coverage(found),
+    coverage(steps),
     baselines(report),
-    more("Every step in figures", steps(own, noChange)),
+    more("Every step in figures", stepTable(steps)),
   ];
 }
 
-function steps(own, noChange) {
-  const rows = own.steps.map(({ step, scores, skill }, index) => ({ cells: [step, count(scores.n),
-    ...errors(scores.mape, noChange.steps[index].scores.mape, skill.mape), signed(skill.crps_vs_rolling_empirical), ...covered(scores.intervals)] }));
+function stepTable(steps) {
+  const rows = steps.map((one) => ({ cells: [one.step, count(one.n_origins), ...errors(one), signed(one.skill.crps_vs_rolling_empirical), ...covered(one.coverage)] }));
   return table("By sessions ahead", ["Step", "Forecasts", ...ERRORS, CRPS_SKILL, ...COVERAGE], rows);
 }
 
 function baselines({ model_report, baselines: others, model_id }) {
   const head = ["Forecaster", "Error", "CRPS", CRPS_SKILL, ...COVERAGE, "p"];
-  const row = ({ name, overall: { scores, skill, p_value } }) => [name, percent(scores.mape, 2), figure(scores.crps_log_return),
-    signed(skill.crps_vs_rolling_empirical), ...covered(scores.intervals.filter(({ width }) => width > 0)), p_value == null ? "–" : figure(p_value, 2)];
+  const row = ({ name, overall: { model, skill, p_value, coverage } }) => [name, percent(model.mape, 2), figure(model.crps_log_return),
+    signed(skill.crps_vs_rolling_empirical), ...covered(coverage.filter(({ width }) => width > 0)), figure(p_value.mape, 2)];
   const rows = [{ current: true, cells: row({ ...model_report, name: `${model_report.name} (${model_id})` }) }, ...others.map((one) => ({ cells: row(one) }))];
   return [table("All steps together, from the same origins", head, rows),
     el("p", { class: "faint" }, "Error: mean absolute error of the median. CRPS: score of the whole distribution of log returns; its skill is against the last 250 sessions' own distribution. p: of the difference in error to no change.")];

@@ -55,7 +55,7 @@ const drift = ({ model_id, status, reasons, errors }) =>
     !errors && " From recent prices only: there are no forecast results to check yet.");
 
 function realised(caption, accuracy) {
-  const rows = accuracy.map((one) => ({ cells: [one.model_id, one.step, count(one.n), day(one.last_session),
-    ...errors(one.errors.mape, one.persistence.mape, one.skill.mape), signed(one.skill.crps), ...covered(one.intervals)] }));
+  const rows = accuracy.map(({ model_id, last_session, report }) => ({ cells: [model_id, report.step, count(report.n_origins), day(last_session),
+    ...errors(report), signed(report.skill.crps), ...covered(report.coverage)] }));
   return table(caption, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS skill", ...COVERAGE], rows);
 }

@@ -54,8 +54,7 @@ function sentence({ forecast: [next], currency, persistence }) {
     ` (${signed(next.expected_change_pct / 100, 2)}). ${level(0.8)} range: ${money(wide.lower, currency)}–${money(wide.upper, currency)}. No change: ${money(persistence, currency)}.`);
 }
 
-const evidence = ({ test: { accuracy, coverage } }) =>
-  el("p", { class: "second" }, testSummary(accuracy.model, accuracy.persistence, coverage, accuracy.n_origins));
+const evidence = ({ test }) => el("p", { class: "second" }, testSummary(test));
 
 function figure(prices, forecast) {
   const rest = "Move over the chart to read it.";

@@ -25,27 +25,24 @@ export function percents(one, other) {
   return [percent(one, places), percent(other, places)];
 }
 
-/** Test error and coverage of a model, in a sentence or two. */
-export function testSummary(model, noChange, coverage, n) {
-  const [own, unchanged] = percents(model.mape, noChange.mape);
-  const range = coverage.find((one) => one.step === 1 && one.level === 0.8);
-  return `On ${n ? `${count(n)} ` : ""}days it had never seen, the model was off by ${own} on average; assuming no change, by ${unchanged}.` +
-    (range ? ` Its ${level(0.8)} range contained the close on ${percent(range.empirical_coverage)} of its test days.` : "");
+/** The evidence of one report, in two sentences. */
+export function testSummary({ step, n_origins, model, persistence, coverage }) {
+  const [own, unchanged] = percents(model.mape, persistence.mape);
+  const range = coverage.find((one) => one.level === 0.8);
+  return `On ${count(n_origins)} days it had never seen, the model${step > 1 ? `’s ${step}-day forecast` : ""} was off by ${own} on average; ` +
+    `assuming no change, by ${unchanged}.${range ? ` Its ${level(0.8)} range contained the close on ${percent(range.empirical_coverage)} of those days.` : ""}`;
 }
 
 export const count = (value) => number({ maximumFractionDigits: 0 }).format(value);
 export const level = (value) => number({ style: "percent", maximumFractionDigits: 1 }).format(value);
 export const figure = (value, significant = 4) => (value == null ? "–" : number({ maximumSignificantDigits: significant }).format(value));
 
-/** Heads and cells that tables share: errors, and the coverage of intervals. */
+/** Heads of tables and their cells from a report: errors, and the coverage of intervals. */
 export const ERRORS = ["Error", "No change", "Skill"];
-export const errors = (own, noChange, skill) => [...percents(own, noChange), signed(skill, 2)];
+export const errors = ({ model, persistence, skill }) => [...percents(model.mape, persistence.mape), signed(skill.mape, 2)];
 const LEVELS = [0.8, 0.95];
 export const COVERAGE = LEVELS.map((one) => `In ${level(one)} range`);
-export const covered = (intervals) => LEVELS.map((wanted) => {
-  const found = intervals.find((one) => one.level === wanted);
-  return percent(found?.coverage ?? found?.empirical_coverage);
-});
+export const covered = (coverage) => LEVELS.map((wanted) => percent(coverage.find((one) => one.level === wanted)?.empirical_coverage));
 
 const date = (options) => {
   const format = new Intl.DateTimeFormat(undefined, { timeZone: "UTC", ...options });

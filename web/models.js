@@ -2,7 +2,7 @@
 
 import { call, get } from "./api.js";
 import { $, act, action, announce, calm, el, facts, fill, link, notes, table } from "./dom.js";
-import { count, day, ERRORS, errors, COVERAGE, covered, level, moment, percent, percents } from "./format.js";
+import { count, day, ERRORS, errors, COVERAGE, covered, level, moment, percent } from "./format.js";
 import { plot } from "./plot.js";
 
 /** Fills the choice and the comparison. `use` is called with the id picked from the table. */
@@ -44,7 +44,7 @@ function comparison({ models, unreadable }, byDefault, chosen, use) {
   const rows = models.map((one) => {
     const current = one.id === chosen || (chosen === "default" && one.id === byDefault);
     return { current, cells: [link(one.id, () => use(one.id), current), kind(one), one.tickers.join(", "), day(one.last_session),
-      count(one.test.n_origins), ...errors(one.test.model.mape, one.test.persistence.mape, one.test.skill?.mape), ...covered(one.coverage)] };
+      count(one.test.n_origins), ...errors(one.test), ...covered(one.test.coverage)] };
   });
   const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS, ...COVERAGE];
   return [
@@ -72,7 +72,8 @@ export const showCard = (chosen) =>
   fill($("model-body"), "Loading the model’s card …", async () => card(await get(`/models/${encodeURIComponent(chosen)}`)));
 
 function card(model) {
-  const [own, noChange] = percents(model.test.model.mape, model.test.persistence.mape);
+  const [test] = model.test;
+  const [own, noChange] = errors(test);
   const data = model.series.map((one) => one.data);
   const first = data.map((one) => one.first_session).toSorted()[0];
   const last = data.map((one) => one.last_session).toSorted().at(-1);
@@ -83,10 +84,10 @@ function card(model) {
       ["Lookback", `${model.lookback} sessions`], ["Created", day(model.created_at.slice(0, 10))],
       ["Fit", `${model.training.epochs_run} epochs, ${model.training.stopped_by.replaceAll("_", " ")}`],
       ["Started from", model.base_model_id], ["Intervals", model.calibration],
-      ["Test error", own], ["No change", noChange], ["Test sessions", count(model.test.n_origins)],
+      ["Test error", own], ["No change", noChange], ["Test sessions", count(test.n_origins)],
     ]),
     notes(model.warnings),
-    coverage(model.coverage),
+    coverage(model.test),
     model.held_out.length > 0 && heldOut(model.held_out),
   ];
 }
@@ -94,12 +95,12 @@ function card(model) {
 const LEVELS_SHOWN = [0.5, 0.8, 0.95];
 
 /** Empirical coverage of the intervals by step, with the nominal one. */
-export function coverage(found) {
+export function coverage(reports) {
   const title = "Closes inside the intervals, by sessions ahead";
-  const levels = [...new Set(found.map((one) => one.level))].filter((one) => LEVELS_SHOWN.includes(one));
+  const levels = reports[0].coverage.map((one) => one.level).filter((one) => LEVELS_SHOWN.includes(one));
   if (levels.length === 0) return null;
   const lines = levels.flatMap((one) => {
-    const values = found.filter((each) => each.level === one).toSorted((a, b) => a.step - b.step).map((each) => each.empirical_coverage);
+    const values = reports.flatMap((report) => report.coverage.filter((each) => each.level === one).map((each) => each.empirical_coverage));
     return [{ values: values.map(() => one), dashed: true }, { name: level(one), values }];
   });
   const words = lines.filter((line) => line.name).map(({ name, values }) => `of ${name}: ${percent(values[0])} one step ahead, ${percent(values.at(-1))} at step ${values.length}`);
@@ -108,7 +109,6 @@ export function coverage(found) {
 }
 
 function heldOut(tickers) {
-  const rows = tickers.map(({ ticker, accuracy, coverage }) => ({ cells: [ticker, count(accuracy.n_origins),
-    ...errors(accuracy.model.mape, accuracy.persistence.mape, accuracy.skill?.mape), ...covered(coverage.filter(({ step }) => step === 1))] }));
+  const rows = tickers.map(({ ticker, test: [test] }) => ({ cells: [ticker, count(test.n_origins), ...errors(test), ...covered(test.coverage)] }));
   return table("Accuracy on tickers it was not trained on", ["Ticker", "Sessions", ...ERRORS, ...COVERAGE], rows);
 }

@@ -99,8 +99,7 @@ function pace({ progress, cancel_requested }) {
   return `Epoch ${progress.epoch} of up to ${progress.max_epochs}${end > 0 ? ` · ${span(end)} left, usually stops early` : ""}`;
 }
 
-const outcome = ({ metrics, persistence, coverage, seconds }) =>
-  el("p", {}, `Done in ${span(seconds)}. ${testSummary(metrics.test, persistence.test, coverage, coverage[0]?.n_origins)}`);
+const outcome = ({ test, seconds }) => el("p", {}, `Done in ${span(seconds)}. ${testSummary(test)}`);
 
 const cancel = (job) => act($("train-body"), () => call("DELETE", `/jobs/${job.id}`).then(showJob, (error) => {
   if (error.code !== "job_already_finished") throw error;

@@ -51,6 +51,12 @@ def app(tmp_path: Path) -> FastAPI:
     return application(Settings(_env_file=None, data_dir=tmp_path, price_source="sample"))
 
 
+@pytest.fixture
+def without_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides the libraries of the analysis, which takes seconds on a page that needs none."""
+    monkeypatch.setattr("services.analysis.report.find_spec", lambda _: None)
+
+
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """The address of the application, which a thread of this process serves."""

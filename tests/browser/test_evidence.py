@@ -28,9 +28,8 @@ YEARS_END = datetime(2018, 12, 31, 23, tzinfo=UTC)
 
 
 @pytest.fixture
-def lived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A service without analysis that forecast on three evenings, at the end of that year; nothing has been scored."""
-    monkeypatch.setattr("services.analysis.report.find_spec", lambda _: None)
+def lived(tmp_path: Path, without_analysis: None) -> Iterator[str]:
+    """A service that forecast on three evenings, at the end of that year; nothing has been scored."""
     now = [EVENINGS[0]]
     settings = Settings.model_validate({"data_dir": tmp_path, "price_source": "sample"})
     app: FastAPI = application(settings, clock=lambda: now[0])
@@ -83,7 +82,7 @@ def test_another_ticker_has_its_own_accuracy(lived: str, visit: Open) -> None:
 
 
 @pytest.fixture
-def changing(app: FastAPI) -> Iterator[tuple[str, str]]:
+def changing(app: FastAPI, without_analysis: None) -> Iterator[tuple[str, str]]:
     """The address of a server that a test may change, and the id of a model trained there."""
     with served(app) as url:
         request = {"ticker": "^GSPC", "model": "persistence", "start_date": "2012-01-01"}

@@ -40,10 +40,22 @@ def test_the_sentence_states_price_range_and_no_change(server: str, front_page: 
     assert lede.startswith("Forecast for Wed, 2 Jan 2019: US$")
 
 
-def test_the_evidence_stands_next_to_the_sentence(front_page: Page) -> None:
-    evidence = front_page.locator("#forecast-body .second").inner_text()
+@pytest.mark.parametrize("days", [1, 10])
+def test_the_evidence_is_of_the_horizon_asked_for(server: str, visit: Open, days: int) -> None:
+    test = post(f"{server}/predict/forecast", {"symbol": "^GSPC", "days": days, "levels": [0.8]})["test"]
 
-    assert "the model was off by 0.522% on average; assuming no change, by 0.523%" in evidence
+    page = visit(f"{server}/?days={days}")
+    wait_until_loaded(page)
+
+    model = "the model" if days == 1 else f"the model’s {days}-day forecast"
+    errors = r"was off by (\d\.\d{2,4})% on average; assuming no change, by (\d\.\d{2,4})%\."
+    share = f"{100 * test['coverage'][0]['empirical_coverage']:.1f}%"
+    inside = re.escape(f"Its 80% range contained the close on {share} of those days.")
+    evidence = page.locator("#forecast-body .second").inner_text()
+    found = re.fullmatch(f"On {test['n_origins']:,} days it had never seen, {model} {errors} {inside}", evidence)
+    assert found, evidence
+    expected = [100 * test[name]["mape"] for name in ("model", "persistence")]
+    assert [float(one) for one in found.groups()] == pytest.approx(expected, abs=0.005)
 
 
 def test_sample_prices_are_called_demo_data_and_old_prices_old(front_page: Page) -> None:

@@ -48,7 +48,7 @@ def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open)
         r"On \d+ days it had never seen, the model was off by [\d.]+% on average; assuming no change, by [\d.]+%",
         outcome,
     )
-    assert re.search(r"Its 80% range contained the close on [\d.]+% of its test days\.", outcome)
+    assert re.search(r"Its 80% range contained the close on [\d.]+% of those days\.", outcome)
     # a line of equal losses has no height and does not count as visible
     assert len((page.locator(".job svg polyline").get_attribute("points") or "").split()) >= 2
     assert f"model={chosen}" in page.url
@@ -149,7 +149,7 @@ def test_the_analysis_loads_when_it_comes_into_view(server: str, visit: Open) ->
     assert line.evaluate("node => getComputedStyle(node).stroke") == "rgb(15, 95, 92)"  # the page's own accent
 
 
-def test_a_server_without_analysis_says_so(app: FastAPI, visit: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.analysis.report.find_spec", lambda name: None)
+@pytest.mark.usefixtures("without_analysis")
+def test_a_server_without_analysis_says_so(app: FastAPI, visit: Open) -> None:
     with served(app) as url:
         expect(scroll_to(visit(url), "analysis")).to_have_text("This server does not analyse prices.")
