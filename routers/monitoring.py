@@ -18,7 +18,7 @@ router = APIRouter(prefix="/monitoring", tags=["monitoring"])
 def server_stats(
     health_check: HealthCheckDep, registry: RegistryDep, meter: MeterDep, usage: SystemUsageDep, now: NowDep
 ) -> Stats:
-    """Processor, memory, traffic and the default model; what Prometheus reads is under `/metrics`."""
+    """Processor, memory, traffic and the default model; Prometheus reads `/metrics`."""
     return stats(health_check, registry, meter, usage, now)
 
 
@@ -29,5 +29,5 @@ def info(
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
     ] = DEFAULT,
 ) -> ModelInfo:
-    """What the default model, or another, was made from and what it is worth."""
+    """Origin and accuracy of the default model, or of another."""
     return model_info(model_id, registry)

@@ -1,4 +1,4 @@
-"""Did it come true? Realised accuracy, drift, and the scoring of what has closed."""
+"""Realised accuracy, drift, and the scoring of past forecasts."""
 
 import secrets
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ from services.storage.registry import DEFAULT
 router = APIRouter(prefix="/monitoring", tags=["monitoring"])
 
 ORDERED: dict[int | str, dict[str, Any]] = {
-    202: {"model": RetrainAnswer, "description": "A job trains a challenger; Location tells where to look."}
+    202: {"model": RetrainAnswer, "description": "A job trains a challenger; Location is its address."}
 }
 
 ModelIdQuery = Annotated[
@@ -37,41 +37,43 @@ ModelIdQuery = Annotated[
 ]
 
 
-@router.get("/accuracy", summary="What forecasts were worth", responses=problems(ArtifactCorrupt, StoreUnavailable))
+@router.get("/accuracy", summary="Accuracy of served forecasts", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def accuracy(
     store: StoreDep,
     registry: RegistryDep,
     now: NowDep,
     ticker: Annotated[Ticker | None, Query(description="Only forecasts of this ticker.")] = None,
     model_id: ModelIdQuery = None,
-    days: Annotated[int, Query(ge=1, le=3650, description="Sessions of the last so many days.")] = 90,
+    days: Annotated[int, Query(ge=1, le=3650, description="Sessions of the last N days.")] = 90,
 ) -> AccuracyOverTime:
-    """Errors, coverage and skill of served forecasts whose sessions have closed, with persistence beside them."""
+    """Errors, coverage and skill against persistence of served forecasts whose sessions have closed."""
     only = None if model_id is None else registry.id_of(model_id)
     return realised_accuracy(store, now, days, ticker, only)
 
 
-@router.get("/drift", summary="Does the model still fit?", responses=problems(*MODEL_PROBLEMS))
+@router.get("/drift", summary="Whether the model still fits", responses=problems(*MODEL_PROBLEMS))
 def drift(
     prices: PriceSourceDep,
     registry: RegistryDep,
     store: StoreDep,
     now: NowDep,
-    ticker: Annotated[Ticker | None, Query(description="One ticker; without, every one that was scored.")] = None,
+    ticker: Annotated[
+        Ticker | None, Query(description="One ticker; by default all with scored forecasts.")
+    ] = None,
     model_id: Annotated[
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
     ] = DEFAULT,
 ) -> DriftOverview:
-    """Compare the latest ranges with their past, and outcomes with what was promised: fine, watch or retrain."""
+    """Compare the latest ranges with their past, and outcomes with the forecasts: ok, warning or drifted."""
     tickers = tickers_scored(store) if ticker is None else [ticker]
     return drift_overview(registry.card(model_id), tickers, prices, store, now)
 
 
-@router.post("/score", summary="Score what has closed", responses=problems(ArtifactCorrupt, StoreUnavailable))
+@router.post("/score", summary="Score past forecasts", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def score(
     store: StoreDep, log: ForecastLogDep, registry: RegistryDep, prices: PriceSourceDep, now: NowDep, meter: MeterDep
 ) -> ScoreReport:
-    """Compare every forecast whose session has closed with the close that came; done again, it changes nothing."""
+    """Score all sessions that closed since the last run. Idempotent."""
     log.flush()
     report = score_due(store, prices, now, meter)
     measure_realised(store, now, meter)
@@ -95,7 +97,7 @@ def retrain_on_drift(
     now: NowDep,
     response: Response,
 ) -> RetrainAnswer:
-    """Judge the model of the alias; where it has drifted, 202 with the job that trains a challenger, else 200."""
+    """Check the model of the alias: 202 with the job that trains a challenger where it has drifted, else 200."""
     answer = retrain(request, registry, prices, store, jobs, executor, now, secrets.token_hex(4))
     if answer.job is not None:
         response.status_code = 202

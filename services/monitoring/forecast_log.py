@@ -1,4 +1,4 @@
-"""The log of served forecasts: bounded, written beside the answers, never slowing or failing one."""
+"""The log of served forecasts: bounded, written in the background, never slowing or failing an answer."""
 
 import logging
 import threading
@@ -35,13 +35,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RecordKey:
-    """What the key of a record says without the record being read.
+    """What the key of a record says, without reading the record.
 
     Attributes:
-        ticker: whose forecast it is.
         key: where the record is stored.
-        origin: the session forecast from.
-        last_step: number of the last step.
         last_session: session of the last step; None in keys of version 0.1 and before.
     """
 
@@ -53,16 +50,15 @@ class RecordKey:
 
 
 class ForecastLog:
-    """Takes note of served forecasts and stores each once, from a thread of its own.
+    """Stores each served forecast once, from a thread of its own.
 
-    A forecast is known by ticker, model and origin; one that was logged with as many steps is
-    not logged again, so a million requests are one record a day. Steps whose session had
-    closed when they were served are left out: they were no forecast.
+    Ticker, model and origin identify a forecast; one that was logged with as many steps is not logged again, so a
+    million requests are one record a day. Steps whose session had closed before the answer are left out.
 
     Args:
         store: where the records go.
         meter: counts them.
-        skip_demo: leave out forecasts from sample prices, which stand in for others.
+        skip_demo: leave out forecasts from sample prices.
     """
 
     def __init__(self, store: ArtifactStore, meter: Meter = NO_METER, *, skip_demo: bool = False) -> None:
@@ -76,7 +72,7 @@ class ForecastLog:
         self._down_until = 0.0
 
     def record(self, served: ServedForecast) -> None:
-        """Remember the forecast; it is dropped, and counted, where too many wait."""
+        """Queue the forecast; drops and counts it where too many wait."""
         if self._skip_demo and served.origin.history.demo:
             return
         key = (served.ticker, served.card.model_id, served.last_session)
@@ -101,7 +97,7 @@ class ForecastLog:
                 self._thread.start()
 
     def flush(self) -> None:
-        """Write what waits, some at once, until any fails: where the store is down, nobody waits for it again."""
+        """Write what waits, several at once, until one fails: an unavailable store delays an answer only once."""
         waiting = self._taken()
         with ThreadPoolExecutor(WRITERS) as writers:
             while batch := tuple(islice(waiting, WRITERS)):
@@ -109,7 +105,6 @@ class ForecastLog:
                     return
 
     def _taken(self) -> Iterator[ServedForecast]:
-        """What waits, taken from the queue one by one."""
         while True:
             try:
                 yield self._waiting.get_nowait()
@@ -130,7 +125,7 @@ class ForecastLog:
             self._down_until = time.monotonic() + PAUSE_S
             self._meter.record(FORECASTS_LOGGED, outcome="failed")
             log.warning("a forecast of %s was not logged: %s", served.ticker, error.message)
-        except Exception:  # the thread must outlive a mistake of ours, which the log then shows
+        except Exception:  # the thread must outlive our own mistakes, which the log shows
             self._forget(served)
             self._meter.record(FORECASTS_LOGGED, outcome="failed")
             log.exception("a forecast of %s was not logged", served.ticker)
@@ -144,10 +139,10 @@ class ForecastLog:
 
 
 def record_of(served: ServedForecast) -> ForecastRecord:
-    """What is kept of a forecast: the steps that were still open, unrounded.
+    """The record of a forecast: the steps that were still open, unrounded.
 
-    Beside the levels that were asked for stand the default ones, out of the same distribution: who
-    asks first does not decide of which levels anything will be known.
+    It has the default levels too, from the same distribution, so that their coverage is known whichever levels the
+    first caller chose.
     """
     forecast, quantiles = served.inference.forecast, served.quantiles_at(CRPS_LEVELS)
     unasked = np.array([level for level in DEFAULT_LEVELS if level not in served.inference.levels])
@@ -202,5 +197,4 @@ def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
 
 
 def read_record(store: ArtifactStore, key: str) -> ForecastRecord:
-    """A record, as it was written; ArtifactCorrupt where it is no longer."""
     return read_document(store, key, ForecastRecord)

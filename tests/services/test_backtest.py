@@ -80,14 +80,14 @@ def test_every_figure_can_be_formed_again_from_the_forecasts_answered(registry: 
 def test_a_forecast_answered_is_the_one_that_serving_gives(registry: ModelRegistry) -> None:
     answer = run(registry, include_forecasts=True)
     assert answer.forecasts is not None
-    told = answer.forecasts[7]
+    answered = answer.forecasts[7]
 
     served = forecast(
-        answer.model_id, ForecastRequest(horizon=3, levels=(0.8,), as_of=told.origin), registry, PRICES, NOW
+        answer.model_id, ForecastRequest(horizon=3, levels=(0.8,), as_of=answered.origin), registry, PRICES, NOW
     )
 
-    assert [step.session for step in served.forecast] == list(told.sessions)
-    for step, quantiles in zip(served.forecast, told.quantiles, strict=True):
+    assert [step.session for step in served.forecast] == list(answered.sessions)
+    for step, quantiles in zip(served.forecast, answered.quantiles, strict=True):
         (interval,) = step.intervals
         np.testing.assert_allclose((interval.lower, step.price, interval.upper), quantiles, rtol=1e-9)
 

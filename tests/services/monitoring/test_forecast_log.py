@@ -47,7 +47,7 @@ def store() -> InMemoryArtifactStore:
     return InMemoryArtifactStore()
 
 
-def test_a_forecast_is_kept_as_it_was_told(serve: Serve, store: InMemoryArtifactStore) -> None:
+def test_a_forecast_is_recorded_as_it_was_answered(serve: Serve, store: InMemoryArtifactStore) -> None:
     served = serve()
     log = ForecastLog(store)
 
@@ -64,7 +64,7 @@ def test_a_forecast_is_kept_as_it_was_told(serve: Serve, store: InMemoryArtifact
     assert [step.session for step in record.steps] == list(served.origin.sessions)
 
 
-def test_the_default_levels_are_kept_beside_those_that_were_asked_for(
+def test_the_default_levels_are_recorded_with_the_levels_of_the_request(
     serve: Serve, store: InMemoryArtifactStore
 ) -> None:
     usual, unusual = serve(), serve(levels=(0.5, 0.95))
@@ -72,9 +72,9 @@ def test_the_default_levels_are_kept_beside_those_that_were_asked_for(
     record, asked = record_of(unusual), record_of(usual)
 
     assert (asked.levels, record.levels) == (DEFAULT_LEVELS, (0.5, 0.95, 0.8))
-    for told, step in zip(asked.steps, record.steps, strict=True):
-        assert (step.lower[2], step.upper[2]) == pytest.approx((told.lower[0], told.upper[0]))
-        assert (step.lower[1], step.upper[1]) == pytest.approx((told.lower[1], told.upper[1]))
+    for usual_step, step in zip(asked.steps, record.steps, strict=True):
+        assert (step.lower[2], step.upper[2]) == pytest.approx((usual_step.lower[0], usual_step.upper[0]))
+        assert (step.lower[1], step.upper[1]) == pytest.approx((usual_step.lower[1], usual_step.upper[1]))
 
 
 def test_a_forecast_that_another_server_has_logged_is_not_counted_again(
@@ -193,7 +193,7 @@ def test_a_store_that_is_down_fails_no_answer_and_is_asked_again(serve: Serve, m
     assert len(list(recorded(store))) == 1
 
 
-def test_a_server_writes_beside_its_answers(serve: Serve) -> None:
+def test_a_server_writes_in_the_background(serve: Serve) -> None:
     written = threading.Event()
 
     class Telling(InMemoryArtifactStore):
