@@ -1,4 +1,4 @@
-"""What every model and baseline is worth on real prices: the last 15 % of each series, every session an origin.
+"""Accuracy of every model and baseline on real prices: the last 15 % of each series, every session an origin.
 
 python -m benchmarks.accuracy --data DIR                 every TICKER.csv in DIR
 python -m benchmarks.accuracy --data DIR --models return_lstm --seeds 0 1 2
@@ -6,8 +6,8 @@ python -m benchmarks.accuracy --data DIR --share 0.85    on earlier sessions: fo
 
 Models are fitted, calibrated and then frozen on the first 85 %; a return_lstm
 once from the bundled model's weights, as a training request would where the
-bundled model knows none of the test, and once from scratch. Baselines are shown
-as they are, and once more calibrated like a model ("+ conformal").
+bundled model has seen none of the test, and once from scratch. Baselines are
+shown as they are, and once more calibrated like a model ("+ conformal").
 """
 
 import argparse
@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bootstrap import bundled_model
 from config import Settings
@@ -28,7 +27,9 @@ from models.serving import calibrated
 from models.specs import BASELINES, MODEL_SPECS
 from schemas.common import MAX_HORIZON
 from schemas.train import CalibrationKind, TrainRequest
+from services.evaluation.accuracy import mean
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
+from services.evaluation.scorer import score, stacked
 from services.evaluation.splits import split_train
 from services.prices.csv import CsvSource
 from services.prices.series import PriceSeries, to_date
@@ -43,14 +44,13 @@ REFERENCE = "rolling_empirical"
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A forecaster's track on one ticker's test part, and the seconds its fit took."""
+    """Forecasts of one ticker's test part, and the seconds the fit took."""
 
-    track: BacktestForecasts
+    forecasts: BacktestForecasts
     seconds: float
 
 
 def main() -> None:
-    """Fit and print."""
     arguments = _arguments()
     source = CsvSource(arguments.data)
     tickers = sorted(path.stem for path in arguments.data.glob("*.csv"))
@@ -76,7 +76,7 @@ def _arguments() -> argparse.Namespace:
 
 def _results(series: PriceSeries, models: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, Result]]:
     for name in BASELINES:
-        yield name, _opponent(name, series)
+        yield name, _baseline(name, series)
     for name in BASELINES:
         yield f"{name} + conformal", _model(name, series, 0, "static")
     registry = _bundled_registry()
@@ -100,10 +100,10 @@ def _bundled_registry() -> ModelRegistry:
     return ModelRegistry(LocalArtifactStore(settings.data_dir), bundled_model(settings))
 
 
-def _test_plan(series: PriceSeries) -> BacktestConfig:
-    """The same origins for everybody: the last 15 % of the sessions."""
+def _config(series: PriceSeries) -> BacktestConfig:
+    """The same origins for every forecaster: the last 15 % of the sessions."""
     first = round(len(series) * TRAIN_SIZE) - 1
-    return BacktestConfig(np.arange(first, len(series) - 1), max(STEPS), LEVELS, (0.5,), stride=1)
+    return BacktestConfig(np.arange(first, len(series) - 1), max(STEPS), LEVELS)
 
 
 def _settings(name: str, seed: int) -> FitSettings:
@@ -126,28 +126,28 @@ def _model(name: str, series: PriceSeries, seed: int, kind: CalibrationKind, sta
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
     forecaster = calibrated(spec, fitted, [(known, split.calibration)], kind)
     seconds = time.perf_counter() - started
-    return Result(walk_forward(lambda _: forecaster, series.bars, _test_plan(series)), seconds)
+    return Result(walk_forward(lambda _: forecaster, series.bars, _config(series)), seconds)
 
 
-def _opponent(name: str, series: PriceSeries) -> Result:
+def _baseline(name: str, series: PriceSeries) -> Result:
     started = time.perf_counter()
     spec, settings = MODEL_SPECS[name], _settings(name, seed=0)
-    plan = _test_plan(series)
-    first = int(plan.origins[0])
+    config = _config(series)
+    first = int(config.origins[0])
     known = FitBlocks(series.bars[: first + 1], range(settings.lookback - 1, first), range(first, first))
     fitted = spec.fit([known], settings, lambda _: None)
     forecaster = spec.load(fitted.files, fitted.quantile_levels)
     seconds = time.perf_counter() - started
-    return Result(walk_forward(lambda _: forecaster, series.bars, plan), seconds)
+    return Result(walk_forward(lambda _: forecaster, series.bars, config), seconds)
 
 
 def _bundled(series: PriceSeries, registry: ModelRegistry) -> Iterator[tuple[str, Result]]:
     if registry.bundled is None:
         return
     forecaster: Forecaster = registry.load(registry.bundled)
-    yield "bundled, untouched", Result(walk_forward(lambda _: forecaster, series.bars, _test_plan(series)), 0.0)
+    yield "bundled", Result(walk_forward(lambda _: forecaster, series.bars, _config(series)), 0.0)
     closes = closes_only(series.bars[:, CLOSE])
-    yield "bundled, closes only", Result(walk_forward(lambda _: forecaster, closes, _test_plan(series)), 0.0)
+    yield "bundled, closes only", Result(walk_forward(lambda _: forecaster, closes, _config(series)), 0.0)
 
 
 def _print(rows: dict[str, dict[str, Result]], tickers: Sequence[str]) -> None:
@@ -164,40 +164,31 @@ def _print(rows: dict[str, dict[str, Result]], tickers: Sequence[str]) -> None:
         print(f"{name:{width}} {ratios} {max(r.seconds for r in results.values()):9.1f}")
     print(f"\nCoverage of the 80 % and 95 % intervals, all tickers together, %, at {', '.join(map(str, STEPS))} steps")
     for name, results in rows.items():
-        print(f"{name:{width}} " + "   ".join(_coverage(list(results.values()), h) for h in STEPS))
+        by_step = (_coverages(list(results.values()), h) for h in STEPS)
+        print(f"{name:{width}} " + "   ".join(" ".join(f"{one:5.1f}" for one in found) for found in by_step))
     print("\nDistance of a ticker's coverage from 80 %, mean of the tickers, points, at these steps")
     for name, results in rows.items():
         print(f"{name:{width}} " + " ".join(f"{_distance(list(results.values()), h):6.1f}" for h in STEPS))
 
 
 def _crps_skill(result: Result, reference: Result, step: int) -> float:
-    own, theirs = (np.nanmean(one.track.crps_log[:, step - 1]) for one in (result, reference))
-    return float(100 * (1 - own / theirs))
+    own, theirs = (mean(one.forecasts.at(step).crps_log) for one in (result, reference))
+    return 100 * (1 - own / theirs)
 
 
 def _mape_ratio(result: Result) -> float:
-    track = result.track
-    actual = track.actual[:, 0]
-    own = np.nanmean(np.abs(actual - track.median[:, 0]) / actual)
-    return float(own / np.nanmean(np.abs(actual - track.last) / actual))
+    report = score(result.forecasts.at(1), LEVELS, 1)
+    return report.model.mape / report.persistence.mape
 
 
-def _inside(result: Result, step: int, k: int) -> NDArray[np.bool_]:
-    """Whether each known close lay inside the interval of the k-th level, shape (n_known,)."""
-    track = result.track
-    actual, lower, upper = (values[:, step - 1] for values in (track.actual, track.lower[..., k], track.upper[..., k]))
-    known = ~np.isnan(actual)
-    inside: NDArray[np.bool_] = (actual[known] >= lower[known]) & (actual[known] <= upper[known])
-    return inside
-
-
-def _coverage(results: Sequence[Result], step: int) -> str:
-    shares = (np.concatenate([_inside(one, step, k) for one in results]).mean() for k in range(len(LEVELS)))
-    return " ".join(f"{100 * share:5.1f}" for share in shares)
+def _coverages(results: Sequence[Result], step: int) -> list[float]:
+    """Of each level, in %, all tickers together."""
+    report = score(stacked([one.forecasts.at(step) for one in results]), LEVELS, step)
+    return [100 * one.empirical_coverage for one in report.coverage]
 
 
 def _distance(results: Sequence[Result], step: int) -> float:
-    return float(100 * np.mean([abs(_inside(one, step, 0).mean() - LEVELS[0]) for one in results]))
+    return float(np.mean([abs(_coverages([one], step)[0] - 100 * LEVELS[0]) for one in results]))
 
 
 if __name__ == "__main__":

@@ -15,10 +15,8 @@ router = APIRouter(prefix="/monitoring", tags=["monitoring"])
 
 
 @router.get("/stats", summary="The server at a glance", responses=problems())
-def server_stats(
-    runtime: RuntimeDep,
-) -> Stats:
-    """Processor, memory, traffic and the default model; what Prometheus reads is under `/metrics`."""
+def server_stats(runtime: RuntimeDep) -> Stats:
+    """Processor, memory, traffic and the default model; Prometheus reads `/metrics`."""
     return stats(runtime.health_check, runtime.registry, runtime.meter, runtime.system_usage, runtime.clock())
 
 
@@ -29,5 +27,5 @@ def info(
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
     ] = DEFAULT,
 ) -> ModelInfo:
-    """What the default model, or another, was made from and what it is worth."""
+    """Origin and accuracy of the default model, or of another."""
     return model_info(model_id, runtime.registry)

@@ -1,4 +1,4 @@
-"""Did it come true? Realised accuracy, drift, and the scoring of what has closed."""
+"""Realised accuracy, drift, and the scoring of past forecasts."""
 
 import secrets
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ from services.storage.registry import DEFAULT
 router = APIRouter(prefix="/monitoring", tags=["monitoring"])
 
 ORDERED: dict[int | str, dict[str, Any]] = {
-    202: {"model": RetrainAnswer, "description": "A job trains a challenger; Location tells where to look."}
+    202: {"model": RetrainAnswer, "description": "A job trains a challenger; Location is its address."}
 }
 
 ModelIdQuery = Annotated[
@@ -28,36 +28,34 @@ ModelIdQuery = Annotated[
 ]
 
 
-@router.get("/accuracy", summary="What forecasts were worth", responses=problems(ArtifactCorrupt, StoreUnavailable))
+@router.get("/accuracy", summary="Accuracy of served forecasts", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def accuracy(
     runtime: RuntimeDep,
     ticker: Annotated[Ticker | None, Query(description="Only forecasts of this ticker.")] = None,
     model_id: ModelIdQuery = None,
-    days: Annotated[int, Query(ge=1, le=3650, description="Sessions of the last so many days.")] = 90,
+    days: Annotated[int, Query(ge=1, le=3650, description="Sessions of the last N days.")] = 90,
 ) -> AccuracyOverTime:
-    """Errors, coverage and skill of served forecasts whose sessions have closed, with persistence beside them."""
+    """Errors, coverage and skill against persistence of served forecasts whose sessions have closed."""
     only = None if model_id is None else runtime.registry.id_of(model_id)
     return realised_accuracy(runtime.store, runtime.clock(), days, ticker, only)
 
 
-@router.get("/drift", summary="Does the model still fit?", responses=problems(*MODEL_PROBLEMS))
+@router.get("/drift", summary="Whether the model still fits", responses=problems(*MODEL_PROBLEMS))
 def drift(
     runtime: RuntimeDep,
-    ticker: Annotated[Ticker | None, Query(description="One ticker; without, every one that was scored.")] = None,
+    ticker: Annotated[Ticker | None, Query(description="One ticker; by default all with scored forecasts.")] = None,
     model_id: Annotated[
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
     ] = DEFAULT,
 ) -> DriftOverview:
-    """Compare the latest ranges with their past, and outcomes with what was promised: fine, watch or retrain."""
+    """Compare the latest ranges with their past, and outcomes with the forecasts: ok, warning or drifted."""
     tickers = tickers_scored(runtime.store) if ticker is None else [ticker]
     return drift_overview(runtime.registry.card(model_id), tickers, runtime.prices, runtime.store, runtime.clock())
 
 
-@router.post("/score", summary="Score what has closed", responses=problems(ArtifactCorrupt, StoreUnavailable))
-def score(
-    runtime: RuntimeDep,
-) -> ScoreReport:
-    """Compare every forecast whose session has closed with the close that came; done again, it changes nothing."""
+@router.post("/score", summary="Score past forecasts", responses=problems(ArtifactCorrupt, StoreUnavailable))
+def score(runtime: RuntimeDep) -> ScoreReport:
+    """Score all sessions that closed since the last run. Idempotent."""
     now = runtime.clock()
     runtime.writer.flush()
     report = score_due(runtime.store, runtime.prices, now, runtime.meter)
@@ -77,7 +75,7 @@ def retrain_on_drift(
     runtime: RuntimeDep,
     response: Response,
 ) -> RetrainAnswer:
-    """Judge the model of the alias; where it has drifted, 202 with the job that trains a challenger, else 200."""
+    """Check the model of the alias: 202 with the job that trains a challenger where it has drifted, else 200."""
     answer = retrain(
         request,
         runtime.registry,

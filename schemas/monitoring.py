@@ -1,4 +1,4 @@
-"""What legacy contract v2's monitoring routes answer: figures of the running server, and its model in short."""
+"""Answers of legacy contract v2's monitoring routes: the running server and its model in short."""
 
 from datetime import date, datetime
 
@@ -11,9 +11,9 @@ from schemas.train import CalibrationKind, ModelName, TargetColumn
 
 
 class SystemStats(Document):
-    """What the server's processes take of the machine."""
+    """Usage of the machine by the server's processes."""
 
-    cpu_usage_percent: float = Field(description="Since it was last asked for; 100 is one core.")
+    cpu_usage_percent: float = Field(description="Since the last request for it; 100 is one core.")
     memory_used_mb: float
     memory_available_mb: float
     uptime_s: float
@@ -22,7 +22,7 @@ class SystemStats(Document):
 
 
 class TrafficStats(Document):
-    """What was asked of the server since it began."""
+    """Requests since the server began."""
 
     requests: int
     active_requests: int = Field(description="This one included.")
@@ -38,7 +38,7 @@ class ModelStats(Document):
 
 
 class MonitoringEndpoints(Document):
-    """Where more is told."""
+    """Where to read more."""
 
     prometheus_metrics: str = "/metrics"
     model_info: str = "/monitoring/model/info"
@@ -50,7 +50,7 @@ class Stats(Document):
 
     timestamp: Timestamp
     system: SystemStats
-    traffic: TrafficStats | None = Field(description="Null where measurements go elsewhere, as on Lambda.")
+    traffic: TrafficStats | None = Field(description="Null where metrics go elsewhere, as on Lambda.")
     model: ModelStats
     monitoring_endpoints: MonitoringEndpoints = MonitoringEndpoints()
 
@@ -68,7 +68,7 @@ class ModelInfo(Document):
     """A model in short; ``GET /models/{model_id}`` has all of it."""
 
     model_id: ModelId
-    symbol: Ticker | None = Field(description="What it was fitted on; null where that is several tickers.")
+    symbol: Ticker | None = Field(description="The ticker it was fitted on; null for several.")
     symbols: tuple[Ticker, ...]
     architecture: ModelName
     look_back_days: int
@@ -87,6 +87,6 @@ class ModelInfo(Document):
     warnings: tuple[str, ...]
     model_load_time_ms: float
     normalization: str = Field(description="How prices are scaled for the network.")
-    target_description: str = Field(description="What the network forecasts.")
-    reconstruction: str = Field(description="How a price is made of what the network forecasts.")
+    target_description: str = Field(description="The target of the network.")
+    reconstruction: str = Field(description="How the output of the network becomes a price.")
     tf_version: None = Field(default=None, description="Always null: there is no TensorFlow here.")

@@ -315,7 +315,7 @@ class ModelStats(BaseModel):
 
 
 class MonitoringEndpoints(BaseModel):
-    """Where more is told."""
+    """Where to read more."""
 
     prometheus_metrics: str = "/metrics"
     model_info: str = "/monitoring/model/info"
@@ -506,10 +506,10 @@ class SymbolError(BaseModel):
 
 
 class SystemStats(BaseModel):
-    """What the server's processes take of the machine."""
+    """Usage of the machine by the server's processes."""
 
     cpu_usage_percent: float
-    """Since it was last asked for; 100 is one core."""
+    """Since the last request for it; 100 is one core."""
     memory_used_mb: float
     memory_available_mb: float
     uptime_s: float
@@ -527,7 +527,7 @@ class TailQuantile(BaseModel):
 
 
 class TrafficStats(BaseModel):
-    """What was asked of the server since it began."""
+    """Requests since the server began."""
 
     requests: int
     active_requests: int
@@ -888,7 +888,7 @@ class ModelInfo(BaseModel):
     model_id: str
     """Id of a stored model."""
     symbol: str | None
-    """What it was fitted on; null where that is several tickers."""
+    """The ticker it was fitted on; null for several."""
     symbols: list[str]
     architecture: Literal[
         "return_lstm",
@@ -920,9 +920,9 @@ class ModelInfo(BaseModel):
     normalization: str
     """How prices are scaled for the network."""
     target_description: str
-    """What the network forecasts."""
+    """The target of the network."""
     reconstruction: str
-    """How a price is made of what the network forecasts."""
+    """How the output of the network becomes a price."""
     tf_version: Annotated[None, Field(None)] = None
     """Always null: there is no TensorFlow here."""
 
@@ -1056,7 +1056,7 @@ class Stats(BaseModel):
     timestamp: AwareDatetime
     system: SystemStats
     traffic: TrafficStats | None
-    """Null where measurements go elsewhere, as on Lambda."""
+    """Null where metrics go elsewhere, as on Lambda."""
     model: ModelStats
     monitoring_endpoints: MonitoringEndpoints | None = None
 

@@ -10,7 +10,7 @@ from errors import InsufficientHistory
 from services.prices.series import Sessions
 
 CALIBRATION_SHARE = 0.25  # of the train part
-MAX_CALIBRATION = 500  # more scores sharpen a margin little, and newer sessions are worth more to the fit
+MAX_CALIBRATION = 500  # more scores sharpen a margin little, and newer sessions serve the fit better
 EARLY_STOPPING_SHARE = 0.15  # of the fit part
 MIN_FIT = 120
 MIN_CALIBRATION = 75  # leaves 46 scores for step 30, enough for 95 %

@@ -1,4 +1,4 @@
-"""Did it come true? Every session that has closed, scored once against what was forecast of it."""
+"""Score every session that has closed, once, against its forecasts."""
 
 import logging
 from collections import defaultdict
@@ -11,7 +11,7 @@ import numpy as np
 from errors import AppError, ArtifactCorrupt, StoreUnavailable, UnknownExchange
 from models.trading import is_untraded
 from schemas.realised import ForecastOutcome, ForecastRecord, RecordedStep, ScoreReport, SessionScores, Unscored
-from services.evaluation.accuracy import CRPS_LEVELS, crps_losses
+from services.evaluation.accuracy import CRPS_LEVELS, crps_losses, point_crps_losses
 from services.monitoring.forecast_log import RecordKey, read_record, recorded
 from services.prices.calendars import last_completed_session, next_sessions
 from services.prices.cleaning import UNUSABLE
@@ -60,12 +60,10 @@ def score_due(store: ArtifactStore, prices: PriceSource, now: datetime, meter: M
 
 
 def scores_key(ticker: str, session: date) -> str:
-    """Where the scores of a session are stored."""
     return f"{SCORES}{key_name(ticker)}/{session}.json"
 
 
 def keys_of_scores(store: ArtifactStore, ticker: str) -> list[str]:
-    """The keys of all scores of a ticker."""
     folders = dict.fromkeys([key_name(ticker), ticker.replace("&", "_")])  # version 0.1 wrote "_" for "&"
     keys = [key for folder in folders for key in document_keys(store, f"{SCORES}{folder}/")]
     if "&" in ticker or "_" in ticker:  # the folder of version 0.1 may hold scores of two tickers
@@ -74,7 +72,6 @@ def keys_of_scores(store: ArtifactStore, ticker: str) -> list[str]:
 
 
 def session_of(key: str) -> date:
-    """The session that a key of scores names."""
     return date.fromisoformat(key.rpartition("/")[2].removesuffix(".json"))
 
 
@@ -88,7 +85,7 @@ def _by_ticker(store: ArtifactStore) -> Mapping[str, list[RecordKey]]:
 def _scored(
     ticker: str, keys: Sequence[RecordKey], store: ArtifactStore, prices: PriceSource, now: datetime
 ) -> Iterator[tuple[SessionScores, Unscored | None]]:
-    """The scores of each session that is due, oldest first, and why a session has none."""
+    """The scores of each session that is due, oldest first, with the reason where a session has none."""
     done = _done(store, ticker)
     records = _readable(store, [key.key for key in keys if _may_be_due(key, done, now)])
     due = _due(records, done, now)
@@ -108,12 +105,12 @@ def _scored(
 
 
 def _done(store: ArtifactStore, ticker: str) -> frozenset[date]:
-    """The sessions that have scores, or a document that says that there are none."""
+    """The sessions that have a document: scores, or the reason why there are none."""
     return frozenset(session_of(key) for key in keys_of_scores(store, ticker))
 
 
 def _may_be_due(key: RecordKey, done: AbstractSet[date], now: datetime) -> bool:
-    """Whether the record may have a step that is due, as far as its key and the calendar say.
+    """Whether the record may have a step that is due, by its key and the calendar.
 
     A record is finished when its last session is: all its earlier sessions were handled with it.
     """
@@ -121,7 +118,7 @@ def _may_be_due(key: RecordKey, done: AbstractSet[date], now: datetime) -> bool:
         return False
     try:
         exchange = exchange_of(key.ticker)
-    except UnknownExchange:  # the record may name it
+    except UnknownExchange:  # the record may name one
         return True
     listed = next_sessions(exchange, key.origin, key.last_step)
     last = key.last_session or listed[-1]
@@ -134,7 +131,7 @@ def _due(
 ) -> Mapping[date, Sequence[ForecastRecord]]:
     """The records with a step for each session that has closed and is not done.
 
-    The sessions are those of the record: the calendar may have learned of a closure since.
+    The sessions are those of the record: the calendar may have changed since.
     """
     due: dict[date, list[ForecastRecord]] = defaultdict(list)
     for record in records:
@@ -171,15 +168,15 @@ def _readable(store: ArtifactStore, keys: Iterable[str]) -> Iterator[ForecastRec
 
 
 def _pairs(history: PriceHistory, session: date, records: Sequence[ForecastRecord]) -> Iterator[ForecastOutcome]:
-    """The first forecast of each model and origin, with the outcome; none where the target column is unknown."""
-    said: set[tuple[str, date]] = set()
+    """The first forecast of each model and origin, with its outcome, where the target column is known."""
+    seen: set[tuple[str, date]] = set()
     for record in sorted(records, key=lambda record: record.made_at):
         step = next((step for step in record.steps if step.session == session), None)
-        if step is None or (record.model_id, record.origin) in said:
+        if step is None or (record.model_id, record.origin) in seen:
             continue
         actual = _actual(history, record, session)
         if actual is not None:
-            said.add((record.model_id, record.origin))
+            seen.add((record.model_id, record.origin))
             yield _pair(record, step, actual)
 
 
@@ -210,8 +207,7 @@ def _price(series: PriceSeries, session: date) -> float | None:
 
 
 def _pair(record: ForecastRecord, step: RecordedStep, actual: float) -> ForecastOutcome:
-    outcome, quantiles = np.array([actual]), np.array([step.quantiles])
-    persistence = np.full((1, CRPS_LEVELS.size), record.last)
+    outcome, quantiles, last = np.array([actual]), np.array([step.quantiles]), np.array([record.last])
     return ForecastOutcome(
         model_id=record.model_id,
         model=record.model,
@@ -225,13 +221,13 @@ def _pair(record: ForecastRecord, step: RecordedStep, actual: float) -> Forecast
         lower=step.lower,
         upper=step.upper,
         crps=float(crps_losses(outcome, quantiles, CRPS_LEVELS)[0]),
-        persistence_crps=float(crps_losses(outcome, persistence, CRPS_LEVELS)[0]),
+        persistence_crps=float(point_crps_losses(outcome, last)[0]),
         pit=_pit(actual, step.quantiles),
     )
 
 
 def _pit(actual: float, quantiles: Sequence[float]) -> float:
-    """Share of the distribution below the outcome; beyond the outermost quantiles half of what is left."""
+    """Share of the distribution below the outcome; beyond the outermost quantiles, half of the rest."""
     if actual < quantiles[0]:
         return float(CRPS_LEVELS[0] / 2)
     if actual > quantiles[-1]:

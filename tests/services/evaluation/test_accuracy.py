@@ -122,10 +122,10 @@ def test_the_opposite_forecast_hits_what_was_missed(actual: np.ndarray, forecast
     assert (math.isnan(rate) and math.isnan(opposite)) or rate + opposite == pytest.approx(1.0)
 
 
-def test_an_interval_that_holds_the_actual_scores_its_width() -> None:
-    held = np.array([1.0, 2.0]), np.array([0.5, 1.0]), np.array([2.5, 4.0])
+def test_an_interval_that_contains_the_actual_scores_its_width() -> None:
+    inside = np.array([1.0, 2.0]), np.array([0.5, 1.0]), np.array([2.5, 4.0])
 
-    assert accuracy.interval_score(*held, level=0.8) == accuracy.width(*held) == 2.5
+    assert accuracy.interval_score(*inside, level=0.8) == accuracy.width(*inside) == 2.5
 
 
 @given(actual=signed, level=st.floats(0.01, 0.99), data=st.data())

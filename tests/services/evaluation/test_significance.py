@@ -1,4 +1,4 @@
-"""The Diebold-Mariano test: against the t-test, a naive loop, and the share of times it cries wolf."""
+"""The Diebold-Mariano test: against the t-test, a naive loop, and the share of false alarms."""
 
 import math
 
@@ -35,7 +35,7 @@ def _overlapping(rng: np.random.Generator, n_origins: int, horizon: int) -> np.n
 
 
 def _share_rejected(horizon: int, noise: float, noise_other: float) -> float:
-    """How often forecasts of overlapping returns, each with a noise of its own, are told apart at 5 %."""
+    """How often forecasts of overlapping returns, each with noise of its own, differ significantly at 5 %."""
     rng = np.random.default_rng(horizon)
     p_values = []
     for _ in range(N_SIMULATIONS):
@@ -90,7 +90,7 @@ def test_losses_not_known_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("horizon", [1, 5, 20])
-def test_equally_good_forecasts_are_told_apart_as_seldom_as_promised(horizon: int) -> None:
+def test_equally_good_forecasts_are_significant_as_seldom_as_the_level_says(horizon: int) -> None:
     assert _share_rejected(horizon, noise=0.3, noise_other=0.3) == pytest.approx(0.05, abs=0.025)
 
 
@@ -99,7 +99,7 @@ def test_a_better_forecast_is_recognised(horizon: int) -> None:
     assert _share_rejected(horizon, noise=0.3, noise_other=0.7) > 0.9
 
 
-def test_differences_as_correlated_as_can_be_cry_wolf_twice_as_often() -> None:
+def test_differences_as_correlated_as_can_be_raise_twice_as_many_false_alarms() -> None:
     rng = np.random.default_rng(0)
     same = np.zeros(N_ORIGINS)
 

@@ -40,7 +40,7 @@ class KeptSource:
 @pytest.fixture(scope="module")
 def history() -> PriceHistory:
     if not (FOLDER / f"{TICKER}.csv").exists():
-        pytest.skip(f"no reference prices of {TICKER} in a folder shared/data beside the repository")
+        pytest.skip(f"no reference prices of {TICKER} in ../shared/data")
     whole = CsvSource(FOLDER).history(TICKER, evening(date(2025, 6, 30)))
     return whole.between(None, LAST)
 
