@@ -16,7 +16,7 @@ from services.jobs.executor import Submit
 from services.training.work import WorkerContext, run_training
 from stock_forecast_client import Client
 
-POLL_S = 0.2  # nobody else is bothered
+POLL_S = 0.2  # in one process, polling costs little
 
 log = logging.getLogger(__name__)
 
@@ -82,5 +82,5 @@ class InThisProcess:
     def _run(self, job_id: str) -> None:
         try:
             run_training(job_id, self._worker, self._context)
-        except AppError as error:  # the store is down; its silence will tell that the job is lost
+        except AppError as error:  # the store is down; without a heartbeat the job counts as lost
             log.error("the job %s could not be ended: %s", job_id, error.message)  # noqa: TRY400 - no traceback

@@ -1,4 +1,4 @@
-"""Adaptive calibration: intervals that follow how often they have lately been missed.
+"""Adaptive calibration: interval widths follow their recent miscoverage.
 
 For each step h and coverage level c the distance from the forecast's median to
 either bound of the static calibration is multiplied by exp(a). Starting from
@@ -106,7 +106,7 @@ class _Record:
 def _log_factors_at_outcome(forecast: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far out each outcome lay: the ``a`` that would have put the bounds there, in units of its step's rate.
 
-    Shape (horizon, n_levels, n). Column r tells what becomes known in the session after row r: at step h the
+    Shape (horizon, n_levels, n). Column r has what becomes known in the session after row r: at step h the
     forecast made h − 1 rows before. NaN where there is none.
     """
     median = np.log(forecast.median)

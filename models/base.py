@@ -55,7 +55,7 @@ class QuantileForecast:
         return int(self.prices.shape[1])
 
     def at(self, levels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Quantiles at other levels, linear between those held and constant beyond them.
+        """Quantiles at other levels, linear between those of the grid and constant beyond them.
 
         Args:
             levels: shape (n,) for the same levels at every step, or (horizon, n).

@@ -103,7 +103,7 @@ class Calibration:
         return np.array([[conformal_margin(step, level) for level in levels] for step in self.scores])
 
     def quantiles(self, forecast: QuantileForecast) -> QuantileForecast:
-        """The forecast with each quantile moved to where the interval that it bounds held.
+        """Recalibrate each quantile with the conformal margin of its central interval.
 
         Levels too far out for the number of scores are put at the largest score,
         so that a whole grid can always be moved; an interval promised to somebody

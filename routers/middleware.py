@@ -115,7 +115,7 @@ class MeasureMiddleware:
 
 
 def method_of(scope: Scope) -> str:
-    """The HTTP method, ``OTHER`` for a word that is none."""
+    """The HTTP method, ``OTHER`` for an unknown word."""
     return scope["method"] if scope["method"] in METHODS else "OTHER"
 
 

@@ -90,7 +90,7 @@ def _forecast(model_id: str, request: PredictRequest, horizon: int, kind: str, r
 
 @router.post(
     "/{model_id:path}/backtest",
-    summary="What the model would have been worth",
+    summary="Accuracy on past origins",
     responses=problems(
         *FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong, TrainingCapacityExceeded, TrainingUnavailable
     ),
@@ -100,7 +100,7 @@ def backtest_model(
     runtime: RuntimeDep,
     request: Annotated[BacktestRequest | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
 ) -> BacktestResponse:
-    """Forecast from successive past origins with only the past known, beside every baseline from the same origins."""
+    """Forecast from successive past origins with only the past known, compared with every baseline from the same origins."""
     request = request or BacktestRequest()
     now = runtime.clock()
     validate_not_future(now, start=request.start, end=request.end)
@@ -132,7 +132,7 @@ def models(
         str | None, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Last id of the previous page.")
     ] = None,
 ) -> ModelPage:
-    """Models ordered by id, a page at a time, the one that comes with the program among them."""
+    """Models ordered by id, a page at a time; the bundled model is one of them."""
     return list_models(runtime.registry, ticker, limit, after)
 
 

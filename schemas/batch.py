@@ -30,7 +30,7 @@ class BatchRequest(ModelChoice):
 
 
 class SymbolError(Document):
-    """Why a symbol has no forecast: what a request of its own would have been told."""
+    """Why a symbol has no forecast, as a request for this symbol alone would be answered."""
 
     code: str
     detail: str

@@ -105,8 +105,8 @@ class NextClose(Document):
     last_data_date: dt.date | NotKnown
 
 
-class SymbolPrediction(Provenance, Answer, NextClose):  # pydantic tells the fields of the last base first
-    """The next session's close, what it is worth, and where its prices came from."""
+class SymbolPrediction(Provenance, Answer, NextClose):  # pydantic puts the fields of the last base first
+    """The next session's close, the model's accuracy, and the source of the prices."""
 
 
 class DayForecast(Document):

@@ -496,7 +496,7 @@ class SuspectedSplit(BaseModel):
 
 
 class SymbolError(BaseModel):
-    """Why a symbol has no forecast: what a request of its own would have been told."""
+    """Why a symbol has no forecast, as a request for this symbol alone would be answered."""
 
     code: str
     detail: str
@@ -1107,7 +1107,7 @@ class SymbolForecast(SymbolForecastFrame):
 
 
 class SymbolPrediction(BaseModel):
-    """The next session's close, what it is worth, and where its prices came from."""
+    """The next session's close, the model's accuracy, and the source of the prices."""
 
     symbol: str
     """"N/A" where prices were sent along without one."""
