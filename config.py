@@ -45,9 +45,9 @@ class Settings(BaseSettings):
         str | None, Field(pattern=r"^https?://[^\s/?#]+/?$", description="Another S3 server than AWS.")
     ] = None
     model_path: Annotated[Path, Field(description="Network of the default model (ONNX).")] = BUNDLED / "model.onnx"
-    metadata_path: Annotated[
-        Path, Field(description="Card of the default model; its other files are in the same folder.")
-    ] = BUNDLED / "metadata.json"
+    metadata_path: Annotated[Path, Field(description="Card of the default model; other files lie next to it.")] = (
+        BUNDLED / "metadata.json"
+    )
     look_back: Annotated[
         int | None, Field(ge=10, le=250, description="If set, the default model must look back this many sessions.")
     ] = None

@@ -100,7 +100,7 @@ def backtest_model(
     runtime: RuntimeDep,
     request: Annotated[BacktestRequest | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
 ) -> BacktestResponse:
-    """Forecast from successive past origins with only the past known, compared with every baseline from the same origins."""
+    """Forecast from successive past origins with only the past known; baselines do the same."""
     request = request or BacktestRequest()
     now = runtime.clock()
     validate_not_future(now, start=request.start, end=request.end)
