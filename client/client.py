@@ -28,7 +28,7 @@ from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import LiveRequest, PricesRequest, SymbolForecast, SymbolForecastRequest, SymbolPrediction
 from schemas.card import ModelCard
-from schemas.challenge import ContestPage
+from schemas.challenge import EvaluationPage
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
 from schemas.job import Job, JobPage
 from schemas.models import ModelPage, ModelSummary
@@ -318,9 +318,10 @@ class Client:
         request = AliasRequest(model_id=model_id)
         return _read_answer(self._send("PUT", f"/models/aliases/{_part(alias)}", request), Alias)
 
-    def contests(self, alias: str, *, limit: int = 20, after: str | None = None) -> ContestPage:
-        """A page of the contests for an alias, newest first."""
-        return self._get(f"/models/aliases/{_part(alias)}/contests", ContestPage, {"limit": limit, "after": after})
+    def evaluations(self, alias: str, *, limit: int = 20, after: str | None = None) -> EvaluationPage:
+        """A page of the evaluations for an alias, newest first."""
+        path, query = f"/models/aliases/{_part(alias)}/evaluations", {"limit": limit, "after": after}
+        return self._get(path, EvaluationPage, query)
 
     def _job_of(self, result: TrainResult) -> Job:
         job = next((job for job in self.every_job() if job.model_id == result.id), None)

@@ -42,7 +42,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "DELETE /models/{model_id}": lambda client: client.delete_model("gspc-20261121-1a2b3c4d"),
     "GET /models/aliases": lambda client: client.aliases(),
     "PUT /models/aliases/{alias}": lambda client: client.move_alias("default", "gspc-20261121-1a2b3c4d"),
-    "GET /models/aliases/{alias}/contests": lambda client: client.contests("default", limit=5),
+    "GET /models/aliases/{alias}/evaluations": lambda client: client.evaluations("default", limit=5),
     "POST /predict": lambda client: client.predict_prices(PricesRequest(prices=(1.0,))),
     "POST /predict/live": lambda client: client.predict_live(LiveRequest(symbol="^GSPC")),
     "POST /predict/forecast": lambda client: client.forecast_symbol(SymbolForecastRequest(symbol="^GSPC")),

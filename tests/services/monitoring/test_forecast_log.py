@@ -117,7 +117,7 @@ def test_the_same_forecast_is_logged_once_and_a_longer_one_again(serve: Serve, s
     assert sorted(found.last_step for found in recorded(store)) == [3, 5]
 
 
-def test_what_had_happened_already_was_no_forecast(serve: Serve, store: InMemoryArtifactStore) -> None:
+def test_steps_whose_session_had_closed_are_left_out(serve: Serve, store: InMemoryArtifactStore) -> None:
     log = ForecastLog(store)
 
     log.record(serve(now=EVENING + timedelta(days=60)))
@@ -165,7 +165,13 @@ class Down(InMemoryArtifactStore):
         return super().create(key, data)
 
 
-def test_a_store_that_was_down_a_moment_ago_is_left_alone(serve: Serve) -> None:
+@pytest.mark.parametrize(
+    ("pause_s", "then"), [(30.0, "dropped"), (0.0, "written")], ids=["during the pause", "after the pause"]
+)
+def test_a_store_that_is_down_fails_no_answer_and_is_tried_again_after_a_pause(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, pause_s: float, then: str
+) -> None:
+    monkeypatch.setattr(forecast_log, "PAUSE_S", pause_s)
     store, meter = Down(), RecordingMeter()
     log = ForecastLog(store, meter)
     log.record(serve())
@@ -175,22 +181,7 @@ def test_a_store_that_was_down_a_moment_ago_is_left_alone(serve: Serve) -> None:
     log.record(serve())
     log.flush()
 
-    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", "dropped"]
-
-
-def test_a_store_that_is_down_fails_no_answer_and_is_asked_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast_log, "PAUSE_S", 0.0)
-    store, meter = Down(), RecordingMeter()
-    log = ForecastLog(store, meter)
-    log.record(serve())
-    log.flush()
-
-    store.up = True
-    log.record(serve())
-    log.flush()
-
-    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", "written"]
-    assert len(list(recorded(store))) == 1
+    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", then]
 
 
 def test_a_server_writes_in_the_background(serve: Serve) -> None:
