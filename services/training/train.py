@@ -93,7 +93,7 @@ def train_model(
         InsufficientHistory, ZeroVariance, NotFittable, CalibrationTooSmall: the prices cannot carry a model.
         PricesInvalid: more than half of the rows in the range had no usable price.
         TickerNotFound, UpstreamUnavailable: from the price source.
-        ModelNotFound, InvalidRequest: the base model is none, or not of the same kind.
+        ModelNotFound, InvalidRequest: the base model does not exist, or is not of the same kind.
     """
     started = time.monotonic()
     spec = MODEL_SPECS[request.model]
@@ -160,7 +160,7 @@ def _accuracy(forecaster: ServedForecaster, materials: Sequence[TrainingSeries])
     reports = card_reports(stacked([*test.values()]), REPORTED_LEVELS, sessions)
     if not reports:
         raise ZeroVariance("no session of the test part traded: there are no outcomes to measure accuracy on")
-    static = forecaster.static  # follows no record: neither does it on the train part, nor where prices are sent along
+    static = forecaster.static
     train = stacked([_forecasts(static, m.bars[: target_stop(m.split.train)], m.split.train, 1) for m in materials])
     from_closes = stacked(
         [
@@ -286,7 +286,7 @@ def _continues(base: ModelCard, request: TrainRequest, lookback: int) -> bool:
 
 
 def _first_unseen(materials: Sequence[TrainingSeries]) -> date:
-    """The first origin that calibrates: a base model that knows it would be judged on what it has seen."""
+    """The first origin that calibrates: a base model that has seen it would be measured on seen sessions."""
     starts = [m.history.series.sessions[m.split.calibration.start] for m in materials if m.split.calibration]
     return to_date(min(starts))
 

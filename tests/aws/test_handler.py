@@ -354,7 +354,7 @@ def test_a_scheduled_event_scores_what_has_closed(
     assert adapter({"task": "score"}, _no_context()) is None
 
     scored = handle(function_url_event("GET", "/monitoring/accuracy", query="days=3650")).json()
-    assert [(found["ticker"], found["n"]) for found in scored["accuracy"]] == [("^GSPC", 1)]
+    assert [(found["ticker"], found["report"]["n_origins"]) for found in scored["accuracy"]] == [("^GSPC", 1)]
 
     api.state.runtime.registry.move_alias("default", trained.card.model_id, thursday)
     of_default = handle(function_url_event("GET", "/monitoring/accuracy", query="days=3650&model_id=default")).json()

@@ -140,7 +140,7 @@ def test_predict_answers_the_next_session(function: LambdaRuntime, model_id: str
     assert answer["persistence"] == answer["last_close"] == pytest.approx(LAST_CLOSE, abs=0.01)
     assert answer["prediction"] == [pytest.approx(LAST_CLOSE, rel=0.05)]
     assert_nested(answer["intervals"], answer["prediction"][0])
-    assert answer["test"]["accuracy"]["persistence"]["mae"] > 0
+    assert answer["test"]["persistence"]["mae"] > 0
 
 
 def test_predict_repeats_itself(function: LambdaRuntime, model_id: str) -> None:

@@ -21,7 +21,7 @@ PRICES = FakePriceSource(HISTORY, walk_history("OTHER", seed=5), walk_history("S
 LEVELS = (0.1, 0.5, 0.9)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def registry(trained: TrainedModel) -> ModelRegistry:
     registry = ModelRegistry(InMemoryArtifactStore())
     registry.publish(trained.card, trained.files)
@@ -33,19 +33,20 @@ def run(registry: ModelRegistry, prices: FakePriceSource = PRICES, **request: ob
     return backtest(registry.ids()[0], asked, registry, prices, NOW)
 
 
-def test_by_default_the_origins_are_those_of_the_test_part(registry: ModelRegistry, trained: TrainedModel) -> None:
-    answer = run(registry)
+@pytest.fixture(scope="module")
+def answer(registry: ModelRegistry) -> BacktestResponse:
+    return run(registry, levels=[0.5, 0.8, 0.9, 0.95], include_forecasts=True)
 
+
+def test_by_default_the_origins_are_those_of_the_test_part(answer: BacktestResponse, trained: TrainedModel) -> None:
     assert answer.first_origin == trained.card.test_start
     assert answer.n_origins == trained.card.test[0].n_origins
     assert answer.warnings == ()
 
 
-def test_its_figures_are_those_of_the_card(registry: ModelRegistry, trained: TrainedModel) -> None:
-    steps = run(registry, levels=[0.5, 0.8, 0.9, 0.95]).model_report.steps
-
-    assert len(steps) == 3
-    for found, kept in zip(steps, trained.card.test, strict=False):
+def test_its_figures_are_those_of_the_card(answer: BacktestResponse, trained: TrainedModel) -> None:
+    assert len(answer.model_report.steps) == 3
+    for found, kept in zip(answer.model_report.steps, trained.card.test, strict=False):
         assert (found.step, found.n_origins) == (kept.step, kept.n_origins)
         for name in ("model", "persistence", "skill", "p_value"):
             expected = getattr(kept, name).model_dump()
@@ -55,9 +56,7 @@ def test_its_figures_are_those_of_the_card(registry: ModelRegistry, trained: Tra
             assert own.model_dump(include=set(expected)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_every_figure_can_be_formed_again_from_the_forecasts_answered(registry: ModelRegistry) -> None:
-    answer = run(registry, include_forecasts=True)
-
+def test_every_figure_can_be_formed_again_from_the_forecasts_answered(answer: BacktestResponse) -> None:
     assert answer.forecasts is not None
     quantiles = np.array([one.quantiles for one in answer.forecasts])  # (n, horizon, levels)
     actuals = np.array([[np.nan if a is None else a for a in one.actuals] for one in answer.forecasts])
@@ -75,8 +74,7 @@ def test_every_figure_can_be_formed_again_from_the_forecasts_answered(registry: 
         assert step.model.pinball == pytest.approx(np.mean(losses))
 
 
-def test_a_forecast_answered_is_the_one_that_serving_gives(registry: ModelRegistry) -> None:
-    answer = run(registry, include_forecasts=True)
+def test_a_forecast_answered_is_the_one_that_serving_gives(registry: ModelRegistry, answer: BacktestResponse) -> None:
     assert answer.forecasts is not None
     past = answer.forecasts[7]
 
@@ -87,12 +85,12 @@ def test_a_forecast_answered_is_the_one_that_serving_gives(registry: ModelRegist
     np.testing.assert_allclose(quantiles, past.quantiles, rtol=1e-9)
 
 
-def test_altering_the_future_alters_no_earlier_forecast(registry: ModelRegistry) -> None:
+def test_altering_the_future_alters_no_earlier_forecast(registry: ModelRegistry, answer: BacktestResponse) -> None:
     sessions, bars = HISTORY.series.sessions, HISTORY.series.bars.copy()
     bars[450:, :4] *= 5.0
     altered, _ = clean("WALK", sessions, bars)
 
-    before = run(registry, include_forecasts=True).forecasts
+    before = answer.forecasts
     after = run(registry, FakePriceSource(PriceHistory(altered, "fake")), include_forecasts=True).forecasts
 
     assert before is not None
@@ -103,15 +101,13 @@ def test_altering_the_future_alters_no_earlier_forecast(registry: ModelRegistry)
     assert all(b.quantiles == a.quantiles for b, a in early)
 
 
-def test_every_baseline_that_the_history_carries_is_scored_from_the_same_origins(registry: ModelRegistry) -> None:
-    answer = run(registry)
-
+def test_every_baseline_that_the_history_carries_is_scored_from_the_same_origins(answer: BacktestResponse) -> None:
     assert {baseline.name for baseline in answer.baselines} == set(BASELINES)
     assert {baseline.overall.n_origins for baseline in answer.baselines} == {answer.model_report.overall.n_origins}
 
 
-def test_persistence_has_no_skill_against_itself(registry: ModelRegistry) -> None:
-    (persistence,) = [one for one in run(registry).baselines if one.name == "persistence"]
+def test_persistence_has_no_skill_against_itself(answer: BacktestResponse) -> None:
+    (persistence,) = [one for one in answer.baselines if one.name == "persistence"]
 
     assert persistence.overall.skill.mae == 0
     assert persistence.overall.skill.crps == 0
@@ -119,18 +115,18 @@ def test_persistence_has_no_skill_against_itself(registry: ModelRegistry) -> Non
     assert persistence.overall.model.crps == pytest.approx(persistence.overall.model.mae)
 
 
-def test_no_skill_is_claimed_on_a_random_walk(registry: ModelRegistry) -> None:
-    overall = run(registry).model_report.overall
+def test_no_skill_is_claimed_on_a_random_walk(answer: BacktestResponse) -> None:
+    skill = answer.model_report.overall.skill.mae
 
-    assert overall.skill.mae is not None
-    assert overall.skill.mae < 0.05
+    assert skill is not None
+    assert skill < 0.05
 
 
-def test_a_stride_skips_origins(registry: ModelRegistry) -> None:
-    every, fifth = run(registry), run(registry, stride=5)
+def test_a_stride_skips_origins(registry: ModelRegistry, answer: BacktestResponse) -> None:
+    fifth = run(registry, stride=5)
 
-    assert fifth.n_origins == -(-every.n_origins // 5)
-    assert fifth.first_origin == every.first_origin
+    assert fifth.n_origins == -(-answer.n_origins // 5)
+    assert fifth.first_origin == answer.first_origin
 
 
 def test_refitting_uses_only_what_was_known(registry: ModelRegistry) -> None:
@@ -168,31 +164,37 @@ def test_a_baseline_that_needs_more_history_is_left_out_by_name(registry: ModelR
     assert answer.model_report.overall.skill.crps_vs_rolling_empirical is None
 
 
-def test_the_sessions_of_forecasts_beyond_the_history_are_the_exchanges(registry: ModelRegistry) -> None:
-    forecasts = run(registry, include_forecasts=True).forecasts
-
-    assert forecasts is not None
-    last = forecasts[-1]
+def test_the_sessions_of_forecasts_beyond_the_history_are_the_exchanges(answer: BacktestResponse) -> None:
+    assert answer.forecasts is not None
+    last = answer.forecasts[-1]
     assert last.actuals[1:] == (None, None)
     expected = new_york_sessions(len(HISTORY.series) + 2)[-3:].astype(object).tolist()
     assert list(last.sessions) == expected
 
 
-def test_too_many_fits_for_one_request_are_refused_with_what_would_do(registry: ModelRegistry) -> None:
-    with pytest.raises(InvalidRequest, match="raise refit_every to"):
-        run(registry, start=date(2010, 6, 1), refit_every=5)
-
-
-def test_more_figures_than_an_answer_bears_are_refused(registry: ModelRegistry) -> None:
-    grid = [round(k / 100, 2) for k in range(1, 100)]
-
-    with pytest.raises(InvalidRequest, match="figures; the limit is"):
-        run(registry, start=date(2010, 3, 1), horizon=30, quantile_levels=grid, include_forecasts=True)
-
-
-def test_a_history_without_an_origin_is_refused(registry: ModelRegistry) -> None:
-    with pytest.raises(InsufficientHistory):
-        run(registry, ticker="SHORT")
+@pytest.mark.parametrize(
+    ("request_", "error", "message"),
+    [
+        ({"start": date(2010, 6, 1), "refit_every": 5}, InvalidRequest, "raise refit_every to"),
+        (
+            {
+                "start": date(2010, 3, 1),
+                "horizon": 30,
+                "quantile_levels": [round(k / 100, 2) for k in range(1, 100)],
+                "include_forecasts": True,
+            },
+            InvalidRequest,
+            "figures; the limit is",
+        ),
+        ({"ticker": "SHORT"}, InsufficientHistory, "found 15"),
+    ],
+    ids=["too many refits", "too many figures", "no origin"],
+)
+def test_what_one_request_cannot_do_is_refused(
+    registry: ModelRegistry, request_: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(registry, PRICES, **request_)
 
 
 def test_more_steps_than_the_model_has_are_refused(trained: TrainedModel) -> None:

@@ -34,18 +34,8 @@ def test_r2_of_constant_prices_is_not_a_number() -> None:
     assert math.isnan(accuracy.r2(np.full(3, 5.0), np.array([5.0, 5.0, 6.0])))
 
 
-def test_a_worse_forecast_than_persistence_has_negative_skill() -> None:
-    assert accuracy.skill(1.5, 1.0) == -0.5
-
-
 def test_skill_against_a_persistence_without_error_is_not_a_number() -> None:
     assert math.isnan(accuracy.skill(0.1, 0.0))
-
-
-def test_coverage_leaves_unknown_actuals_out() -> None:
-    covered = accuracy.coverage(np.array([1.0, 9.0, np.nan]), np.zeros(3), np.full(3, 2.0))
-
-    assert covered == 0.5
 
 
 LEVELS = np.array([0.1, 0.5, 0.9])

@@ -70,14 +70,11 @@ def test_evidence_is_accuracy_and_coverage_of_the_same_sessions_at_the_step_aske
         assert {one.n_origins for one in report.coverage} == {report.n_origins}
 
 
-def test_the_same_seed_and_prices_give_the_same_files() -> None:
-    first, second = train(walk_history()), train(walk_history())
+def test_the_same_seed_and_prices_give_the_same_files_and_another_seed_others() -> None:
+    first, second, other = train(walk_history()), train(walk_history()), train(walk_history(), seed=1)
 
     assert first.files == second.files
-
-
-def test_another_seed_gives_other_weights() -> None:
-    assert train(walk_history()).files != train(walk_history(), seed=1).files
+    assert other.files != first.files
 
 
 def test_altering_the_test_part_changes_no_weight_and_no_calibration() -> None:
@@ -149,23 +146,19 @@ def test_an_unknown_ticker_is_refused() -> None:
 
 
 def test_clients_of_legacy_contract_v1_find_their_fields(trained: TrainedModel) -> None:
+    store = InMemoryArtifactStore()
+    ModelRegistry(store).publish(trained.card, trained.files)
+
     answer = trained_answer(train_result(trained.card)).model_dump(mode="json")
 
     assert set(answer) == {"message", "result"}
     assert set(answer["result"]["metrics"]) == {"train", "test"}
     assert set(answer["result"]["metrics"]["test"]) == {"mae", "mape", "rmse", "r2"}
-    assert set(answer["result"]["paths"]) == {"model_s3_path", "scaler_s3_path", "metadata_s3_path"}
-    assert answer["result"]["paths"]["scaler_s3_path"] is None
-
-
-def test_the_paths_answered_are_keys_of_the_store(trained: TrainedModel) -> None:
-    store = InMemoryArtifactStore()
-    ModelRegistry(store).publish(trained.card, trained.files)
-
-    paths = train_result(trained.card).paths
-
-    assert store.exists(paths.model_s3_path)
-    assert store.exists(paths.metadata_s3_path)
+    paths = answer["result"]["paths"]
+    assert set(paths) == {"model_s3_path", "scaler_s3_path", "metadata_s3_path"}
+    assert paths["scaler_s3_path"] is None
+    assert store.exists(paths["model_s3_path"])
+    assert store.exists(paths["metadata_s3_path"])
 
 
 POOL = FakePriceSource(walk_history(), walk_history("OTHER", n_sessions=450, seed=5))
@@ -189,14 +182,11 @@ def test_several_tickers_make_one_model_that_reports_on_each() -> None:
 
 
 def test_the_blocks_of_several_tickers_begin_on_the_same_days() -> None:
-    first, second = (series.split for series in pooled().card.series)
+    splits = [series.split for series in pooled().card.series]
 
-    assert first.test is not None
-    assert second.test is not None
-    assert first.calibration is not None
-    assert second.calibration is not None
-    assert first.test.first_origin == second.test.first_origin
-    assert first.calibration.first_origin == second.calibration.first_origin
+    for name in ("calibration", "test"):
+        first, second = (getattr(split, name).first_origin for split in splits)
+        assert first == second
 
 
 def test_training_continues_from_the_weights_of_a_base_model() -> None:
@@ -209,15 +199,6 @@ def test_training_continues_from_the_weights_of_a_base_model() -> None:
 
     assert continued.files != train(walk_history()).files
     assert continued.card.request["base_model_id"] == base.card.model_id
-
-
-def test_a_base_model_over_another_lookback_is_refused(trained: TrainedModel) -> None:
-    registry = ModelRegistry(InMemoryArtifactStore())
-    registry.publish(trained.card, trained.files)
-    asked = TrainRequest(ticker="WALK", sequence_length=30, base_model_id=trained.card.model_id)
-
-    with pytest.raises(InvalidRequest, match=r"of Close over 30 sessions from .* over 20"):
-        train_model(asked, FakePriceSource(walk_history()), registry, "walk-2", NOW, lambda _: None)
 
 
 BUNDLED_REGISTRY = ModelRegistry(
@@ -290,6 +271,13 @@ def test_a_ticker_too_young_for_the_fit_of_a_pool_is_refused_by_name() -> None:
         train_model(asked, prices, EMPTY_REGISTRY, "pooled-1", NOW, lambda _: None)
 
 
-def test_a_base_model_of_another_column_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="return_lstm of High over 60 sessions"):
-        warm(after_2018(), base_model_id="default", target_column="High")
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"target_column": "High"}, "return_lstm of High over 60 sessions from .* of Close over 60"),
+        ({"sequence_length": 30}, "of Close over 30 sessions from .* over 60"),
+    ],
+)
+def test_a_base_model_of_another_column_or_lookback_is_refused(request_: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        warm(after_2018(), base_model_id="default", **request_)
