@@ -1,4 +1,4 @@
-"""Holds the notebook to the program: committed without outputs, and every cell runs, top to bottom."""
+"""The notebook is committed without outputs, and every cell runs from top to bottom."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ WITHIN_S = 180
 
 
 def notebook() -> Any:
-    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]  # it has none
+    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def test_the_notebook_is_committed_without_outputs() -> None:
@@ -36,9 +36,9 @@ def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, t
     ).execute()
 
     cells = [cell for cell in run.cells if cell.cell_type == "code"]
-    told = "".join(str(output.get("text", "")) for cell in cells for output in cell.outputs)
+    printed = "".join(str(output.get("text", "")) for cell in cells for output in cell.outputs)
     drawn = [output for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})]
-    assert "persistence" in told
+    assert "persistence" in printed
     assert len(drawn) >= 6
     assert [output.text for cell in cells for output in cell.outputs if output.get("name") == "stderr"] == []
     assert list(tmp_path.glob("stock-forecast-*/models/*/metadata.json"))

@@ -1,4 +1,4 @@
-"""Take the pictures of the page that the documentation shows: a telephone and a desk, by day and by night.
+"""Take the pictures of the page for the documentation: a phone and a desktop, light and dark.
 
 python -m tools.screenshots                    into docs/images
 python -m tools.screenshots --into DIR
@@ -24,7 +24,6 @@ LARGEST_BYTES = 200_000
 
 
 def main() -> None:
-    """Start, train a model to compare, take each picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, default=INTO, help="folder to write to")
     into: Path = parser.parse_args().into
@@ -60,11 +59,6 @@ def take(browser: Browser, url: str, into: Path, name: str, viewport: Mapping[st
 
 
 def write(path: Path, picture: bytes) -> None:
-    """Keep a picture and say how large it is.
-
-    Raises:
-        ValueError: it is larger than a repository should carry.
-    """
     if len(picture) > LARGEST_BYTES:
         raise ValueError(f"{path.name} has {len(picture)} bytes, more than {LARGEST_BYTES}")
     path.write_bytes(picture)
