@@ -39,7 +39,7 @@ export async function showForecast(wanted) {
 function parts(prices, forecast) {
   return [
     forecast.demo && el("p", { class: "warning" }, `Demo data, ends ${day(forecast.base_date)}`),
-    el("p", { class: "faint last" }, `closed at ${money(forecast.base_price, forecast.currency)} on ${day(forecast.base_date)}`),
+    el("p", { class: "faint last" }, `Closed at ${money(forecast.base_price, forecast.currency)} on ${day(forecast.base_date)}`),
     el("div", { class: "said" }, sentence(forecast), evidence(forecast)),
     notes(forecast.warnings),
     figure(prices, forecast),
