@@ -51,6 +51,7 @@ class InProcess(httpx2.BaseTransport):
         return self._portal.call(self._answer, request)
 
     async def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        request.headers["Accept-Encoding"] = "identity"  # nothing travels, so nothing is compressed
         response = await self._transport.handle_async_request(request)
         return httpx2.Response(response.status_code, headers=response.headers, content=await response.aread())
 
