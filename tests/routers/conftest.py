@@ -32,7 +32,7 @@ def store() -> InMemoryArtifactStore:
 
 @pytest.fixture
 def app(tmp_path: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> FastAPI:
-    app = application(Settings(_env_file=None, data_dir=tmp_path), clock=lambda: NOW)
+    app = application(Settings(_env_file=None, data_dir=tmp_path), clock=lambda: NOW, store=store)
     use_prices(
         app, FakePriceSource(walk_history(), walk_history("OTHER", seed=5), walk_history("SHORT", n_sessions=100))
     )
