@@ -87,7 +87,7 @@ def test_models_and_aliases_never_expire() -> None:
     rules = BUCKET["LifecycleConfiguration"]["Rules"]
 
     expiring = {rule.get("Prefix"): rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
-    assert expiring == {JOBS: 90, "idempotency/": 7, FORECASTS: 90, "prices/": 30}
+    assert expiring == {JOBS: 90, "idempotency/": 7, FORECASTS: 90, "prices/": 30, "replays/": 30}
 
 
 @pytest.mark.parametrize("function", [SERVE, TRAIN], ids=["serve", "train"])
