@@ -61,13 +61,7 @@ class AdaptiveForecaster:
     def predict_intervals(self, bars: Bars, origins: Origins, levels: Sequence[float]) -> IntervalForecast:
         self.calibration.validate(levels)
         forecast = self.predict_quantiles(bars, origins)
-        half = np.array(levels) / 2
-        return IntervalForecast(
-            forecast.median,
-            lower=forecast.at(0.5 - half),
-            upper=forecast.at(0.5 + half),
-            distribution=lambda: forecast,
-        )
+        return IntervalForecast(forecast.median, *forecast.intervals(np.array(levels)), distribution=lambda: forecast)
 
     def log_factors(self, bars: Bars, origins: Origins) -> LogFactors:
         """Replay the sessions before each origin of one history."""

@@ -76,6 +76,10 @@ class QuantileForecast:
         between: NDArray[np.float64] = below + weight * (above - below)
         return between
 
+    def intervals(self, levels: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bounds of the central interval of each coverage level, both (n_origins, horizon, n_levels)."""
+        return self.at(0.5 - levels / 2), self.at(0.5 + levels / 2)
+
     @property
     def median(self) -> NDArray[np.float64]:
         """The point forecast, shape (n_origins, horizon)."""

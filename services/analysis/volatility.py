@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.trading import garman_klass as session_variances
 from schemas.analysis import RollingVolatility, Volatility
 from services.analysis.returns import log_returns
 from services.analysis.values import Values, finite, series_of
@@ -68,9 +69,7 @@ def garman_klass(bars: Values, window: int) -> Values:
 
     Source: Garman and Klass (1980), J. Business, their practical estimator.
     """
-    opened, high, low, close = np.log(bars[:, :4]).T
-    squares = (high - low) ** 2 / 2 - (2 * np.log(2) - 1) * (close - opened) ** 2
-    return _root_of_mean(squares, has_range(bars) & ~np.isnan(opened), window)
+    return _root_of_mean(session_variances(np.log(bars[:, :4])), has_range(bars) & ~np.isnan(bars[:, 0]), window)
 
 
 def has_range(bars: Values) -> NDArray[np.bool_]:

@@ -157,5 +157,4 @@ def _predicted(
         )
         return _first_steps(calibrated.distribution(), config.horizon), intervals
     forecast = _first_steps(forecaster.predict_quantiles(bars, origins), config.horizon)
-    half = np.array(config.levels) / 2
-    return forecast, IntervalForecast(forecast.median, lower=forecast.at(0.5 - half), upper=forecast.at(0.5 + half))
+    return forecast, IntervalForecast(forecast.median, *forecast.intervals(np.array(config.levels)))

@@ -57,13 +57,12 @@ class Forecast:
         Raises:
             PricesInvalid: prices that jump so far that a bound leaves the range of numbers.
         """
-        horizon, n = max(len(given.sessions), 1), len(levels)
+        horizon = max(len(given.sessions), 1)
         steps = QuantileForecast(distribution.quantile_levels, distribution.prices[:, :horizon])
-        half = np.array(levels) / 2
-        bounds = steps.at(np.concatenate([[0.5], 0.5 - half, 0.5 + half]))[0]  # (horizon, 1 + 2 · n_levels)
-        if not np.isfinite(bounds).all():
+        lower, upper = steps.intervals(np.array(levels))
+        median, lower, upper = steps.median[0], lower[0], upper[0]
+        if not all(np.isfinite(one).all() for one in (median, lower, upper)):
             raise PricesInvalid("the prices jump too far for any finite forecast")
-        median, lower, upper = bounds[:, 0], bounds[:, 1 : n + 1], bounds[:, n + 1 :]
         warnings = (*model.warnings, *_model_warnings(model.card, given.source), *given.warnings)
         return cls(model.card, given, levels, steps, median, lower, upper, warnings, made_at, elapsed_ms)
 
@@ -82,17 +81,15 @@ class Batch:
 
 def ticker_warnings(card: ModelCard, ticker: str | None) -> tuple[str, ...]:
     """A warning where the model was fitted on other tickers than this one."""
-    fitted = [series.ticker for series in card.series]
-    if ticker is None or ticker in fitted:
+    if ticker is None or ticker in card.tickers:
         return ()
-    return (f"the model was fitted and tested on {', '.join(fitted)}, not on {ticker}",)
+    return (f"the model was fitted and tested on {', '.join(card.tickers)}, not on {ticker}",)
 
 
 def _model_warnings(card: ModelCard, history: PriceHistory | None) -> tuple[str, ...]:
     if history is None:
         return ()
     warnings = ticker_warnings(card, history.series.ticker)
-    last = max(series.data.last_session for series in card.series)
-    if history.as_of < last:
-        return (*warnings, f"the model was fitted on prices up to {last}: this forecast looks back")
+    if history.as_of < card.last_session:
+        return (*warnings, f"the model was fitted on prices up to {card.last_session}: this forecast looks back")
     return warnings

@@ -118,8 +118,7 @@ def record_of(forecast: Forecast) -> ForecastRecord:
     given, levels = forecast.given, np.unique([*forecast.levels, *DEFAULT_LEVELS])
     exchange = given.history.series.exchange
     quantiles = forecast.distribution.at(CRPS_LEVELS)[0].tolist()
-    lower = forecast.distribution.at(0.5 - levels / 2)[0].tolist()
-    upper = forecast.distribution.at(0.5 + levels / 2)[0].tolist()
+    lower, upper = (bounds[0].tolist() for bounds in forecast.distribution.intervals(levels))
     steps = [
         RecordedStep(
             step=h + 1,
