@@ -132,6 +132,7 @@ def _validate_size(config: BacktestConfig, request: BacktestRequest) -> None:
 def _model_at(data: BacktestData, registry: ModelRegistry, request: BacktestRequest) -> ForecasterAt:
     if request.refit_every is None:
         frozen = registry.load(data.card)
+        frozen.calibration.validate(request.levels)
         return lambda _: frozen
     return lambda origin: _refitted(data, origin)
 
@@ -150,7 +151,9 @@ def _refitted(data: BacktestData, origin: int) -> ServedForecaster:
         seed=card.training.seed,
     )
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
-    return calibrated(spec, fitted, [(known, split.calibration)], card.calibration)
+    forecaster = calibrated(spec, fitted, [(known, split.calibration)], card.calibration)
+    forecaster.calibration.validate(data.config.levels)
+    return forecaster
 
 
 def _baseline_forecasts(data: BacktestData) -> tuple[dict[str, BacktestForecasts], tuple[str, ...]]:

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.adaptive import AdaptiveForecaster
 from models.base import CLOSE, Bars, Forecaster, Origins, QuantileForecast
-from models.conformal import CalibratedForecaster, IntervalForecast
 from models.windows import future_closes
 from schemas.backtest import BacktestByMeasure, BacktestReport, BacktestScores, ForecasterReport
 from services.evaluation import accuracy
@@ -124,37 +122,16 @@ def _chunks(origins: Origins) -> Iterator[Origins]:
 
 
 def _forecasts_of(forecaster: Forecaster, bars: Bars, origins: Origins, config: BacktestConfig) -> BacktestForecasts:
-    forecast, intervals = _predicted(forecaster, bars, origins, config)
+    forecast = forecaster.predict_quantiles(bars, origins)
+    forecast = QuantileForecast(forecast.quantile_levels, forecast.prices[:, : config.horizon])
     last, actual = bars[origins, CLOSE], future_closes(bars, origins, config.horizon)
     grid = forecast.at(CRPS_LEVELS)
     return BacktestForecasts(
         last=last,
         actual=actual,
-        median=intervals.median,
-        lower=intervals.lower,
-        upper=intervals.upper,
+        **forecast.intervals(config.levels)._asdict(),
         crps=accuracy.crps_losses(actual, grid, CRPS_LEVELS),
         persistence_crps=accuracy.point_crps_losses(actual, np.broadcast_to(last[:, None], actual.shape)),
         quantiles=forecast.at(np.array(config.quantile_levels)),
         crps_log=accuracy.log_return_crps_losses(actual, grid, CRPS_LEVELS),
     )
-
-
-def _first_steps(forecast: QuantileForecast, horizon: int) -> QuantileForecast:
-    return QuantileForecast(forecast.quantile_levels, forecast.prices[:, :horizon])
-
-
-def _predicted(
-    forecaster: Forecaster, bars: Bars, origins: Origins, config: BacktestConfig
-) -> tuple[QuantileForecast, IntervalForecast]:
-    """The distribution with its intervals: calibrated ones, or those that the quantiles of a baseline bound."""
-    if isinstance(forecaster, CalibratedForecaster | AdaptiveForecaster):
-        calibrated = forecaster.predict_intervals(bars, origins, config.levels)
-        assert calibrated.distribution is not None  # noqa: S101 - every calibrated forecaster has one
-        first = slice(config.horizon)
-        intervals = IntervalForecast(
-            calibrated.median[:, first], calibrated.lower[:, first], calibrated.upper[:, first]
-        )
-        return _first_steps(calibrated.distribution(), config.horizon), intervals
-    forecast = _first_steps(forecaster.predict_quantiles(bars, origins), config.horizon)
-    return forecast, IntervalForecast(forecast.median, *forecast.intervals(np.array(config.levels)))

@@ -59,8 +59,7 @@ class Forecast:
         """
         horizon = max(len(given.sessions), 1)
         steps = QuantileForecast(distribution.quantile_levels, distribution.prices[:, :horizon])
-        lower, upper = steps.intervals(np.array(levels))
-        median, lower, upper = steps.median[0], lower[0], upper[0]
+        median, lower, upper = (prices[0] for prices in steps.intervals(levels))
         if not all(np.isfinite(one).all() for one in (median, lower, upper)):
             raise PricesInvalid("the prices jump too far for any finite forecast")
         warnings = (*model.warnings, *_model_warnings(model.card, given.source), *given.warnings)

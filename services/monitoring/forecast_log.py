@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 
-import numpy as np
 from cachetools import LRUCache
 
 from errors import AppError
@@ -115,10 +114,10 @@ def record_of(forecast: Forecast) -> ForecastRecord:
     The default levels are kept as well as those of the request: the first caller does not decide
     which levels can be scored.
     """
-    given, levels = forecast.given, np.unique([*forecast.levels, *DEFAULT_LEVELS])
+    given, levels = forecast.given, sorted({*forecast.levels, *DEFAULT_LEVELS})
     exchange = given.history.series.exchange
     quantiles = forecast.distribution.at(CRPS_LEVELS)[0].tolist()
-    lower, upper = (bounds[0].tolist() for bounds in forecast.distribution.intervals(levels))
+    _, lower, upper = (prices[0].tolist() for prices in forecast.distribution.intervals(levels))
     steps = [
         RecordedStep(
             step=h + 1,
@@ -140,7 +139,7 @@ def record_of(forecast: Forecast) -> ForecastRecord:
         origin=given.history.as_of,
         made_at=forecast.made_at,
         last=given.last_value,
-        levels=tuple(levels.tolist()),
+        levels=tuple(levels),
         steps=tuple(steps),
     )
 

@@ -33,12 +33,6 @@ def test_levels_beyond_the_outermost_get_the_outermost_price() -> None:
     np.testing.assert_allclose(beyond, [[[10.0, 30.0]]])
 
 
-def test_each_step_may_have_levels_of_its_own() -> None:
-    own = forecast((10.0, 20.0, 30.0), (100.0, 200.0, 300.0)).at(np.array([[0.5], [0.9]]))
-
-    np.testing.assert_allclose(own, [[[20.0], [300.0]]])
-
-
 def test_the_point_forecast_is_the_median() -> None:
     median = forecast((10.0, 20.0, 30.0)).median
 
