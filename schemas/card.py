@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from schemas.accuracy import StepReport
 from schemas.common import Document, ModelId, Ticker
-from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn
+from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn, TrainRequest
 
 FORMAT_VERSION = 2
 
@@ -96,7 +96,7 @@ class ModelCard(Document):
     horizon: int
     quantile_levels: tuple[float, ...]
     hyperparameters: dict[str, JsonValue]
-    request: dict[str, JsonValue]
+    request: TrainRequest
     series: tuple[SeriesReport, ...] = Field(min_length=1)
     training: TrainingReport
     train: StepReport = Field(description="One step ahead, all tickers together.")

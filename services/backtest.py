@@ -145,9 +145,9 @@ def _refitted(data: BacktestData, origin: int) -> ServedForecaster:
     settings = FitSettings(
         lookback=card.lookback,
         horizon=card.horizon,
-        max_epochs=int(str(card.request["epochs"])),
-        patience=int(str(card.request["patience"])),
-        max_seconds=min(float(str(card.request["max_seconds"])), REFIT_SECONDS / _n_refits(data.config)),
+        max_epochs=card.request.epochs,
+        patience=card.request.patience,
+        max_seconds=min(card.request.max_seconds, REFIT_SECONDS / _n_refits(data.config)),
         seed=card.training.seed,
     )
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)

@@ -1334,7 +1334,7 @@ class ModelCard(BaseModel):
     horizon: int
     quantile_levels: list[float]
     hyperparameters: dict[str, Any]
-    request: dict[str, Any]
+    request: TrainRequest
     series: list[SeriesReport]
     training: TrainingReport
     train: StepReport

@@ -120,7 +120,7 @@ def train_model(
         horizon=forecaster.horizon,
         quantile_levels=fitted.quantile_levels,
         hyperparameters=dict(fitted.hyperparameters),
-        request=request.model_dump(mode="json"),
+        request=request,
         series=tuple(_series_report(m, found.by_ticker.get(m.ticker, ())) for m in materials),
         training=TrainingReport(
             seed=request.seed,

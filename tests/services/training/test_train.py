@@ -198,7 +198,7 @@ def test_training_continues_from_the_weights_of_a_base_model() -> None:
     continued = train_model(asked, FakePriceSource(walk_history()), registry, "walk-2", NOW, lambda _: None)
 
     assert continued.files != train(walk_history()).files
-    assert continued.card.request["base_model_id"] == base.card.model_id
+    assert continued.card.request.base_model_id == base.card.model_id
 
 
 BUNDLED_REGISTRY = ModelRegistry(
