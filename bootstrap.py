@@ -18,6 +18,7 @@ from services.monitoring.forecast_log import ForecastLog
 from services.prices.cache import CachedSource
 from services.prices.csv import CsvSource
 from services.prices.fallback import FallbackSource
+from services.prices.market import MarketAwareSource
 from services.prices.measured import InstrumentedFetcher, InstrumentedPriceSource, PriceFreshness
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
@@ -41,8 +42,10 @@ class Runtime:
     """Everything that routes, workers and commands use; nothing is loaded or connected yet.
 
     Attributes:
-        prices: for trainings, backtests and analyses.
-        forecasting: the use case, with a price source that may fall back to the sample.
+        prices: prices alone, for analyses and for what is known of past forecasts.
+        shown_prices: the same, which may fall back to the sample.
+        model_prices: with the market of each exchange, for trainings and backtests.
+        forecasting: the use case, with the market and prices that may fall back to the sample.
         writer: writes to the store that no answer waits for.
     """
 
@@ -54,6 +57,8 @@ class Runtime:
     jobs: Jobs
     executor: Executor
     prices: PriceSource
+    shown_prices: PriceSource
+    model_prices: PriceSource
     forecasting: Forecasting
     forecast_log: ForecastLog
     writer: WriteBehind
@@ -78,6 +83,7 @@ class Runtime:
         registry = ModelRegistry(store, bundled_model(settings), meter)
         jobs = Jobs(store)
         source = InstrumentedPriceSource(prices or price_source(settings, meter), freshness, meter)
+        shown = forecast_prices(settings, source)
         return cls(
             settings=settings,
             clock=clock,
@@ -87,7 +93,9 @@ class Runtime:
             jobs=jobs,
             executor=_executor(settings, jobs, clock, meter),
             prices=source,
-            forecasting=Forecasting(registry, forecast_prices(settings, source), ReplayStore(store, writer)),
+            shown_prices=shown,
+            model_prices=MarketAwareSource(source),
+            forecasting=Forecasting(registry, MarketAwareSource(shown), ReplayStore(store, writer)),
             forecast_log=ForecastLog(store, writer, meter, skip_demo=settings.price_source != "sample"),
             writer=writer,
             health_check=HealthCheck(store, freshness, meter),
@@ -108,7 +116,7 @@ class Runtime:
 
     @property
     def worker_context(self) -> WorkerContext:
-        return WorkerContext(self.jobs, self.prices, self.registry, self.clock)
+        return WorkerContext(self.jobs, self.model_prices, self.registry, self.clock)
 
     def record_forecasts(self, kind: str, elapsed_ms: float, *forecasts: Forecast) -> None:
         """Measure one answer of a ``kind`` (manual, live, forecast or batch), and log its forecasts."""

@@ -11,14 +11,19 @@ Bars = NDArray[np.float64]
 """Open, high, low, close and volume per session, oldest first, shape (n_sessions, 5).
 
 Closes are always known; the other columns may be NaN where a caller knows
-closes only.
+closes only. Five more columns may follow, shape (n_sessions, 10): open, high,
+low and close of the exchange's index at the same sessions, and the level of its
+implied volatility in percent a year. Models that read them take columns that
+are absent or NaN as unknown.
 """
 
 Origins = NDArray[np.intp]
 """Row numbers in ``Bars`` of the last session known, shape (n_origins,)."""
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
+MARKET_OPEN, MARKET_HIGH, MARKET_LOW, MARKET_CLOSE, IMPLIED_VOLATILITY = range(5, 10)
 N_COLUMNS = 5
+N_INPUTS = 10
 
 
 def closes_only(closes: NDArray[np.float64]) -> Bars:
@@ -26,6 +31,14 @@ def closes_only(closes: NDArray[np.float64]) -> Bars:
     bars = np.full((len(closes), N_COLUMNS), np.nan)
     bars[:, CLOSE] = closes
     return bars
+
+
+def with_columns(bars: Bars, count: int) -> Bars:
+    """The first ``count`` columns, shape (n_sessions, count); absent ones are NaN."""
+    missing = count - bars.shape[1]
+    if missing <= 0:
+        return bars[:, :count]
+    return np.concatenate([bars, np.full((len(bars), missing), np.nan)], axis=1)
 
 
 _TAIL = (0.001, 0.0025, 0.005)

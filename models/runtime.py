@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from errors import ArtifactCorrupt
-from models.base import N_COLUMNS, Bars, Origins, QuantileForecast
+from models.base import N_COLUMNS, N_INPUTS, Bars, Origins, QuantileForecast, with_columns
 from models.windows import lookback_windows
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class OnnxForecaster:
     """A network from windows of bars to price quantiles, loaded from its ONNX bytes.
 
     Args:
-        model: the exported network: ``bars`` (batch, lookback, 5) float64 in,
+        model: the exported network: ``bars`` (batch, lookback, 5 or 10) float64 in,
             prices (batch, horizon, n_levels) float64 out.
         quantile_levels: levels of the last axis, ascending.
 
@@ -31,12 +31,12 @@ class OnnxForecaster:
         self._session = _session(model)
         self._levels = np.asarray(quantile_levels, dtype=np.float64)
         self._input = self._session.get_inputs()[0].name
-        _, lookback, columns = self._session.get_inputs()[0].shape
+        _, lookback, self._columns = self._session.get_inputs()[0].shape
         _, horizon, n_levels = self._session.get_outputs()[0].shape
-        if (columns, n_levels) != (N_COLUMNS, self._levels.size):
+        if self._columns not in (N_COLUMNS, N_INPUTS) or n_levels != self._levels.size:
             raise ArtifactCorrupt(
-                f"expected a network from {N_COLUMNS} columns to {self._levels.size} levels, "
-                f"found {columns} columns and {n_levels} levels"
+                f"expected a network from {N_COLUMNS} or {N_INPUTS} columns to {self._levels.size} levels, "
+                f"found {self._columns} columns and {n_levels} levels"
             )
         self.lookback = int(lookback)
         self.horizon = int(horizon)
@@ -44,6 +44,7 @@ class OnnxForecaster:
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
         """The distribution of the close at every step after every origin, see ``Forecaster``."""
         prices = np.empty((origins.size, self.horizon, self._levels.size))
+        bars = with_columns(bars, self._columns)
         for first in range(0, origins.size, BATCH):
             batch = slice(first, first + BATCH)
             windows = lookback_windows(bars, origins[batch], self.lookback)

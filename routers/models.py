@@ -105,7 +105,7 @@ def backtest_model(
     now = runtime.clock()
     validate_not_future(now, start=request.start, end=request.end)
     with nullcontext() if request.refit_every is None else runtime.training_slots.taken():
-        return backtest(model_id, request, runtime.registry, runtime.prices, now)
+        return backtest(model_id, request, runtime.registry, runtime.model_prices, now)
 
 
 @router.post(
@@ -120,7 +120,7 @@ def fetch(
     """Adjusted daily prices of a ticker, by range or the most recent ``days`` sessions."""
     now = runtime.clock()
     validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
-    return fetch_data(request, runtime.forecasting.prices, now)
+    return fetch_data(request, runtime.shown_prices, now)
 
 
 @router.get("", summary="Models", responses=problems(StoreUnavailable))

@@ -112,7 +112,7 @@ def _data(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: d
         origins, request.horizon, request.levels, request.quantile_levels, request.stride, request.refit_every
     )
     _validate_size(config, request)
-    return BacktestData(card, history, history.series.bars, config)
+    return BacktestData(card, history, history.inputs, config)
 
 
 def _validate_size(config: BacktestConfig, request: BacktestRequest) -> None:

@@ -22,6 +22,7 @@ from services.forecasting.replays import ReplayStore
 from services.jobs.executor import Submit
 from services.prices.calendars import next_sessions
 from services.prices.cleaning import clean
+from services.prices.market import MarketAwareSource
 from services.prices.series import PriceHistory, PriceSource, Sessions
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
@@ -38,7 +39,9 @@ def application(settings: Settings, clock: Clock = utc_now, **parts: Any) -> Fas
 def use_prices(app: FastAPI, prices: PriceSource) -> None:
     """Let every route of the application read these prices."""
     runtime: Runtime = app.state.runtime
-    runtime.prices, runtime.forecasting.prices = prices, forecast_prices(runtime.settings, prices)
+    shown = forecast_prices(runtime.settings, prices)
+    runtime.prices, runtime.shown_prices = prices, shown
+    runtime.model_prices, runtime.forecasting.prices = MarketAwareSource(prices), MarketAwareSource(shown)
 
 
 def use_registry(app: FastAPI, registry: ModelRegistry) -> None:

@@ -6,16 +6,17 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
-from models.base import CLOSE, QUANTILE_GRID, Bars, closes_only
+from models.base import QUANTILE_GRID, Bars
 from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
-from models.lstm.lightning_module import ReturnBatch, ReturnLSTMModule, weighted_nll
+from models.lstm.lightning_module import LOSS_LEVELS, ReturnLSTMModule, fit_regression, mean_weights
 from models.lstm.loop import LoopReport, run_loop
-from models.lstm.network import MEAN_WIDTHS, NetworkConfig, ReturnLSTM, inputs
+from models.lstm.network import Inputs, NetworkConfig, ReturnLSTM
+from models.lstm.samples import Hidden, ReturnBatch, ReturnWindows
 from models.lstm.serialization import from_bytes, to_fitted_model
-from models.windows import future_closes, lookback_windows, target_stop
+
+SAMPLED = 100_000  # windows that the regression and the table of quantiles are fitted on
 
 
 @dataclass(frozen=True)
@@ -24,37 +25,40 @@ class Recipe:
 
     Attributes:
         learning_rate: of AdamW.
+        core_share: of it for the regression.
         batch_size: windows per step.
         max_epochs, patience: bounds on those of the request.
-        closes_only_every: every n-th window is repeated with only its closes known; 0 for none.
-        jitter: half-width of a random change of the log volatility of a window and its outcome.
+        scheduled: whether the learning rate falls to zero over ``max_epochs``; the epochs are then not chosen.
+        hidden_market, hidden_ranges: shares of the windows in which they are unknown.
         weight_decay: of the LSTMs.
         step_decay: step h weighs h ** −step_decay in the loss: near steps matter most.
         ridge: penalty on the squared coefficients of the volatility regression.
     """
 
     learning_rate: float = 3e-3
+    core_share: float = 0.1
     batch_size: int = 64
     max_epochs: int = 1000
     patience: int = 1000
-    closes_only_every: int = 0
-    jitter: float = 0.0
+    scheduled: bool = False
+    hidden_market: float = 0.0
+    hidden_ranges: float = 0.0
     weight_decay: float = 0.01
-    step_decay: float = 1.0
+    step_decay: float = 0.5
     ridge: float = 1e-3
 
 
 ONE_TICKER = Recipe()
-# a pooled model must serve tickers of any volatility, and callers who send closes only
-POOLED = Recipe(batch_size=128, max_epochs=6, patience=3, closes_only_every=2, jitter=0.7)
-CONTINUED = Recipe(learning_rate=1e-3, max_epochs=10, patience=3)
+# a universal model must serve tickers without an index, and callers who send closes only
+POOLED = Recipe(batch_size=512, max_epochs=3, patience=3, scheduled=True, hidden_market=1 / 3, hidden_ranges=0.15)
+CONTINUED = Recipe(learning_rate=3e-4, max_epochs=8, patience=2)
 
 
 def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-    """Train on the fit blocks, choosing the epochs by the early-stopping blocks, then once more on both.
+    """Train on the fit blocks, choosing the epochs by the early-stopping blocks; one ticker then once more on both.
 
     Args:
-        series: bars with their blocks; several make one pooled model.
+        series: bars with their blocks; several make one universal model.
         settings: lookback, horizon, the limits of the fit, and the weights to continue from.
         on_epoch: called after every validated epoch.
     """
@@ -68,9 +72,10 @@ def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
     )
     started = time.monotonic()
     fit = [(one.bars, one.fit) for one in series]
-    stopping = _windows([(one.bars, one.early_stopping) for one in series], settings)
-    network, report = _train(fit, stopping, recipe, replace(bounded, max_seconds=settings.max_seconds / 2), on_epoch)
-    if report.stopped_by != "max_seconds":
+    stopping = ReturnWindows([(one.bars, one.early_stopping) for one in series], settings.lookback, settings.horizon)
+    budget = settings.max_seconds if recipe.scheduled else settings.max_seconds / 2
+    network, report = _train(fit, stopping, recipe, replace(bounded, max_seconds=budget), on_epoch)
+    if not recipe.scheduled and report.stopped_by != "max_seconds" and report.best_epoch:
         # the newest sessions are the most informative: with the number of epochs chosen, train on them too
         whole = [(one.bars, range(one.fit.start, one.early_stopping.stop)) for one in series]
         left_s = settings.max_seconds - (time.monotonic() - started)
@@ -78,9 +83,7 @@ def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
         refitted, refit_report = _train(whole, None, recipe, again, on_epoch)
         if refit_report.stopped_by != "max_seconds":
             network = refitted
-    network.table.copy_(_standardized_quantiles(network))
-    network.eval()
-    return to_fitted_model(network, asdict(recipe), report)
+    return to_fitted_model(network.eval(), asdict(recipe), report)
 
 
 def _recipe(series: Sequence[FitBlocks], settings: FitSettings) -> Recipe:
@@ -91,88 +94,44 @@ def _recipe(series: Sequence[FitBlocks], settings: FitSettings) -> Recipe:
 
 def _train(
     blocks: Sequence[tuple[Bars, range]],
-    held_out: ReturnBatch | None,
+    held_out: ReturnWindows | None,
     recipe: Recipe,
     settings: FitSettings,
     on_epoch: OnEpoch,
 ) -> tuple[ReturnLSTM, LoopReport]:
-    step_weights = torch.arange(1, settings.horizon + 1, dtype=torch.float32) ** -recipe.step_decay
-    step_weights /= step_weights.sum()
+    step_weights = mean_weights(settings.horizon, recipe.step_decay)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        known = _augmented(blocks, settings, recipe)
+        hidden = Hidden(recipe.hidden_market, recipe.hidden_ranges)
+        windows = ReturnWindows(blocks, settings.lookback, settings.horizon, hidden)
+        known = windows.sample(SAMPLED)
         if settings.start is None:
             network = ReturnLSTM(NetworkConfig(settings.lookback, settings.horizon))
-            _fit_regression(network, known, step_weights, recipe.ridge)
+            fit_regression(network, known, step_weights, recipe.ridge)
         else:
             network = from_bytes(settings.start).train()
+        steps_per_epoch = -(-len(windows) // recipe.batch_size)
         module = ReturnLSTMModule(
-            network, step_weights, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay
+            network,
+            _standardized_quantiles(network, known, LOSS_LEVELS),
+            torch.nanmean(known.actual.abs(), 0).nan_to_num(1.0).clamp(min=1e-6),
+            step_weights,
+            learning_rate=recipe.learning_rate,
+            core_share=recipe.core_share,
+            weight_decay=recipe.weight_decay,
+            n_steps=settings.max_epochs * steps_per_epoch if recipe.scheduled else None,
         )
-        report = run_loop(module, known, held_out, batch_size=recipe.batch_size, settings=settings, on_epoch=on_epoch)
+        report = run_loop(module, windows, held_out, batch_size=recipe.batch_size, settings=settings, on_epoch=on_epoch)
+        if settings.start is None:
+            network.table.copy_(_standardized_quantiles(network, known, QUANTILE_GRID).double())
     return network, report
 
 
-def _windows(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, every: int = 1) -> ReturnBatch:
-    """Inputs and targets of every ``every``-th origin; targets beyond the block are NaN."""
-    parts = []
-    for bars, block in blocks:
-        origins = np.array(block[::every], dtype=np.intp)
-        windows = np.ascontiguousarray(lookback_windows(bars, origins, settings.lookback))
-        given = inputs(torch.from_numpy(windows))
-        closes = future_closes(bars, origins, settings.horizon, target_stop(block))
-        actual = np.log(closes / bars[origins, CLOSE, None]).astype(np.float32)
-        parts.append(ReturnBatch(given.regressors, given.sessions, torch.from_numpy(actual)))
-    return _joined(parts)
-
-
-def _augmented(blocks: Sequence[tuple[Bars, range]], settings: FitSettings, recipe: Recipe) -> ReturnBatch:
-    """The windows for training, with the recipe's augmentations."""
-    windows = _windows(blocks, settings)
-    if recipe.closes_only_every:
-        hidden = [(closes_only(bars[:, CLOSE]), block) for bars, block in blocks]
-        windows = _joined([windows, _windows(hidden, settings, recipe.closes_only_every)])
-    return _jittered(windows, recipe.jitter) if recipe.jitter else windows
-
-
-def _jittered(windows: ReturnBatch, width: float) -> ReturnBatch:
-    """Windows of a calmer or a wilder market: volatility and outcome are scaled by the same factor."""
-    change = width * (2 * torch.rand(len(windows.actual), 1) - 1)  # (batch, 1), in log volatility
-    n_means, share = len(MEAN_WIDTHS), windows.regressors[:, -1:]
-    shift = torch.cat([(change * share).expand(-1, n_means), (change * (1 - share)).expand(-1, n_means)], dim=1)
-    regressors = windows.regressors.clone()
-    regressors[:, : 2 * n_means] += shift
-    return ReturnBatch(regressors, windows.sessions, windows.actual * torch.exp(change))
-
-
-def _joined(parts: Sequence[ReturnBatch]) -> ReturnBatch:
-    return ReturnBatch(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-def _fit_regression(network: ReturnLSTM, known: ReturnBatch, step_weights: Tensor, ridge: float) -> None:
-    """The volatility regression alone, by maximum likelihood on the full batch (L-BFGS)."""
-    spread = known.regressors.std(0)
-    network.centre.copy_(known.regressors.mean(0))
-    network.spread.copy_(torch.where(spread > 1e-4, spread, torch.ones_like(spread)))
-    n_known = (~torch.isnan(known.actual)).sum(0).clamp(min=1)
-    variance = torch.nan_to_num(known.actual).square().sum(0) / n_known
+def _standardized_quantiles(network: ReturnLSTM, known: ReturnBatch, levels: Sequence[float]) -> Tensor:
+    """Quantiles of the outcomes in units of the network's scale, (horizon, n_levels); zero where there is none."""
     with torch.no_grad():
-        network.regression.bias.copy_(0.5 * torch.log(variance + 1e-8) - 0.3)
-    core = [*network.regression.parameters(), network.location, network.log_dof]
-    optimiser = torch.optim.LBFGS(core, max_iter=60, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = weighted_nll(network, network.regressed_log_scale(known.regressors), known.actual, step_weights)
-        penalised: Tensor = loss + ridge * network.regression.weight.square().mean(1).sum()
-        penalised.backward()  # type: ignore[no-untyped-call]
-        return penalised
-
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
-
-
-def _standardized_quantiles(network: ReturnLSTM) -> Tensor:
-    """Student-t quantiles of every step in units of scale, (horizon, n_levels), float64."""
-    dof = network.degrees_of_freedom().detach().double().numpy()
-    location = network.location.detach().double().numpy()
-    return torch.from_numpy(location[:, None] + stats.t.ppf(np.array(QUANTILE_GRID), dof[:, None]))
+        parts = zip(torch.split(known.regressors, 2048), torch.split(known.sessions, 2048), strict=True)
+        scales = [network.log_scale(Inputs(*part)) for part in parts]
+    standardized = (known.actual * torch.exp(-torch.cat(scales))).numpy()
+    standardized[:, np.isnan(standardized).all(0)] = 0.0
+    return torch.from_numpy(np.nanquantile(standardized, levels, axis=0).T).float()

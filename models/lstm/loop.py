@@ -51,7 +51,7 @@ class LoopReport:
 
 def run_loop(
     module: TimedModule,
-    known: Batch,
+    known: Dataset[Batch],
     held_out: Batch | None,
     *,
     batch_size: int,
@@ -62,7 +62,7 @@ def run_loop(
 
     Args:
         module: loss and optimiser.
-        known: windows for training.
+        known: windows for training, gathered a batch at a time by ``__getitems__``.
         held_out: windows for choosing the epoch; without them the last weights stay.
         batch_size: windows per step.
         settings: epochs, patience and seconds at most; shuffling follows torch's generator.
@@ -71,7 +71,7 @@ def run_loop(
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it prints tips and adverts
     module.deadline = time.monotonic() + settings.max_seconds
     keeper = _KeepBest(held_out, settings, on_epoch)
-    loader = DataLoader(_Windows(known), batch_size=batch_size, shuffle=True, collate_fn=lambda batch: batch)
+    loader = DataLoader(known, batch_size=batch_size, shuffle=True, collate_fn=lambda batch: batch)
     trainer = pl.Trainer(
         max_epochs=settings.max_epochs,
         accelerator="cpu",
@@ -139,7 +139,7 @@ class _KeepBest(pl.Callback):
         return loss
 
 
-class _Windows(Dataset[Batch]):
+class InMemory(Dataset[Batch]):
     """Windows in memory, indexed a batch at a time: a Python loop over them would take longer than the network."""
 
     def __init__(self, windows: Batch) -> None:

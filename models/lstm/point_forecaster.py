@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.base import CLOSE, QUANTILE_GRID
 from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
-from models.lstm.loop import LoopReport, run_loop
+from models.lstm.loop import InMemory, LoopReport, run_loop
 from models.lstm.point_module import CloseBatch, Loss, PointModule
 from models.lstm.point_networks import PointConfig, PointNetwork, PriceLSTM, RatioLSTM, step_volatility
 from models.lstm.serialization import from_bytes, to_fitted_model
@@ -86,7 +86,9 @@ def _train(
     if len(known.target) % recipe.batch_size == 1:
         known = CloseBatch(known.windows[1:], known.target[1:])  # batch norm learns nothing from a batch of one
     module = PointModule(network, loss, learning_rate=recipe.learning_rate, decay=recipe.decay, l2=recipe.l2)
-    return run_loop(module, known, held_out, batch_size=recipe.batch_size, settings=settings, on_epoch=on_epoch)
+    return run_loop(
+        module, InMemory(known), held_out, batch_size=recipe.batch_size, settings=settings, on_epoch=on_epoch
+    )
 
 
 def _samples(network: PointNetwork, blocks: Sequence[tuple[FitBlocks, range]]) -> CloseBatch:

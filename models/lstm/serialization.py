@@ -15,7 +15,7 @@ from torch import nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from errors import ArtifactCorrupt
-from models.base import N_COLUMNS, QUANTILE_GRID
+from models.base import N_COLUMNS, N_INPUTS, QUANTILE_GRID
 from models.fitting import NETWORK, WEIGHTS, FittedModel
 from models.lstm.loop import LoopReport
 from models.lstm.network import NetworkConfig, ReturnLSTM
@@ -98,8 +98,9 @@ def _config(weights: bytes) -> dict[str, JsonValue]:
 
 
 def to_onnx(network: Network) -> bytes:
-    """The whole network, from bars (batch, lookback, 5) to prices (batch, horizon, n_levels), any batch."""
-    example = torch.ones(1, network.config.lookback, N_COLUMNS, dtype=torch.float64)
+    """The whole network, from bars (batch, lookback, 5 or 10) to prices (batch, horizon, n_levels), any batch."""
+    columns = N_INPUTS if isinstance(network, ReturnLSTM) else N_COLUMNS
+    example = torch.ones(1, network.config.lookback, columns, dtype=torch.float64)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # the exporter called legacy keeps LSTM nodes whole, and takes 0.2 s instead of 12

@@ -22,7 +22,8 @@ class ForecastInput:
     """What a forecast uses of a history, or of closes that the caller sent.
 
     Attributes:
-        bars: the newest sessions with the target column in the place of the close, shape (n, 5).
+        bars: the newest sessions with the target column in the place of the close, and the market where it is known, shape
+            (n, 5) or (n, 10).
         last_value: the newest value of the target column, which persistence repeats.
         last_close: the last known close, whatever the target column.
         source: the history, cut to the sessions of ``bars``; None for closes that the caller sent.
@@ -58,7 +59,7 @@ def form_input(history: PriceHistory, target_column: str, count: int, lookback: 
     if found < lookback:
         raise InsufficientHistory(history.series.ticker, needed=lookback, found=found)
     validate_completeness(targeted)
-    bars = targeted.series.bars
+    bars = targeted.inputs
     _validate_movement(lookback_windows(bars, np.array([found - 1]), lookback)[0, :, CLOSE])
     # the target may be unknown in the newest rows, which then are not part of what is known
     last = None if targeted.as_of == history.as_of else targeted.as_of

@@ -13,7 +13,7 @@ from cachetools import LRUCache
 
 from errors import AppError, HorizonTooLong, InvalidRequest
 from models.adaptive import AdaptiveForecaster
-from models.base import N_COLUMNS, Bars, QuantileForecast
+from models.base import N_INPUTS, Bars, QuantileForecast, with_columns
 from schemas.card import ModelCard
 from services.forecasting.forecast import Batch, Forecast
 from services.forecasting.forecast_input import ForecastInput, form_input, input_from_closes, input_from_history
@@ -177,7 +177,7 @@ def own_ticker(card: ModelCard) -> str:
 
 
 def _padded(bars: Bars, length: int) -> Bars:
-    return np.concatenate([np.full((length - len(bars), N_COLUMNS), np.nan), bars])
+    return np.concatenate([np.full((length - len(bars), N_INPUTS), np.nan), with_columns(bars, N_INPUTS)])
 
 
 def _detached(history: PriceHistory) -> PriceHistory:

@@ -17,6 +17,7 @@ Sessions = NDArray[np.datetime64]
 
 SAMPLE = "sample"  # the name of the source of sample prices
 COLUMNS = ("Open", "High", "Low", "Close", "Volume")
+MAX_GAP = np.timedelta64(10, "D")  # the longest closure of an exchange but a few
 FLAT_TOLERANCE = 1e-6  # relative: adjusted prices carry rounding of about 1e-8
 
 
@@ -134,6 +135,49 @@ class Defects:
 
 
 @dataclass(frozen=True, eq=False)
+class Market:
+    """What moves all tickers of an exchange.
+
+    Attributes:
+        index: the exchange's index.
+        implied: its implied volatility in percent a year, as the close of a series; None where there is none.
+    """
+
+    index: PriceSeries
+    implied: PriceSeries | None = None
+
+    def at(self, sessions: Sessions) -> NDArray[np.float64]:
+        """Open, high, low and close of the index and the implied volatility at each session, shape (n, 5).
+
+        Nothing of a later session is read. Where the index has no bar, its last close stands for up to MAX_GAP days,
+        with open, high and low NaN, and so they are for a bar without a range. Everything else unknown is NaN.
+        """
+        columns = np.full((len(sessions), 5), np.nan)
+        rows, same = self._rows(self.index, sessions)
+        columns[rows >= 0, 3] = self.index.close[rows[rows >= 0]]
+        prices = self.index.bars[rows[same], :4]
+        prices[np.ptp(prices, axis=1) <= FLAT_TOLERANCE * prices[:, 3], :3] = np.nan
+        columns[same, :3] = prices[:, :3]
+        if self.implied is not None:
+            rows, _ = self._rows(self.implied, sessions)
+            columns[rows >= 0, 4] = self.implied.close[rows[rows >= 0]]
+        return columns
+
+    def as_of(self, session: date) -> date | None:
+        """The newest session of the index up to ``session``."""
+        known = self.index.between(None, session)
+        return known.last_session if len(known) else None
+
+    @staticmethod
+    def _rows(series: PriceSeries, sessions: Sessions) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """The row of the newest bar up to each session, −1 where it is too old, and whether it is that session's."""
+        rows = np.searchsorted(series.sessions, sessions, side="right") - 1
+        age = sessions - series.sessions[np.maximum(rows, 0)]
+        rows = np.where(age > MAX_GAP, -1, rows)
+        return rows, (rows >= 0) & (age == np.timedelta64(0, "D"))
+
+
+@dataclass(frozen=True, eq=False)
 class PriceHistory:
     """A series together with where it came from.
 
@@ -142,12 +186,14 @@ class PriceHistory:
         source: the name of the source that supplied it ("yahoo", "sample", "csv").
         stale: True when a newer completed session should exist but is missing.
         defects: what was wrong with the whole history that the source supplied.
+        market: the market of the exchange, where a model may read it; see ``services.prices.market``.
     """
 
     series: PriceSeries
     source: str
     stale: bool = False
     defects: Defects = field(default_factory=Defects)
+    market: "Market | None" = None
 
     @cached_property
     def as_of(self) -> date:
@@ -163,6 +209,13 @@ class PriceHistory:
     def repaired(self) -> dict[str, int]:
         """Cells of the whole history that were made unknown, column -> count."""
         return self.defects.n_repaired
+
+    @cached_property
+    def inputs(self) -> NDArray[np.float64]:
+        """What a model reads: the bars and, where it is known, the market at the same sessions, (n, 5) or (n, 10)."""
+        if self.market is None:
+            return self.series.bars
+        return _frozen(np.concatenate([self.series.bars, self.market.at(self.series.sessions)], axis=1))
 
     @cached_property
     def demo(self) -> bool:

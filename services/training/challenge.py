@@ -13,7 +13,7 @@ from schemas.challenge import ChallengerEvaluation
 from services.evaluation.accuracy import CRPS_LEVELS, log_return_crps_losses
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
 from services.evaluation.significance import p_value
-from services.prices.series import PriceSeries, PriceSource, to_date
+from services.prices.series import PriceHistory, PriceSource, to_date
 from services.storage.evaluations import evaluation_key, store_evaluation
 from services.storage.registry import ModelRegistry
 
@@ -49,7 +49,7 @@ class Challenger:
 class EvaluationWindow:
     """The history up to the newest session the challenger has seen, and the origins that both forecast from."""
 
-    series: PriceSeries
+    history: PriceHistory
     origins: Origins
     warnings: tuple[str, ...]
 
@@ -108,10 +108,11 @@ def _incomparable(champion: ModelCard, challenger: ModelCard) -> str | None:
 def _window(challenger: Challenger, champion: ModelCard, prices: PriceSource) -> EvaluationWindow:
     report = challenger.card.series[0]
     history = prices.history(challenger.ticker, challenger.now).between(None, report.data.last_session)
-    series = history.with_target(challenger.card.target_column).series
+    history = history.with_target(challenger.card.target_column)
+    series = history.series
     test = report.split.test
     if test is None:
-        return EvaluationWindow(series, np.array([], dtype=np.intp), ())
+        return EvaluationWindow(history, np.array([], dtype=np.intp), ())
     first, last = np.searchsorted(series.sessions, [np.datetime64(test.first_origin), np.datetime64(test.last_origin)])
     lookback = max(champion.lookback, challenger.card.lookback)
     # only origins whose outcomes are all known: a step whose session did not trade has none
@@ -123,9 +124,9 @@ def _window(challenger: Challenger, champion: ModelCard, prices: PriceSource) ->
         (f"the champion was made of {', '.join(champion.tickers)}; only {challenger.ticker} decided",) if others else ()
     )
     if unseen.size >= MIN_UNSEEN:
-        return EvaluationWindow(series, unseen, warnings)
+        return EvaluationWindow(history, unseen, warnings)
     seen = f"the champion was made with prices up to {champion.last_session}: it has seen some of these sessions"
-    return EvaluationWindow(series, whole, (seen, *warnings))
+    return EvaluationWindow(history, whole, (seen, *warnings))
 
 
 def _comparison(
@@ -140,7 +141,7 @@ def _comparison(
     registry.look_again(challenger.alias)  # the comparison took its time
     if won and registry.card(challenger.alias).model_id != champion.model_id:
         won, reason = False, "better, but the alias was moved to another model meanwhile"
-    sessions = window.series.sessions
+    sessions = window.history.series.sessions
     return {
         "first_origin": to_date(sessions[window.origins[0]]),
         "last_origin": to_date(sessions[window.origins[-1]]),
@@ -169,4 +170,4 @@ def _decision(score: float, champion_score: float, p: float | None) -> tuple[boo
 def _forecasts(card: ModelCard, window: EvaluationWindow, registry: ModelRegistry) -> BacktestForecasts:
     forecaster = registry.load(card)
     config = BacktestConfig(window.origins, HORIZON, levels=(0.8,), stride=STRIDE)
-    return walk_forward(lambda _: forecaster, window.series.bars, config)
+    return walk_forward(lambda _: forecaster, window.history.inputs, config)

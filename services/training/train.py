@@ -231,7 +231,7 @@ def _materials(request: TrainRequest, lookback: int, prices: PriceSource, now: d
     sessions = {history.series.ticker: history.series.sessions for history in histories}
     splits = split_together(sessions, lookback, request.train_size)
     materials = tuple(
-        TrainingSeries(history, history.series.bars, split) for history, split in zip(histories, splits, strict=True)
+        TrainingSeries(history, history.inputs, split) for history, split in zip(histories, splits, strict=True)
     )
     for material in materials:
         _validate_movement(material)

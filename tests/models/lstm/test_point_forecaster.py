@@ -10,7 +10,7 @@ import torch
 from errors import ArtifactCorrupt
 from models.base import CLOSE, QUANTILE_GRID, Bars
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel
-from models.lstm.loop import run_loop
+from models.lstm.loop import InMemory, run_loop
 from models.lstm.network import NetworkConfig, ReturnLSTM
 from models.lstm.point_forecaster import fit_price_lstm, fit_ratio_lstm
 from models.lstm.point_module import CloseBatch, PointModule
@@ -174,6 +174,6 @@ def test_the_learning_rate_decays_from_step_to_step() -> None:
     batch = CloseBatch(torch.rand(8, 10), torch.rand(8))
     module.configure_optimizers = lambda: adam  # type: ignore[method-assign]
 
-    run_loop(module, batch, None, batch_size=8, settings=bounds, on_epoch=lambda _: None)
+    run_loop(module, InMemory(batch), None, batch_size=8, settings=bounds, on_epoch=lambda _: None)
 
     assert adam.param_groups[0]["lr"] == 1e-3 * 0.5**2  # the third step's

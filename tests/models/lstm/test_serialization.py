@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from errors import ArtifactCorrupt
-from models.base import QUANTILE_GRID
+from models.base import N_INPUTS, QUANTILE_GRID, with_columns
 from models.fitting import NETWORK, WEIGHTS
 from models.lstm.serialization import from_bytes, to_bytes, to_onnx
 from models.runtime import OnnxForecaster
@@ -38,7 +38,7 @@ def test_onnx_runtime_and_torch_agree(trained: TrainedModel, missing: bool) -> N
     network = from_bytes(trained.files[WEIGHTS])
 
     with torch.no_grad():
-        windows = lookback_windows(bars, origins, network.config.lookback)
+        windows = lookback_windows(with_columns(bars, N_INPUTS), origins, network.config.lookback)
         by_torch = network(torch.from_numpy(np.ascontiguousarray(windows))).numpy()
 
     served = OnnxForecaster(trained.files[NETWORK], QUANTILE_GRID).predict_quantiles(bars, origins).prices
@@ -58,5 +58,5 @@ def test_bytes_that_are_no_network_are_corrupt(content: bytes) -> None:
 
 
 def test_a_network_for_other_levels_is_corrupt(trained: TrainedModel) -> None:
-    with pytest.raises(ArtifactCorrupt, match="expected a network from 5 columns to 3 levels"):
+    with pytest.raises(ArtifactCorrupt, match="expected a network from 5 or 10 columns to 3 levels"):
         OnnxForecaster(trained.files[NETWORK], (0.1, 0.5, 0.9))
