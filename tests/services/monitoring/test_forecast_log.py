@@ -46,7 +46,7 @@ class Log:
         self._log = ForecastLog(store, self._writer, meter)
 
     def record(self, forecast: Forecast) -> None:
-        self._log.record(forecast)
+        self._log.record("live", 0.0, forecast)
         self._writer.flush()
 
 
