@@ -14,12 +14,13 @@ Source: Lei et al. (2018), JASA, split conformal with locally weighted scores.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CalibrationTooSmall
+from errors import CalibrationTooSmall, HorizonTooLong
 from models.base import Bars, Forecaster, Origins, QuantileForecast
 from models.windows import future_closes, sessions_needed
 
@@ -81,17 +82,23 @@ class Calibration:
         steps = zip(*(part.scores for part in parts), strict=True)
         return cls(tuple(np.sort(np.concatenate(step)) for step in steps))
 
-    @property
-    def horizon(self) -> int:
-        """Number of steps calibrated."""
-        return len(self.scores)
+    def validate(self, horizon: int, levels: Sequence[float]) -> None:
+        """Refuse more steps than were calibrated, and coverage levels that a step has too few scores for.
 
-    def validate(self, levels: Sequence[float]) -> None:
-        """Refuse coverage levels that a step has too few scores for, with CalibrationTooSmall."""
-        n = min(step.size for step in self.scores)
+        Raises:
+            HorizonTooLong, CalibrationTooSmall.
+        """
+        if horizon > len(self.scores):
+            raise HorizonTooLong(f"asked for {horizon} sessions, the model forecasts {len(self.scores)}")
+        n = self.fewest
         for level in levels:
             if math.ceil((n + 1) * level - 1e-9) > n:
                 raise CalibrationTooSmall(f"{n} scores cannot support level {level}", found=n)
+
+    @cached_property
+    def fewest(self) -> int:
+        """Scores of the step with the fewest."""
+        return min(int(step.size) for step in self.scores)
 
     def quantiles(self, forecast: QuantileForecast) -> QuantileForecast:
         """Recalibrate each quantile with the conformal margin of its central interval.

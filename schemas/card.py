@@ -1,6 +1,7 @@
 """The model card: what a stored model is, what it was fitted on and how accurate it is."""
 
 from datetime import date, datetime
+from functools import cached_property
 
 from pydantic import Field, JsonValue
 
@@ -115,17 +116,17 @@ class ModelCard(Document):
     files: dict[str, FileReport]
     libraries: dict[str, str]
 
-    @property
+    @cached_property
     def tickers(self) -> tuple[str, ...]:
         """The tickers the model was fitted on."""
         return tuple(series.ticker for series in self.series)
 
-    @property
+    @cached_property
     def test_start(self) -> date:
         """The first origin of the test part: from it on, the model has seen nothing."""
         return min(series.split.test.first_origin for series in self.series if series.split.test)
 
-    @property
+    @cached_property
     def last_session(self) -> date:
         """The newest session the model was made with."""
         return max(series.data.last_session for series in self.series)

@@ -19,7 +19,7 @@ from services.prices.keys import key_name, ticker_of
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind
-from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
+from telemetry.measures import FORECASTS_LOGGED, NO_METER, PREDICTION_SECONDS, PREDICTIONS, Meter
 
 FORECASTS = "forecasts/"
 MAX_KNOWN = 10_000  # forecasts that need not be logged again
@@ -70,19 +70,25 @@ class ForecastLog:
         self._known: LRUCache[_Origin, int] = LRUCache(MAX_KNOWN)
         self._lock = threading.Lock()
 
-    def record(self, forecast: Forecast) -> None:
-        """Queue the forecast; it is dropped, and counted, where too many wait or the store has just failed."""
-        history = forecast.given.history
-        if self._skip_demo and history.demo:
-            return
-        origin, horizon = (history.series.ticker, forecast.card.model_id, history.as_of), len(forecast.median)
-        with self._lock:
-            if self._known.get(origin, 0) >= horizon:
-                return
-            self._known[origin] = horizon
-        if not self._writer.put(partial(self._write, forecast, origin)):
-            self._forget(origin)
-            self._meter.record(FORECASTS_LOGGED, outcome="dropped")
+    def record(self, kind: str, elapsed_ms: float, *forecasts: Forecast) -> None:
+        """Measure one answer of a ``kind`` (manual, live, forecast or batch), and queue its forecasts.
+
+        One is dropped, and counted, where too many wait or the store has just failed.
+        """
+        self._meter.record(PREDICTIONS, type=kind)
+        self._meter.record(PREDICTION_SECONDS, elapsed_ms / 1000, type=kind)
+        for forecast in forecasts:
+            history = forecast.given.history
+            if self._skip_demo and history.demo:
+                continue
+            origin, horizon = (history.series.ticker, forecast.card.model_id, history.as_of), len(forecast.median)
+            with self._lock:
+                if self._known.get(origin, 0) >= horizon:
+                    continue
+                self._known[origin] = horizon
+            if not self._writer.put(partial(self._write, forecast, origin)):
+                self._forget(origin)
+                self._meter.record(FORECASTS_LOGGED, outcome="dropped")
 
     def _write(self, forecast: Forecast, origin: "_Origin") -> bool:
         try:

@@ -254,7 +254,7 @@ def _validate_movement(material: TrainingSeries) -> None:
 
 def _validate_outcomes(calibration: Calibration) -> None:
     """Refuse a calibration block in which too few sessions traded."""
-    fewest = min(step.size for step in calibration.scores)
+    fewest = calibration.fewest
     if fewest < MIN_SCORES:
         raise CalibrationTooSmall(
             f"need {MIN_SCORES} outcomes of each step to calibrate intervals, found {fewest}: too few sessions traded",

@@ -18,13 +18,13 @@ LEVELS = np.array([0.1, 0.5, 0.9])
 @pytest.mark.parametrize(("n_scores", "level"), [(18, 0.95), (1, 0.8), (0, 0.5)])
 def test_a_level_that_too_few_scores_support_is_refused(n_scores: int, level: float) -> None:
     with pytest.raises(CalibrationTooSmall):
-        Calibration((np.arange(n_scores, dtype=float),)).validate([level])
+        Calibration((np.arange(n_scores, dtype=float),)).validate(1, [level])
 
 
 def test_nineteen_scores_support_95_percent_with_the_largest_of_them() -> None:
     scores = np.arange(1.0, 20.0)
 
-    Calibration((scores,)).validate([0.95])
+    Calibration((scores,)).validate(1, [0.95])
 
     assert conformal_margins(scores, np.array([0.95])) == [19.0]
 

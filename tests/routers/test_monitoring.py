@@ -13,11 +13,11 @@ from app import VERSION
 from config import Settings
 from errors import StoreUnavailable
 from services.health import HealthCheck
-from services.prices.measured import PriceFreshness
+from services.prices.measured import InstrumentedPriceSource
 from services.storage.registry import ModelRegistry
 from telemetry.embedded import EmbeddedMeter
 from telemetry.measures import NO_METER
-from tests.fakes import InMemoryArtifactStore, application, use_registry
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, application, use_registry
 from tests.routers.conftest import NOW
 
 KEY = "a-key-of-twenty-characters"
@@ -147,7 +147,9 @@ def test_model_info_of_no_model_is_refused(client: TestClient, model_id: str, st
 
 def test_health_is_503_when_nothing_can_answer(client: TestClient, app: FastAPI) -> None:
     use_registry(app, ModelRegistry(DeadStore()))
-    app.state.runtime.health_check = HealthCheck(DeadStore(), PriceFreshness(), NO_METER)
+    app.state.runtime.health_check = HealthCheck(
+        DeadStore(), InstrumentedPriceSource(FakePriceSource(), NO_METER), NO_METER
+    )
 
     answer = client.get("/health")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from errors import HorizonTooLong, InsufficientHistory, InvalidRequest
+from models.conformal import Calibration
 from models.specs import BASELINES
 from schemas.backtest import BacktestRequest, BacktestResponse
 from services.backtest import backtest
@@ -215,9 +216,11 @@ def test_what_one_request_cannot_do_is_refused(
         run(registry, PRICES, **request_)
 
 
-def test_more_steps_than_the_model_has_are_refused(trained: TrainedModel) -> None:
+def test_more_steps_than_the_model_has_are_refused(trained: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = ModelRegistry(InMemoryArtifactStore())
-    registry.publish(trained.card.model_copy(update={"horizon": 2}), trained.files)
+    registry.publish(trained.card, trained.files)
+    forecaster = registry.load(trained.card)
+    monkeypatch.setattr(forecaster, "calibration", Calibration(forecaster.calibration.scores[:2]))
 
     with pytest.raises(HorizonTooLong):
         run(registry)

@@ -8,7 +8,7 @@ from schemas.common import DEFAULT_LEVELS
 from services.forecasting.forecast import Forecast
 from services.monitoring.forecast_log import ForecastLog, read_record, record_key, record_of, recorded
 from services.prices.series import PriceHistory
-from services.storage import write_behind
+from services.storage import pause
 from services.storage.registry import ModelRegistry
 from services.storage.write_behind import WriteBehind
 from services.training.train import TrainedModel
@@ -46,7 +46,7 @@ class Log:
         self._log = ForecastLog(store, self._writer, meter)
 
     def record(self, forecast: Forecast) -> None:
-        self._log.record(forecast)
+        self._log.record("live", 0.0, forecast)
         self._writer.flush()
 
 
@@ -127,7 +127,7 @@ def test_a_failed_store_is_left_alone_for_a_pause_and_tried_again(
                 raise StoreUnavailable("down")
             return super().create(key, data)
 
-    monkeypatch.setattr(write_behind, "PAUSE_S", pause_s)
+    monkeypatch.setattr(pause, "PAUSE_S", pause_s)
     store, meter = Down(), RecordingMeter()
     log = Log(store, meter)
     log.record(make())
