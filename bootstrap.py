@@ -29,6 +29,7 @@ from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
 from services.storage.write_behind import WriteBehind
 from services.training.slots import TrainingSlots
+from services.training.universe import Universes
 from services.training.work import WorkerContext
 from telemetry.logs import configure_logging
 from telemetry.measures import NO_METER, Meter
@@ -114,8 +115,12 @@ class Runtime:
         return cls.from_settings(settings)
 
     @property
+    def universes(self) -> Universes:
+        return Universes(self.settings.writable_dir / "universes")
+
+    @property
     def worker_context(self) -> WorkerContext:
-        return WorkerContext(self.jobs, self.model_prices, self.registry, self.clock)
+        return WorkerContext(self.jobs, self.model_prices, self.registry, self.clock, self.universes)
 
 
 def store_of(settings: Settings) -> ArtifactStore:

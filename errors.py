@@ -119,6 +119,10 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class UniverseNotFound(NotFound):
+    code = "universe_not_found"
+
+
 class JobNotFound(NotFound):
     code = "job_not_found"
 

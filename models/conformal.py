@@ -82,6 +82,17 @@ class Calibration:
         steps = zip(*(part.scores for part in parts), strict=True)
         return cls(tuple(np.sort(np.concatenate(step)) for step in steps))
 
+    def thinned(self, most: int) -> "Calibration":
+        """At most ``most`` scores of each step, evenly spread in rank, so that no margin gets smaller."""
+
+        def chosen(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+            if scores.size <= most:
+                return scores
+            ranks = np.ceil(np.arange(1, most + 1) * (scores.size + 1) / (most + 1)).astype(np.intp)
+            return scores[ranks - 1]
+
+        return Calibration(tuple(chosen(step) for step in self.scores))
+
     def validate(self, horizon: int, levels: Sequence[float]) -> None:
         """Refuse more steps than were calibrated, and coverage levels that a step has too few scores for.
 

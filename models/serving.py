@@ -12,6 +12,8 @@ from models.specs import ModelSpec
 from models.windows import target_stop
 from schemas.train import CalibrationKind
 
+MAX_SCORES = 2000  # of each step: a universe has a hundred thousand, which sharpen no margin that is asked for
+
 
 def calibrated(
     spec: ModelSpec, fitted: FittedModel, blocks: Iterable[tuple[Bars, range]], kind: CalibrationKind
@@ -26,7 +28,7 @@ def calibrated(
     """
     forecaster = spec.load(fitted.files, fitted.quantile_levels)
     parts = [Calibration.of(forecaster, bars, np.array(block), target_stop(block)) for bars, block in blocks if block]
-    return served(forecaster, Calibration.pooled(parts), kind)
+    return served(forecaster, Calibration.pooled(parts).thinned(MAX_SCORES), kind)
 
 
 def served(forecaster: Forecaster, calibration: Calibration, kind: CalibrationKind) -> ServedForecaster:

@@ -32,12 +32,14 @@ class ModelSpec:
         load: reads the files of ``fit``, without torch.
         files: the names of those files.
         lookback: fixed lookback in sessions; None where the request chooses it.
+        reads_market: whether it reads the market of the exchange, where that is known.
     """
 
     fit: Fit
     load: Load
     files: tuple[str, ...]
     lookback: int | None = None
+    reads_market: bool = False
 
 
 def _closed_form(fit: Fit, load: Load, lookback: int, *, needs_scipy: bool = False) -> ModelSpec:
@@ -52,7 +54,7 @@ def _closed_form(fit: Fit, load: Load, lookback: int, *, needs_scipy: bool = Fal
     return ModelSpec(fit_where_installed, load_halt_aware, files=(PARAMETERS,), lookback=lookback)
 
 
-def _network(import_fit: Callable[[], Fit]) -> ModelSpec:
+def _network(import_fit: Callable[[], Fit], *, reads_market: bool = False) -> ModelSpec:
     def fit(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
         if find_spec("torch") is None:
             raise TrainingUnavailable("torch is not installed: this installation can only train models without it")
@@ -63,7 +65,7 @@ def _network(import_fit: Callable[[], Fit]) -> ModelSpec:
 
         return HaltAwareForecaster(OnnxForecaster(files[NETWORK], quantile_levels))
 
-    return ModelSpec(fit, load, files=(WEIGHTS, NETWORK))
+    return ModelSpec(fit, load, files=(WEIGHTS, NETWORK), reads_market=reads_market)
 
 
 def _return_lstm() -> Fit:
@@ -85,7 +87,7 @@ def _ratio_lstm() -> Fit:
 
 
 MODEL_SPECS: Mapping[str, ModelSpec] = {
-    "return_lstm": _network(_return_lstm),
+    "return_lstm": _network(_return_lstm, reads_market=True),
     "price_lstm": _network(_price_lstm),
     "ratio_lstm": _network(_ratio_lstm),
     "persistence": _closed_form(fit_persistence, load_persistence, Persistence.lookback),

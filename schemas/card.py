@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue
 
 from schemas.accuracy import StepReport
 from schemas.common import Document, ModelId, Ticker
-from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn, TrainRequest
+from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn, TrainRequest, UniverseName
 
 FORMAT_VERSION = 2
 
@@ -99,6 +99,13 @@ class ModelCard(Document):
     hyperparameters: dict[str, JsonValue]
     request: TrainRequest
     series: tuple[SeriesReport, ...] = Field(min_length=1)
+    universe: UniverseName | None = Field(
+        default=None, description="The folder of prices that the model was fitted on, which then serves every ticker."
+    )
+    reads_market: bool = Field(default=False, description="Whether the model reads the market of the exchange.")
+    kept_parent: bool = Field(
+        default=False, description="Whether continuing from the base model brought no gain, so that its weights stayed."
+    )
     training: TrainingReport
     train: StepReport = Field(description="One step ahead, all tickers together.")
     test: tuple[StepReport, ...] = Field(

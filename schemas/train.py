@@ -21,6 +21,7 @@ ModelName = Literal[
     "gjr_garch",
     "volatility_regression",
 ]
+UniverseName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 CalibrationKind = Literal["adaptive", "static"]
 TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]
 StoppedBy = Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]
@@ -34,9 +35,13 @@ class TrainRequest(Request):
         tuple[Ticker, ...],
         Field(max_length=20, description="Two tickers or more, for one pooled model."),
     ] = ()
+    universe: Annotated[
+        UniverseName | None,
+        Field(description="A folder of prices on the server, for one model of every ticker in it, and of all others."),
+    ] = None
     model: ModelName = "return_lstm"
     start_date: Annotated[
-        date | None, Field(description="First session; by default the last 2000 sessions are used.")
+        date | None, Field(description="First session; by default the last 2000 sessions are used, of a universe all.")
     ] = None
     end_date: Annotated[date | None, Field(description="Last session, included; by default the newest.")] = None
     train_size: Annotated[float, Field(gt=0, lt=1, description="Share of the windows before the test part.")] = 0.8
@@ -44,7 +49,9 @@ class TrainRequest(Request):
     target_column: Annotated[TargetColumn, Field(description="The price forecast; Close is adjusted.")] = "Close"
     epochs: Annotated[int, Field(ge=1, le=1000, description="At most this many passes over the fit part.")] = 50
     patience: Annotated[int, Field(ge=1, le=100, description="Epochs without improvement before stopping.")] = 5
-    max_seconds: Annotated[float, Field(gt=0, le=840, description="Wall-clock budget of the fit, in seconds.")] = 60
+    max_seconds: Annotated[
+        float, Field(gt=0, le=3600, description="Wall-clock budget of the fit, in seconds; of a universe 3600.")
+    ] = 60
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Same seed, same data, same weights.")] = 0
 
     calibration: Annotated[
@@ -71,13 +78,20 @@ class TrainRequest(Request):
 
     @property
     def all_tickers(self) -> tuple[str, ...]:
-        """``ticker`` as a tuple, or ``tickers``."""
+        """``ticker`` as a tuple, or ``tickers``; empty for a universe."""
         return self.tickers if self.ticker is None else (self.ticker,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _longer_for_a_universe(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("universe") is not None:
+            return {"max_seconds": 3600, **given}
+        return given
 
     @model_validator(mode="after")
     def _one_way_to_name_tickers(self) -> "TrainRequest":
-        if (self.ticker is None) == (not self.tickers):
-            raise ValueError("provide exactly one of ticker and tickers")
+        if [self.ticker is not None, bool(self.tickers), self.universe is not None].count(True) != 1:
+            raise ValueError("provide exactly one of ticker, tickers and universe")
         if len(self.tickers) == 1:
             raise ValueError("tickers needs at least two tickers; use ticker for one")
         if len(set(self.tickers)) != len(self.tickers):

@@ -54,13 +54,13 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
     return ModelPage(models=tuple(page), unreadable=tuple(unreadable), next_after=None)
 
 
-def new_model_id(tickers: Sequence[str], now: datetime, token: str) -> str:
-    """An id of the ticker, or ``pooled`` for several, the day and a token that makes it unique.
+def new_model_id(tickers: Sequence[str], now: datetime, token: str, universe: str | None = None) -> str:
+    """An id of the ticker, ``pooled`` for several or the universe, the day and a token that makes it unique.
 
     >>> new_model_id(["PETR4.SA"], datetime(2024, 7, 19), "1a2b3c4d")
     'petr4-sa-20240719-1a2b3c4d'
     """
-    name = slug(tickers[0]) if len(tickers) == 1 else POOLED
+    name = slug(universe) if universe else slug(tickers[0]) if len(tickers) == 1 else POOLED
     return f"{name}-{now:%Y%m%d}-{token}"
 
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from statistics import NormalDist
 from typing import Any
 
@@ -27,8 +27,11 @@ from services.prices.series import PriceHistory, PriceSource, Sessions
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
 from services.storage.write_behind import WriteBehind
+from services.training.universe import Universes
 from services.training.work import run_training
 from telemetry.measures import Metric
+
+NO_UNIVERSES = Universes(Path("no universes here"))
 
 
 def application(settings: Settings, clock: Clock = utc_now, **parts: Any) -> FastAPI:

@@ -12,6 +12,7 @@ from services.prices.series import Sessions
 CALIBRATION_SHARE = 0.25  # of the train part
 MAX_CALIBRATION = 500  # more scores sharpen a margin little, and newer sessions serve the fit better
 EARLY_STOPPING_SHARE = 0.15  # of the fit part
+MAX_EARLY_STOPPING = 250  # of each ticker: a year
 MIN_FIT = 120
 MIN_CALIBRATION = 75  # leaves 46 scores for step 30, enough for 95 %
 MIN_TEST = 20
@@ -75,11 +76,27 @@ def split_together(sessions: Mapping[str, Sessions], lookback: int, train_size: 
     return splits
 
 
+def split_universe(sessions: Mapping[str, Sessions], lookback: int, train_size: float) -> dict[str, Split]:
+    """As ``split_together``, without the tickers that have too few sessions.
+
+    Raises:
+        InsufficientHistory: no ticker has enough.
+    """
+    needed = sessions_needed(lookback, train_size)
+    origins = {ticker: days[lookback - 1 : -1] for ticker, days in sessions.items() if days.size >= needed}
+    if not origins:
+        longest = max(sessions, key=lambda ticker: sessions[ticker].size)
+        raise InsufficientHistory(longest, needed=needed, found=int(sessions[longest].size))
+    cuts = _cuts(np.sort(np.concatenate([*origins.values()])), len(origins), train_size)
+    splits = {ticker: _split_at(days, cuts, first=lookback - 1) for ticker, days in origins.items()}
+    return {ticker: split for ticker, split in splits.items() if len(split.fit) >= MIN_OWN_FIT and split.calibration}
+
+
 def _cuts(days: Sessions, n_tickers: int, train_size: float) -> Sessions:
     """First days of the early-stopping, calibration and test blocks, from the days of all origins, ascending."""
     n_train = _n_train(days.size, train_size)
     n_fit, _ = _block_sizes(n_train, n_tickers)
-    n_stopping = max(1, round(n_fit * EARLY_STOPPING_SHARE))
+    n_stopping = max(1, min(MAX_EARLY_STOPPING * n_tickers, round(n_fit * EARLY_STOPPING_SHARE)))
     return days[[n_fit - n_stopping, n_fit, n_train]]
 
 

@@ -84,7 +84,7 @@ def _spec(request: TrainRequest, now: datetime, token: str) -> JobSpec:
         id=f"{now:%Y%m%dt%H%M%S}-{token}",
         created_at=now,
         claim_deadline=now + START_WITHIN,
-        model_id=new_model_id(request.all_tickers, now, token),
+        model_id=new_model_id(request.all_tickers, now, token, request.universe),
         request=request,
     )
 

@@ -1,5 +1,6 @@
 """From a request to a model that can be published: fetch, split, fit, calibrate, measure."""
 
+import logging
 import math
 import platform
 import time
@@ -11,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from errors import CalibrationTooSmall, InvalidRequest, ZeroVariance
+from errors import AppError, CalibrationTooSmall, InvalidRequest, UniverseNotFound, ZeroVariance
 from models.base import CLOSE, Bars, closes_only
 from models.conformal import Calibration, ServedForecaster
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, OnEpoch
@@ -32,7 +33,7 @@ from schemas.common import MAX_HORIZON
 from schemas.train import Paths, TrainRequest, TrainResponse, TrainResult, TrainTestAccuracy
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
 from services.evaluation.scorer import card_report, card_reports, score, stacked
-from services.evaluation.splits import Split, split_together
+from services.evaluation.splits import Split, split_together, split_universe
 from services.prices.cleaning import validate_completeness
 from services.prices.quality import price_warnings
 from services.prices.series import PriceHistory, PriceSource, Sessions, to_date
@@ -45,11 +46,15 @@ from services.storage.registry import (
     file_report,
     model_key,
 )
+from services.training.universe import Universe
 
 DEFAULT_SESSIONS = 2000  # about eight years: older volatility says little about tomorrow's
 MIN_SCORES = 20  # of each step: what the 95 % interval takes
 REPORTED_LEVELS = (0.5, 0.8, 0.9, 0.95)
+TRAIN_STRIDE = 20  # of a universe: a million forecasts say no more than fifty thousand
 LIBRARIES = ("torch", "pytorch-lightning", "onnxruntime", "numpy")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class TrainingSeries:
         return self.history.series.ticker
 
     def sessions_of(self, block: range) -> Sessions:
-        return self.history.series.sessions[block.start : block.stop]
+        return self.history.series.sessions[block.start : block.stop : block.step]
 
 
 def train_model(
@@ -84,8 +89,11 @@ def train_model(
     now: datetime,
     on_epoch: OnEpoch,
     fit_until: float = math.inf,
+    universe: Universe | None = None,
 ) -> TrainedModel:
     """Fit, calibrate and measure a model on the prices the request names; nothing is stored yet.
+
+    A ``universe`` replaces the tickers and the prices of the request.
 
     The fit ends at ``request.max_seconds`` or when ``time.monotonic()`` reaches ``fit_until``, with the best so far.
 
@@ -98,7 +106,10 @@ def train_model(
     started = time.monotonic()
     spec = MODEL_SPECS[request.model]
     lookback = spec.lookback or request.sequence_length
-    materials = _materials(request, lookback, prices, now)
+    if universe is None:
+        materials = _materials(request, lookback, prices, now)
+    else:
+        materials = _universe_materials(request, lookback, universe, now)
     base = _base(request, lookback, materials, registry)
     start = None if base is None else registry.file(base, WEIGHTS)
     settings = _settings(request, lookback, start, fit_until - time.monotonic())
@@ -109,7 +120,7 @@ def train_model(
     files = {**fitted.files, CALIBRATION: calibration_to_json(exact.calibration)}
     # measured as it will be served, from the very files that are stored
     forecaster = served(exact.static.inner, calibration_from_json(files[CALIBRATION]), request.calibration)
-    found = _accuracy(forecaster, materials)
+    found = _accuracy(forecaster, materials, of_universe=universe is not None)
     card = ModelCard(
         format_version=FORMAT_VERSION,
         model_id=model_id,
@@ -122,6 +133,9 @@ def train_model(
         hyperparameters=dict(fitted.hyperparameters),
         request=request,
         series=tuple(_series_report(m, found.by_ticker.get(m.ticker, ())) for m in materials),
+        universe=None if universe is None else universe.name,
+        reads_market=spec.reads_market,
+        kept_parent=base is not None and fitted.best_epoch == 0,
         training=TrainingReport(
             seed=request.seed,
             epochs_run=len(fitted.validation_losses),
@@ -153,15 +167,22 @@ class _Accuracy:
     test_closes_only: StepReport
 
 
-def _accuracy(forecaster: ServedForecaster, materials: Sequence[TrainingSeries]) -> _Accuracy:
+def _accuracy(forecaster: ServedForecaster, materials: Sequence[TrainingSeries], *, of_universe: bool) -> _Accuracy:
+    """Of a universe all tickers together, and of the train part one session in TRAIN_STRIDE."""
     tested = [m for m in materials if m.split.test]
+    trained = [m.split.train[:: TRAIN_STRIDE if of_universe else 1] for m in materials]
     test = {m.ticker: _forecasts(forecaster, m.bars, m.split.test, forecaster.horizon) for m in tested}
     sessions = np.concatenate([m.sessions_of(m.split.test) for m in tested])
     reports = card_reports(stacked([*test.values()]), REPORTED_LEVELS, sessions)
     if not reports:
         raise ZeroVariance("no session of the test part traded: there are no outcomes to measure accuracy on")
     static = forecaster.static
-    train = stacked([_forecasts(static, m.bars[: target_stop(m.split.train)], m.split.train, 1) for m in materials])
+    train = stacked(
+        [
+            _forecasts(static, m.bars[: target_stop(m.split.train)], origins, 1)
+            for m, origins in zip(materials, trained, strict=True)
+        ]
+    )
     from_closes = stacked(
         [
             # the bars say which sessions traded
@@ -171,11 +192,11 @@ def _accuracy(forecaster: ServedForecaster, materials: Sequence[TrainingSeries])
             for m in tested
         ]
     )
-    train_sessions = np.concatenate([m.sessions_of(m.split.train) for m in materials])
+    train_sessions = np.concatenate([m.sessions_of(one) for m, one in zip(materials, trained, strict=True)])
     return _Accuracy(
         train=card_report(score(train, (), 1, sessions=train_sessions)),
         test=reports,
-        by_ticker={ticker: card_reports(one, REPORTED_LEVELS) for ticker, one in test.items()},
+        by_ticker={} if of_universe else {ticker: card_reports(one, REPORTED_LEVELS) for ticker, one in test.items()},
         test_closes_only=card_report(score(from_closes, REPORTED_LEVELS, 1, sessions=sessions)),
     )
 
@@ -238,6 +259,29 @@ def _materials(request: TrainRequest, lookback: int, prices: PriceSource, now: d
     return materials
 
 
+def _universe_materials(
+    request: TrainRequest, lookback: int, universe: Universe, now: datetime
+) -> tuple[TrainingSeries, ...]:
+    """Every ticker with enough usable sessions; the rest is left out, and the log says why."""
+    found: dict[str, PriceHistory] = {}
+    for ticker in universe.tickers:
+        try:
+            history = universe.prices.history(ticker, now).between(request.start_date, request.end_date)
+            found[ticker] = history.with_target(request.target_column)
+            validate_completeness(found[ticker])
+        except AppError as error:
+            found.pop(ticker, None)
+            log.warning("%s is left out of universe %s: %s", ticker, universe.name, error.message)
+    sessions = {ticker: history.series.sessions for ticker, history in found.items()}
+    splits = split_universe(sessions, lookback, request.train_size) if found else {}
+    left_out = sorted(found.keys() - splits.keys())
+    if left_out:
+        log.warning("too few sessions in universe %s: %s", universe.name, ", ".join(left_out))
+    if not splits:
+        raise UniverseNotFound(f"universe {universe.name!r} has no ticker with usable prices")
+    return tuple(TrainingSeries(found[ticker], found[ticker].inputs, split) for ticker, split in splits.items())
+
+
 def _requested(history: PriceHistory, request: TrainRequest) -> PriceHistory:
     targeted = history.between(request.start_date, request.end_date).with_target(request.target_column)
     return targeted if request.start_date is not None else targeted.tail(DEFAULT_SESSIONS)
@@ -281,8 +325,11 @@ def _base(
 
 
 def _continues(base: ModelCard, request: TrainRequest, lookback: int) -> bool:
-    shape = (base.model, base.lookback, base.horizon, base.target_column)
-    return shape == (request.model, lookback, MAX_HORIZON, request.target_column) and WEIGHTS in base.files
+    reads_market = MODEL_SPECS[request.model].reads_market
+    shape = (base.model, base.lookback, base.horizon, base.target_column, base.reads_market)
+    return (
+        shape == (request.model, lookback, MAX_HORIZON, request.target_column, reads_market) and WEIGHTS in base.files
+    )
 
 
 def _first_unseen(materials: Sequence[TrainingSeries]) -> date:

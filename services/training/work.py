@@ -19,6 +19,7 @@ from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 from services.training.challenge import Challenger, evaluate_challenger
 from services.training.train import TrainedModel, train_model, train_result
+from services.training.universe import Universes
 
 # Of the time left to the process, what is reserved after the fit for calibrating, measuring and storing.
 RESERVED_S = 60.0
@@ -32,12 +33,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class WorkerContext:
-    """Where a worker reads jobs and prices, and stores models."""
+    """Where a worker reads jobs, prices and universes, and stores models."""
 
     jobs: Jobs
     prices: PriceSource
     registry: ModelRegistry
     clock: Callable[[], datetime]
+    universes: Universes
 
 
 def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left: float = math.inf) -> JobEnd | None:
@@ -83,6 +85,7 @@ def _attempt(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_a
 
 def _train(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at: float) -> TrainResult:
     heartbeat.validate_wanted()
+    universe = None if spec.request.universe is None else context.universes.get(spec.request.universe)
     model = train_model(
         spec.request,
         context.prices,
@@ -90,6 +93,7 @@ def _train(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at:
         spec.model_id,
         context.clock(),
         lambda epoch: heartbeat.epoch(epoch.validation_loss),
+        universe=universe,
         fit_until=ends_at - RESERVED_S - RESERVED_PER_TICKER_S * len(spec.request.all_tickers),
     )
     _publish(model, heartbeat, context.registry, ends_at)

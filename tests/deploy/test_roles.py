@@ -33,7 +33,7 @@ from services.training.submission import retry_training, submit_training
 from services.training.train import train_model
 from services.training.work import WorkerContext, run_training
 from tests.deploy.template import read_template
-from tests.fakes import InMemoryArtifactStore, new_york_sessions, random_walk
+from tests.fakes import NO_UNIVERSES, InMemoryArtifactStore, new_york_sessions, random_walk
 from tests.s3_servers import ACCESS_KEY, SECRET_KEY, moto_server
 
 BUCKET = "bucket-of-the-stack"
@@ -123,7 +123,7 @@ def test_one_role_submits_a_training_and_the_other_runs_it(store_of: StoreOf) ->
     registry = ModelRegistry(training)
     job = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, "0000000a", key="once")
 
-    end = run_training(job.id, "w1", WorkerContext(Jobs(training), SampleSource(), registry, lambda: NOW))
+    end = run_training(job.id, "w1", WorkerContext(Jobs(training), SampleSource(), registry, lambda: NOW, NO_UNIVERSES))
 
     assert end is not None
     assert end.state == "succeeded", end.error
@@ -137,7 +137,7 @@ def test_one_role_submits_a_training_and_the_other_runs_it(store_of: StoreOf) ->
 
 def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: StoreOf) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
-    context = WorkerContext(Jobs(training), SampleSource(), ModelRegistry(training), lambda: NOW)
+    context = WorkerContext(Jobs(training), SampleSource(), ModelRegistry(training), lambda: NOW, NO_UNIVERSES)
     champion = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, "0000000d")
     run_training(champion.id, "w1", context)
     ModelRegistry(serving).move_alias("fought-for", champion.model_id, NOW)

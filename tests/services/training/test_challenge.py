@@ -18,7 +18,14 @@ from services.storage.registry import ModelRegistry
 from services.training.challenge import MIN_UNSEEN, Challenger, evaluate_challenger
 from services.training.train import train_model
 from services.training.work import WorkerContext, run_training
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, new_york_sessions, random_walk, walk_history
+from tests.fakes import (
+    NO_UNIVERSES,
+    FakePriceSource,
+    InMemoryArtifactStore,
+    new_york_sessions,
+    random_walk,
+    walk_history,
+)
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 JOB = "20240719t220000-1a2b3c4d"
@@ -258,7 +265,7 @@ def worked(store: LosingStore, registry: ModelRegistry) -> JobEnd:
     jobs.add(
         JobSpec(id=JOB, created_at=NOW, claim_deadline=NOW + timedelta(hours=1), model_id="made-1", request=request)
     )
-    end = run_training(JOB, "w1", WorkerContext(jobs, PRICES, registry, lambda: NOW))
+    end = run_training(JOB, "w1", WorkerContext(jobs, PRICES, registry, lambda: NOW, NO_UNIVERSES))
     assert end is not None
     return end
 

@@ -16,7 +16,7 @@ from services.prices.series import PriceHistory
 from services.storage.registry import CARD, ModelRegistry
 from services.training import work
 from services.training.work import WorkerContext, run_training
-from tests.fakes import FailingStore, FakePriceSource, InMemoryArtifactStore, walk_history
+from tests.fakes import NO_UNIVERSES, FailingStore, FakePriceSource, InMemoryArtifactStore, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 JOB = "20240719t220000-1a2b3c4d"
@@ -73,7 +73,7 @@ def train(
     """The job after a worker has trained it."""
     jobs.add(JobSpec(id=JOB, created_at=NOW, claim_deadline=NOW + timedelta(hours=1), model_id=MODEL, request=request))
     source = prices or FakePriceSource(walk_history())
-    run_training(JOB, "w1", WorkerContext(jobs, source, ModelRegistry(models), lambda: NOW), seconds_left)
+    run_training(JOB, "w1", WorkerContext(jobs, source, ModelRegistry(models), lambda: NOW, NO_UNIVERSES), seconds_left)
     return jobs.status(JOB, NOW)
 
 
@@ -88,7 +88,7 @@ def test_a_job_ends_with_its_model_and_its_losses(jobs: Jobs, store: InMemoryArt
 
 
 def test_a_job_that_is_claimed_already_is_left_alone(jobs: Jobs, store: InMemoryArtifactStore) -> None:
-    second = WorkerContext(jobs, FakePriceSource(walk_history()), ModelRegistry(store), lambda: NOW)
+    second = WorkerContext(jobs, FakePriceSource(walk_history()), ModelRegistry(store), lambda: NOW, NO_UNIVERSES)
     ends: list[JobEnd | None] = []
 
     train(jobs, store, prices=CallingSource(lambda: ends.append(run_training(JOB, "w2", second))))
