@@ -1,15 +1,17 @@
-"""Train the bundled model from the sample prices that every installation has.
+"""Train the bundled model, which serves every ticker, on a universe of prices.
 
-python -m tools.default_model                        fit on ^GSPC and ^IXIC of the sample, 1999 to 2018
-python -m tools.default_model --held-out DIR         and measure it on the TICKER.csv files in DIR
+python -m tools.default_model FOLDER                    fit, calibrate and test on the TICKER.csv files in FOLDER
+python -m tools.default_model FOLDER --held-out DIR     and measure it on later sessions of the TICKER.csv files in DIR
 
-The card holds the accuracy on tickers the model was not fitted on; no one else needs their prices.
+The card names the tickers, dates and fingerprints of the prices, and holds the accuracy on sessions that the model was
+not made with; no one else needs those prices.
 """
 
 import argparse
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, time
 from pathlib import Path
 
 import numpy as np
@@ -27,36 +29,51 @@ from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, w
 from services.evaluation.scorer import card_reports, significant
 from services.evaluation.significance import p_value
 from services.prices.csv import CsvSource
-from services.prices.sample import SampleSource
-from services.prices.series import PriceSeries, to_date
+from services.prices.market import MarketAwareSource
+from services.prices.series import PriceHistory, PriceSource, to_date
 from services.storage.cards import write_card
 from services.storage.registry import CALIBRATION, CARD, ModelRegistry, calibration_from_json
 from services.storage.store import LocalArtifactStore
 from services.training.train import REPORTED_LEVELS, TrainedModel, train_model
+from services.training.universe import Universe
 
-MODEL_ID = "bundled-20181231-00000001"
-CREATED_AT = datetime(2018, 12, 31, tzinfo=UTC)  # of its newest price: the same run gives the same bytes
-REQUEST = TrainRequest(tickers=("^GSPC", "^IXIC"), start_date=date(1999, 1, 1), train_size=0.9, max_seconds=600)
-TEST_SHARE = 0.15
+NAME = "bundled"
+TRAIN_SIZE = 0.97  # of a universe, the last 3 % of the windows are half a year of every ticker
 
 
 def main() -> None:
     """Train, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held-out", type=Path, help="folder of TICKER.csv files")
+    parser.add_argument(
+        "universe", type=Path, help="folder of TICKER.csv files, the indices of their exchanges among them"
+    )
+    parser.add_argument("--held-out", type=Path, help="folder of TICKER.csv files that reach beyond the universe's")
     parser.add_argument("--into", type=Path, default=BUNDLED, help="folder to write to")
     arguments = parser.parse_args()
-    registry = ModelRegistry(LocalArtifactStore(arguments.into / "unused"))
-    model = train_model(REQUEST, SampleSource(), registry, MODEL_ID, CREATED_AT, on_epoch=print)
+    logging.basicConfig(level=logging.INFO)
+    model = train_bundled(Universe.in_folder(arguments.universe), arguments.into)
     held_out = tuple(_held_out(model, arguments.held_out)) if arguments.held_out else ()
-    _write(model, held_out, arguments.into)
+    write(model, held_out, arguments.into)
     for one in held_out:
         p, p_closes = one.crps_skill_p_value, one.crps_skill_closes_only_p_value
         print(f"{one.ticker:9} CRPS skill {one.crps_skill:.2%} (p = {p}), ", end="")
         print(f"on closes alone {one.crps_skill_closes_only:.2%} (p = {p_closes})")
 
 
-def _write(model: TrainedModel, held_out: tuple[HeldOut, ...], folder: Path) -> None:
+def train_bundled(universe: Universe, folder: Path) -> TrainedModel:
+    """The model of a universe, dated by its newest price, so that the same prices give the same bytes."""
+    now = datetime.now(UTC)
+    newest = max(universe.prices.history(ticker, now).as_of for ticker in universe.tickers)
+    created_at = datetime.combine(newest, time.min, UTC)
+    request = TrainRequest(universe=NAME, train_size=TRAIN_SIZE)
+    registry = ModelRegistry(LocalArtifactStore(folder / "unused"))
+    model_id = f"{NAME}-{newest:%Y%m%d}-00000001"
+    named = replace(universe, name=NAME)
+    model = train_model(request, named.prices, registry, model_id, now, on_epoch=print, universe=named)
+    return replace(model, card=model.card.model_copy(update={"created_at": created_at}))
+
+
+def write(model: TrainedModel, held_out: tuple[HeldOut, ...], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     training = model.card.training.model_copy(update={"seconds": 0.0})  # the only figure that differs between runs
     card: ModelCard = model.card.model_copy(update={"held_out": held_out, "training": training})
@@ -72,15 +89,18 @@ def _held_out(model: TrainedModel, folder: Path) -> Iterator[HeldOut]:
         calibration_from_json(model.files[CALIBRATION]),
         model.card.calibration,
     )
-    source = CsvSource(folder)
+    source: PriceSource = MarketAwareSource(CsvSource(folder))
     for path in sorted(folder.glob("*.csv")):
-        yield _measured(forecaster, source.history(path.stem, datetime.now(UTC)).series)
+        if not path.stem.startswith("^"):
+            yield _measured(forecaster, source.history(path.stem, datetime.now(UTC)), model.card)
 
 
-def _measured(forecaster: ServedForecaster, series: PriceSeries) -> HeldOut:
-    first = round(len(series) * (1 - TEST_SHARE)) - 1
+def _measured(forecaster: ServedForecaster, history: PriceHistory, card: ModelCard) -> HeldOut:
+    """Accuracy on the sessions after the newest that the model was made with."""
+    series = history.series
+    first = int(np.searchsorted(series.sessions, np.datetime64(card.last_session), side="right"))
     config = BacktestConfig(np.arange(first, len(series) - 1), forecaster.horizon, REPORTED_LEVELS)
-    found = walk_forward(lambda _: forecaster, series.bars, config)
+    found = walk_forward(lambda _: forecaster, history.inputs, config)
     one_step = replace(config, horizon=1)
     closes = walk_forward(lambda _: forecaster, closes_only(series.bars[:, CLOSE]), one_step)
     empirical = RollingEmpirical(horizon=1)

@@ -1,0 +1,88 @@
+"""Models for every ticker, trained on a folder of prices."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from errors import UniverseNotFound
+from models.fitting import Epoch
+from schemas.train import TrainRequest
+from services.prices.series import PriceHistory
+from services.storage.registry import ModelRegistry
+from services.training.train import TrainedModel, train_model
+from services.training.universe import Universe
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
+
+NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+
+
+def write(folder: Path, history: PriceHistory) -> None:
+    series = history.series
+    rows = [
+        ",".join([str(day), *map(repr, bar)]) for day, bar in zip(series.sessions, series.bars.tolist(), strict=True)
+    ]
+    (folder / f"{series.ticker}.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("universes") / "walks"
+    folder.mkdir()
+    for seed, ticker in enumerate(["AAA", "BBB", "^GSPC", "^VIX"]):
+        write(folder, walk_history(ticker, n_sessions=450, seed=seed))
+    write(folder, walk_history("YOUNG", n_sessions=100, seed=9))
+    return folder
+
+
+def train(universe: Universe, on_epoch: Callable[[Epoch], None] = lambda _: None) -> TrainedModel:
+    request = TrainRequest(universe=universe.name, sequence_length=20, epochs=1)
+    registry = ModelRegistry(InMemoryArtifactStore())
+    nowhere = FakePriceSource()  # all prices come from the universe
+    return train_model(request, nowhere, registry, "walks-20240719-1a2b3c4d", NOW, on_epoch, universe=universe)
+
+
+def test_a_model_of_a_universe_names_its_data_and_leaves_out_what_is_too_short(folder: Path) -> None:
+    model = train(Universe.in_folder(folder))
+
+    card = model.card
+    assert card.universe == "walks"
+    assert card.tickers == ("AAA", "BBB", "^GSPC")  # implied volatility is no price, and YOUNG too short
+    assert card.reads_market
+    assert all(len(one.data.sha256) == 64 for one in card.series)
+    assert {one.step for one in card.test} == set(range(1, 31))
+    assert card.series[0].test == ()  # of all tickers together
+    assert max(card.n_calibration) <= 2000
+
+
+def test_the_same_universe_gives_the_same_bytes(folder: Path) -> None:
+    universe = Universe.in_folder(folder)
+
+    assert train(universe).files == train(universe).files
+
+
+def test_no_test_session_of_one_ticker_is_seen_by_another(folder: Path) -> None:
+    card = train(Universe.in_folder(folder)).card
+
+    blocks = [series.split for series in card.series]
+    first_test = min(split.test.first_origin for split in blocks if split.test)
+    assert all(split.calibration.last_origin < first_test for split in blocks if split.calibration)
+
+
+@pytest.mark.parametrize("prepare", [lambda folder: None, lambda folder: folder.mkdir()])
+def test_a_folder_without_prices_is_no_universe(tmp_path: Path, prepare: Callable[[Path], None]) -> None:
+    prepare(tmp_path / "empty")
+
+    with pytest.raises(UniverseNotFound, match="no universe 'empty'"):
+        Universe.in_folder(tmp_path / "empty")
+
+
+def test_fits_of_a_universe_report_their_epochs(folder: Path) -> None:
+    epochs: list[Epoch] = []
+
+    train(Universe.in_folder(folder), epochs.append)
+
+    assert [one.number for one in epochs] == [1]
+    assert np.isfinite(epochs[0].validation_loss)
