@@ -58,7 +58,7 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected failure [request %s]", request_id_of(request), exc_info=error)
-    opaque = AppError("something failed on our side; the request id finds it in our log")
+    opaque = AppError("unexpected error in the server; the server's log has the details under the request id")
     return _answer(request, problem_of(opaque, request_id_of(request)))
 
 

@@ -25,7 +25,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def demo(context: typer.Context, plot: Plot = None) -> None:
-    """Show everything once on sample prices, without a network.
+    """Try everything once on sample prices, without a network.
 
     Trains a small model, forecasts with it, backtests it and draws the forecast.
     """

@@ -63,7 +63,9 @@ def draw_backtest(answer: BacktestResponse, closes: Mapping[date, float], path: 
     fan.set_title(f"{answer.ticker}: {answer.model} model {answer.model_id}, one step ahead")
     fan.set_ylabel(answer.currency or "price")
     _skills(errors, [answer.model_report, *answer.baselines])
-    errors.set_xlabel(f"skill: % of the no-change MAE avoided, {answer.n_origins} origins, {answer.horizon} steps")
+    errors.set_xlabel(
+        f"skill: how much lower the MAE is than no change, %; {answer.n_origins} origins, {answer.horizon} steps"
+    )
     _save(figure, path)
 
 

@@ -44,10 +44,14 @@ def train(
     calibration: Annotated[
         str | None, typer.Option(metavar=_values("calibration"), help="Whether ranges adapt to recent misses.")
     ] = None,
-    warm_start: Annotated[bool | None, typer.Option(help="Start from the bundled model where that is fair.")] = None,
-    base: Annotated[str | None, typer.Option(help="Continue from this model.")] = None,
+    warm_start: Annotated[
+        bool | None,
+        typer.Option(help="Start from the bundled model if it has not seen the calibration and test sessions."),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Start from the weights of this stored model.")] = None,
     promote_to: Annotated[
-        str | None, typer.Option(help="Take this alias afterwards, if the new model is better than the one it names.")
+        str | None,
+        typer.Option(help="Move this alias to the new model if it is better than the alias's current model."),
     ] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,

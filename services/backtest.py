@@ -202,7 +202,9 @@ def _warnings(data: BacktestData) -> tuple[str, ...]:
     card = data.card
     warnings = list(ticker_warnings(card, data.history.series.ticker))
     if data.config.refit_every is None and data.session(data.first_origin) < card.test_start:
-        warnings.append(f"the model was fitted and calibrated on sessions before {card.test_start}: it has seen some")
+        warnings.append(
+            f"the model was fitted and calibrated on sessions before {card.test_start}: it has seen some origins"
+        )
     first_known = data.session(max(data.first_origin - card.lookback + 1, 0))
     used = data.history.between(first_known, None)
     warnings.extend(price_warnings(used, len(used.series)))

@@ -122,7 +122,7 @@ def test_twenty_years_of_zero_opens_are_no_reason_to_refuse(world: World) -> Non
     assert whole["repaired"] == {"open": int((bars[:, 0] == 0).sum())}
     assert whole["dropped"] == {}
     assert backtested[0] == 200
-    assert any("unusable cells" in warning for warning in backtested[1]["warnings"])
+    assert any("unusable values" in warning for warning in backtested[1]["warnings"])
 
 
 def test_negative_prices_of_long_ago_are_dropped_and_counted(world: World) -> None:
@@ -177,7 +177,7 @@ def test_a_halted_share_gets_a_wider_interval_and_says_so(world: World) -> None:
 
     assert bounds_pct(halted)[0] < bounds_pct(open_)[0]
     assert bounds_pct(halted)[1] > bounds_pct(open_)[1]
-    assert any("nothing traded on the last 10 sessions" in warning for warning in halted["warnings"])
+    assert any("no trades in the last 10 sessions" in warning for warning in halted["warnings"])
 
 
 @pytest.mark.parametrize("volume", [0.0, 1e5])

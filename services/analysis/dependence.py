@@ -171,7 +171,7 @@ def _interpret_dependence(returns: Correlogram, squares: Correlogram) -> str:
     meaning = (
         " Past returns hardly predict the direction of the next one, so the no-change forecast is hard to beat."
         if first**2 < 0.01
-        else " That is unusually much for daily prices; thin trading and wrong prices can cause it. Backtest a model "
+        else " That is unusually high for daily prices; thin trading and wrong prices can cause it. Backtest a model "
         "to see whether it beats the no-change forecast."
     )
     return found + meaning + _interpret_squares(squares)
@@ -203,7 +203,7 @@ def _classify(adf_p: float | None, kpss_p: float | None) -> str:
     if adf_p is None or kpss_p is None:
         return "could not be tested"
     if adf_p >= ALPHA and kpss_p < ALPHA:
-        return "behave like a random walk: a unit root is not rejected by ADF, stationarity is by KPSS"
+        return "behave like a random walk: ADF does not reject a unit root, KPSS rejects stationarity"
     if adf_p < ALPHA and kpss_p >= ALPHA:
         return "are stationary by both tests: ADF rejects a unit root, KPSS does not reject stationarity"
     if adf_p < ALPHA:

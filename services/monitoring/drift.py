@@ -182,7 +182,7 @@ def judge(inputs: InputDrift, errors: ErrorDrift | None) -> tuple[DriftStatus, t
                 f"prices fell outside {errors.level:.0%} intervals {often} often than {1 - errors.level:.0%}"
             )
         if errors.ks_p_value is not None and errors.ks_p_value < DRIFTED_P:
-            drifted.append("outcomes do not fall evenly over the forecast distributions")
+            drifted.append("outcomes do not follow the forecast distributions (Kolmogorov–Smirnov test)")
     if drifted:
         return "drifted", (*drifted, *warning)
     return ("warning", tuple(warning)) if warning else ("ok", ())

@@ -179,7 +179,7 @@ def _text(metadata: Any, key: str) -> str | None:
 
 def _rate_limited(answer: _Answer | None, now: datetime) -> PricesRateLimited:
     wait_s = _seconds_to_wait(answer.retry_after if answer else None, now)
-    return PricesRateLimited(f"Yahoo asks for a pause of {wait_s} s", retry_after_s=wait_s)
+    return PricesRateLimited(f"Yahoo limits our requests; try again in {wait_s} s", retry_after_s=wait_s)
 
 
 def _seconds_to_wait(header: str | None, now: datetime) -> int:
