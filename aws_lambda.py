@@ -26,8 +26,8 @@ class NotAnHttpEvent(Exception):
 def lambda_handler(app: FastAPI) -> Callable[[Any, Any], dict[str, Any] | None]:
     """What AWS Lambda calls with each event.
 
-    What is neither a request nor a task fails the invocation instead of being answered: a
-    returned error would count as success, with no retry and nothing in a dead-letter queue.
+    Any other event fails the invocation. If an error were returned instead, Lambda would count a success:
+    no retry, and nothing in the dead-letter queue.
     """
     runtime: Runtime = app.state.runtime
 

@@ -1,4 +1,4 @@
-"""Failures to problem JSON: one shape for every status, nothing internal in a 500."""
+"""Answers every error as problem JSON, in one shape; a 500 has no internal details."""
 
 import logging
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def _unexpected(request: Request, error: Exception) -> Response:
 def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
     """Field and fault, without the input itself: it may be huge, secret or not JSON.
 
-    A field is named as the caller writes it (``start_date``); a fault of the whole body has the field ``body``.
+    A field is named as the caller writes it (``start_date``). An error of the whole body has the field ``body``.
     """
     return [
         FieldProblem(

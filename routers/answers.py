@@ -1,4 +1,4 @@
-"""A forecast as the routes answer it: by model, and by symbol as legacy contract v2 has it."""
+"""Turn a forecast into the answers of the routes: by model, and by symbol for legacy contract v2."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def symbol_prediction(forecast: Forecast) -> SymbolPrediction:
 
 
 def closes_prediction(forecast: Forecast, symbol: str | None) -> SymbolPrediction:
-    """The close after prices that the caller sent, as those of ``symbol``; dates are unknown."""
+    """The close after prices that the caller sent; ``symbol`` is the ticker that they belong to."""
     return SymbolPrediction(
         **_model(forecast, (forecast.card.tickers, forecast.card.test_closes_only)),
         **_next_close(forecast),

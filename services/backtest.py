@@ -41,7 +41,7 @@ class BacktestData:
 
     @property
     def first_origin(self) -> int:
-        """Row of the first origin: the last row that a baseline is fitted on."""
+        """Row of the first origin, which is also the last row that baselines are fitted on."""
         return int(self.config.origins[0])
 
     def session(self, row: int) -> date:
@@ -154,7 +154,7 @@ def _refitted(data: BacktestData, origin: int) -> ServedForecaster:
 
 
 def _baseline_forecasts(data: BacktestData) -> tuple[dict[str, BacktestForecasts], tuple[str, ...]]:
-    """Forecasts by name, and a sentence for each baseline that this history or installation does not allow."""
+    """Forecasts by name, and a warning for each baseline that this history or installation does not allow."""
     forecasts, missing = {}, []
     for name, spec in BASELINES.items():
         try:

@@ -59,7 +59,7 @@ def correlogram(values: Values) -> Correlogram:
 
 
 def robust_bound(values: Values) -> Values:
-    """Bound of each autocorrelation at lags 1 to 40 under no correlation but changing volatility, shape (40,).
+    """Bounds of the autocorrelations at lags 1 to 40 if volatility changes but nothing is correlated, shape (40,).
 
     1.96 · √(Σ x_t² x_{t−k}²) / Σ x_t² with x the centred values: where large moves
     follow large ones, sample autocorrelations scatter far wider than 1/√n.
@@ -90,7 +90,7 @@ def adf(values: Values, of: Literal["log_closes", "log_returns"], regression: Li
 def kpss(values: Values, of: Literal["log_closes", "log_returns"], regression: Literal["c", "ct"]) -> UnitRootTest:
     """Kwiatkowski–Phillips–Schmidt–Shin, lags chosen by the data. Hypothesis: stationary, around a trend with ``ct``.
 
-    Its p-value comes from a table from 0.01 to 0.1; outside, ``p_value_note`` says on which side it lies.
+    The p-value is read from a table that covers 0.01 to 0.1. Beyond its ends, ``p_value_note`` says on which side.
     """
     from statsmodels.tsa import stattools
 
@@ -199,7 +199,7 @@ def _interpret_stationarity(
 
 
 def _classify(adf_p: float | None, kpss_p: float | None) -> str:
-    """The two tests have opposite hypotheses, so only both together are conclusive."""
+    """Combine ADF and KPSS: they have opposite hypotheses, so only both together are conclusive."""
     if adf_p is None or kpss_p is None:
         return "could not be tested"
     if adf_p >= ALPHA and kpss_p < ALPHA:

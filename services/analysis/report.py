@@ -1,4 +1,4 @@
-"""The analysis of one ticker's history: every statistic, as a document or as an HTML page."""
+"""The analysis of one ticker's history, as a document or as an HTML page."""
 
 from datetime import datetime
 from importlib.util import find_spec

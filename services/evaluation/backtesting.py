@@ -1,4 +1,4 @@
-"""Walk forward: forecast from successive origins with only the past known, and score the outcomes."""
+"""Walk-forward backtests: forecast from successive origins, knowing only the past, and score the outcomes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ ForecasterAt = Callable[[int], Forecaster]
 
 @dataclass(frozen=True, eq=False)
 class BacktestForecasts(Outcomes):
-    """What a forecaster said at every origin, and what followed.
+    """The forecasts of one forecaster from every origin, and the outcomes.
 
     Attributes:
         quantiles: shape (n_origins, horizon, n_quantile_levels).
@@ -36,7 +36,7 @@ class BacktestForecasts(Outcomes):
 
 @dataclass(frozen=True)
 class BacktestConfig:
-    """What a backtest runs over.
+    """The origins, steps and levels of a backtest.
 
     Attributes:
         origins: row numbers of the origins, ascending; at least one.
@@ -56,7 +56,7 @@ class BacktestConfig:
 
 
 def walk_forward(forecaster_at: ForecasterAt, bars: Bars, config: BacktestConfig) -> BacktestForecasts:
-    """The forecasts of every origin, by the methods that serve, and their outcomes."""
+    """Forecast from every origin with the methods used for serving, and add the outcomes."""
     return stacked(
         [
             _forecasts_of(forecaster, bars, origins, config)
@@ -79,7 +79,7 @@ def report(
         name: of the forecaster.
         found: its forecasts.
         empirical: the rolling empirical distribution from the same origins, where the history allows one.
-        known_closes: closes up to the first origin, which give MASE its scale.
+        known_closes: closes up to the first origin; MASE is scaled by their moves.
         config: levels and stride.
     """
 
@@ -147,7 +147,7 @@ def _first_steps(forecast: QuantileForecast, horizon: int) -> QuantileForecast:
 def _predicted(
     forecaster: Forecaster, bars: Bars, origins: Origins, config: BacktestConfig
 ) -> tuple[QuantileForecast, IntervalForecast]:
-    """The distribution with its intervals: calibrated ones, or those that the quantiles of a baseline bound."""
+    """The distribution with intervals: calibrated ones, or for a baseline those between its quantiles."""
     if isinstance(forecaster, CalibratedForecaster | AdaptiveForecaster):
         calibrated = forecaster.predict_intervals(bars, origins, config.levels)
         assert calibrated.distribution is not None  # noqa: S101 - every calibrated forecaster has one

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RecordKey:
-    """What the key of a record says without the record being read.
+    """The parts of a record's key, known without reading the record.
 
     Attributes:
         ticker: whose forecast it is.
@@ -48,17 +48,16 @@ class RecordKey:
 
 
 class ForecastLog:
-    """Stores each served forecast once, behind the answers.
+    """Stores each served forecast once, without delaying answers.
 
-    A forecast is known by ticker, model and origin; one that was logged with as many steps is
-    not logged again, so a million requests are one record a day. Steps whose session had
-    closed when they were served are left out: they were no forecast.
+    Ticker, model and origin identify a forecast. It is logged again only if it has more steps than before, so a
+    million requests make one record a day. Steps whose session had already closed are left out.
 
     Args:
         store: where the records go.
         writer: writes them.
         meter: counts them.
-        skip_demo: leave out forecasts from sample prices, which stand in for others.
+        skip_demo: leave out forecasts from sample prices that replace Yahoo's.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class ForecastLog:
         self._lock = threading.Lock()
 
     def record(self, forecast: Forecast) -> None:
-        """Queue the forecast; it is dropped, and counted, where too many wait or the store has just failed."""
+        """Queue the forecast; it is dropped and counted if too many wait or the store has just failed."""
         history = forecast.given.history
         if self._skip_demo and history.demo:
             return
@@ -110,10 +109,9 @@ _Origin = tuple[str, str, date]
 
 
 def record_of(forecast: Forecast) -> ForecastRecord:
-    """What is kept of a forecast: the steps that were still open, unrounded.
+    """The record of a forecast: its steps whose sessions have not closed, unrounded.
 
-    The default levels are kept as well as those of the request: the first caller does not decide
-    which levels can be scored.
+    It has the default levels in addition to those of the request, so that they can always be scored.
     """
     given, levels = forecast.given, np.unique([*forecast.levels, *DEFAULT_LEVELS])
     exchange = given.history.series.exchange
@@ -168,5 +166,5 @@ def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
 
 
 def read_record(store: ArtifactStore, key: str) -> ForecastRecord:
-    """A record, as it was written; ArtifactCorrupt where it is no longer."""
+    """Read a record; ArtifactCorrupt if it is damaged."""
     return read_document(store, key, ForecastRecord)
