@@ -51,7 +51,7 @@ def demo(context: typer.Context, plot: Plot = None) -> None:
 
 
 def sparkline_of(answer: ForecastResponse, closes: Sequence[float]) -> str:
-    """The last closes and, after a bar, the forecast's medians as blocks; then the last step in figures."""
+    """A sparkline of the last closes and, after a bar, the forecast's medians; then the figures of the last step."""
     known, medians = [*closes[-N_CLOSES_SHOWN:]], [step.price for step in answer.forecast]
     blocks = sparkline([*known, *medians])
     last = answer.forecast[-1]

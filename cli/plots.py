@@ -95,7 +95,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _band(level: float) -> dict[str, Any]:
-    """The look of a range: the wider, the paler."""
+    """The colour of a range: the wider, the paler."""
     return {"color": BLUE, "alpha": 0.15 + 0.5 * (1 - level), "linewidth": 0, "label": f"{level:.0%} range"}
 
 

@@ -62,7 +62,7 @@ def drift_table(overview: DriftOverview) -> RenderableType:
 
 
 def retrain_table(answer: RetrainAnswer) -> RenderableType:
-    """The drift status, and the challenger's job where there is one."""
+    """The drift status, and the challenger's job if there is one."""
     status = line(f"status: {'; '.join([answer.status, *answer.reasons])}")
     return Group(status, line("nothing was trained") if answer.job is None else job_table(answer.job))
 

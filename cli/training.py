@@ -17,7 +17,7 @@ from stock_forecast_client.models import Job, TrainRequest
 
 
 def _values(field: str) -> str:
-    """What a field of a training allows, as --help writes it."""
+    """The allowed values of a training field, for --help."""
     return f"[{'|'.join(get_args(TrainRequest.model_fields[field].annotation))}]"
 
 
@@ -116,7 +116,7 @@ def watch_job(context: typer.Context, job_id: JobId, as_json: AsJson = False) ->
 
 
 def waiting_target(context: typer.Context, *, no_wait: bool) -> Target:
-    """The target; ``BadParameter`` for ``--no-wait`` where the training would end with this process."""
+    """The target; ``BadParameter`` for ``--no-wait`` if the training would end with this process."""
     target = target_of(context)
     if no_wait and target.is_local:
         raise typer.BadParameter("--no-wait needs --url: a training in this process ends with it")
@@ -124,7 +124,7 @@ def waiting_target(context: typer.Context, *, no_wait: bool) -> Target:
 
 
 def follow_visibly(job: Job, client: Client, target: Target) -> Job:
-    """The job once it is over, with a bar until then; Ctrl-C cancels one that runs in this process."""
+    """Wait for the job with a progress bar, and return it; Ctrl-C cancels a job that runs in this process."""
     try:
         return _follow(client, job.id)
     except KeyboardInterrupt:

@@ -25,9 +25,9 @@ _DROPPED = {
 
 
 def price_warnings(history: PriceHistory, lookback: int) -> tuple[str, ...]:
-    """Sentences on what is missing, repaired or suspect in the last ``lookback`` sessions of a history.
+    """Warnings about missing, repaired or suspect prices in the last ``lookback`` sessions of a history.
 
-    A jump of the price is searched in the whole of ``history``, so pass only the sessions that are used.
+    Price jumps are reported anywhere in ``history``, so pass only the sessions that are used.
     """
     window = history.tail(lookback)
     since = window.series.first_session
@@ -37,7 +37,7 @@ def price_warnings(history: PriceHistory, lookback: int) -> tuple[str, ...]:
 
 
 def estimated_warning(exchange: str) -> str:
-    """The sentence on sessions past the end of a calendar."""
+    """The warning about sessions past the end of a calendar."""
     return (
         f"sessions after {last_known_day(exchange)} are estimated, because the {exchange} calendar ends there: "
         "holidays that move from year to year are not known"
@@ -57,7 +57,7 @@ def _left_out(defects: Defects, n_sessions: int) -> Iterator[str]:
 
 
 def _missing(window: PriceHistory, defects: Defects) -> Iterator[str]:
-    """Sessions of a stock exchange without a row."""
+    """Warn about sessions of a stock exchange without a row."""
     series = window.series
     if series.exchange in KINDS:  # pairs and futures: their hours vary, and so does what sources call a day
         return
