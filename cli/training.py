@@ -110,7 +110,7 @@ def retry_job(context: typer.Context, job_id: JobId, no_wait: NoWait = False, as
 
 @jobs_app.command("watch")
 def watch_job(context: typer.Context, job_id: JobId, as_json: AsJson = False) -> None:
-    """Follow a job to its end; the exit code is that of the job."""
+    """Follow a job to its end, and exit with the code of its error, if any."""
     with target_of(context).client() as client:
         _conclude(_follow(client, job_id), as_json=as_json)
 

@@ -114,7 +114,9 @@ class InputDrift(Document):
 
     recent_sessions: int = Field(description="Number of sessions in the recent window.")
     earlier_sessions: int = Field(description="Number of sessions in the window before it.")
-    ratio: float = Field(description="Mean log range of the recent sessions over that of the earlier ones.")
+    ratio: float = Field(
+        description="Mean log range of the recent sessions divided by the mean log range of the earlier ones."
+    )
     upper_tail_probability: float = Field(description="Share of the ticker's own past windows with a larger ratio.")
 
 

@@ -279,7 +279,7 @@ class InputDrift(BaseModel):
     earlier_sessions: int
     """Number of sessions in the window before it."""
     ratio: float
-    """Mean log range of the recent sessions over that of the earlier ones."""
+    """Mean log range of the recent sessions divided by the mean log range of the earlier ones."""
     upper_tail_probability: float
     """Share of the ticker's own past windows with a larger ratio."""
 
