@@ -32,14 +32,18 @@ def train(
     ] = None,
     start: Start = None,
     end: End = None,
-    train_size: Annotated[float | None, typer.Option(help="Share of the windows before the test block.")] = None,
-    sequence_length: Annotated[int | None, typer.Option(help="Lookback, in sessions.")] = None,
+    train_size: Annotated[
+        float | None, typer.Option(help="Share of the windows before the test block; 0.8 by default.")
+    ] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="Lookback, in sessions; 60 by default.")] = None,
     target_column: Annotated[
         str | None, typer.Option(metavar=_values("target_column"), help="Price to forecast; Close by default.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most this many epochs.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Epochs without improvement before stopping.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Wall-clock budget of the fit.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs; 50 by default.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after this many epochs without improvement; 5 by default.")
+    ] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Most seconds for the fit; 60 by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed and data give the same weights.")] = None,
     calibration: Annotated[
         str | None, typer.Option(metavar=_values("calibration"), help="Whether ranges adapt to recent misses.")
