@@ -1,20 +1,20 @@
-"""Metrics of fetches by outcome, and of served histories by freshness."""
-
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from errors import AppError, PricesUnreachable, TickerNotFound
-from services.prices.measured import (
-    FORGOTTEN_AFTER,
-    InstrumentedFetcher,
-    InstrumentedPriceSource,
-    PriceFreshness,
-)
-from services.prices.series import PriceHistory, RawBars
+from services.prices.measured import FORGOTTEN_AFTER, InstrumentedFetcher, InstrumentedPriceSource, PriceFreshness
+from services.prices.series import RawBars
 from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED
-from tests.fakes import FakePriceSource, RecordingMeter, new_york_sessions, random_walk, walk_history
+from tests.fakes import (
+    FailingPriceSource,
+    FakePriceSource,
+    RecordingMeter,
+    new_york_sessions,
+    random_walk,
+    walk_history,
+)
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 
@@ -29,11 +29,6 @@ class Fetcher:
         if self._error is not None:
             raise self._error
         return RawBars(new_york_sessions(5), random_walk(5), "USD")
-
-
-@pytest.fixture
-def meter() -> RecordingMeter:
-    return RecordingMeter()
 
 
 def test_a_fetch_is_counted_by_source_and_timed(meter: RecordingMeter) -> None:
@@ -93,11 +88,7 @@ def test_a_ticker_is_unavailable_while_its_source_fails_but_not_where_it_does_no
 ) -> None:
     watch = PriceFreshness()
 
-    class Failing(FakePriceSource):
-        def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-            raise error
-
     with pytest.raises(type(error)):
-        InstrumentedPriceSource(Failing(walk_history()), watch, meter).history("WALK", NOW)
+        InstrumentedPriceSource(FailingPriceSource(error), watch, meter).history("WALK", NOW)
 
     assert watch.tickers_with("prices_unavailable", NOW) == tickers_with

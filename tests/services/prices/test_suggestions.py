@@ -1,5 +1,3 @@
-"""Suggestions for unknown tickers."""
-
 from datetime import UTC, datetime
 
 import pytest
@@ -9,19 +7,10 @@ from hypothesis import strategies as st
 from errors import AppError, PricesUnreachable, TickerNotFound, UnknownExchange
 from schemas.common import TICKER_PATTERN
 from services.prices.sample import SampleSource
-from services.prices.series import PriceHistory
 from services.prices.suggestions import SuggestingSource, suggestion
-from tests.fakes import FakePriceSource, walk_history
+from tests.fakes import FailingPriceSource, FakePriceSource, walk_history
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-
-
-class Failing:
-    def __init__(self, error: AppError) -> None:
-        self._error = error
-
-    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        raise self._error
 
 
 MEANT = {
@@ -60,7 +49,7 @@ def test_a_suggestion_is_another_ticker_and_leads_to_no_further_one(ticker: str)
 
 @pytest.mark.parametrize("kind", [TickerNotFound, UnknownExchange])
 def test_error_for_an_unknown_ticker_carries_the_suggestion(kind: type[AppError]) -> None:
-    source = SuggestingSource(Failing(kind("PETR4 is unknown", ticker="PETR4")))
+    source = SuggestingSource(FailingPriceSource(kind("PETR4 is unknown", ticker="PETR4")))
 
     with pytest.raises(kind, match=r"^PETR4 is unknown; did you mean PETR4\.SA\?$") as raised:
         source.history("PETR4", NOW)
@@ -72,10 +61,10 @@ def test_error_without_a_guess_and_any_other_error_stay_as_they_are() -> None:
     unknown, down = TickerNotFound("NOPE is unknown"), PricesUnreachable("down")
 
     with pytest.raises(TickerNotFound) as raised:
-        SuggestingSource(Failing(unknown)).history("NOPE", NOW)
+        SuggestingSource(FailingPriceSource(unknown)).history("NOPE", NOW)
     assert raised.value is unknown
     with pytest.raises(PricesUnreachable) as refused:
-        SuggestingSource(Failing(down)).history("PETR4", NOW)
+        SuggestingSource(FailingPriceSource(down)).history("PETR4", NOW)
     assert refused.value is down
 
 
