@@ -64,11 +64,7 @@ class HealthCheck:
 
     def default_model(self, registry: ModelRegistry) -> tuple[ModelCard | None, AppError | None]:
         """The card of the default model once it is loaded, or the error why it is not; the meter records which."""
-
-        def load() -> ModelCard:
-            return registry.serve(DEFAULT).card
-
-        card, error = self._model_probe.result_of(load)
+        card, error = self._model_probe.result_of(lambda: registry.serve(DEFAULT).card)
         if isinstance(error, StoreUnavailable):  # the last model still answers; the store has a reason of its own
             card = self._card or registry.bundled
             error = None if card is not None else error

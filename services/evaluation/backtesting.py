@@ -1,6 +1,6 @@
 """Walk forward: forecast from successive origins with only the past known, and score the outcomes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,13 +55,13 @@ class BacktestConfig:
 
 def walk_forward(forecaster_at: ForecasterAt, bars: Bars, config: BacktestConfig) -> BacktestForecasts:
     """The forecasts of every origin, by the methods that serve, and their outcomes."""
-    return stacked(
-        [
-            _forecasts_of(forecaster, bars, origins, config)
-            for forecaster, block in _blocks(forecaster_at, config)
-            for origins in _chunks(block)
-        ]
-    )
+    parts, n_origins = [], config.origins.size
+    size = config.refit_every or n_origins
+    for first in range(0, n_origins, size):
+        block = config.origins[first : first + size]
+        forecaster = forecaster_at(int(block[0]))
+        parts += [_forecasts_of(forecaster, bars, block[k : k + CHUNK], config) for k in range(0, block.size, CHUNK)]
+    return stacked(parts)
 
 
 def report(
@@ -107,18 +107,6 @@ def report(
         )
 
     return ForecasterReport(name=name, overall=part(None), steps=tuple(map(part, steps_with_outcomes(found))))
-
-
-def _blocks(forecaster_at: ForecasterAt, config: BacktestConfig) -> Iterator[tuple[Forecaster, Origins]]:
-    size = config.refit_every or config.origins.size
-    for first in range(0, config.origins.size, size):
-        block = config.origins[first : first + size]
-        yield forecaster_at(int(block[0])), block
-
-
-def _chunks(origins: Origins) -> Iterator[Origins]:
-    for first in range(0, origins.size, CHUNK):
-        yield origins[first : first + CHUNK]
 
 
 def _forecasts_of(forecaster: Forecaster, bars: Bars, origins: Origins, config: BacktestConfig) -> BacktestForecasts:
