@@ -6,7 +6,6 @@ from typing import Self
 
 from clock import Clock, utc_now
 from config import ROOT, Settings, prepare_environment
-from services.forecasting.forecast import Forecast
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import ReplayStore
 from services.health import HealthCheck
@@ -18,10 +17,9 @@ from services.monitoring.forecast_log import ForecastLog
 from services.prices.cache import CachedSource
 from services.prices.csv import CsvSource
 from services.prices.fallback import FallbackSource
-from services.prices.measured import InstrumentedFetcher, InstrumentedPriceSource, PriceFreshness
+from services.prices.measured import InstrumentedFetcher, InstrumentedPriceSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
-from services.prices.suggestions import SuggestingSource
 from services.prices.yahoo import YahooSource
 from services.storage.bundled import BundledModel
 from services.storage.measured import InstrumentedStore
@@ -32,7 +30,7 @@ from services.storage.write_behind import WriteBehind
 from services.training.slots import TrainingSlots
 from services.training.work import WorkerContext
 from telemetry.logs import configure_logging
-from telemetry.measures import NO_METER, PREDICTION_SECONDS, PREDICTIONS, Meter
+from telemetry.measures import NO_METER, Meter
 from telemetry.system import SystemUsage
 
 
@@ -74,10 +72,11 @@ class Runtime:
         """Build what the settings select; ``meter``, ``store`` and ``prices`` replace the selected ones."""
         meter = meter or meter_of(settings)
         store = InstrumentedStore(store or store_of(settings), meter)
-        freshness, writer = PriceFreshness(), WriteBehind()
+        writer = WriteBehind()
         registry = ModelRegistry(store, bundled_model(settings), meter)
         jobs = Jobs(store)
-        source = InstrumentedPriceSource(prices or price_source(settings, meter), freshness, meter)
+        among = SampleSource.tickers if settings.price_source == "sample" else None
+        source = InstrumentedPriceSource(prices or price_source(settings, meter), meter, among)
         return cls(
             settings=settings,
             clock=clock,
@@ -90,7 +89,7 @@ class Runtime:
             forecasting=Forecasting(registry, forecast_prices(settings, source), ReplayStore(store, writer)),
             forecast_log=ForecastLog(store, writer, meter, skip_demo=settings.price_source != "sample"),
             writer=writer,
-            health_check=HealthCheck(store, freshness, meter),
+            health_check=HealthCheck(store, source, meter),
             system_usage=SystemUsage(),
             training_slots=TrainingSlots(1),  # a fit seeds torch's generator, which the process has one of
         )
@@ -109,13 +108,6 @@ class Runtime:
     @property
     def worker_context(self) -> WorkerContext:
         return WorkerContext(self.jobs, self.prices, self.registry, self.clock)
-
-    def record_forecasts(self, kind: str, elapsed_ms: float, *forecasts: Forecast) -> None:
-        """Measure one answer of a ``kind`` (manual, live, forecast or batch), and log its forecasts."""
-        self.meter.record(PREDICTIONS, type=kind)
-        self.meter.record(PREDICTION_SECONDS, elapsed_ms / 1000, type=kind)
-        for forecast in forecasts:
-            self.forecast_log.record(forecast)
 
 
 def store_of(settings: Settings) -> ArtifactStore:
@@ -144,15 +136,15 @@ def meter_of(settings: Settings) -> Meter:
 def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
     """The source that ``PRICE_SOURCE`` names. For ``yahoo,sample`` this is Yahoo alone, see ``forecast_prices``."""
     if settings.price_source == "sample":
-        return SuggestingSource(SampleSource(), among=SampleSource.tickers)
+        return SampleSource()
     if settings.price_source == "csv":
-        return SuggestingSource(CsvSource(settings.price_dir or settings.writable_dir / "prices"))
+        return CsvSource(settings.price_dir or settings.writable_dir / "prices")
     cache = settings.writable_dir / "cache"
     fetcher = YahooSource(cache / "yfinance", settings.yahoo_timeout_s, settings.yahoo_attempts)
     # a fresh Lambda instance has an empty disk: the bucket keeps it from requesting what another one has fetched
     shared = store_of(settings) if settings.on_lambda and settings.s3_bucket_name else None
     fetched = InstrumentedFetcher(fetcher, meter)
-    return SuggestingSource(CachedSource(fetched, LocalArtifactStore(cache), settings.price_ttl_s, meter, shared))
+    return CachedSource(fetched, LocalArtifactStore(cache), settings.price_ttl_s, meter, shared)
 
 
 def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:

@@ -32,7 +32,7 @@ AIM_PERCENT = 5.0
 
 
 class NoLog(ForecastLog):
-    def record(self, forecast: Forecast) -> None:
+    def record(self, kind: str, elapsed_ms: float, *forecasts: Forecast) -> None:
         pass
 
 

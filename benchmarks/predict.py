@@ -81,7 +81,7 @@ def _cases(runtime: Runtime) -> list[Case]:
         Case(
             "/predict",
             {"symbol": SYMBOL, "prices": closes},
-            lambda: forecasting.forecast_closes(DEFAULT, closes, levels, NOW),
+            lambda: forecasting.forecast_closes(runtime.registry.serve(DEFAULT), closes, levels, NOW),
         ),
         Case("/predict/live", {"symbol": SYMBOL}, lambda: forecasting.forecast_ticker(DEFAULT, SYMBOL, 1, levels, NOW)),
         Case(

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import Bars, Forecaster, Origins, QuantileForecast
-from models.conformal import CalibratedForecaster, Calibration, IntervalForecast
+from models.conformal import CalibratedForecaster, Calibration
 from models.windows import future_closes, sessions_needed
 
 RATE = 0.03  # a miss moves the 80 % bounds of step 1 by 2.4 %
@@ -44,8 +44,6 @@ class AdaptiveForecaster:
         calibration: scores of the calibration part.
     """
 
-    memory = MEMORY
-
     def __init__(self, inner: Forecaster, calibration: Calibration) -> None:
         self.static = CalibratedForecaster(inner, calibration)
         self.calibration = calibration
@@ -57,11 +55,6 @@ class AdaptiveForecaster:
         """The distribution on the grid of the inner forecaster; ``factors`` spares the replay where they are known."""
         factors = self.log_factors(bars, origins) if factors is None else factors
         return _stretched(self.static.predict_quantiles(bars, origins), factors)
-
-    def predict_intervals(self, bars: Bars, origins: Origins, levels: Sequence[float]) -> IntervalForecast:
-        self.calibration.validate(levels)
-        forecast = self.predict_quantiles(bars, origins)
-        return IntervalForecast(forecast.median, *forecast.intervals(np.array(levels)), distribution=lambda: forecast)
 
     def log_factors(self, bars: Bars, origins: Origins) -> LogFactors:
         """Replay the sessions before each origin of one history."""

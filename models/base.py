@@ -1,7 +1,8 @@
 """What every model is: something that turns past bars into quantiles of future closes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,32 +59,45 @@ class QuantileForecast:
         """Quantiles at other levels, linear between those of the grid and constant beyond them.
 
         Args:
-            levels: shape (n,) for the same levels at every step, or (horizon, n).
+            levels: shape (n,).
 
         Returns:
             Prices, shape (n_origins, horizon, n).
         """
-        horizon = self.prices.shape[1]
-        wanted = np.broadcast_to(levels, (horizon, np.shape(levels)[-1]))
-        wanted = np.clip(wanted, self.quantile_levels[0], self.quantile_levels[-1])
-        upper = np.clip(np.searchsorted(self.quantile_levels, wanted), 1, self.quantile_levels.size - 1)
-        lower = upper - 1
-        gap = self.quantile_levels[upper] - self.quantile_levels[lower]
-        weight = (wanted - self.quantile_levels[lower]) / gap  # (horizon, n)
-        step = np.arange(horizon)[:, None]
-        below, above = self.prices[:, step, lower], self.prices[:, step, upper]  # (n_origins, horizon, n)
+        grid = self.quantile_levels
+        wanted = np.clip(levels, grid[0], grid[-1])
+        upper = np.clip(np.searchsorted(grid, wanted), 1, grid.size - 1)
+        weight = (wanted - grid[upper - 1]) / (grid[upper] - grid[upper - 1])
+        below, above = self.prices[..., upper - 1], self.prices[..., upper]
         # not (1 - w)·below + w·above: rounding there can make equal neighbours cross
         between: NDArray[np.float64] = below + weight * (above - below)
         return between
 
-    def intervals(self, levels: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bounds of the central interval of each coverage level, both (n_origins, horizon, n_levels)."""
-        return self.at(0.5 - levels / 2), self.at(0.5 + levels / 2)
+    def intervals(self, levels: Sequence[float]) -> "Intervals":
+        """The median and the central interval of each coverage level."""
+        half = np.array(levels) / 2
+        median, lower, upper = np.split(
+            self.at(np.concatenate([[0.5], 0.5 - half, 0.5 + half])), [1, 1 + half.size], -1
+        )
+        return Intervals(median[..., 0], lower, upper)
 
     @property
     def median(self) -> NDArray[np.float64]:
         """The point forecast, shape (n_origins, horizon)."""
         return self.at(np.array([0.5]))[..., 0]
+
+
+class Intervals(NamedTuple):
+    """Prices at steps 1…horizon after each origin.
+
+    Attributes:
+        median: the point forecast, shape (n_origins, horizon).
+        lower, upper: interval bounds, shape (n_origins, horizon, n_levels).
+    """
+
+    median: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
 
 
 class Forecaster(Protocol):
@@ -96,12 +110,10 @@ class Forecaster(Protocol):
     @property
     def lookback(self) -> int:
         """Sessions needed up to and including an origin."""
-        ...
 
     @property
     def horizon(self) -> int:
         """Steps forecast from each origin."""
-        ...
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
         """The distribution of the close at every step after every origin.
@@ -110,4 +122,3 @@ class Forecaster(Protocol):
             bars: shape (n_sessions, 5).
             origins: each in [lookback - 1, n_sessions - 1], shape (n_origins,).
         """
-        ...

@@ -4,11 +4,23 @@ from typing import Any
 
 from errors import AppError
 from models.base import CLOSE
-from schemas.accuracy import StepReport
 from schemas.batch import BatchForecast, SymbolError, SymbolResult
 from schemas.by_symbol import NOT_KNOWN, DailyForecast, DayForecast, SymbolForecast, SymbolPrediction
-from schemas.predict import Evidence, ForecastResponse, Interval, PredictResponse, Step
-from services.forecasting.forecast import Batch, Forecast, ticker_warnings
+from schemas.predict import Evidence, ForecastResponse, PredictResponse, Step
+from services.forecasting.forecast import Batch, Forecast, evidence, ticker_warnings
+
+_SENT: dict[str, Any] = {
+    "prediction_for_date": NOT_KNOWN,
+    "estimated": False,
+    "last_data_date": NOT_KNOWN,
+    "currency": None,
+    "source": "request",
+    "stale": None,
+    "demo": False,
+    "dropped": {},
+    "repaired": {},
+}
+"""What is known of prices that the caller sent."""
 
 
 def predict_response(forecast: Forecast) -> PredictResponse:
@@ -27,43 +39,37 @@ def forecast_response(forecast: Forecast) -> ForecastResponse:
     return ForecastResponse(**_context(forecast), horizon=len(forecast.median), forecast=_steps(forecast))
 
 
-def symbol_prediction(forecast: Forecast) -> SymbolPrediction:
-    """The next close of a ticker."""
-    given, history = forecast.given, forecast.given.history
+def symbol_prediction(forecast: Forecast, symbol: str | None = None) -> SymbolPrediction:
+    """The next close of a ticker; of prices that the caller sent as those of ``symbol``, whose dates are unknown."""
+    given, price, last_close = forecast.given, float(forecast.median[0]), forecast.given.last_close
+    reference = float(given.bars[-forecast.card.lookback, CLOSE])
+    if given.source is None:
+        about = _SENT | {"symbol": symbol or NOT_KNOWN}
+        about["warnings"] = (*forecast.warnings, *ticker_warnings(forecast.card, symbol))
+    else:
+        about = _prices(forecast) | {
+            "symbol": given.source.series.ticker,
+            "prediction_for_date": given.sessions[0],
+            "estimated": given.estimated[0],
+            "last_data_date": given.source.as_of,
+        }
     return SymbolPrediction(
-        **_model(forecast, forecast.card.evidence(history.series.ticker, 1)),
-        **_prices(forecast),
-        **_next_close(forecast),
-        symbol=history.series.ticker,
-        prediction_for_date=given.sessions[0],
-        estimated=given.estimated[0],
-        last_data_date=history.as_of,
-    )
-
-
-def closes_prediction(forecast: Forecast, symbol: str | None) -> SymbolPrediction:
-    """The close after prices that the caller sent; ``symbol`` is the ticker that they belong to."""
-    return SymbolPrediction(
-        **_model(forecast, (forecast.card.tickers, forecast.card.test_closes_only)),
-        **_next_close(forecast),
-        symbol=symbol or NOT_KNOWN,
-        prediction_for_date=NOT_KNOWN,
-        estimated=False,
-        last_data_date=NOT_KNOWN,
-        currency=None,
-        source="request",
-        stale=None,
-        demo=False,
-        dropped={},
-        repaired={},
-        warnings=(*forecast.warnings, *ticker_warnings(forecast.card, symbol)),
+        **_model(forecast, forecast.test),
+        **about,
+        predicted_price=price,
+        intervals=forecast.intervals[0],
+        persistence=given.last_value,
+        predicted_ratio=price / reference,
+        reference_price=reference,
+        last_known_price=last_close,
+        expected_change_pct=100 * (price - last_close) / last_close,
     )
 
 
 def symbol_forecast(forecast: Forecast) -> SymbolForecast:
     symbol = forecast.given.history.series.ticker
     return SymbolForecast(
-        **_model(forecast, forecast.card.evidence(symbol, len(forecast.median))),
+        **_model(forecast, forecast.test),
         **dict(_daily(forecast)),
         symbol=symbol,
         forecast_days=len(forecast.median),
@@ -73,7 +79,7 @@ def symbol_forecast(forecast: Forecast) -> SymbolForecast:
 def batch_forecast(batch: Batch) -> BatchForecast:
     """Every symbol's forecast or error, in the order of the request."""
     return BatchForecast(
-        **_model(batch, batch.card.evidence(None, batch.horizon)),
+        **_model(batch, evidence(*batch.card.evidence(None, batch.horizon), batch.levels)),
         forecast_days=batch.horizon,
         results=tuple(_result(symbol, one) for symbol, one in batch.forecasts.items()),
     )
@@ -120,48 +126,23 @@ def _steps(forecast: Forecast) -> tuple[Step, ...]:
             session=session,
             estimated=given.estimated[h],
             price=prices[h],
-            intervals=_intervals(forecast, h),
+            intervals=forecast.intervals[h],
             persistence=given.last_value,
         )
         for h, session in enumerate(given.sessions)
     )
 
 
-def _intervals(forecast: Forecast, h: int) -> tuple[Interval, ...]:
-    bounds = zip(forecast.levels, forecast.lower[h].tolist(), forecast.upper[h].tolist(), strict=True)
-    return tuple(Interval(level=level, lower=lower, upper=upper) for level, lower, upper in bounds)
-
-
-def _next_close(forecast: Forecast) -> dict[str, Any]:
-    price, last_close = float(forecast.median[0]), forecast.given.last_close
-    reference = float(forecast.given.bars[-forecast.card.lookback, CLOSE])
-    return {
-        "predicted_price": price,
-        "intervals": _intervals(forecast, 0),
-        "persistence": forecast.given.last_value,
-        "predicted_ratio": price / reference,
-        "reference_price": reference,
-        "last_known_price": last_close,
-        "expected_change_pct": 100 * (price - last_close) / last_close,
-    }
-
-
-def _model(forecast: Forecast | Batch, found: tuple[tuple[str, ...], StepReport]) -> dict[str, Any]:
+def _model(forecast: Forecast | Batch, test: Evidence) -> dict[str, Any]:
     card = forecast.card
     return {
         "model_id": card.model_id,
         "model": card.model,
         "target_column": card.target_column,
-        "test": _evidence(found, forecast.levels),
+        "test": test,
         "inference_time_ms": forecast.elapsed_ms,
         "timestamp": forecast.made_at,
     }
-
-
-def _evidence(found: tuple[tuple[str, ...], StepReport], levels: tuple[float, ...]) -> Evidence:
-    tickers, report = found
-    coverage = tuple(one for one in report.coverage if one.level in levels)
-    return Evidence(**{**dict(report), "coverage": coverage}, tickers=tickers)
 
 
 def _prices(forecast: Forecast) -> dict[str, Any]:
@@ -188,5 +169,5 @@ def _context(forecast: Forecast) -> dict[str, Any]:
         "target_column": forecast.card.target_column,
         "last_close": forecast.given.last_close,
         "last_session": history.as_of,
-        "test": _evidence(forecast.card.evidence(history.series.ticker, len(forecast.median)), forecast.levels),
+        "test": forecast.test,
     }

@@ -84,7 +84,7 @@ def _forecast(model_id: str, request: PredictRequest, horizon: int, kind: str, r
         model_id, request.ticker, horizon, request.levels, now, request.as_of
     )
     # what would have been forecast on a past day was not: it is not logged
-    runtime.record_forecasts(kind, forecast.elapsed_ms, *([forecast] if request.as_of is None else []))
+    runtime.forecast_log.record(kind, forecast.elapsed_ms, *([forecast] if request.as_of is None else []))
     return forecast
 
 

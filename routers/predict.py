@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body
 from fastapi.exceptions import RequestValidationError
 
 from errors import CalibrationTooSmall, HorizonTooLong, PricesInvalid, ZeroVariance
-from routers.answers import batch_forecast, closes_prediction, symbol_forecast, symbol_prediction
+from routers.answers import batch_forecast, symbol_forecast, symbol_prediction
 from routers.dependencies import RuntimeDep
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, problems
 from schemas.batch import BatchForecast, BatchRequest
@@ -37,11 +37,11 @@ def from_prices(
 
     The dates of the closes are unknown, so dates in the answer are "N/A".
     """
-    card, _ = runtime.registry.card_to_serve(request.model_id)
-    validate_count("prices", expected=card.lookback, found=len(request.prices))
-    forecast = runtime.forecasting.forecast_closes(request.model_id, request.prices, request.levels, runtime.clock())
-    runtime.record_forecasts("manual", forecast.elapsed_ms)
-    return closes_prediction(forecast, request.symbol)
+    model = runtime.registry.serve(request.model_id)
+    validate_count("prices", expected=model.card.lookback, found=len(request.prices))
+    forecast = runtime.forecasting.forecast_closes(model, request.prices, request.levels, runtime.clock())
+    runtime.forecast_log.record("manual", forecast.elapsed_ms)
+    return symbol_prediction(forecast, request.symbol)
 
 
 @router.post("/live", summary="The next close of a symbol", responses=problems(*FORECAST_PROBLEMS))
@@ -50,7 +50,7 @@ def live(
 ) -> SymbolPrediction:
     """Forecast the close of the session after the newest prices of a symbol."""
     forecast = runtime.forecasting.forecast_ticker(request.model_id, request.symbol, 1, request.levels, runtime.clock())
-    runtime.record_forecasts("live", forecast.elapsed_ms, forecast)
+    runtime.forecast_log.record("live", forecast.elapsed_ms, forecast)
     return symbol_prediction(forecast)
 
 
@@ -66,7 +66,7 @@ def forecast(
     forecast = runtime.forecasting.forecast_ticker(
         request.model_id, request.symbol, request.days, request.levels, runtime.clock()
     )
-    runtime.record_forecasts("forecast", forecast.elapsed_ms, forecast)
+    runtime.forecast_log.record("forecast", forecast.elapsed_ms, forecast)
     return symbol_forecast(forecast)
 
 
@@ -86,7 +86,7 @@ def batch(
         request.model_id, request.symbols, request.days, request.levels, runtime.clock()
     )
     made = [one for one in batch.forecasts.values() if isinstance(one, Forecast)]
-    runtime.record_forecasts("batch", batch.elapsed_ms, *made)
+    runtime.forecast_log.record("batch", batch.elapsed_ms, *made)
     return batch_forecast(batch)
 
 

@@ -1,6 +1,7 @@
 """Forecasts by symbol, with the fields of legacy contract v2."""
 
 import datetime as dt
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer
@@ -22,8 +23,8 @@ from schemas.predict import ESTIMATED, Evidence, Interval
 DEFAULT_SYMBOL = "PETR4.SA"
 
 GivenPrice = Annotated[float, Field(ge=1e-12, le=1e12)]
-Percent = Annotated[float, PlainSerializer(lambda value: round(value, 4), when_used="json")]
-Milliseconds = Annotated[float, PlainSerializer(lambda value: round(value, 3), when_used="json")]
+Percent = Annotated[float, PlainSerializer(partial(round, ndigits=4), when_used="json")]
+Milliseconds = Annotated[float, PlainSerializer(partial(round, ndigits=3), when_used="json")]
 Days = Annotated[int, Field(ge=1, le=MAX_HORIZON, description="Sessions to forecast.")]
 
 

@@ -1,12 +1,13 @@
 """The model card: what a stored model is, what it was fitted on and how accurate it is."""
 
 from datetime import date, datetime
+from functools import cached_property
 
 from pydantic import Field, JsonValue
 
 from schemas.accuracy import StepReport
 from schemas.common import Document, ModelId, Ticker
-from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn
+from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn, TrainRequest
 
 FORMAT_VERSION = 2
 
@@ -100,7 +101,7 @@ class ModelCard(Document):
     hyperparameters: dict[str, JsonValue] = Field(
         description="What rebuilds the network around its weights, and how it was trained."
     )
-    request: dict[str, JsonValue] = Field(description="The training request with its defaults.")
+    request: TrainRequest = Field(description="With its defaults.")
     series: tuple[SeriesReport, ...] = Field(min_length=1)
     training: TrainingReport
     train: StepReport = Field(description="One step ahead, all tickers together.")
@@ -119,17 +120,17 @@ class ModelCard(Document):
     files: dict[str, FileReport] = Field(description="Checksum and size by file name.")
     libraries: dict[str, str] = Field(description="Versions by library.")
 
-    @property
+    @cached_property
     def tickers(self) -> tuple[str, ...]:
         """The tickers the model was fitted on."""
         return tuple(series.ticker for series in self.series)
 
-    @property
+    @cached_property
     def test_start(self) -> date:
         """The first origin of the test part: from it on, the model has seen nothing."""
         return min(series.split.test.first_origin for series in self.series if series.split.test)
 
-    @property
+    @cached_property
     def last_session(self) -> date:
         """The newest session the model was made with."""
         return max(series.data.last_session for series in self.series)

@@ -2,15 +2,16 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, get_args
+from functools import cache
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
+    StringConstraints,
     ValidationInfo,
     field_validator,
 )
@@ -34,13 +35,14 @@ class Request(Document):
     @field_validator("*", mode="before")
     @classmethod
     def _booleans_are_no_numbers(cls, value: object, info: ValidationInfo) -> object:
-        annotation = cls.model_fields[str(info.field_name)].annotation
+        annotation: Any = cls.model_fields[str(info.field_name)].annotation
         items = value if isinstance(value, list | tuple) else [value]
         if _takes_numbers(annotation) and any(isinstance(item, bool) for item in items):
             raise PydanticCustomError("boolean", "Input should be a number, not true or false")
         return value
 
 
+@cache
 def _takes_numbers(annotation: object) -> bool:
     """Whether the type of a field is ``int`` or ``float``, or contains one of them."""
     return annotation in (int, float) or any(map(_takes_numbers, get_args(annotation)))
@@ -73,7 +75,7 @@ def _significant(price: float) -> float:
 
 Ticker = Annotated[
     str,
-    BeforeValidator(lambda value: value.strip().upper() if isinstance(value, str) else value),
+    StringConstraints(strip_whitespace=True, to_upper=True),
     AfterValidator(_ticker),
     Field(description="Exchange symbol as Yahoo Finance writes it.", examples=["^GSPC"]),
 ]

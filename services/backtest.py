@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, F
 from services.evaluation.significance import can_test
 from services.evaluation.splits import split_train
 from services.forecasting.forecast import ticker_warnings
-from services.forecasting.forecasting import own_ticker, validate_horizon
+from services.forecasting.forecasting import own_ticker
 from services.prices.calendars import next_sessions
 from services.prices.cleaning import validate_completeness
 from services.prices.quality import price_warnings
@@ -62,8 +63,11 @@ def backtest(
         InvalidRequest: more refits or figures than the limit.
     """
     card = registry.card(model_id)
+    model = registry.load(card)
+    model.calibration.validate(request.horizon, request.levels)
     data = _data(card, request, prices, now)
-    found = walk_forward(_model_at(data, registry, request), data.bars, data.config)
+    model_at: ForecasterAt = partial(_refitted, data) if request.refit_every else lambda _: model
+    found = walk_forward(model_at, data.bars, data.config)
     baselines, missing = _baseline_forecasts(data)
     empirical = baselines.get("rolling_empirical")
     known_closes = data.bars[: data.first_origin + 1, CLOSE]
@@ -98,7 +102,6 @@ def backtest(
 
 
 def _data(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: datetime) -> BacktestData:
-    validate_horizon(card, request.horizon)
     ticker = request.ticker or own_ticker(card)
     history = prices.history(ticker, now).between(None, request.end).with_target(card.target_column)
     sessions = history.series.sessions
@@ -129,13 +132,6 @@ def _validate_size(config: BacktestConfig, request: BacktestRequest) -> None:
         )
 
 
-def _model_at(data: BacktestData, registry: ModelRegistry, request: BacktestRequest) -> ForecasterAt:
-    if request.refit_every is None:
-        frozen = registry.load(data.card)
-        return lambda _: frozen
-    return lambda origin: _refitted(data, origin)
-
-
 def _refitted(data: BacktestData, origin: int) -> ServedForecaster:
     """A model of the same kind and request, fitted and calibrated on the sessions up to the origin."""
     card, known = data.card, data.bars[: origin + 1]
@@ -144,13 +140,15 @@ def _refitted(data: BacktestData, origin: int) -> ServedForecaster:
     settings = FitSettings(
         lookback=card.lookback,
         horizon=card.horizon,
-        max_epochs=int(str(card.request["epochs"])),
-        patience=int(str(card.request["patience"])),
-        max_seconds=min(float(str(card.request["max_seconds"])), REFIT_SECONDS / _n_refits(data.config)),
+        max_epochs=card.request.epochs,
+        patience=card.request.patience,
+        max_seconds=min(card.request.max_seconds, REFIT_SECONDS / _n_refits(data.config)),
         seed=card.training.seed,
     )
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
-    return calibrated(spec, fitted, [(known, split.calibration)], card.calibration)
+    forecaster = calibrated(spec, fitted, [(known, split.calibration)], card.calibration)
+    forecaster.calibration.validate(data.config.horizon, data.config.levels)
+    return forecaster
 
 
 def _baseline_forecasts(data: BacktestData) -> tuple[dict[str, BacktestForecasts], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from errors import AppError, StoreUnavailable
 from schemas.card import ModelCard
 from schemas.root import Health, HealthReason
-from services.prices.measured import PriceFreshness, PriceIssue
+from services.prices.measured import InstrumentedPriceSource, PriceIssue
 from services.storage.registry import DEFAULT, ModelRegistry
 from services.storage.store import ArtifactStore
 from telemetry.measures import MODEL_LOADED, Meter
@@ -32,13 +32,13 @@ class HealthCheck:
 
     Args:
         store: probed at most every ``STORE_TTL_S``.
-        freshness: of the prices that were served; none are fetched.
+        prices: whose freshness counts; none are fetched.
         meter: records whether the default model is loaded.
     """
 
-    def __init__(self, store: ArtifactStore, freshness: PriceFreshness, meter: Meter) -> None:
+    def __init__(self, store: ArtifactStore, prices: InstrumentedPriceSource, meter: Meter) -> None:
         self._store = store
-        self._freshness = freshness
+        self._prices = prices
         self._meter = meter
         self._store_probe, self._model_probe = _TimedProbe[bool](), _TimedProbe[ModelCard]()
         self._card: ModelCard | None = None
@@ -64,13 +64,7 @@ class HealthCheck:
 
     def default_model(self, registry: ModelRegistry) -> tuple[ModelCard | None, AppError | None]:
         """Load the default model and return its card, or the error; the meter records which."""
-
-        def load() -> ModelCard:
-            card, _ = registry.card_to_serve(DEFAULT)
-            registry.load(card)
-            return card
-
-        card, error = self._model_probe.result_of(load)
+        card, error = self._model_probe.result_of(lambda: registry.serve(DEFAULT).card)
         if isinstance(error, StoreUnavailable):  # the last model still answers; the store has a reason of its own
             card = self._card or registry.bundled
             error = None if card is not None else error
@@ -87,7 +81,7 @@ class HealthCheck:
 
     def _price_reasons(self, now: datetime) -> Iterator[HealthReason]:
         for issue, what in PRICE_ISSUES.items():
-            tickers = self._freshness.tickers_with(issue, now)
+            tickers = self._prices.tickers_with(issue, now)
             if tickers:
                 n_more = len(tickers) - TICKERS_SHOWN
                 more = f" and {n_more} more" if n_more > 0 else ""

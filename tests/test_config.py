@@ -13,7 +13,6 @@ from config import Settings, prepare_environment
 from errors import PricesUnreachable
 from services.prices.cache import CachedSource
 from services.prices.fallback import FallbackSource
-from services.prices.suggestions import SuggestingSource
 from telemetry.embedded import EmbeddedMeter
 from telemetry.measures import ScrapedMeter
 from tests.fakes import FakePriceSource
@@ -128,6 +127,5 @@ def test_only_on_lambda_the_bucket_keeps_prices_for_other_instances(
 
     source = price_source(settings)
 
-    assert isinstance(source, SuggestingSource)
-    assert isinstance(source._source, CachedSource)
-    assert len(source._source._tiers) == n_tiers
+    assert isinstance(source, CachedSource)
+    assert len(source._tiers) == n_tiers

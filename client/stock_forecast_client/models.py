@@ -1562,8 +1562,8 @@ class ModelCard(BaseModel):
     """Quantile levels of the model's distribution."""
     hyperparameters: dict[str, Any]
     """What rebuilds the network around its weights, and how it was trained."""
-    request: dict[str, Any]
-    """The training request with its defaults."""
+    request: TrainRequest
+    """With its defaults."""
     series: list[SeriesReport]
     training: TrainingReport
     train: StepReport

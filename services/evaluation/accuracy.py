@@ -15,6 +15,9 @@ Prices = Values
 CRPS_LEVELS: Values = np.arange(1, 100) / 100
 """The even grid on which CRPS is taken wherever it is reported."""
 
+ROUNDING = 1e-9
+"""A smaller relative difference is none: prices that went through their logarithm differ by 1e-16 from themselves."""
+
 
 def mean(values: Values) -> float:
     """Mean of the known values; NaN without any."""
@@ -105,7 +108,8 @@ def hit_rate(actual: Prices, forecast: Prices, last: Prices) -> float:
     >>> hit_rate(np.array([11.0, 9.0, 12.0]), np.array([12.0, 11.0, 10.0]), last=np.array([10.0]))
     0.5
     """
-    agreement = np.sign(forecast - last) * np.sign(actual - last)
+    moved = np.abs(forecast - last) > ROUNDING * last
+    agreement = np.where(moved, np.sign(forecast - last), 0) * np.sign(actual - last)
     return mean((agreement[np.abs(agreement) == 1] > 0).astype(np.float64))
 
 
@@ -115,7 +119,8 @@ def skill(score: float, score_persistence: float) -> float:
     >>> skill(0.75, 1.0)
     0.25
     """
-    return 1 - score / score_persistence if score_persistence > 0 else float("nan")
+    saved = 1 - score / score_persistence if score_persistence > 0 else float("nan")
+    return 0.0 if abs(saved) < ROUNDING else saved
 
 
 def coverage(actual: Prices, lower: Prices, upper: Prices) -> float:

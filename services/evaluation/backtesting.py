@@ -1,13 +1,11 @@
 """Walk-forward backtests: forecast from successive origins, knowing only the past, and score the outcomes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.adaptive import AdaptiveForecaster
 from models.base import CLOSE, Bars, Forecaster, Origins, QuantileForecast
-from models.conformal import CalibratedForecaster, IntervalForecast
 from models.windows import future_closes
 from schemas.backtest import BacktestByMeasure, BacktestReport, BacktestScores, ForecasterReport
 from services.evaluation import accuracy
@@ -57,13 +55,13 @@ class BacktestConfig:
 
 def walk_forward(forecaster_at: ForecasterAt, bars: Bars, config: BacktestConfig) -> BacktestForecasts:
     """Forecast from every origin with the methods used for serving, and add the outcomes."""
-    return stacked(
-        [
-            _forecasts_of(forecaster, bars, origins, config)
-            for forecaster, block in _blocks(forecaster_at, config)
-            for origins in _chunks(block)
-        ]
-    )
+    parts, n_origins = [], config.origins.size
+    size = config.refit_every or n_origins
+    for first in range(0, n_origins, size):
+        block = config.origins[first : first + size]
+        forecaster = forecaster_at(int(block[0]))
+        parts += [_forecasts_of(forecaster, bars, block[k : k + CHUNK], config) for k in range(0, block.size, CHUNK)]
+    return stacked(parts)
 
 
 def report(
@@ -111,50 +109,17 @@ def report(
     return ForecasterReport(name=name, overall=part(None), steps=tuple(map(part, steps_with_outcomes(found))))
 
 
-def _blocks(forecaster_at: ForecasterAt, config: BacktestConfig) -> Iterator[tuple[Forecaster, Origins]]:
-    size = config.refit_every or config.origins.size
-    for first in range(0, config.origins.size, size):
-        block = config.origins[first : first + size]
-        yield forecaster_at(int(block[0])), block
-
-
-def _chunks(origins: Origins) -> Iterator[Origins]:
-    for first in range(0, origins.size, CHUNK):
-        yield origins[first : first + CHUNK]
-
-
 def _forecasts_of(forecaster: Forecaster, bars: Bars, origins: Origins, config: BacktestConfig) -> BacktestForecasts:
-    forecast, intervals = _predicted(forecaster, bars, origins, config)
+    forecast = forecaster.predict_quantiles(bars, origins)
+    forecast = QuantileForecast(forecast.quantile_levels, forecast.prices[:, : config.horizon])
     last, actual = bars[origins, CLOSE], future_closes(bars, origins, config.horizon)
     grid = forecast.at(CRPS_LEVELS)
     return BacktestForecasts(
         last=last,
         actual=actual,
-        median=intervals.median,
-        lower=intervals.lower,
-        upper=intervals.upper,
+        **forecast.intervals(config.levels)._asdict(),
         crps=accuracy.crps_losses(actual, grid, CRPS_LEVELS),
         persistence_crps=accuracy.point_crps_losses(actual, np.broadcast_to(last[:, None], actual.shape)),
         quantiles=forecast.at(np.array(config.quantile_levels)),
         crps_log=accuracy.log_return_crps_losses(actual, grid, CRPS_LEVELS),
     )
-
-
-def _first_steps(forecast: QuantileForecast, horizon: int) -> QuantileForecast:
-    return QuantileForecast(forecast.quantile_levels, forecast.prices[:, :horizon])
-
-
-def _predicted(
-    forecaster: Forecaster, bars: Bars, origins: Origins, config: BacktestConfig
-) -> tuple[QuantileForecast, IntervalForecast]:
-    """The distribution with intervals: calibrated ones, or for a baseline those between its quantiles."""
-    if isinstance(forecaster, CalibratedForecaster | AdaptiveForecaster):
-        calibrated = forecaster.predict_intervals(bars, origins, config.levels)
-        assert calibrated.distribution is not None  # noqa: S101 - every calibrated forecaster has one
-        first = slice(config.horizon)
-        intervals = IntervalForecast(
-            calibrated.median[:, first], calibrated.lower[:, first], calibrated.upper[:, first]
-        )
-        return _first_steps(calibrated.distribution(), config.horizon), intervals
-    forecast = _first_steps(forecaster.predict_quantiles(bars, origins), config.horizon)
-    return forecast, IntervalForecast(forecast.median, *forecast.intervals(np.array(config.levels)))

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from services.evaluation.accuracy import or_none
+from services.evaluation.accuracy import ROUNDING, mean, or_none
 
 Losses = NDArray[np.float64]
 
@@ -31,6 +31,7 @@ def p_value(
     difference = (loss - reference).mean(axis=1)
     known = ~np.isnan(difference)
     difference = difference[known]
+    difference[np.abs(difference) <= ROUNDING * mean(np.abs(reference))] = 0
     if sessions is not None and known.any():
         _, day = np.unique(sessions[known], return_inverse=True)
         difference = np.bincount(day, difference) / np.bincount(day)

@@ -3,16 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from errors import AppError, PricesInvalid
 from models.base import QuantileForecast
+from schemas.accuracy import StepReport
 from schemas.card import ModelCard
+from schemas.predict import Evidence, Interval
 from services.forecasting.forecast_input import ForecastInput
 from services.prices.series import PriceHistory
 from services.storage.registry import ServedModel
+
+_Prices = NDArray[np.float64]
+_Bounds = tuple[QuantileForecast, _Prices, _Prices, _Prices, tuple[tuple[Interval, ...], ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +32,8 @@ class Forecast:
         distribution: calibrated quantiles of every step, prices of shape (1, horizon, n_quantile_levels).
         median: shape (horizon,).
         lower, upper: interval bounds, shape (horizon, n_levels).
+        intervals: the same bounds of every step, as answers have them.
+        test: how accurate the model was at the last step.
         warnings: about the model and the prices.
         made_at: when.
         elapsed_ms: what the model took; next to nothing where the same forecast was made before.
@@ -38,6 +46,8 @@ class Forecast:
     median: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+    intervals: tuple[tuple[Interval, ...], ...]
+    test: Evidence
     warnings: tuple[str, ...]
     made_at: datetime
     elapsed_ms: float
@@ -58,13 +68,46 @@ class Forecast:
             PricesInvalid: prices that jump so far that a bound leaves the range of numbers.
         """
         horizon = max(len(given.sessions), 1)
-        steps = QuantileForecast(distribution.quantile_levels, distribution.prices[:, :horizon])
-        lower, upper = steps.intervals(np.array(levels))
-        median, lower, upper = steps.median[0], lower[0], upper[0]
-        if not all(np.isfinite(one).all() for one in (median, lower, upper)):
-            raise PricesInvalid("the prices jump too far for any finite forecast")
-        warnings = (*model.warnings, *_model_warnings(model.card, given.source), *given.warnings)
-        return cls(model.card, given, levels, steps, median, lower, upper, warnings, made_at, elapsed_ms)
+        steps, median, lower, upper, intervals = _bounds(distribution, horizon, levels)
+        about, test = _about(model, given.source, horizon, levels)
+        warnings = (*about, *given.warnings)
+        return cls(
+            model.card, given, levels, steps, median, lower, upper, intervals, test, warnings, made_at, elapsed_ms
+        )
+
+
+@lru_cache(maxsize=64)
+def _bounds(distribution: QuantileForecast, horizon: int, levels: tuple[float, ...]) -> _Bounds:
+    steps = QuantileForecast(distribution.quantile_levels, distribution.prices[:, :horizon])
+    median, lower, upper = (prices[0] for prices in steps.intervals(levels))
+    if not all(np.isfinite(one).all() for one in (median, lower, upper)):
+        raise PricesInvalid("the prices jump too far for any finite forecast")
+    intervals = tuple(
+        tuple(Interval(level=level, lower=low, upper=high) for level, low, high in zip(levels, *bounds, strict=True))
+        for bounds in zip(lower.tolist(), upper.tolist(), strict=True)
+    )
+    return steps, median, lower, upper, intervals
+
+
+@lru_cache(maxsize=64)
+def _about(
+    model: ServedModel, history: PriceHistory | None, horizon: int, levels: tuple[float, ...]
+) -> tuple[tuple[str, ...], Evidence]:
+    """The warnings about the model, and how accurate it was at the farthest step."""
+    card, warnings = model.card, model.warnings
+    if history is None:
+        return warnings, evidence(card.tickers, card.test_closes_only, levels)
+    ticker = history.series.ticker
+    warnings = (*warnings, *ticker_warnings(card, ticker))
+    if history.as_of < card.last_session:
+        warnings = (*warnings, f"the model was fitted on prices up to {card.last_session}: this forecast looks back")
+    return warnings, evidence(*card.evidence(ticker, horizon), levels)
+
+
+def evidence(tickers: tuple[str, ...], report: StepReport, levels: tuple[float, ...]) -> Evidence:
+    """A report of these tickers as answers have it: coverage of the levels asked for alone."""
+    coverage = tuple(one for one in report.coverage if one.level in levels)
+    return Evidence(**{**dict(report), "coverage": coverage}, tickers=tickers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +127,3 @@ def ticker_warnings(card: ModelCard, ticker: str | None) -> tuple[str, ...]:
     if ticker is None or ticker in card.tickers:
         return ()
     return (f"the model was fitted and tested on {', '.join(card.tickers)}, not on {ticker}",)
-
-
-def _model_warnings(card: ModelCard, history: PriceHistory | None) -> tuple[str, ...]:
-    if history is None:
-        return ()
-    warnings = ticker_warnings(card, history.series.ticker)
-    if history.as_of < card.last_session:
-        return (*warnings, f"the model was fitted on prices up to {card.last_session}: this forecast looks back")
-    return warnings

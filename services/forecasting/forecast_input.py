@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class ForecastInput:
     estimated: tuple[bool, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def history(self) -> PriceHistory:
         assert self.source is not None  # noqa: S101 - closes that the caller sent never get here
         return self.source

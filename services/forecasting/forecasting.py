@@ -11,7 +11,7 @@ from hashlib import blake2b
 import numpy as np
 from cachetools import LRUCache
 
-from errors import AppError, HorizonTooLong, InvalidRequest
+from errors import AppError, InvalidRequest
 from models.adaptive import AdaptiveForecaster
 from models.base import N_COLUMNS, Bars, QuantileForecast
 from schemas.card import ModelCard
@@ -60,17 +60,16 @@ class Forecasting:
             TickerNotFound, UnknownExchange, UpstreamUnavailable: from the price source.
             InsufficientHistory, PricesInvalid, ZeroVariance: the prices carry no forecast.
         """
-        chosen = self._serve(model, horizon, levels)
-        card, wanted = chosen.card, chosen.forecaster.wanted_sessions
-        ticker = ticker or own_ticker(card)
+        served = self.registry.serve(model)
+        served.forecaster.calibration.validate(horizon, levels)
+        card, wanted = served.card, served.forecaster.wanted_sessions
         # a past day may lie anywhere in the history
-        recent = wanted if as_of is None else None
-        history = self.prices.history(ticker, now, recent)
+        history = self.prices.history(ticker or own_ticker(card), now, wanted if as_of is None else None)
         if as_of is not None:
             history = history.between(None, as_of)
         given = input_from_history(history, card.target_column, wanted, card.lookback, horizon)
-        (distribution,), elapsed_ms = self._distributions_of(chosen, [given], newest=as_of is None)
-        return Forecast.of(chosen, given, distribution, levels, now, elapsed_ms)
+        (distribution,), elapsed_ms = self._distributions_of(served, [given], newest=as_of is None)
+        return Forecast.of(served, given, distribution, levels, now, elapsed_ms)
 
     def forecast_tickers(
         self, model: str, tickers: Sequence[str], horizon: int, levels: tuple[float, ...], now: datetime
@@ -80,8 +79,9 @@ class Forecasting:
         Raises:
             What ``forecast_ticker`` raises about the model, the horizon and the levels.
         """
-        chosen = self._serve(model, horizon, levels)
-        card, wanted = chosen.card, chosen.forecaster.wanted_sessions
+        served = self.registry.serve(model)
+        served.forecaster.calibration.validate(horizon, levels)
+        card, wanted = served.card, served.forecaster.wanted_sessions
 
         def given_of(ticker: str) -> ForecastInput | AppError:
             try:
@@ -93,14 +93,14 @@ class Forecasting:
         with ThreadPoolExecutor(FETCHERS) as fetchers:
             found = dict(zip(tickers, fetchers.map(given_of, tickers), strict=True))
         inputs = {ticker: given for ticker, given in found.items() if isinstance(given, ForecastInput)}
-        distributions, elapsed_ms = self._distributions_of(chosen, list(inputs.values()), newest=True)
+        distributions, elapsed_ms = self._distributions_of(served, list(inputs.values()), newest=True)
         formed = dict(zip(inputs, distributions, strict=True))
 
         def forecast_of(ticker: str, given: ForecastInput | AppError) -> Forecast | AppError:
             if isinstance(given, AppError):
                 return given
             try:
-                return Forecast.of(chosen, given, formed[ticker], levels, now, elapsed_ms)
+                return Forecast.of(served, given, formed[ticker], levels, now, elapsed_ms)
             except AppError as error:
                 return error
 
@@ -108,24 +108,18 @@ class Forecasting:
         return Batch(card, horizon, levels, forecasts, now, elapsed_ms)
 
     def forecast_closes(
-        self, model: str, closes: Sequence[float], levels: tuple[float, ...], now: datetime
+        self, model: ServedModel, closes: Sequence[float], levels: tuple[float, ...], now: datetime
     ) -> Forecast:
         """The close after the closes given, as many as the model's lookback.
 
         Raises:
             ZeroVariance: the closes do not move.
-            What ``forecast_ticker`` raises about the model and the levels.
+            CalibrationTooSmall: the calibration part cannot support a level.
         """
-        chosen = self._serve(model, 1, levels)
+        model.forecaster.calibration.validate(1, levels)
         given = input_from_closes(closes)
-        (distribution,), elapsed_ms = self._distributions_of(chosen, [given], newest=False)
-        return Forecast.of(chosen, given, distribution, levels, now, elapsed_ms)
-
-    def _serve(self, name: str, horizon: int, levels: tuple[float, ...]) -> ServedModel:
-        model = self.registry.serve(name)
-        validate_horizon(model.card, horizon)
-        model.forecaster.calibration.validate(levels)
-        return model
+        (distribution,), elapsed_ms = self._distributions_of(model, [given], newest=False)
+        return Forecast.of(model, given, distribution, levels, now, elapsed_ms)
 
     def _distributions_of(
         self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool
@@ -161,12 +155,6 @@ class Forecasting:
             else:
                 whole = model.forecaster.predict_quantiles(bars, origins)
         return [QuantileForecast(whole.quantile_levels, whole.prices[row : row + 1]) for row in range(len(inputs))]
-
-
-def validate_horizon(card: ModelCard, horizon: int) -> None:
-    """Refuse more steps than the model was made for, with HorizonTooLong."""
-    if horizon > card.horizon:
-        raise HorizonTooLong(f"asked for {horizon} sessions, model {card.model_id!r} forecasts {card.horizon}")
 
 
 def own_ticker(card: ModelCard) -> str:

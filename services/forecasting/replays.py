@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -24,7 +23,6 @@ from services.storage.write_behind import WriteBehind
 REPLAYS = "replays/"
 TOGETHER = 16  # histories per replay: bounds memory at about 100 MB
 READERS = 8
-PAUSE_S = 30.0  # without reads after the store has failed: it may take long to fail
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +42,12 @@ class ReplayStore:
 
     Args:
         store: while it is unavailable, every process replays for itself.
-        writer: writes new replays in the background.
+        writer: writes new replays in the background; a failure of either pauses both.
     """
 
     def __init__(self, store: ArtifactStore, writer: WriteBehind) -> None:
         self._store = store
         self._writer = writer
-        self._paused_until = 0.0
 
     def log_factors(
         self, card: ModelCard, forecaster: AdaptiveForecaster, inputs: Sequence[ForecastInput]
@@ -73,14 +70,14 @@ class ReplayStore:
         return factors
 
     def _read(self, card: ModelCard, shape: tuple[int, ...], given: ForecastInput) -> LogFactors | None:
-        if time.monotonic() < self._paused_until:
+        if self._writer.pause.lasts:
             return None
         try:
             replay = read_document(self._store, _key(card, given), Replay)
         except ArtifactNotFound:
             return None
         except AppError as error:
-            self._paused_until = time.monotonic() + PAUSE_S
+            self._writer.pause.begin()
             log.warning("no replay of %s was read: %s", given.history.series.ticker, error.message)
             return None
         factors = np.array(replay.log_factors)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 
-import numpy as np
 from cachetools import LRUCache
 
 from errors import AppError
@@ -20,7 +19,7 @@ from services.prices.keys import key_name, ticker_of
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind
-from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
+from telemetry.measures import FORECASTS_LOGGED, NO_METER, PREDICTION_SECONDS, PREDICTIONS, Meter
 
 FORECASTS = "forecasts/"
 MAX_KNOWN = 10_000  # forecasts that need not be logged again
@@ -70,19 +69,25 @@ class ForecastLog:
         self._known: LRUCache[_Origin, int] = LRUCache(MAX_KNOWN)
         self._lock = threading.Lock()
 
-    def record(self, forecast: Forecast) -> None:
-        """Queue the forecast; it is dropped and counted if too many wait or the store has just failed."""
-        history = forecast.given.history
-        if self._skip_demo and history.demo:
-            return
-        origin, horizon = (history.series.ticker, forecast.card.model_id, history.as_of), len(forecast.median)
-        with self._lock:
-            if self._known.get(origin, 0) >= horizon:
-                return
-            self._known[origin] = horizon
-        if not self._writer.put(partial(self._write, forecast, origin)):
-            self._forget(origin)
-            self._meter.record(FORECASTS_LOGGED, outcome="dropped")
+    def record(self, kind: str, elapsed_ms: float, *forecasts: Forecast) -> None:
+        """Measure one answer of a ``kind`` (manual, live, forecast or batch), and queue its forecasts.
+
+        A forecast is dropped and counted if too many wait or the store has just failed.
+        """
+        self._meter.record(PREDICTIONS, type=kind)
+        self._meter.record(PREDICTION_SECONDS, elapsed_ms / 1000, type=kind)
+        for forecast in forecasts:
+            history = forecast.given.history
+            if self._skip_demo and history.demo:
+                continue
+            origin, horizon = (history.series.ticker, forecast.card.model_id, history.as_of), len(forecast.median)
+            with self._lock:
+                if self._known.get(origin, 0) >= horizon:
+                    continue
+                self._known[origin] = horizon
+            if not self._writer.put(partial(self._write, forecast, origin)):
+                self._forget(origin)
+                self._meter.record(FORECASTS_LOGGED, outcome="dropped")
 
     def _write(self, forecast: Forecast, origin: "_Origin") -> bool:
         try:
@@ -113,10 +118,10 @@ def record_of(forecast: Forecast) -> ForecastRecord:
 
     It has the default levels in addition to those of the request, so that they can always be scored.
     """
-    given, levels = forecast.given, np.unique([*forecast.levels, *DEFAULT_LEVELS])
+    given, levels = forecast.given, sorted({*forecast.levels, *DEFAULT_LEVELS})
     exchange = given.history.series.exchange
     quantiles = forecast.distribution.at(CRPS_LEVELS)[0].tolist()
-    lower, upper = (bounds[0].tolist() for bounds in forecast.distribution.intervals(levels))
+    _, lower, upper = (prices[0].tolist() for prices in forecast.distribution.intervals(levels))
     steps = [
         RecordedStep(
             step=h + 1,
@@ -138,7 +143,7 @@ def record_of(forecast: Forecast) -> ForecastRecord:
         origin=given.history.as_of,
         made_at=forecast.made_at,
         last=given.last_value,
-        levels=tuple(levels.tolist()),
+        levels=tuple(levels),
         steps=tuple(steps),
     )
 

@@ -2,15 +2,17 @@
 
 import threading
 import time
+from collections.abc import Container
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import Literal
 
 from cachetools import LRUCache
 
-from errors import AppError, UpstreamUnavailable
+from errors import AppError, TickerNotFound, UnknownExchange, UpstreamUnavailable
 from services.prices.cache import Fetcher
 from services.prices.series import PriceHistory, PriceSource, RawBars
+from services.prices.suggestions import with_suggestion
 from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED, Meter
 
 PriceIssue = Literal["prices_stale", "prices_unavailable"]
@@ -39,41 +41,45 @@ class InstrumentedFetcher:
         return raw
 
 
-class PriceFreshness:
-    """Remembers which tickers were served stale, or were unavailable, at their last request."""
+class InstrumentedPriceSource:
+    """Delegates to ``source``, measures what it serves, and adds ``did_you_mean`` to errors for unknown tickers.
 
-    def __init__(self) -> None:
+    It remembers which tickers were served stale, or were unavailable, at their last request.
+
+    Args:
+        source: where prices come from.
+        meter: counts what is served.
+        among: the only tickers to suggest; None for any.
+    """
+
+    def __init__(self, source: PriceSource, meter: Meter, among: Container[str] | None = None) -> None:
+        self._source = source
+        self._meter = meter
+        self._among = among
         self._issues: LRUCache[str, tuple[PriceIssue, datetime]] = LRUCache(WATCHED)
         self._lock = threading.Lock()
 
-    def record(self, ticker: str, issue: PriceIssue | None, now: datetime) -> None:
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+        try:
+            history = self._source.history(ticker, now, recent)
+        except UpstreamUnavailable:
+            with self._lock:
+                self._issues[ticker] = "prices_unavailable", now
+            raise
+        except (TickerNotFound, UnknownExchange) as error:
+            raise with_suggestion(error, ticker, self._among) from None
         with self._lock:
-            if issue is None:
-                self._issues.pop(ticker, None)
+            if history.stale:
+                self._issues[ticker] = "prices_stale", now
             else:
-                self._issues[ticker] = (issue, now)
+                self._issues.pop(ticker, None)
+        self._meter.record(PRICES_SERVED, freshness="stale" if history.stale else "fresh")
+        day_ended_at = datetime.combine(history.as_of + timedelta(days=1), time_of_day.min, tzinfo=UTC)
+        self._meter.record(PRICE_AGE, max(0.0, (now - day_ended_at).total_seconds()))
+        return history
 
     def tickers_with(self, issue: PriceIssue, now: datetime) -> tuple[str, ...]:
         """The tickers that had this issue at a request of the last ``FORGOTTEN_AFTER``."""
         with self._lock:
             found = ((ticker, at) for ticker, (what, at) in self._issues.items() if what == issue)
             return tuple(sorted(ticker for ticker, at in found if now - at < FORGOTTEN_AFTER))
-
-
-class InstrumentedPriceSource:
-    def __init__(self, source: PriceSource, watch: PriceFreshness, meter: Meter) -> None:
-        self._source = source
-        self._watch = watch
-        self._meter = meter
-
-    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        try:
-            history = self._source.history(ticker, now, recent)
-        except UpstreamUnavailable:
-            self._watch.record(ticker, "prices_unavailable", now)
-            raise
-        self._watch.record(ticker, "prices_stale" if history.stale else None, now)
-        self._meter.record(PRICES_SERVED, freshness="stale" if history.stale else "fresh")
-        day_ended_at = datetime.combine(history.as_of + timedelta(days=1), time_of_day.min, tzinfo=UTC)
-        self._meter.record(PRICE_AGE, max(0.0, (now - day_ended_at).total_seconds()))
-        return history

@@ -213,7 +213,6 @@ class PriceSource(Protocol):
             PricesInvalid: not a single row is usable.
             UpstreamUnavailable: the source failed (subclasses say how).
         """
-        ...
 
 
 def validate_ticker(ticker: str) -> str:

@@ -2,12 +2,10 @@
 
 import re
 from collections.abc import Container
-from datetime import datetime
 
-from errors import TickerNotFound, UnknownExchange
+from errors import AppError
 from schemas.common import TICKER_PATTERN
 from services.prices.exchanges import suffixed
-from services.prices.series import PriceHistory, PriceSource
 
 # four letters and the class of the share; 31 to 39 are Brazilian depositary receipts
 _BRAZILIAN = re.compile(r"[A-Z]{4}(?:3|4|5|6|11|3[1-9])")
@@ -48,28 +46,13 @@ def suggestion(ticker: str) -> str | None:
     return None if found == symbol else found
 
 
-class SuggestingSource:
-    """Answers as ``source`` does, and adds ``did_you_mean`` to the error for an unknown ticker.
-
-    Args:
-        source: where prices come from.
-        among: the only tickers to suggest; None for any.
-    """
-
-    def __init__(self, source: PriceSource, among: Container[str] | None = None) -> None:
-        self._source = source
-        self._among = among
-
-    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        try:
-            return self._source.history(ticker, now, recent)
-        except (TickerNotFound, UnknownExchange) as error:
-            meant = suggestion(ticker)
-            if meant is None or (self._among is not None and meant not in self._among):
-                raise
-            facts = {**error.context, "did_you_mean": meant}
-            message = f"{error.message}; did you mean {meant}?"
-            raise type(error)(message, retry_after_s=error.retry_after_s, **facts) from None
+def with_suggestion(error: AppError, ticker: str, among: Container[str] | None = None) -> AppError:
+    """The error for an unknown ticker with ``did_you_mean``; the error itself without a guess, or not ``among``."""
+    meant = suggestion(ticker)
+    if meant is None or (among is not None and meant not in among):
+        return error
+    message = f"{error.message}; did you mean {meant}?"
+    return type(error)(message, retry_after_s=error.retry_after_s, **{**error.context, "did_you_mean": meant})
 
 
 def _brazilian(symbol: str) -> str | None:

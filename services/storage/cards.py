@@ -6,6 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from errors import ArtifactCorrupt, ArtifactTooNew
 from schemas.card import FORMAT_VERSION, ModelCard
+from schemas.train import TrainRequest
 
 _OBJECT = TypeAdapter(dict[str, Any])
 _UNKNOWN = {"mae": None, "mape": None, "rmse": None, "crps": None}
@@ -29,12 +30,19 @@ def read_card(content: bytes, model_id: str) -> ModelCard:
             raise ArtifactTooNew(
                 f"model {model_id!r} has format version {version}, this program reads {FORMAT_VERSION}"
             )
-        return ModelCard.model_validate_json(content) if version != 1 else _from_format_1(document)
+        current = _from_format_1(document) if version == 1 else document
+        return ModelCard.model_validate({**current, "request": _request(current["request"])})
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactCorrupt(f"the card of {model_id!r} is not a model card") from error
 
 
-def _from_format_1(card: dict[str, Any]) -> ModelCard:
+def _request(request: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a request has today; ``promote_to`` was ``challenges`` once."""
+    named = {"promote_to": request.get("challenges"), **request}
+    return {name: value for name, value in named.items() if name in TrainRequest.model_fields}
+
+
+def _from_format_1(card: dict[str, Any]) -> dict[str, Any]:
     """Format 1 began with its own checksum, and measured accuracy at step 1 only and coverage of all tickers together.
 
     A ticker of several thus gets a report without coverage, which is no evidence; see ``ModelCard.evidence``.
@@ -42,7 +50,7 @@ def _from_format_1(card: dict[str, Any]) -> ModelCard:
     coverage, static = _first_step(card["coverage"]), _first_step(card["static_coverage"])
     alone = coverage if len(card["series"]) == 1 else []
     dropped = ("sha256", "coverage", "static_coverage")
-    converted = {
+    return {
         **{key: value for key, value in card.items() if key not in dropped},
         "format_version": FORMAT_VERSION,
         "series": [
@@ -53,7 +61,6 @@ def _from_format_1(card: dict[str, Any]) -> ModelCard:
         "test_closes_only": _report(card["test"], static),
         "held_out": [_held_out(one) for one in card.get("held_out", [])],
     }
-    return ModelCard.model_validate(converted)
 
 
 def _first_step(coverage: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -101,35 +101,27 @@ class ModelRegistry:
         alias = self.alias(name)
         return (self._unmoved(name) or name) if alias is None else alias.model_id
 
-    def card_to_serve(self, name: str) -> tuple[ModelCard, tuple[str, ...]]:
-        """The card to forecast with, and warnings for the caller.
+    def serve(self, name: str) -> ServedModel:
+        """The model to forecast with, loaded, by its id or by an alias.
 
         Where the store is down before ``default`` was ever read, the bundled model is served with a warning, because
         the alias may point to another model.
 
         Raises:
-            ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: as ``card``.
+            ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: as ``card`` and ``load``.
         """
+        return self._served.get_or_load(name, lambda: self._serve(name))
+
+    def _serve(self, name: str) -> ServedModel:
         try:
-            return self.card(name), ()
+            card = self.card(name)
         except StoreUnavailable:
             bundled = self.bundled
             if name != DEFAULT or bundled is None:
                 raise
             stands_in = f"serving bundled model {bundled.model_id!r}, which may not be the current default"
-            return bundled, (f"storage unavailable; {stands_in}",)
-
-    def serve(self, name: str) -> ServedModel:
-        """The model to forecast with, loaded, by its id or by an alias.
-
-        Raises:
-            ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: as ``card_to_serve`` and ``load``.
-        """
-        return self._served.get_or_load(name, lambda: self._serve(name))
-
-    def _serve(self, name: str) -> ServedModel:
-        card, warnings = self.card_to_serve(name)
-        return ServedModel(card, self.load(card), warnings)
+            return ServedModel(bundled, self.load(bundled), (f"storage unavailable; {stands_in}",))
+        return ServedModel(card, self.load(card))
 
     def alias(self, name: str) -> Alias | None:
         """The alias of this name; None where it was never moved, or the name cannot be an alias."""

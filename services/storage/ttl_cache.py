@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 from cachetools import LRUCache
 
 from errors import AppError, StoreUnavailable
+from services.storage.pause import PAUSE_S, Pause
 
 TTL_S = 5.0  # how long a process may not notice what another one changed
-PAUSE_S = 10.0  # after a failure the store is not read again for so long: it may take its time to fail
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -36,7 +36,7 @@ class TtlCache(Generic[K, V]):
 
     def __init__(self, max_size: int = 256, *, expires: bool = True) -> None:
         self._known: LRUCache[K, _Until[V]] = LRUCache(max_size)
-        self._outages: LRUCache[K, _Until[str]] = LRUCache(max_size)
+        self._outages: LRUCache[K, Pause] = LRUCache(max_size)
         self._expires = expires
         self._lock = threading.Lock()
 
@@ -49,25 +49,25 @@ class TtlCache(Generic[K, V]):
         with self._lock:
             known, outage = self._known.get(key), self._outages.get(key)
             if known is not None:
-                if time.monotonic() < known.until:
+                if time.monotonic() < known.until or (outage is not None and outage.lasts):
                     return known.value
                 # while this thread reads, which may take long, others get the value known so far
                 self._known[key] = _Until(known.value, time.monotonic() + PAUSE_S)
-        if known is None and outage is not None and time.monotonic() < outage.until:
-            raise StoreUnavailable(outage.value)
+            elif outage is not None and outage.lasts:
+                raise StoreUnavailable(outage.reason)
         try:
-            value, lasts_s = load(), TTL_S if self._expires else inf
+            value = load()
         except StoreUnavailable as error:
+            with self._lock:
+                self._outages.setdefault(key, Pause()).begin(error.message)
             if known is None:
-                with self._lock:
-                    self._outages[key] = _Until(error.message, time.monotonic() + PAUSE_S)
                 raise
-            value, lasts_s = known.value, PAUSE_S
+            return known.value
         except AppError:  # what was known is no longer true
             self.forget(key)
             raise
         with self._lock:
-            self._known[key] = _Until(value, time.monotonic() + lasts_s)
+            self._known[key] = _Until(value, time.monotonic() + TTL_S if self._expires else inf)
         return value
 
     def peek(self, key: K) -> V | None:

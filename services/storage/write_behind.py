@@ -1,14 +1,14 @@
 """Writes to the store that no answer waits for: bounded, from a thread of their own."""
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, Full, Queue
 
+from services.storage.pause import Pause
+
 MAX_WAITING = 1000
 WRITERS = 8  # at once in a flush: enough to hide the latency of S3
-PAUSE_S = 30.0  # without writes after the store has failed: on Lambda an answer waits for the flush
 FLUSH_S = 30.0  # for a write that the thread has begun
 
 Write = Callable[[], bool]
@@ -16,17 +16,17 @@ Write = Callable[[], bool]
 
 
 class WriteBehind:
-    """A queue of writes and the thread that does them."""
+    """A queue of writes and the thread that does them; after a failure of the store, ``pause`` refuses more."""
 
     def __init__(self) -> None:
         self._waiting: Queue[Write] = Queue(MAX_WAITING)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._paused_until = 0.0
+        self.pause = Pause()
 
     def put(self, write: Write) -> bool:
         """Queue a write; False where too many wait already, or the store has just failed."""
-        if time.monotonic() < self._paused_until:
+        if self.pause.lasts:
             return False
         try:
             self._waiting.put_nowait(write)
@@ -69,5 +69,5 @@ class WriteBehind:
         finally:
             self._waiting.task_done()
         if not done:
-            self._paused_until = time.monotonic() + PAUSE_S
+            self.pause.begin()
         return done

@@ -120,7 +120,7 @@ def train_model(
         horizon=forecaster.horizon,
         quantile_levels=fitted.quantile_levels,
         hyperparameters=dict(fitted.hyperparameters),
-        request=request.model_dump(mode="json"),
+        request=request,
         series=tuple(_series_report(m, found.by_ticker.get(m.ticker, ())) for m in materials),
         training=TrainingReport(
             seed=request.seed,
@@ -254,7 +254,7 @@ def _validate_movement(material: TrainingSeries) -> None:
 
 def _validate_outcomes(calibration: Calibration) -> None:
     """Refuse a calibration block in which too few sessions traded."""
-    fewest = min(step.size for step in calibration.scores)
+    fewest = calibration.fewest
     if fewest < MIN_SCORES:
         raise CalibrationTooSmall(
             f"need {MIN_SCORES} outcomes of each step to calibrate intervals, found {fewest}: too few sessions traded",

@@ -222,7 +222,9 @@ def test_a_scheduled_event_scores_what_has_closed(
     api.state.runtime.registry.publish(trained.card, trained.files)
     runtime = api.state.runtime
     path = forecasting(runtime.registry, SampleSource())
-    runtime.forecast_log.record(path.forecast_ticker(trained.card.model_id, "^GSPC", 1, DEFAULT_LEVELS, thursday))
+    runtime.forecast_log.record(
+        "live", 0.0, path.forecast_ticker(trained.card.model_id, "^GSPC", 1, DEFAULT_LEVELS, thursday)
+    )
     runtime.writer.flush()
 
     assert adapter({"task": "score"}, None) is None

@@ -161,7 +161,7 @@ def test_one_role_logs_a_forecast_and_the_other_scores_it(store_of: StoreOf) -> 
     ModelRegistry(training).publish(model.card, model.files)
     writer = WriteBehind()
     path = Forecasting(registry, SampleSource(), ReplayStore(serving, writer))
-    ForecastLog(serving, writer).record(path.forecast_ticker("m-9", None, 1, DEFAULT_LEVELS, thursday))
+    ForecastLog(serving, writer).record("live", 0.0, path.forecast_ticker("m-9", None, 1, DEFAULT_LEVELS, thursday))
 
     writer.flush()
 

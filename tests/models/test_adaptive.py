@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from errors import CalibrationTooSmall
 from models.adaptive import MEMORY, RATE, TRACKED_LEVELS, AdaptiveForecaster
 from models.base import Bars, Origins
 from models.conformal import Calibration
@@ -68,9 +67,9 @@ def test_the_wanted_sessions_determine_the_forecast() -> None:
     forecaster = tracked(bars, np.arange(5, 200))
     recent = bars[-forecaster.wanted_sessions :]
 
-    whole = forecaster.predict_intervals(bars, np.array([899]), (0.8,))
+    whole = forecaster.predict_quantiles(bars, np.array([899])).intervals((0.8,))
 
-    served = forecaster.predict_intervals(recent, np.array([len(recent) - 1]), (0.8,))
+    served = forecaster.predict_quantiles(recent, np.array([len(recent) - 1])).intervals((0.8,))
     np.testing.assert_array_equal(served.lower, whole.lower)
     np.testing.assert_array_equal(served.upper, whole.upper)
 
@@ -93,8 +92,8 @@ def test_when_volatility_changes_coverage_returns_where_static_intervals_stay_wr
     later = np.arange(1600, 2400)
     actual = future_closes(bars, later, HORIZON)[:, 0]
 
-    adaptive = forecaster.predict_intervals(bars, later, (0.8,))
-    static = forecaster.static.predict_intervals(bars, later, (0.8,))
+    adaptive = forecaster.predict_quantiles(bars, later).intervals((0.8,))
+    static = forecaster.static.predict_quantiles(bars, later).intervals((0.8,))
 
     def covered(lower: np.ndarray, upper: np.ndarray) -> float:
         return float(np.mean((actual >= lower[:, 0, 0]) & (actual <= upper[:, 0, 0])))
@@ -110,10 +109,3 @@ def test_an_origin_asked_for_again_is_answered_the_same() -> None:
     first, again = (forecaster.predict_quantiles(bars, np.array([800])).prices for _ in range(2))
 
     np.testing.assert_array_equal(first, again)
-
-
-def test_a_level_beyond_the_calibration_is_refused() -> None:
-    bars = random_walk(900, seed=1)
-
-    with pytest.raises(CalibrationTooSmall):
-        tracked(bars, np.arange(5, 15)).predict_intervals(bars, np.array([800]), (0.95,))

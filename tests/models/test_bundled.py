@@ -45,7 +45,7 @@ def test_it_forecasts_from_sixty_sessions_or_sixty_closes(closes_only: bool) -> 
     if closes_only:
         window[:, [0, 1, 2, 4]] = np.nan
 
-    forecast = models.load(models.card(DEFAULT)).predict_intervals(window, np.array([59]), (0.8,))
+    forecast = models.load(models.card(DEFAULT)).predict_quantiles(window, np.array([59])).intervals((0.8,))
 
     assert forecast.lower[0, 0, 0] < window[-1, CLOSE] < forecast.upper[0, 0, 0]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from errors import CalibrationTooSmall
 from models.base import CLOSE, QuantileForecast
 from models.baselines.persistence import Persistence
-from models.conformal import CalibratedForecaster, Calibration, conformal_margin
+from models.conformal import CalibratedForecaster, Calibration, conformal_margins
 from models.windows import future_closes
 from tests.fakes import FixedForecaster, random_walk
 
@@ -16,15 +16,17 @@ LEVELS = np.array([0.1, 0.5, 0.9])
 
 
 @pytest.mark.parametrize(("n_scores", "level"), [(18, 0.95), (1, 0.8), (0, 0.5)])
-def test_too_few_scores_have_no_finite_margin(n_scores: int, level: float) -> None:
+def test_a_level_that_too_few_scores_support_is_refused(n_scores: int, level: float) -> None:
     with pytest.raises(CalibrationTooSmall):
-        conformal_margin(np.arange(n_scores, dtype=float), level)
+        Calibration((np.arange(n_scores, dtype=float),)).validate(1, [level])
 
 
 def test_nineteen_scores_support_95_percent_with_the_largest_of_them() -> None:
-    margin = conformal_margin(np.arange(1.0, 20.0), 0.95)
+    scores = np.arange(1.0, 20.0)
 
-    assert margin == 19.0
+    Calibration((scores,)).validate(1, [0.95])
+
+    assert conformal_margins(scores, np.array([0.95])) == [19.0]
 
 
 @given(n_scores=st.integers(1, 60), level=st.floats(0.01, 0.99))
@@ -34,7 +36,7 @@ def test_a_new_exchangeable_score_is_covered_at_least_as_often_as_promised(n_sco
     if n_scores < level / (1 - level):
         return
 
-    margin = conformal_margin(scores, level)
+    (margin,) = conformal_margins(scores, np.array([level]))
 
     places_covered = margin  # a score in place p is at most the margin when p <= margin
     assert places_covered / (n_scores + 1) >= level - 1e-9
@@ -65,10 +67,10 @@ def test_a_forecast_without_spread_gets_the_interval_of_its_past_errors() -> Non
     actuals = future_closes(bars, past, 1)
 
     calibration = Calibration.measure(persistence.predict_quantiles(bars, past), actuals)
-    interval = calibration.intervals(persistence.predict_quantiles(bars, origin), (0.8,))
+    interval = calibration.quantiles(persistence.predict_quantiles(bars, origin)).intervals((0.8,))
 
     errors = np.sort(np.abs(np.log(actuals[:, 0] / bars[past, CLOSE])))
-    expected = bars[origin, CLOSE] * np.exp(conformal_margin(errors, 0.8))
+    expected = bars[origin, CLOSE] * np.exp(conformal_margins(errors, np.array([0.8])))
     np.testing.assert_allclose(interval.upper[:, 0, 0], expected)
 
 
@@ -81,7 +83,7 @@ def test_a_forecaster_that_misjudges_volatility_is_brought_to_its_promised_cover
         inner.predict_quantiles(bars, calibration_origins), future_closes(bars, calibration_origins, inner.horizon)
     )
 
-    intervals = CalibratedForecaster(inner, calibration).predict_intervals(bars, test_origins, (0.8,))
+    intervals = CalibratedForecaster(inner, calibration).predict_quantiles(bars, test_origins).intervals((0.8,))
 
     actuals = future_closes(bars, test_origins, inner.horizon)[:, 0]
     covered = np.mean((actuals >= intervals.lower[:, 0, 0]) & (actuals <= intervals.upper[:, 0, 0]))
@@ -94,7 +96,7 @@ def test_the_interval_encloses_the_median_which_is_the_forecasters_own() -> None
     origins = np.arange(2, 300)
     calibration = Calibration.measure(inner.predict_quantiles(bars, origins), future_closes(bars, origins, 3))
 
-    found = CalibratedForecaster(inner, calibration).predict_intervals(bars, np.array([350]), (0.5,))
+    found = CalibratedForecaster(inner, calibration).predict_quantiles(bars, np.array([350])).intervals((0.5,))
 
     np.testing.assert_allclose(found.median, bars[350, CLOSE] * np.ones((1, 3)))
     assert ((found.lower[..., 0] <= found.median) & (found.median <= found.upper[..., 0])).all()
@@ -106,22 +108,35 @@ def test_a_wider_level_gives_an_interval_that_contains_the_narrower() -> None:
     origins = np.arange(2, 300)
     calibration = Calibration.measure(inner.predict_quantiles(bars, origins), future_closes(bars, origins, 3))
 
-    found = CalibratedForecaster(inner, calibration).predict_intervals(bars, np.array([350]), (0.5, 0.8, 0.95))
+    found = (
+        CalibratedForecaster(inner, calibration).predict_quantiles(bars, np.array([350])).intervals((0.5, 0.8, 0.95))
+    )
 
     assert (np.diff(found.lower, axis=-1) <= 0).all()
     assert (np.diff(found.upper, axis=-1) >= 0).all()
 
 
-def test_calibrated_quantiles_are_ordered_and_bound_the_calibrated_intervals() -> None:
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+def test_an_interval_reaches_as_many_spreads_as_its_conformal_margin(level: float) -> None:
     bars = random_walk(400)
     inner = FixedForecaster()
     origins, now = np.arange(2, 300), np.array([350])
     calibration = Calibration.measure(inner.predict_quantiles(bars, origins), future_closes(bars, origins, 3))
-    calibrated = CalibratedForecaster(inner, calibration)
 
-    quantiles = calibrated.predict_quantiles(bars, now)
+    found = CalibratedForecaster(inner, calibration).predict_quantiles(bars, now).intervals((level,))
 
-    interval = calibrated.predict_intervals(bars, now, (0.8,))
+    low, median, high = np.log(inner.predict_quantiles(bars, now).at(np.array([0.1, 0.5, 0.9]))[0]).T
+    margin = np.array([conformal_margins(step, np.array([level]))[0] for step in calibration.scores])
+    np.testing.assert_allclose(found.lower[0, :, 0], np.exp(median - margin * (median - low)), rtol=1e-12)
+    np.testing.assert_allclose(found.upper[0, :, 0], np.exp(median + margin * (high - median)), rtol=1e-12)
+
+
+def test_calibrated_quantiles_are_ordered() -> None:
+    bars = random_walk(400)
+    inner = FixedForecaster()
+    origins = np.arange(2, 300)
+    calibration = Calibration.measure(inner.predict_quantiles(bars, origins), future_closes(bars, origins, 3))
+
+    quantiles = CalibratedForecaster(inner, calibration).predict_quantiles(bars, np.array([350]))
+
     assert (np.diff(quantiles.prices, axis=-1) >= 0).all()
-    np.testing.assert_allclose(quantiles.at(np.array([0.1]))[..., 0], interval.lower[..., 0])
-    np.testing.assert_allclose(quantiles.at(np.array([0.9]))[..., 0], interval.upper[..., 0])

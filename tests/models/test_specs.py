@@ -35,7 +35,7 @@ def test_a_model_of_every_past_format_still_forecasts(folder: str) -> None:
     (model_id,) = registry.ids()
 
     forecaster = registry.load(registry.card(model_id))
-    forecast = forecaster.predict_intervals(random_walk(300), np.array([299]), (0.8,))
+    forecast = forecaster.predict_quantiles(random_walk(300), np.array([299])).intervals((0.8,))
 
     assert forecast.lower[0, 0, 0] < forecast.median[0, 0] < forecast.upper[0, 0, 0]
 

@@ -45,7 +45,7 @@ def bundled() -> ServedForecaster:
 
 def bounds_pct(forecaster: ServedForecaster, bars: Bars) -> tuple[float, float]:
     """The 95 % interval of the next close, in % of the last one."""
-    forecast = forecaster.predict_intervals(bars, np.array([len(bars) - 1]), (0.95,))
+    forecast = forecaster.predict_quantiles(bars, np.array([len(bars) - 1])).intervals((0.95,))
     last = bars[-1, CLOSE]
     return 100 * (forecast.lower[0, 0, 0] / last - 1), 100 * (forecast.upper[0, 0, 0] / last - 1)
 
@@ -104,7 +104,7 @@ def test_intervals_hold_after_locked_sessions() -> None:
     for seed in range(4):
         bars, is_locked = price_limited(seed)
         origins = np.arange(300, len(bars) - 1)
-        forecast = forecaster.predict_intervals(bars, origins, (0.95,))
+        forecast = forecaster.predict_quantiles(bars, origins).intervals((0.95,))
         actual = future_closes(bars, origins, 1)[:, 0]
         covered = (actual >= forecast.lower[:, 0, 0]) & (actual <= forecast.upper[:, 0, 0])
         inside, n = inside + int(covered[is_locked[origins]].sum()), n + int(is_locked[origins].sum())

@@ -10,11 +10,11 @@ from pydantic import SecretStr
 from app import VERSION
 from config import Settings
 from services.health import HealthCheck
-from services.prices.measured import PriceFreshness
+from services.prices.measured import InstrumentedPriceSource
 from services.storage.registry import ModelRegistry
 from telemetry.embedded import EmbeddedMeter
 from telemetry.measures import NO_METER
-from tests.fakes import UnreliableStore, application, use_registry
+from tests.fakes import FakePriceSource, UnreliableStore, application, use_registry
 from tests.routers.conftest import NOW
 
 KEY = "a-key-of-twenty-characters"
@@ -130,7 +130,8 @@ def test_model_info_of_no_model_is_refused(client: TestClient, model_id: str, st
 
 def test_health_is_503_when_nothing_can_answer(client: TestClient, app: FastAPI) -> None:
     use_registry(app, ModelRegistry(UnreliableStore(down=True)))
-    app.state.runtime.health_check = HealthCheck(UnreliableStore(down=True), PriceFreshness(), NO_METER)
+    source = InstrumentedPriceSource(FakePriceSource(), NO_METER)
+    app.state.runtime.health_check = HealthCheck(UnreliableStore(down=True), source, NO_METER)
 
     answer = client.get("/health")
 

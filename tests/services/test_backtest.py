@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from errors import HorizonTooLong, InsufficientHistory, InvalidRequest
+from models.conformal import Calibration
 from models.specs import BASELINES
 from schemas.backtest import BacktestRequest, BacktestResponse
 from services.backtest import backtest
+from services.evaluation.backtesting import BacktestConfig, walk_forward
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, forecasting, history_of, new_york_sessions, walk_history
@@ -52,6 +54,23 @@ def test_its_figures_are_those_of_the_card(answer: BacktestResponse, trained: Tr
         for own, theirs in zip(found.coverage, kept.coverage, strict=True):
             expected = theirs.model_dump()
             assert own.model_dump(include=set(expected)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["static", "adaptive"])
+@pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
+def test_an_interval_is_served_as_it_was_backtested(kind: str, level: float, trained: TrainedModel) -> None:
+    registry = ModelRegistry(InMemoryArtifactStore())
+    card = trained.card.model_copy(update={"calibration": kind})
+    registry.publish(card, trained.files)
+    config = BacktestConfig(
+        np.array([HISTORY.series.sessions.searchsorted(np.datetime64(card.test_start))]), 3, (level,)
+    )
+
+    tested = walk_forward(lambda _: registry.load(card), HISTORY.series.bars, config)
+
+    served = forecasting(registry, PRICES).forecast_ticker(card.model_id, "WALK", 3, (level,), NOW, card.test_start)
+    np.testing.assert_allclose(served.lower, tested.lower[0], rtol=1e-12)
+    np.testing.assert_allclose(served.upper, tested.upper[0], rtol=1e-12)
 
 
 def test_every_figure_can_be_formed_again_from_the_forecasts_answered(answer: BacktestResponse) -> None:
@@ -194,9 +213,11 @@ def test_what_one_request_cannot_do_is_refused(
         run(registry, PRICES, **request_)
 
 
-def test_more_steps_than_the_model_has_are_refused(trained: TrainedModel) -> None:
+def test_more_steps_than_the_model_has_are_refused(trained: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = ModelRegistry(InMemoryArtifactStore())
-    registry.publish(trained.card.model_copy(update={"horizon": 2}), trained.files)
+    registry.publish(trained.card, trained.files)
+    forecaster = registry.load(trained.card)
+    monkeypatch.setattr(forecaster, "calibration", Calibration(forecaster.calibration.scores[:2]))
 
     with pytest.raises(HorizonTooLong):
         run(registry)

@@ -1,17 +1,20 @@
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from bootstrap import bundled_model
 from config import Settings
+from errors import PricesUnreachable
 from services import health
 from services.health import PROBE_TIMEOUT_S, HealthCheck
-from services.prices.measured import PriceFreshness
+from services.prices.measured import InstrumentedPriceSource
+from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
-from telemetry.measures import MODEL_LOADED
-from tests.fakes import RecordingMeter, UnreliableStore
+from telemetry.measures import MODEL_LOADED, NO_METER
+from tests.fakes import FakePriceSource, RecordingMeter, UnreliableStore, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 BUNDLED = bundled_model(Settings(_env_file=None))
@@ -39,14 +42,23 @@ def store() -> Store:
     return Store()
 
 
-@pytest.fixture
-def freshness() -> PriceFreshness:
-    return PriceFreshness()
+class Prices(FakePriceSource):
+    """Every price is stale, except those of H, which are unavailable."""
+
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+        if ticker == "H":
+            raise PricesUnreachable("down")
+        return replace(walk_history(ticker, n_sessions=5), stale=True)
 
 
 @pytest.fixture
-def health_check(store: Store, freshness: PriceFreshness, meter: RecordingMeter) -> HealthCheck:
-    return HealthCheck(store, freshness, meter)
+def prices() -> InstrumentedPriceSource:
+    return InstrumentedPriceSource(Prices(), NO_METER)
+
+
+@pytest.fixture
+def health_check(store: Store, prices: InstrumentedPriceSource, meter: RecordingMeter) -> HealthCheck:
+    return HealthCheck(store, prices, meter)
 
 
 @pytest.fixture
@@ -94,11 +106,12 @@ def test_without_default_model_stored_ones_may_answer(health_check: HealthCheck,
 
 
 def test_stale_prices_are_named_with_the_other_reasons(
-    health_check: HealthCheck, store: Store, freshness: PriceFreshness
+    health_check: HealthCheck, store: Store, prices: InstrumentedPriceSource
 ) -> None:
     for ticker in ("A", "B", "C", "D", "E", "F", "G"):
-        freshness.record(ticker, "prices_stale", NOW)
-    freshness.record("H", "prices_unavailable", NOW)
+        prices.history(ticker, NOW)
+    with pytest.raises(PricesUnreachable):
+        prices.history("H", NOW)
 
     found = health_check.health(ModelRegistry(store), NOW)
 
@@ -145,7 +158,7 @@ def test_a_bug_is_not_reported_as_a_failed_store(health_check: HealthCheck, regi
     def broken(_: str) -> None:
         raise ZeroDivisionError
 
-    registry.card_to_serve = broken  # type: ignore[assignment, method-assign]
+    registry.serve = broken  # type: ignore[assignment, method-assign]
 
     with pytest.raises(ZeroDivisionError):
         health_check.health(registry, NOW)

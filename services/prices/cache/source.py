@@ -50,7 +50,6 @@ class Fetcher(Protocol):
 
     def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:
         """Rows from ``start``, or from the first one known; raises the errors of ``PriceSource.history``."""
-        ...
 
 
 class CachedSource:

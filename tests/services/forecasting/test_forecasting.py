@@ -90,7 +90,7 @@ class Process:
         return self.forecasting.forecast_tickers(model, tickers, horizon, LEVELS, NOW)
 
     def closes(self, closes: list[float]) -> Forecast:
-        return self.forecasting.forecast_closes("default", closes, LEVELS, NOW)
+        return self.forecasting.forecast_closes(self.registry.serve("default"), closes, LEVELS, NOW)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_a_model_of_another_price_forecasts_it_from_its_own_past(process: Proces
         (
             lambda process: process.ticker(horizon=31),
             HorizonTooLong,
-            "31 sessions, model 'walk-.*forecasts 30",
+            "asked for 31 sessions, the model forecasts 30",
         ),
         (lambda process: process.tickers("A", horizon=31), HorizonTooLong, "asked for 31 sessions"),
         (lambda process: process.closes([31.29] * LOOKBACK), ZeroVariance, r"the last 20 prices are all 31\.29"),

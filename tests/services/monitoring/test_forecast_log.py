@@ -7,7 +7,7 @@ from schemas.common import DEFAULT_LEVELS
 from services.forecasting.forecast import Forecast
 from services.monitoring.forecast_log import ForecastLog, read_record, record_key, record_of, recorded
 from services.prices.series import PriceHistory
-from services.storage import write_behind
+from services.storage import pause
 from services.storage.registry import ModelRegistry
 from services.storage.write_behind import WriteBehind
 from services.training.train import TrainedModel
@@ -52,7 +52,7 @@ class Log:
         self._log = ForecastLog(store, self._writer, meter)
 
     def record(self, forecast: Forecast) -> None:
-        self._log.record(forecast)
+        self._log.record("live", 0.0, forecast)
         self._writer.flush()
 
 
@@ -120,7 +120,7 @@ def test_a_record_of_an_earlier_version_is_still_read(make: Make, store: InMemor
 def test_a_failed_store_is_left_alone_for_a_pause_and_tried_again(
     make: Make, meter: RecordingMeter, monkeypatch: pytest.MonkeyPatch, pause_s: float, outcomes: list[str]
 ) -> None:
-    monkeypatch.setattr(write_behind, "PAUSE_S", pause_s)
+    monkeypatch.setattr(pause, "PAUSE_S", pause_s)
     store = UnreliableStore(down=True)
     log = Log(store, meter)
     log.record(make())

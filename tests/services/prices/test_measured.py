@@ -4,9 +4,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from errors import AppError, PricesUnreachable, TickerNotFound
-from services.prices.measured import FORGOTTEN_AFTER, InstrumentedFetcher, InstrumentedPriceSource, PriceFreshness
-from services.prices.series import RawBars
-from telemetry.measures import PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED
+from services.prices.measured import FORGOTTEN_AFTER, InstrumentedFetcher, InstrumentedPriceSource
+from services.prices.series import PriceHistory, RawBars
+from telemetry.measures import NO_METER, PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED
 from tests.fakes import (
     FailingPriceSource,
     FakePriceSource,
@@ -51,7 +51,7 @@ def test_a_fetch_that_fails_is_counted_by_its_code(meter: RecordingMeter, error:
 def test_what_is_served_is_counted_by_its_freshness(meter: RecordingMeter, stale: bool, freshness: str) -> None:
     history = replace(walk_history(), stale=stale)
 
-    served = InstrumentedPriceSource(FakePriceSource(history), PriceFreshness(), meter).history("WALK", NOW)
+    served = InstrumentedPriceSource(FakePriceSource(history), meter).history("WALK", NOW)
 
     assert served is history
     assert meter.labels(PRICES_SERVED) == [{"freshness": freshness}]
@@ -63,7 +63,7 @@ def test_age_counts_from_the_end_of_the_day_of_the_newest_session(
 ) -> None:
     history = walk_history()
     day_ended_at = datetime.combine(history.as_of, datetime.min.time(), tzinfo=UTC) + timedelta(days=1)
-    source = InstrumentedPriceSource(FakePriceSource(history), PriceFreshness(), meter)
+    source = InstrumentedPriceSource(FakePriceSource(history), meter)
 
     source.history("WALK", day_ended_at + timedelta(hours=hours))
 
@@ -71,13 +71,20 @@ def test_age_counts_from_the_end_of_the_day_of_the_newest_session(
 
 
 def test_a_ticker_is_stale_until_it_is_served_fresh_or_long_ago() -> None:
-    freshness = PriceFreshness()
+    history = walk_history()
+    later = NOW + timedelta(minutes=1)
 
-    freshness.record("WALK", "prices_stale", NOW)
-    assert freshness.tickers_with("prices_stale", NOW) == ("WALK",)
-    assert freshness.tickers_with("prices_stale", NOW + FORGOTTEN_AFTER) == ()
-    freshness.record("WALK", None, NOW)
-    assert freshness.tickers_with("prices_stale", NOW) == ()
+    class Source(FakePriceSource):
+        def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+            return replace(history, stale=now == NOW)
+
+    source = InstrumentedPriceSource(Source(), NO_METER)
+
+    source.history("WALK", NOW)
+    assert source.tickers_with("prices_stale", NOW) == ("WALK",)
+    assert source.tickers_with("prices_stale", NOW + FORGOTTEN_AFTER) == ()
+    source.history("WALK", later)
+    assert source.tickers_with("prices_stale", later) == ()
 
 
 @pytest.mark.parametrize(
@@ -86,9 +93,9 @@ def test_a_ticker_is_stale_until_it_is_served_fresh_or_long_ago() -> None:
 def test_a_ticker_is_unavailable_while_its_source_fails_but_not_where_it_does_not_exist(
     meter: RecordingMeter, error: AppError, tickers_with: tuple[str, ...]
 ) -> None:
-    watch = PriceFreshness()
+    source = InstrumentedPriceSource(FailingPriceSource(error), meter)
 
     with pytest.raises(type(error)):
-        InstrumentedPriceSource(FailingPriceSource(error), watch, meter).history("WALK", NOW)
+        source.history("WALK", NOW)
 
-    assert watch.tickers_with("prices_unavailable", NOW) == tickers_with
+    assert source.tickers_with("prices_unavailable", NOW) == tickers_with

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from errors import AppError, PricesUnreachable, TickerNotFound, UnknownExchange
 from schemas.common import TICKER_PATTERN
+from services.prices.measured import InstrumentedPriceSource
 from services.prices.sample import SampleSource
-from services.prices.suggestions import SuggestingSource, suggestion
+from services.prices.suggestions import suggestion
+from telemetry.measures import NO_METER
 from tests.fakes import FailingPriceSource, FakePriceSource, walk_history
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -49,7 +51,7 @@ def test_a_suggestion_is_another_ticker_and_leads_to_no_further_one(ticker: str)
 
 @pytest.mark.parametrize("kind", [TickerNotFound, UnknownExchange])
 def test_error_for_an_unknown_ticker_carries_the_suggestion(kind: type[AppError]) -> None:
-    source = SuggestingSource(FailingPriceSource(kind("PETR4 is unknown", ticker="PETR4")))
+    source = InstrumentedPriceSource(FailingPriceSource(kind("PETR4 is unknown", ticker="PETR4")), NO_METER)
 
     with pytest.raises(kind, match=r"^PETR4 is unknown; did you mean PETR4\.SA\?$") as raised:
         source.history("PETR4", NOW)
@@ -61,21 +63,21 @@ def test_error_without_a_guess_and_any_other_error_stay_as_they_are() -> None:
     unknown, down = TickerNotFound("NOPE is unknown"), PricesUnreachable("down")
 
     with pytest.raises(TickerNotFound) as raised:
-        SuggestingSource(FailingPriceSource(unknown)).history("NOPE", NOW)
+        InstrumentedPriceSource(FailingPriceSource(unknown), NO_METER).history("NOPE", NOW)
     assert raised.value is unknown
     with pytest.raises(PricesUnreachable) as refused:
-        SuggestingSource(FailingPriceSource(down)).history("PETR4", NOW)
+        InstrumentedPriceSource(FailingPriceSource(down), NO_METER).history("PETR4", NOW)
     assert refused.value is down
 
 
 def test_known_ticker_is_answered_even_if_it_looks_like_another() -> None:
     history = walk_history("DAX")
 
-    assert SuggestingSource(FakePriceSource(history)).history("DAX", NOW) is history
+    assert InstrumentedPriceSource(FakePriceSource(history), NO_METER).history("DAX", NOW) is history
 
 
 def test_sample_suggests_only_what_it_has() -> None:
-    source = SuggestingSource(SampleSource(), among=SampleSource.tickers)
+    source = InstrumentedPriceSource(SampleSource(), NO_METER, among=SampleSource.tickers)
 
     with pytest.raises(TickerNotFound, match=r"did you mean \^GSPC\?$"):
         source.history("SPX", NOW)

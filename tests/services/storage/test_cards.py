@@ -59,6 +59,16 @@ def test_a_model_of_format_1_still_loads_and_its_evidence_is_that_of_one_step() 
     assert card.train.coverage == ()
 
 
+def test_a_request_of_an_earlier_version_keeps_the_fields_that_are_still_known(trained: TrainedModel) -> None:
+    card = trained.card.model_dump(mode="json")
+    del card["request"]["promote_to"]
+    card["request"] |= {"challenges": "default", "dropped_long_ago": 3}
+
+    read = read_card(json.dumps(card).encode(), "x")
+
+    assert read.request == trained.card.request.model_copy(update={"promote_to": "default"})
+
+
 def test_a_card_of_format_1_without_its_seal_is_read_the_same() -> None:
     content = (FORMAT_1 / "models" / MODEL_ID / "metadata.json").read_bytes()
     unsealed = {key: value for key, value in format_1().items() if key != "sha256"}

@@ -4,6 +4,7 @@ import pytest
 
 from errors import ArtifactCorrupt, StoreUnavailable
 from services.storage import ttl_cache
+from services.storage.pause import PAUSE_S
 from services.storage.ttl_cache import TtlCache
 
 
@@ -105,7 +106,7 @@ def test_after_a_failure_the_store_is_not_read_for_a_while(pass_time: Callable[[
     source.broken = None
     n_tried = source.n_tried
 
-    pass_time(ttl_cache.PAUSE_S - 0.1)
+    pass_time(PAUSE_S - 0.1)
     with pytest.raises(StoreUnavailable, match="down"):
         cache.get_or_load("a", source)
     pass_time(0.2)

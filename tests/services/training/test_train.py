@@ -190,7 +190,7 @@ def test_training_continues_from_the_weights_of_a_base_model() -> None:
     continued = train_model(asked, FakePriceSource(walk_history()), registry, "walk-2", NOW, lambda _: None)
 
     assert continued.files != train(walk_history()).files
-    assert continued.card.request["base_model_id"] == base.card.model_id
+    assert continued.card.request.base_model_id == base.card.model_id
 
 
 BUNDLED_REGISTRY = ModelRegistry(
@@ -272,3 +272,12 @@ def test_a_ticker_too_young_for_the_fit_of_a_pool_is_refused_by_name() -> None:
 def test_a_base_model_of_another_column_or_lookback_is_refused(request_: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         warm(after_2018(), base_model_id="default", **request_)
+
+
+def test_a_median_that_is_the_last_close_but_for_rounding_has_no_skill() -> None:
+    card = train(walk_history(), model="ewma").card
+
+    for report in card.test:
+        assert (report.skill.mae, report.skill.mape, report.skill.rmse) == (0, 0, 0)
+        assert (report.p_value.mae, report.p_value.mape, report.p_value.rmse) == (None, None, None)
+    assert card.test[0].skill.crps != 0
