@@ -32,7 +32,7 @@ handler: Callable[[Any, Any], dict[str, Any] | None]
 
 
 def create_app(runtime: Runtime | None = None) -> FastAPI:
-    """The API over a runtime, by default the one that the environment describes."""
+    """Build the application for a runtime, by default that of the environment."""
     runtime = runtime or Runtime.from_environment()
     app: FastAPI = FastAPIOffline(
         title="Stock forecast API", version=VERSION, description=DESCRIPTION, lifespan=_serving
@@ -53,7 +53,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _serving(app: FastAPI) -> AsyncIterator[None]:
-    """What only a server does, not Lambda: warm up, write in the background, resume jobs and stop workers."""
+    """What a server does but Lambda does not: warm up, write in the background, resume jobs, stop workers."""
     runtime: Runtime = app.state.runtime
     warming = threading.Thread(target=warm_up, args=(runtime.registry, runtime.clock()), name="warm-up")
     resuming = threading.Thread(target=resume_waiting, args=(runtime.jobs, runtime.executor), name="resume")

@@ -26,8 +26,8 @@ class NotAnHttpEvent(Exception):
 def lambda_handler(app: FastAPI) -> Callable[[Any, Any], dict[str, Any] | None]:
     """What AWS Lambda calls with each event.
 
-    What is neither a request nor a task fails the invocation instead of being answered: a
-    returned error would count as success, with no retry and nothing in a dead-letter queue.
+    Any other event fails the invocation. If an error were returned instead, Lambda would count a success:
+    no retry, and nothing in the dead-letter queue.
     """
     runtime: Runtime = app.state.runtime
 
@@ -60,11 +60,11 @@ def _is_http(event: Any) -> bool:
 
 
 def _bounded(answer: dict[str, Any]) -> dict[str, Any]:
-    """The answer, or the refusal of one that Lambda would not carry: its caller would see a bare 502."""
+    """The answer, or ``answer_too_large`` in its place: Lambda would answer a bare 502 for a larger one."""
     if len(answer["body"]) <= CERTAINLY_SMALL or len(json.dumps(answer)) <= MAX_ANSWER_BYTES:
         return answer
     error = AnswerTooLarge(
-        f"the answer is larger than the {MAX_ANSWER_BYTES} bytes that can be carried: ask for a shorter range, or less"
+        f"the answer exceeds the limit of {MAX_ANSWER_BYTES} bytes: ask for fewer sessions, symbols or levels"
     )
     headers = {name: value for name, value in answer["headers"].items() if name == "x-request-id"}
     problem = problem_of(error, headers.get("x-request-id", ""))

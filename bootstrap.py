@@ -1,4 +1,4 @@
-"""What the settings choose, put together once: for the server, the worker, the command line and benchmarks."""
+"""Builds the components that the settings select, for the server, the worker, the command line and benchmarks."""
 
 import sys
 from dataclasses import dataclass
@@ -41,11 +41,11 @@ class Runtime:
     """Everything that routes, workers and commands use; nothing is loaded or connected yet.
 
     Attributes:
-        prices: prices alone, for analyses and for what is known of past forecasts.
+        prices: prices alone, for analyses and for the outcomes of past forecasts.
         shown_prices: the same, which may fall back to the sample.
         model_prices: with the market of each exchange, for trainings and backtests.
         forecasting: the use case, with the market and prices that may fall back to the sample.
-        writer: writes to the store that no answer waits for.
+        writer: writes to the store in the background.
     """
 
     settings: Settings
@@ -75,7 +75,7 @@ class Runtime:
         store: ArtifactStore | None = None,
         prices: PriceSource | None = None,
     ) -> Self:
-        """Put together what the settings choose; ``meter``, ``store`` and ``prices`` replace it."""
+        """Build what the settings select; ``meter``, ``store`` and ``prices`` replace the selected ones."""
         meter = meter or meter_of(settings)
         store = InstrumentedStore(store or store_of(settings), meter)
         writer = WriteBehind()
@@ -107,7 +107,7 @@ class Runtime:
     def from_environment(cls, **settings_given: object) -> Self:
         """The runtime of this process, from the environment and ``.env``, with its logging set up.
 
-        ``settings_given`` take the place of what the environment says.
+        ``settings_given`` override the environment.
         """
         prepare_environment()
         settings = Settings().model_copy(update=settings_given)
@@ -124,7 +124,7 @@ class Runtime:
 
 
 def store_of(settings: Settings) -> ArtifactStore:
-    """S3 where a bucket is named, else a local folder."""
+    """S3 if the settings name a bucket, else a local folder."""
     if settings.s3_bucket_name:
         return S3ArtifactStore(settings.s3_bucket_name, endpoint_url=settings.s3_endpoint_url)
     return LocalArtifactStore(settings.writable_dir)
@@ -147,7 +147,7 @@ def meter_of(settings: Settings) -> Meter:
 
 
 def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
-    """The source that ``PRICE_SOURCE`` names; for ``yahoo,sample`` Yahoo alone, see ``forecast_prices``."""
+    """The source that ``PRICE_SOURCE`` names. For ``yahoo,sample`` this is Yahoo alone, see ``forecast_prices``."""
     if settings.price_source == "sample":
         return SampleSource()
     if settings.price_source == "csv":
@@ -161,14 +161,14 @@ def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
 
 
 def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:
-    """``prices``; with ``yahoo,sample`` the sample while they are unavailable, never on Lambda."""
+    """``prices``. With ``yahoo,sample`` they fall back to the sample while Yahoo is unavailable, but not on Lambda."""
     if settings.price_source == "yahoo,sample" and not settings.on_lambda:
         return FallbackSource(prices, SampleSource())
     return prices
 
 
 def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
-    """On Lambda an invocation per job, elsewhere a process per job."""
+    """Runs each job in a Lambda invocation or, on a server, in a process."""
     function = settings.trainer_function_name or settings.aws_lambda_function_name
     if function is not None:
         return LambdaExecutor(function)

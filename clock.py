@@ -7,7 +7,6 @@ from typing import Protocol
 class Clock(Protocol):
     def __call__(self) -> datetime:
         """The present, with a time zone."""
-        ...
 
 
 def utc_now() -> datetime:

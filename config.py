@@ -17,7 +17,7 @@ PriceSourceName = Annotated[
     Literal["yahoo", "sample", "csv", "yahoo,sample"],
     BeforeValidator(lambda name: name.replace(" ", "").lower() if isinstance(name, str) else name),
 ]
-"""``yahoo,sample``: Yahoo, and while it is unavailable the sample, in answers to forecasts only."""
+"""``yahoo,sample``: Yahoo; while it is unavailable, forecasts use the sample."""
 
 
 class Settings(BaseSettings):
@@ -33,28 +33,31 @@ class Settings(BaseSettings):
         Path | None, Field(description="Folder of TICKER.csv files, for PRICE_SOURCE=csv; by default DATA_DIR/prices.")
     ] = None
     price_ttl_s: Annotated[
-        float, Field(ge=0, description="Seconds during which fetched prices are not asked for again.")
+        float, Field(ge=0, description="Seconds during which downloaded prices are used without a new download.")
     ] = 900
     yahoo_timeout_s: Annotated[float, Field(gt=0, le=60, description="Seconds to wait for one Yahoo answer.")] = 10
     yahoo_attempts: Annotated[int, Field(ge=1, le=10, description="Tries per Yahoo request.")] = 3
     s3_bucket_name: Annotated[
         str | None,
-        Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Bucket of the models; DATA_DIR when unset."),
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+            description="Bucket that stores models, jobs and forecasts; DATA_DIR if unset.",
+        ),
     ] = None
     s3_endpoint_url: Annotated[
-        str | None, Field(pattern=r"^https?://[^\s/?#]+/?$", description="Another S3 server than AWS.")
+        str | None, Field(pattern=r"^https?://[^\s/?#]+/?$", description="An S3 server other than AWS.")
     ] = None
     model_path: Annotated[Path, Field(description="Network of the default model (ONNX).")] = BUNDLED / "model.onnx"
-    metadata_path: Annotated[Path, Field(description="Card of the default model; other files lie next to it.")] = (
-        BUNDLED / "metadata.json"
-    )
+    metadata_path: Annotated[
+        Path, Field(description="Card of the default model; its other files are in the same folder.")
+    ] = BUNDLED / "metadata.json"
     look_back: Annotated[
-        int | None, Field(ge=10, le=250, description="If set, the default model must look back this many sessions.")
+        int | None, Field(ge=10, le=250, description="Lookback that the default model must have, in sessions.")
     ] = None
     max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body accepted.")] = 1_000_000
     api_key: Annotated[
         SecretStr | None,
-        Field(min_length=20, description="Callers must send it as X-API-Key; unset, authentication is off."),
+        Field(min_length=20, description="Key that callers must send as X-API-Key; authentication is off if unset."),
     ] = None
     log_format: Annotated[
         LogFormat | None, Field(description="json or text; when unset, json on Lambda and text elsewhere.")
@@ -67,10 +70,11 @@ class Settings(BaseSettings):
         int, Field(ge=0, le=1000, description="Trainings that may wait for their turn on this machine.")
     ] = 4
     trainer_function_name: Annotated[
-        str | None, Field(description="Lambda function that trains; on Lambda, when unset, the serving one itself.")
+        str | None,
+        Field(description="Lambda function that trains; if unset on Lambda, the serving function also trains."),
     ] = None
     prometheus_multiproc_dir: Annotated[
-        Path | None, Field(description="Folder in which several processes of one server count together.")
+        Path | None, Field(description="Folder through which several processes of one server share their metrics.")
     ] = None
     aws_lambda_function_name: Annotated[
         str | None, Field(description="Set by Lambda itself: writable files then go to /tmp.")
@@ -97,10 +101,9 @@ class Settings(BaseSettings):
 def prepare_environment() -> None:
     """Set what libraries read from the environment themselves; called before they are imported.
 
-    ``.env``'s AWS entries go where boto3's own chain looks for them, and ONNX
-    Runtime is kept from writing to the home directory and calling its makers.
-    CloudWatch metrics get names of ours where the deployment gives none. An empty
-    PROMETHEUS_MULTIPROC_DIR means the same as none; the folder is made where it is missing.
+    AWS entries of ``.env`` are copied to the environment, where boto3 looks for them. ONNX Runtime's telemetry and
+    its file in the home directory are switched off. CloudWatch metrics get default names. An empty
+    PROMETHEUS_MULTIPROC_DIR counts as unset; the folder is created if it is missing.
     """
     from dotenv import dotenv_values
 

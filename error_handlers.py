@@ -1,4 +1,4 @@
-"""Failures to problem JSON: one shape for every status, nothing internal in a 500."""
+"""Answers every error as problem JSON, in one shape; a 500 has no internal details."""
 
 import logging
 from collections.abc import Sequence
@@ -58,14 +58,14 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected failure [request %s]", request_id_of(request), exc_info=error)
-    opaque = AppError("something failed on our side; the request id finds it in our log")
+    opaque = AppError("unexpected error in the server; the server's log has the details under the request id")
     return _answer(request, problem_of(opaque, request_id_of(request)))
 
 
 def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
     """Field and fault, without the input itself: it may be huge, secret or not JSON.
 
-    A field is named as the caller writes it (``start_date``); a fault of the whole body has the field ``body``.
+    A field is named as the caller writes it (``start_date``). An error of the whole body has the field ``body``.
     """
     return [
         FieldProblem(

@@ -48,9 +48,9 @@ from typing import ClassVar
 
 
 class AppError(Exception):
-    """A failure with a name; ``context`` holds JSON-able facts that go into the answer.
+    """Base of all errors; ``context`` contains facts that go into the JSON answer.
 
-    ``title`` is the code in words, unless a class has another.
+    ``title`` is the code in words, unless a class sets it.
     """
 
     status_code: ClassVar[int] = 500
@@ -71,7 +71,7 @@ class AppError(Exception):
 
     @property
     def did_you_mean(self) -> str | None:
-        """The ticker that the caller probably meant, where the one given is unknown."""
+        """The ticker that the caller probably meant, if the ticker is unknown."""
         meant = self.context.get("did_you_mean")
         return None if meant is None else str(meant)
 
@@ -79,7 +79,7 @@ class AppError(Exception):
     def restored(
         code: str, message: str, *, retry_after_s: int | None = None, **context: str | int | float
     ) -> "AppError | None":
-        """The error of this code as another process raised it; None for a code that no class here has."""
+        """Build the error that another process raised, from its code; None if no class has this code."""
         kind = AppError if code == AppError.code else AppError._by_code.get(code)
         if kind is None:
             return None

@@ -65,14 +65,14 @@ def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
 
 
 def work(runtime: Runtime, job_id: str, seconds_left: float = math.inf) -> None:
-    """Run the job, unless another worker has claimed it; the job records what goes wrong."""
+    """Run the job, unless another worker has claimed it; failures are recorded in the job."""
     worker = f"{socket.gethostname()}:{os.getpid()}"
     if run_training(job_id, worker, runtime.worker_context, seconds_left) is not None:
         record_end(runtime.meter, runtime.jobs.status(job_id, runtime.clock()))
 
 
 def score(runtime: Runtime) -> None:
-    """Score every session that closed since the last time, as ``POST /monitoring/score`` does."""
+    """Score all sessions that closed since the last run, as ``POST /monitoring/score`` does."""
     report = score_due(runtime.store, runtime.prices, runtime.clock(), runtime.meter)
     log.info("%d pairs of %d sessions scored", report.n_pairs, report.n_sessions)
     for ticker in report.unscored:

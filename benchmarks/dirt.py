@@ -208,8 +208,8 @@ DIRT: Mapping[str, Dirt] = {
 }  # fmt: skip
 
 NAMED_BY: Mapping[str, str] = {
-    "zero_opens": "unusable cells", "bad_cells": "unusable cells", "bad_volumes": "unusable cells",
-    "nulls": "left out", "negative_past": "left out", "contradictions": "left out", "halts": "nothing traded",
+    "zero_opens": "unusable values", "bad_cells": "unusable values", "bad_volumes": "unusable values",
+    "nulls": "left out", "negative_past": "left out", "contradictions": "left out", "halts": "no trades",
     "locked": "one price", "late": "missing|prices end on", "unit_step": "by a factor of", "future": "left out",
     "trailing_nulls": "prices end on", "extremes": "left out",
 }  # fmt: skip

@@ -46,20 +46,13 @@ def main() -> None:
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         app = _app(Path(folder))
-        asyncio.run(
-            _per_second(app, NoLog(app.state.runtime.store, app.state.runtime.writer), N_SYMBOLS)
-        )  # load prices and model
+        store, writer = app.state.runtime.store, app.state.runtime.writer
+        asyncio.run(_per_second(app, NoLog(store, writer), N_SYMBOLS))  # load prices and model
         without, logged = [], []
         for _ in range(chosen.rounds):
-            without.append(
-                asyncio.run(_per_second(app, NoLog(app.state.runtime.store, app.state.runtime.writer), chosen.requests))
-            )
-            logged.append(
-                asyncio.run(
-                    _per_second(app, ForecastLog(app.state.runtime.store, app.state.runtime.writer), chosen.requests)
-                )
-            )
-        n_written = len(app.state.runtime.store.list_keys(FORECASTS))
+            without.append(asyncio.run(_per_second(app, NoLog(store, writer), chosen.requests)))
+            logged.append(asyncio.run(_per_second(app, ForecastLog(store, writer), chosen.requests)))
+        n_written = len(store.list_keys(FORECASTS))
     cost = 100 * median(1 - one / other for one, other in zip(logged, without, strict=True))
     speeds = f"without {median(without):.1f} requests/s, with {median(logged):.1f} requests/s"
     print(f"{speeds}, {n_written} forecasts logged")

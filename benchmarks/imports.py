@@ -17,16 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from tests.aws.events import function_url_event
+
 ROOT = Path(__file__).parent.parent
 
-UP_EVENT = {
-    "version": "2.0",
-    "rawQueryString": "",
-    "headers": {"host": "localhost"},
-    "requestContext": {"http": {"method": "GET", "path": "/up", "sourceIp": "127.0.0.1"}},
-    "isBase64Encoded": False,
-}
-
+UP_EVENT = function_url_event("GET", "/up")
 PROGRAMS = {
     "import app": "import app",
     "import app, first /up": f"import app; assert app.handler({UP_EVENT!r}, None)['statusCode'] == 200",

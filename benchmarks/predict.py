@@ -83,11 +83,7 @@ def _cases(runtime: Runtime) -> list[Case]:
             {"symbol": SYMBOL, "prices": closes},
             lambda: forecasting.forecast_closes(runtime.registry.serve(DEFAULT), closes, levels, NOW),
         ),
-        Case(
-            "/predict/live",
-            {"symbol": SYMBOL},
-            lambda: forecasting.forecast_ticker(DEFAULT, SYMBOL, 1, levels, NOW),
-        ),
+        Case("/predict/live", {"symbol": SYMBOL}, lambda: forecasting.forecast_ticker(DEFAULT, SYMBOL, 1, levels, NOW)),
         Case(
             "/predict/forecast",
             {"symbol": SYMBOL, "days": 30},

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from tests.processes import free_port
+
 START_TIMEOUT_S = 60
 
 
 @contextmanager
 def running_server(settings: Mapping[str, str]) -> Iterator[str]:
     """The base URL of ``python app.py`` on a free port, with these settings in its environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [sys.executable, "app.py"],

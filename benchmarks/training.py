@@ -15,12 +15,7 @@ from typing import Any
 
 from benchmarks.server import post, running_server
 
-LEGACY_V2_SPLIT = {
-    "ticker": "PETR4.SA",
-    "start_date": "2018-01-01",
-    "end_date": "2024-07-19",
-    "train_size": 0.85,
-}
+LEGACY_V2_SPLIT = {"ticker": "PETR4.SA", "start_date": "2018-01-01", "end_date": "2024-07-19", "train_size": 0.85}
 
 
 def main() -> None:

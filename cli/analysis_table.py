@@ -123,7 +123,7 @@ def _dependence(found: Dependence) -> Iterator[RenderableType]:
         if lag in LAGS:
             table.add_row(str(lag), *_of_returns(plain, place), *_of_squares(squares, place))
     yield table
-    yield line("* beyond its bound ±, as 1 in 20 is by chance; those of the returns allow for changing volatility")
+    yield line("* beyond its bound (±): by chance 1 in 20 is; bounds of the returns allow for changing volatility")
     named = (("returns", plain.ljung_box), ("squares", squares.ljung_box))
     yield fact_sheet((f"Ljung–Box of {name}", _boxes(boxes)) for name, boxes in named)
     yield line(found.interpretation)

@@ -25,7 +25,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def demo(context: typer.Context, plot: Plot = None) -> None:
-    """Show everything once on sample prices, without a network.
+    """Try everything once on sample prices, without a network.
 
     Trains a small model, forecasts with it, backtests it and draws the forecast.
     """
@@ -51,7 +51,7 @@ def demo(context: typer.Context, plot: Plot = None) -> None:
 
 
 def sparkline_of(answer: ForecastResponse, closes: Sequence[float]) -> str:
-    """The last closes and, after a bar, the forecast's medians as blocks; then the last step in figures."""
+    """A sparkline of the last closes and, after a bar, the forecast's medians; then the figures of the last step."""
     known, medians = [*closes[-N_CLOSES_SHOWN:]], [step.price for step in answer.forecast]
     blocks = sparkline([*known, *medians])
     last = answer.forecast[-1]

@@ -1,4 +1,4 @@
-"""What an error becomes in a terminal: one line, a hint and an exit code."""
+"""How an error is reported in a terminal: one line, a hint and an exit code."""
 
 import re
 from enum import IntEnum
@@ -97,7 +97,7 @@ def exit_code(error: StockForecastError) -> Exit:
 
 
 def exit_code_of(code: str) -> Exit:
-    """The exit code of an error that is a part of an answer.
+    """The exit code of an error code that is part of an answer.
 
     >>> exit_code_of("ticker_not_found").value, exit_code_of("of_a_later_version").value
     (3, 1)
@@ -112,7 +112,7 @@ def hint(error: StockForecastError) -> str:
 
 
 def format_error(error: StockForecastError, *, remote: bool) -> str:
-    """The error in one line; with the request id where a remote service has logged it."""
+    """The error in one line, with the request id if a remote service has logged it."""
     request_id = error.context.get("request_id")
     logged_as = f" [request {request_id}]" if remote and request_id is not None else ""
     message = to_cli_terms(error.message) if error.code == "malformed_request" else error.message
@@ -120,7 +120,7 @@ def format_error(error: StockForecastError, *, remote: bool) -> str:
 
 
 def to_cli_terms(message: str) -> str:
-    """A message about fields of the API, with the names that they have on the command line.
+    """The message with API field names replaced by command-line options.
 
     >>> to_cli_terms("start_date: 2199-01-01 is in the future")
     '--start: 2199-01-01 is in the future'

@@ -1,4 +1,4 @@
-"""The API in this process: requests without a network, trainings in a thread of ours."""
+"""The API in this process: requests need no network, and trainings run in a thread."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def local_client(settings: Settings) -> Iterator[Client]:
-    """A client of the application that these settings make, in this process; what it trains ends with the block."""
+    """A client of the application in this process, built from these settings; its trainings end with the block."""
     from app import create_app  # importing the routes takes a second: not for --help
     from bootstrap import Runtime
 

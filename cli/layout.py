@@ -1,4 +1,4 @@
-"""What tables are built from, and how figures are formatted."""
+"""Builds tables and formats figures."""
 
 from collections.abc import Iterable
 
@@ -72,7 +72,7 @@ def price(value: float | None) -> str:
 
 
 def format_skill(share: float | None) -> str:
-    """Signed share of persistence's error that is avoided; empty where persistence makes none."""
+    """Signed skill in percent; empty if persistence makes no error."""
     return "" if share is None else f"{share:+.2%}"
 
 
@@ -86,7 +86,7 @@ def format_p(p_value: float) -> str:
 
 
 def p_cell(p_value: float | None) -> str:
-    """A p-value under the heading "p-value"; empty where there is none.
+    """A p-value for a column "p-value"; empty if there is none.
 
     >>> p_cell(0.6), p_cell(1e-12), p_cell(None)
     ('0.60', '< 0.0001', '')

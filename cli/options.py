@@ -33,7 +33,7 @@ Start = Annotated[str | None, typer.Option(help="First session, YYYY-MM-DD.")]
 End = Annotated[str | None, typer.Option(help="Last session, YYYY-MM-DD.")]
 AsOf = Annotated[str | None, typer.Option(help="Forecast as of this past session, YYYY-MM-DD.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not follow the job; only with --url.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting for the job; only with --url.")]
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", callback=_plot_file, help="Also draw into this file (.png, .svg or .pdf).", dir_okay=False),

@@ -63,7 +63,9 @@ def draw_backtest(answer: BacktestResponse, closes: Mapping[date, float], path: 
     fan.set_title(f"{answer.ticker}: {answer.model} model {answer.model_id}, one step ahead")
     fan.set_ylabel(answer.currency or "price")
     _skills(errors, [answer.model_report, *answer.baselines])
-    errors.set_xlabel(f"skill: % of the no-change MAE avoided, {answer.n_origins} origins, {answer.horizon} steps")
+    errors.set_xlabel(
+        f"skill: how much lower the MAE is than no change, %; {answer.n_origins} origins, {answer.horizon} steps"
+    )
     _save(figure, path)
 
 
@@ -93,7 +95,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _band(level: float) -> dict[str, Any]:
-    """The look of a range: the wider, the paler."""
+    """The colour of a range: the wider, the paler."""
     return {"color": BLUE, "alpha": 0.15 + 0.5 * (1 - level), "linewidth": 0, "label": f"{level:.0%} range"}
 
 

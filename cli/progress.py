@@ -10,7 +10,7 @@ from stock_forecast_client.models import Job
 
 
 class TrainingBar:
-    """Shows a job each time it is called with it; draws nothing where standard error is no terminal."""
+    """Shows the job that it is called with; draws nothing if standard error is not a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(

@@ -34,7 +34,7 @@ def accuracy(
 ) -> None:
     """Show how accurate past forecasts were.
 
-    Their errors are next to those of the no-change forecast.
+    Shows their errors next to those of the no-change forecast.
     """
     with target_of(context).client() as client:
         show(client.realised_accuracy(ticker, model, days), accuracy_table, as_json=as_json)
@@ -43,7 +43,7 @@ def accuracy(
 def drift(context: typer.Context, ticker: Scored = None, model: Model = "default", as_json: AsJson = False) -> None:
     """Check whether a model still fits.
 
-    Exits with 1 where the status of any ticker is drifted.
+    The exit code is 1 if the status of any ticker is drifted.
     """
     with target_of(context).client() as client:
         overview = client.drift(ticker, model)
@@ -55,14 +55,14 @@ def drift(context: typer.Context, ticker: Scored = None, model: Model = "default
 def retrain(
     context: typer.Context,
     ticker: Annotated[str, typer.Argument(help="Ticker to check for drift and to train on.")],
-    alias: Annotated[str | None, typer.Option(help="Alias of the model to challenge; default by default.")] = None,
-    only_on_drift: Annotated[bool | None, typer.Option(help="Train only where the status is drifted.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Alias of the model to challenge; `default` if not given.")] = None,
+    only_on_drift: Annotated[bool | None, typer.Option(help="Train only if the status is drifted.")] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a challenger where a model has drifted.
+    """Train a challenger if a model has drifted.
 
-    It takes the alias of that model only if it is better.
+    The challenger takes the model's alias only if it is better.
     """
     target = waiting_target(context, no_wait=no_wait)
     with target.client() as client:

@@ -53,16 +53,16 @@ def drift_table(overview: DriftOverview) -> RenderableType:
         table.add_row(*_drift_row(one))
     first = overview.reports[0]
     legend = (
-        f"ranges: the last {first.inputs.recent_sessions} sessions against the {first.inputs.earlier_sessions} before; "
-        "past above: share of past windows with larger ones; scored: one-step forecasts of the last year; "
-        "in range: the share of those closes inside the range"
+        f"ranges: the last {first.inputs.recent_sessions} sessions / the {first.inputs.earlier_sessions} before; "
+        "past above: share of past windows with a larger ratio; scored: scored one-step forecasts of the last year; "
+        "in range: share of their closes inside the range"
     )
     reasons = [line(f"{one.ticker}: {reason}") for one in overview.reports for reason in one.reasons]
     return Group(line(f"model {first.model_id}"), table, line(legend), *reasons, *notes(unjudged))
 
 
 def retrain_table(answer: RetrainAnswer) -> RenderableType:
-    """The drift status, and the challenger's job where there is one."""
+    """The drift status, and the challenger's job if there is one."""
     status = line(f"status: {'; '.join([answer.status, *answer.reasons])}")
     return Group(status, line("nothing was trained") if answer.job is None else job_table(answer.job))
 

@@ -78,7 +78,7 @@ def backtest_summary(answer: BacktestResponse) -> str:
     if (skill := overall.skill.crps_vs_rolling_empirical) is not None:
         better = "better" if skill > 0 else "worse"
         chance = _chance(overall.p_value.crps_vs_rolling_empirical)
-        sentences.append(f"CRPS: {abs(skill):.1%} {better} than that of the last 250 sessions' returns{chance}.")
+        sentences.append(f"CRPS: {abs(skill):.1%} {better} than forecasting the last 250 sessions' returns{chance}.")
     return " ".join(sentences)
 
 

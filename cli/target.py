@@ -34,7 +34,7 @@ class Target:
 
     @contextmanager
     def client(self, **settings: object) -> Iterator[Client]:
-        """A client of the target; in this process, ``settings`` replace those of the environment."""
+        """A client of the target; for this process, ``settings`` override the environment."""
         configure_log(verbose=self.verbose)
         if self.url is not None:
             with Client(self.url, api_key=self.api_key) as client:
@@ -46,13 +46,13 @@ class Target:
             yield client
 
     def validate_local(self, command: str) -> None:
-        """Raise ``BadParameter`` where the command has a ``--url`` but only runs in this process."""
+        """Raise ``BadParameter`` if the command has a ``--url`` but runs only in this process."""
         if not self.is_local:
             raise typer.BadParameter(f"{command} runs in this process: omit --url and STOCK_FORECAST_URL")
 
 
 def local_settings(**replaced: object) -> "Settings":
-    """The settings of this process. Their values are not in an error's message: one may be a key.
+    """The settings of this process. Error messages never contain their values, because one may be a key.
 
     Raises:
         InvalidSettings: a setting has a wrong value.

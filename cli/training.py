@@ -17,7 +17,7 @@ from stock_forecast_client.models import Job, TrainRequest
 
 
 def _values(field: str) -> str:
-    """What a field of a training allows, as --help writes it."""
+    """The allowed values of a training field, for --help."""
     return f"[{'|'.join(get_args(TrainRequest.model_fields[field].annotation))}]"
 
 
@@ -32,22 +32,30 @@ def train(
     ] = None,
     start: Start = None,
     end: End = None,
-    train_size: Annotated[float | None, typer.Option(help="Share of the windows before the test block.")] = None,
-    sequence_length: Annotated[int | None, typer.Option(help="Lookback, in sessions.")] = None,
+    train_size: Annotated[
+        float | None, typer.Option(help="Share of the windows before the test block; 0.8 by default.")
+    ] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="Lookback, in sessions; 60 by default.")] = None,
     target_column: Annotated[
         str | None, typer.Option(metavar=_values("target_column"), help="Price to forecast; Close by default.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most this many epochs.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Epochs without improvement before stopping.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Wall-clock budget of the fit.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs; 50 by default.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after this many epochs without improvement; 5 by default.")
+    ] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Most seconds for the fit; 60 by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed and data give the same weights.")] = None,
     calibration: Annotated[
         str | None, typer.Option(metavar=_values("calibration"), help="Whether ranges adapt to recent misses.")
     ] = None,
-    warm_start: Annotated[bool | None, typer.Option(help="Start from the bundled model where that is fair.")] = None,
-    base: Annotated[str | None, typer.Option(help="Continue from this model.")] = None,
+    warm_start: Annotated[
+        bool | None,
+        typer.Option(help="Start from the bundled model if it has not seen the calibration and test sessions."),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Start from the weights of this stored model.")] = None,
     promote_to: Annotated[
-        str | None, typer.Option(help="Take this alias afterwards, if the new model is better than the one it names.")
+        str | None,
+        typer.Option(help="Move this alias to the new model if it is better than the alias's current model."),
     ] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
@@ -106,13 +114,13 @@ def retry_job(context: typer.Context, job_id: JobId, no_wait: NoWait = False, as
 
 @jobs_app.command("watch")
 def watch_job(context: typer.Context, job_id: JobId, as_json: AsJson = False) -> None:
-    """Follow a job to its end; the exit code is that of the job."""
+    """Follow a job to its end, and exit with the code of its error, if any."""
     with target_of(context).client() as client:
         _conclude(_follow(client, job_id), as_json=as_json)
 
 
 def waiting_target(context: typer.Context, *, no_wait: bool) -> Target:
-    """The target; ``BadParameter`` for ``--no-wait`` where the training would end with this process."""
+    """The target; ``BadParameter`` for ``--no-wait`` if the training would end with this process."""
     target = target_of(context)
     if no_wait and target.is_local:
         raise typer.BadParameter("--no-wait needs --url: a training in this process ends with it")
@@ -120,7 +128,7 @@ def waiting_target(context: typer.Context, *, no_wait: bool) -> Target:
 
 
 def follow_visibly(job: Job, client: Client, target: Target) -> Job:
-    """The job once it is over, with a bar until then; Ctrl-C cancels one that runs in this process."""
+    """Wait for the job with a progress bar, and return it; Ctrl-C cancels a job that runs in this process."""
     try:
         return _follow(client, job.id)
     except KeyboardInterrupt:

@@ -123,12 +123,10 @@ class Forecaster(Protocol):
     @property
     def lookback(self) -> int:
         """Sessions needed up to and including an origin."""
-        ...
 
     @property
     def horizon(self) -> int:
         """Steps forecast from each origin."""
-        ...
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
         """The distribution of the close at every step after every origin.
@@ -137,4 +135,3 @@ class Forecaster(Protocol):
             bars: shape (n_sessions, 5).
             origins: each in [lookback - 1, n_sessions - 1], shape (n_origins,).
         """
-        ...

@@ -140,17 +140,14 @@ class ServedForecaster(Forecaster, Protocol):
     @property
     def calibration(self) -> Calibration:
         """Scores of the calibration part."""
-        ...
 
     @property
     def wanted_sessions(self) -> int:
         """Sessions up to and including an origin that determine its forecast; ``lookback`` suffice."""
-        ...
 
     @property
     def static(self) -> "CalibratedForecaster":
         """The same with intervals that depend on the last ``lookback`` sessions only."""
-        ...
 
 
 class CalibratedForecaster:

@@ -1,4 +1,4 @@
-"""A forecast as the routes answer it: by model, and by symbol as legacy contract v2 has it."""
+"""Turn a forecast into the answers of the routes: by model, and by symbol for legacy contract v2."""
 
 from typing import Any
 

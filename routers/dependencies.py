@@ -1,4 +1,4 @@
-"""What routes receive: the runtime, behind the API key where one is set."""
+"""Dependencies of the routes: the runtime, and the check of the API key."""
 
 import secrets
 from datetime import UTC, date, datetime, timedelta
@@ -23,7 +23,7 @@ RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 
 
 async def validate_api_key(runtime: RuntimeDep, given: Annotated[str | None, Security(_API_KEY)]) -> None:
-    """Refuse a request without the API key, where one is set, with NotAuthenticated."""
+    """Raise NotAuthenticated if an API key is set and the request does not have it."""
     if runtime.settings.api_key is None:
         return
     expected = runtime.settings.api_key.get_secret_value()
@@ -32,7 +32,7 @@ async def validate_api_key(runtime: RuntimeDep, given: Annotated[str | None, Sec
 
 
 def validate_not_future(now: datetime, where: str = "body", /, **dates: date | None) -> None:
-    """Answer 422 for a date that is not yet today anywhere on earth; the error names its field in ``where``."""
+    """Answer 422 for a date that is in the future in every time zone; the error names its field in ``where``."""
     today = (now.astimezone(UTC) + timedelta(hours=14)).date()
     errors = [
         {"type": "date_in_future", "loc": (where, name), "msg": f"{day} is in the future"}

@@ -85,13 +85,18 @@ async def train(
     respond_async: Annotated[bool, Query(alias="async", description="The same as `Prefer: respond-async`.")] = False,
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$", description="A repeated request is one job."),
+        Header(
+            min_length=1,
+            max_length=200,
+            pattern=r"^[\x21-\x7e]+$",
+            description="Requests with the same key return the same job.",
+        ),
     ] = None,
 ) -> Response | TrainResponse:
     """Fetch prices, fit, calibrate and test a model, store it, and report its accuracy next to that of no change.
 
-    The training is a job. Without a preference the answer comes when the job has ended, or 202 with the job when
-    that takes longer than the server or the caller waits.
+    The training is a job. By default the answer comes when the job has ended. It is 202 with the job if the training
+    takes longer than the server or the caller waits.
     """
     now = runtime.clock()
     validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
@@ -133,7 +138,7 @@ def status(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
     responses=ACCEPTED | problems(JobNotFound, JobFinished, ArtifactCorrupt, StoreUnavailable),
 )
 def cancel(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
-    """Cancel a job: 200 when it is cancelled, 202 when its worker will be, within seconds."""
+    """Cancel a job: 200 if it is cancelled, 202 if its worker still has to stop, which takes seconds."""
     job = runtime.jobs.cancel(job_id, runtime.clock())
     response.status_code = 202 if job.ended_at is None else 200
     return job
@@ -149,7 +154,7 @@ def cancel(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
     ),
 )
 def retry(job_id: JobIdPath, runtime: RuntimeDep) -> Response:
-    """Submit a new job with the request of one that failed, was cancelled or lost."""
+    """Submit a new job with the request of a failed, cancelled or lost one."""
     return _accepted(retry_training(job_id, runtime.jobs, runtime.executor, runtime.clock(), secrets.token_hex(4)))
 
 

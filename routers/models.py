@@ -58,7 +58,7 @@ def predict_next(
     runtime: RuntimeDep,
     request: Annotated[PredictRequest | None, Body(examples=[{"levels": [0.8, 0.95]}])] = None,
 ) -> PredictResponse:
-    """Forecast the next session with its intervals, persistence and the model's accuracy on its test part."""
+    """Forecast the next close, with intervals, the no-change forecast and the model's accuracy on its test part."""
     return predict_response(_forecast(model_id, request or PredictRequest(), 1, "live", runtime))
 
 
@@ -100,7 +100,7 @@ def backtest_model(
     runtime: RuntimeDep,
     request: Annotated[BacktestRequest | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
 ) -> BacktestResponse:
-    """Forecast from successive past origins with only the past known; baselines do the same."""
+    """Forecast from past origins, knowing only the past, and compare the model with every baseline."""
     request = request or BacktestRequest()
     now = runtime.clock()
     validate_not_future(now, start=request.start, end=request.end)
@@ -117,7 +117,7 @@ def fetch(
     request: Annotated[FetchDataRequest, Body(examples=[{"ticker": "^GSPC", "days": 5}])],
     runtime: RuntimeDep,
 ) -> FetchDataResponse:
-    """Adjusted daily prices of a ticker, by range or the most recent ``days`` sessions."""
+    """Adjusted daily prices of a ticker: a range of dates, or the most recent ``days`` sessions."""
     now = runtime.clock()
     validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
     return fetch_data(request, runtime.shown_prices, now)
@@ -138,7 +138,7 @@ def models(
 
 @router.get("/aliases", summary="Aliases", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def aliases(runtime: RuntimeDep) -> AliasList:
-    """Every alias that was moved; `default` stands for the bundled model until it is."""
+    """Every alias that was ever moved; `default` points at the bundled model before its first move."""
     return AliasList(aliases=runtime.registry.aliases())
 
 
@@ -148,7 +148,7 @@ def move_alias(
     request: Annotated[AliasRequest, Body(examples=[{"model_id": "gspc-20261121-1a2b3c4d"}])],
     runtime: RuntimeDep,
 ) -> Alias:
-    """Let a name such as `default` stand for another model; it takes the place of an id in every route."""
+    """Point a name such as `default` at a model. Every route accepts the name in place of an id."""
     return runtime.registry.move_alias(alias, request.model_id, runtime.clock())
 
 
@@ -165,7 +165,7 @@ def evaluations(
         str | None, Query(pattern=JOB_ID_PATTERN, description="`job_id` of the last evaluation of the previous page.")
     ] = None,
 ) -> EvaluationPage:
-    """Every model trained to take the alias, compared with its champion; newest first, a page at a time."""
+    """Every evaluation of a challenger against the model of the alias; newest first, a page at a time."""
     return evaluation_page(runtime.store, alias, limit, after)
 
 
@@ -182,6 +182,6 @@ def card(model_id: ModelIdPath, runtime: RuntimeDep) -> ModelCard:
     responses=problems(ModelNotFound, ModelInUse, StoreUnavailable),
 )
 def delete(model_id: ModelIdPath, runtime: RuntimeDep) -> Response:
-    """Remove a model and its files; there is no way back."""
+    """Delete a model and its files. This cannot be undone."""
     runtime.registry.delete(model_id)
     return Response(status_code=204)

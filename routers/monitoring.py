@@ -1,4 +1,4 @@
-"""Legacy contract v2's monitoring routes: the server and its model in short, as JSON."""
+"""Legacy contract v2's monitoring routes: summaries of the server and of a model, as JSON."""
 
 from typing import Annotated
 
@@ -14,18 +14,18 @@ from services.storage.registry import DEFAULT
 router = APIRouter(prefix="/monitoring", tags=["monitoring"])
 
 
-@router.get("/stats", summary="The server at a glance", responses=problems())
+@router.get("/stats", summary="Summary of the server", responses=problems())
 def server_stats(runtime: RuntimeDep) -> Stats:
-    """Processor, memory, traffic and the default model; Prometheus reads `/metrics`."""
+    """CPU, memory, traffic and the default model; Prometheus reads `/metrics` instead."""
     return stats(runtime.health_check, runtime.registry, runtime.meter, runtime.system_usage, runtime.clock())
 
 
-@router.get("/model/info", summary="A model in short", responses=problems(*MODEL_PROBLEMS))
+@router.get("/model/info", summary="Summary of a model", responses=problems(*MODEL_PROBLEMS))
 def info(
     runtime: RuntimeDep,
     model_id: Annotated[
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
     ] = DEFAULT,
 ) -> ModelInfo:
-    """Origin and accuracy of the default model, or of another."""
+    """Prices, blocks and accuracy of the default model, or of another one."""
     return model_info(model_id, runtime.registry)

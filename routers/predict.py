@@ -35,7 +35,7 @@ def from_prices(
 ) -> SymbolPrediction:
     """Forecast from as many closes as the model's lookback, 60 for the bundled one, oldest first.
 
-    Their dates are not known, so the answer's are "N/A".
+    The dates of the closes are unknown, so dates in the answer are "N/A".
     """
     model = runtime.registry.serve(request.model_id)
     validate_count("prices", expected=model.card.lookback, found=len(request.prices))
@@ -48,7 +48,7 @@ def from_prices(
 def live(
     request: Annotated[LiveRequest, Body(examples=[{"symbol": "^GSPC"}])], runtime: RuntimeDep
 ) -> SymbolPrediction:
-    """Forecast the session after the newest prices of a symbol."""
+    """Forecast the close of the session after the newest prices of a symbol."""
     forecast = runtime.forecasting.forecast_ticker(request.model_id, request.symbol, 1, request.levels, runtime.clock())
     runtime.forecast_log.record("live", forecast.elapsed_ms, forecast)
     return symbol_prediction(forecast)
@@ -80,7 +80,7 @@ def batch(
 ) -> BatchForecast:
     """Forecast up to 500 symbols in one call; a symbol that fails has its own error and affects no other.
 
-    The first batch of a session takes 0.1 s per symbol; later ones find what the first has worked out.
+    The first batch after a session takes 0.1 s per symbol. Later batches are faster, because they reuse its results.
     """
     batch = runtime.forecasting.forecast_tickers(
         request.model_id, request.symbols, request.days, request.levels, runtime.clock()
@@ -91,7 +91,7 @@ def batch(
 
 
 def validate_count(field: str, *, expected: int, found: int) -> None:
-    """Answer 422 for a list of the wrong length, where only the model knows the right one."""
+    """Answer 422 for a list whose length does not fit the model."""
     if found != expected:
         message = f"expected {expected} items, found {found}"
         raise RequestValidationError([{"type": "wrong_count", "loc": ("body", field), "msg": message}])

@@ -35,7 +35,7 @@ def accuracy(
     model_id: ModelIdQuery = None,
     days: Annotated[int, Query(ge=1, le=3650, description="Sessions of the last N days.")] = 90,
 ) -> AccuracyOverTime:
-    """Errors, coverage and skill against persistence of served forecasts whose sessions have closed."""
+    """Errors, coverage and skill of served forecasts whose sessions have closed, compared with no change."""
     only = None if model_id is None else runtime.registry.id_of(model_id)
     return realised_accuracy(runtime.store, runtime.clock(), days, ticker, only)
 
@@ -43,12 +43,14 @@ def accuracy(
 @router.get("/drift", summary="Whether the model still fits", responses=problems(*MODEL_PROBLEMS))
 def drift(
     runtime: RuntimeDep,
-    ticker: Annotated[Ticker | None, Query(description="One ticker; by default all with scored forecasts.")] = None,
+    ticker: Annotated[
+        Ticker | None, Query(description="One ticker; by default every ticker with scored forecasts.")
+    ] = None,
     model_id: Annotated[
         str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
     ] = DEFAULT,
 ) -> DriftOverview:
-    """Compare the latest ranges with their past, and outcomes with the forecasts: ok, warning or drifted."""
+    """Compare the latest daily ranges with past ones, and closes with forecasts: ok, warning or drifted."""
     tickers = tickers_scored(runtime.store) if ticker is None else [ticker]
     return drift_overview(runtime.registry.card(model_id), tickers, runtime.prices, runtime.store, runtime.clock())
 
@@ -66,7 +68,7 @@ def score(runtime: RuntimeDep) -> ScoreReport:
 
 @router.post(
     "/retrain",
-    summary="Train a challenger where the model has drifted",
+    summary="Train a challenger if the model has drifted",
     responses=ORDERED
     | problems(*PRICE_PROBLEMS, *MODEL_PROBLEMS, IdempotencyKeyReused, TrainingCapacityExceeded, TrainerUnavailable),
 )
@@ -75,7 +77,7 @@ def retrain_on_drift(
     runtime: RuntimeDep,
     response: Response,
 ) -> RetrainAnswer:
-    """Check the model of the alias: 202 with the job that trains a challenger where it has drifted, else 200."""
+    """Check the model of the alias. If it has drifted, 202 with the job that trains a challenger; else 200."""
     answer = retrain(
         request,
         runtime.registry,

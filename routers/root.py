@@ -12,7 +12,7 @@ router = APIRouter(tags=["health"])
 
 @router.get(
     "/",
-    summary="What this is",
+    summary="Name, version and links",
     response_model=ServiceInfo,
     responses=problems() | {200: {"content": {"text/html": {}}, "description": "The page, for browsers."}},
 )
@@ -28,11 +28,11 @@ def root(request: Request, runtime: RuntimeDep, response: Response) -> Response 
 @router.head("/health", include_in_schema=False)
 @router.get(
     "/health",
-    summary="Can it forecast?",
+    summary="Health of the service",
     responses=problems() | {503: {"model": Health, "description": "No model can forecast."}},
 )
 def healthy(runtime: RuntimeDep, response: Response) -> Health:
-    """Answer 200 also when degraded, since some models can still forecast. The reasons say what is wrong."""
+    """Whether forecasts can be made. `degraded` is 200 too, because some models can still forecast; see `reasons`."""
     health = runtime.health_check.health(runtime.registry, runtime.clock())
     response.status_code = 503 if health.status == "unavailable" else 200
     return health

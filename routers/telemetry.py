@@ -1,4 +1,4 @@
-"""What was measured, for Prometheus; never behind the API key, which a scraper would have to be trusted with."""
+"""Metrics for Prometheus. The route needs no API key, so that no scraper has to have it."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schem
 
 @router.get(
     "/metrics",
-    summary="Measurements for Prometheus",
+    summary="Metrics for Prometheus",
     response_class=Response,
     responses=TEXT | problems(MetricsNotExposed),
 )
@@ -24,9 +24,9 @@ def metrics(
     request: Request,
     runtime: RuntimeDep,
 ) -> Response:
-    """Every measurement since the start, as text or OpenMetrics, whichever `Accept` asks for."""
+    """All metrics since the start, as OpenMetrics if `Accept` asks for it, else as text."""
     if not isinstance(runtime.meter, ScrapedMeter):
-        raise MetricsNotExposed("this server writes its measurements to its log, as CloudWatch embedded metrics")
+        raise MetricsNotExposed("this server writes its metrics to its log for CloudWatch and has none to scrape")
     runtime.health_check.default_model(runtime.registry)
     taken = runtime.system_usage.read(runtime.clock(), runtime.meter.process_ids)
     runtime.meter.record(CPU_PERCENT, taken.cpu_percent)

@@ -1,4 +1,4 @@
-"""Forecast scores: a model's figures with those of persistence from the same origins."""
+"""Scores of forecasts, next to those of persistence from the same origins."""
 
 from pydantic import Field
 
@@ -8,9 +8,9 @@ from schemas.common import Document
 class PointAccuracy(Document):
     """Errors of point forecasts in price units; ``mape`` is a fraction. The names are those of legacy contract v1."""
 
-    mae: float
-    mape: float
-    rmse: float
+    mae: float = Field(description="Mean absolute error, in price units.")
+    mape: float = Field(description="Mean absolute percentage error, as a fraction: 0.01 is 1 %.")
+    rmse: float = Field(description="Root mean squared error, in price units.")
     r2: float | None = Field(description="On price levels: near 1 for persistence too; null where prices never move.")
 
 
@@ -23,7 +23,7 @@ class Scores(PointAccuracy):
 
 
 class ByMeasure(Document):
-    """One figure per measure of error; null where it is undefined."""
+    """One figure for each measure of error; null if it is undefined."""
 
     mae: float | None
     mape: float | None
@@ -34,9 +34,9 @@ class ByMeasure(Document):
 class Coverage(Document):
     """The share of prices inside the intervals of one coverage level."""
 
-    level: float
-    empirical_coverage: float
-    n_origins: int
+    level: float = Field(description="Coverage level: the share of closes that the interval should contain.")
+    empirical_coverage: float = Field(description="Share of closes that the interval did contain.")
+    n_origins: int = Field(description="Forecasts counted.")
 
 
 class IntervalScores(Coverage):
@@ -51,17 +51,17 @@ class StepReport(Document):
 
     step: int | None = Field(description="Sessions ahead; null: all steps of a backtest together.")
     n_origins: int = Field(description="Origins with a known outcome.")
-    model: Scores
+    model: Scores = Field(description="Of the model.")
     persistence: Scores = Field(description="Of the no-change forecast.")
     skill: ByMeasure = Field(description="1 − error / error of persistence; negative is worse than no change.")
     p_value: ByMeasure = Field(
-        description="Of each skill: Diebold–Mariano, two-sided; small where more than chance explains the difference. "
-        "Null with too few origins, without any difference, or without scipy."
+        description="P-value of each skill (two-sided Diebold–Mariano test): small if chance hardly explains the "
+        "difference. Null with too few origins, without any difference, or without scipy."
     )
     coverage: tuple[Coverage, ...]
 
 
 class DetailedReport(StepReport):
-    """A step report whose intervals have their widths too."""
+    """A step report that also scores the widths of the intervals."""
 
     coverage: tuple[IntervalScores, ...]

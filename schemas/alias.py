@@ -25,7 +25,7 @@ class AliasRequest(Request):
 
 class AliasMove(Document):
     model_id: ModelId = Field(description="The model that the alias was moved to.")
-    moved_at: datetime
+    moved_at: datetime = Field(description="When, in UTC.")
     evidence: str | None = Field(description="Key of the evaluation that moved it; null: moved by hand.")
 
 
@@ -37,7 +37,7 @@ class Alias(Document):
     previous_model_id: ModelId | None = Field(
         description="The model it pointed to before: move it there to undo the last move. Null where there was none."
     )
-    moved_at: datetime
+    moved_at: datetime = Field(description="When it was last moved, in UTC.")
     evidence: str | None = Field(default=None, description="Key of the evaluation that moved it; null: moved by hand.")
     earlier: tuple[AliasMove, ...] = Field(default=(), description="The moves before the last, newest first.")
 

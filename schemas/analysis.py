@@ -28,14 +28,14 @@ class AnalysisRequest(Request):
 
 
 class Quantile(Document):
-    level: float
+    level: float = Field(description="Quantile level, in (0, 1).")
     value: Price | None
 
 
 class Moments(Document):
-    """Of closes in quote currency, or of log returns; null where a figure overflows."""
+    """Summary statistics of closes (in quote currency) or of log returns; null if a figure overflows."""
 
-    n: int
+    n: int = Field(description="Number of values.")
     mean: Price | None
     sd: Price | None = Field(description="Standard deviation, with n − 1.")
     min: Price
@@ -52,11 +52,11 @@ class Summary(Document):
 
 
 class TailQuantile(Document):
-    """A quantile of the log returns, and that of a normal distribution of the same mean and sd."""
+    """A quantile of the log returns, and the same quantile of a normal distribution with their mean and sd."""
 
-    level: float
-    empirical: Number
-    normal: Number
+    level: float = Field(description="Quantile level, in (0, 1).")
+    empirical: Number = Field(description="Quantile of the log returns.")
+    normal: Number = Field(description="Quantile of the normal distribution.")
 
 
 class Distribution(Document):
@@ -68,14 +68,14 @@ class Distribution(Document):
     excess_kurtosis: Number | None = Field(description="0 for a normal distribution; above, tails are fat.")
     tails: tuple[TailQuantile, ...]
     n_beyond_3_sd: int = Field(description="Sessions more than three sds from the mean.")
-    n_beyond_3_sd_if_normal: Number
+    n_beyond_3_sd_if_normal: Number = Field(description="The same number, expected of a normal distribution.")
     jarque_bera: Number | None = Field(description="Statistic; about 2 on average for independent normal returns.")
     jarque_bera_p_value: PValue = Field(description="A small value rejects normality.")
-    interpretation: str
+    interpretation: str = Field(description="What the figures mean, in one or two sentences.")
 
 
 class Series(Document):
-    """Thinned: every k-th value, and always the smallest and the largest."""
+    """A thinned series: every k-th value, and always the smallest and the largest."""
 
     sessions: tuple[dt.date, ...]
     values: tuple[Number | None, ...]
@@ -89,12 +89,12 @@ class PriceLine(Document):
 
 
 class RollingVolatility(Document):
-    """Volatility over the sessions up to each one, annualised: 0.2 is 20 % a year."""
+    """Annualised volatility over a rolling window: 0.2 is 20 % a year."""
 
     estimator: Literal["close_to_close", "parkinson", "garman_klass"]
     window: int = Field(description="Sessions.")
     last: Number | None = Field(description="At the last session.")
-    median: Number | None
+    median: Number | None = Field(description="Median over the whole history.")
     series: Series
 
 
@@ -108,8 +108,8 @@ class Volatility(Document):
 
 
 class DrawdownEpisode(Document):
-    peak: dt.date
-    trough: dt.date
+    peak: dt.date = Field(description="Session of the highest close before the drawdown.")
+    trough: dt.date = Field(description="Session of the lowest close of the drawdown.")
     recovery: dt.date | None = Field(description="First close at or above the peak; null if there is none yet.")
     depth: Number = Field(description="close at the trough / close at the peak − 1; −0.5 is half lost.")
     n_sessions_down: int = Field(description="Sessions from peak to trough.")
@@ -119,17 +119,17 @@ class DrawdownEpisode(Document):
 class Drawdowns(Document):
     """close / highest close so far − 1."""
 
-    current: Number
+    current: Number = Field(description="At the last session; 0 at a new peak, −0.1 is 10 % below the peak.")
     series: Series
     deepest: tuple[DrawdownEpisode, ...] = Field(description="Up to five, deepest first.")
 
 
 class SeasonGroup(Document):
-    name: str
-    n: int
-    mean_log_return: Number
+    name: str = Field(description="Weekday or month.")
+    n: int = Field(description="Returns in the group.")
+    mean_log_return: Number = Field(description="Per session.")
     lower: Number | None = Field(description="95 % confidence bound of the mean; null below 10 sessions.")
-    upper: Number | None
+    upper: Number | None = Field(description="Like lower.")
 
 
 class Seasonality(Document):
@@ -137,8 +137,10 @@ class Seasonality(Document):
 
     groups: tuple[SeasonGroup, ...]
     hac_lags: int = Field(description="Lags of the Newey–West covariance behind bounds and test.")
-    p_value: PValue = Field(description="Joint F test that all means are equal, same covariance; null with one group.")
-    interpretation: str
+    p_value: PValue = Field(
+        description="Of the joint F test that all means are equal, with the same covariance; null with one group."
+    )
+    interpretation: str = Field(description="What the figures mean, in one or two sentences.")
 
 
 class Seasons(Document):
@@ -149,16 +151,16 @@ class Seasons(Document):
 class LjungBox(Document):
     """Tests that the first ``lags`` autocorrelations are all zero; assumes constant volatility."""
 
-    lags: int
+    lags: int = Field(description="How many of the first lags are tested together.")
     statistic: Number | None
-    p_value: PValue
+    p_value: PValue = Field(description="Small: some autocorrelation is not zero.")
 
 
 class Correlogram(Document):
     """Autocorrelations by lag; without correlation, 1 in 20 exceeds its bound by chance."""
 
-    lags: tuple[int, ...]
-    acf: tuple[Number | None, ...]
+    lags: tuple[int, ...] = Field(description="In sessions, 1 to 40.")
+    acf: tuple[Number | None, ...] = Field(description="Autocorrelation at each lag; null if the values never vary.")
     acf_bound: tuple[Number | None, ...] = Field(description="± bound by Bartlett's formula.")
     acf_robust_bound: tuple[Number | None, ...] = Field(
         description="± bound that allows for changing volatility; use this one for returns."
@@ -171,24 +173,26 @@ class Correlogram(Document):
 class Dependence(Document):
     returns: Correlogram
     squared_returns: Correlogram
-    interpretation: str
+    interpretation: str = Field(description="What the figures mean, in one or two sentences.")
 
 
 class UnitRootTest(Document):
     """ADF (hypothesis: unit root, a random walk) or KPSS (hypothesis: stationary)."""
 
     test: Literal["adf", "kpss"]
-    of: Literal["log_closes", "log_returns"]
+    of: Literal["log_closes", "log_returns"] = Field(description="The series that is tested.")
     regression: Literal["c", "ct"] = Field(description="Deterministic part: a constant, or a constant and a trend.")
-    lags: int | None
+    lags: int | None = Field(description="Lags of the test, chosen from the data.")
     statistic: Number | None
-    p_value: PValue
-    p_value_note: str | None = Field(description="At the ends of the KPSS table: at most 0.01, at least 0.1.")
+    p_value: PValue = Field(description="Small: the hypothesis is rejected.")
+    p_value_note: str | None = Field(
+        description="If the KPSS p-value is beyond its table: at most 0.01, or at least 0.1."
+    )
 
 
 class Stationarity(Document):
     tests: tuple[UnitRootTest, ...]
-    interpretation: str
+    interpretation: str = Field(description="What the figures mean, in one or two sentences.")
 
 
 class MissingRun(Document):
@@ -202,7 +206,9 @@ class MissingRun(Document):
 class OvernightGap(Document):
     session: dt.date
     log_return: Number = Field(description="ln(open / previous close).")
-    mad_zscore: Number = Field(description="log_return in robust sds of the log returns from close to close.")
+    mad_zscore: Number = Field(
+        description="log_return divided by the robust sd (1.4826 × MAD) of the close-to-close log returns."
+    )
 
 
 class SuspectedSplit(Document):
@@ -211,33 +217,37 @@ class SuspectedSplit(Document):
     session: dt.date
     ratio: Number = Field(description="close / previous close.")
     near: str = Field(description="The nearest usual split, as a ratio of prices.")
-    mad_zscore: Number = Field(description="Distance of the log return from the median in robust standard deviations.")
+    mad_zscore: Number = Field(
+        description="(log return − median) divided by the robust sd (1.4826 × MAD) of the log returns."
+    )
 
 
 class DataQuality(Document):
-    """Possible defects of the series; lists are cut, counts are complete."""
+    """Possible defects of the series. Lists are limited in length; counts are complete."""
 
     exchange: str = Field(description="Name of the trading calendar.")
-    n_missing_sessions: int
+    n_missing_sessions: int = Field(description="Sessions of the calendar that the series does not have.")
     missing: tuple[MissingRun, ...] = Field(description="The longest, in order of time; at most 50.")
     n_unexpected_sessions: int = Field(description="Sessions of the series that the calendar does not have.")
-    robust_sd_threshold: float = Field(description="Robust sds above which a gap or a ratio is listed.")
-    n_overnight_gaps: int
+    mad_zscore_threshold: float = Field(description="Overnight gaps and splits are listed above this mad_zscore.")
+    n_overnight_gaps: int = Field(description="Opens too far from the previous close, see mad_zscore_threshold.")
     overnight_gaps: tuple[OvernightGap, ...] = Field(description="The largest, in order of time; at most 20.")
     suspected_splits: tuple[SuspectedSplit, ...] = Field(description="The largest, in order of time; at most 20.")
 
 
 class Analysis(Document):
     ticker: Ticker
-    currency: str | None
-    source: str
+    currency: str | None = Field(description="ISO code of the quote currency; null if the source does not say.")
+    source: str = Field(description="Where the prices come from: yahoo, sample or csv.")
     first_session: dt.date
     last_session: dt.date
-    n_sessions: int
-    stale: bool
-    demo: bool = Field(description="Whether these are sample prices, which end in 2018.")
+    n_sessions: int = Field(description="Sessions analysed.")
+    stale: bool = Field(description="Whether a newer completed session should exist but is missing.")
+    demo: bool = Field(description="Whether these are the sample prices, which end in December 2018.")
     dropped: dict[str, int] = Field(description="Rows dropped from the whole history, by reason.")
-    repaired: dict[str, int] = Field(description="Unusable cells of the whole history, now unknown, by column.")
+    repaired: dict[str, int] = Field(
+        description="Prices or volumes of the whole history that were set to unknown, by column."
+    )
     sessions_per_year: Number = Field(description="Sessions in a year of the exchange's calendar.")
     closes: PriceLine
     summary: Summary
@@ -248,4 +258,4 @@ class Analysis(Document):
     dependence: Dependence
     stationarity: Stationarity
     data_quality: DataQuality
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = Field(description="Missing, repaired or suspect prices among the sessions analysed.")

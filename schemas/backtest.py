@@ -24,7 +24,7 @@ QuantileLevel = Annotated[float, Field(ge=0.001, le=0.999)]
 class BacktestRequest(Request):
     """From which origins to forecast, how far, and what to report."""
 
-    ticker: Annotated[Ticker | None, Field(description="Another ticker than the model's own.")] = None
+    ticker: Annotated[Ticker | None, Field(description="By default the ticker that the model was trained on.")] = None
     start: Annotated[date | None, Field(description="First origin; by default the first of the model's test part.")] = (
         None
     )
@@ -34,13 +34,13 @@ class BacktestRequest(Request):
     levels: Levels = DEFAULT_LEVELS
     quantile_levels: Annotated[
         tuple[QuantileLevel, ...],
-        Field(min_length=1, max_length=99, description="Quantiles scored by pinball loss and answered."),
+        Field(min_length=1, max_length=99, description="Quantiles that are scored by pinball loss and returned."),
         AfterValidator(distinct_sorted),
     ] = (0.05, 0.25, 0.5, 0.75, 0.95)
     refit_every: Annotated[
         int | None, Field(ge=5, le=1000, description="Fit again after this many origins; null keeps the model frozen.")
     ] = None
-    include_forecasts: Annotated[bool, Field(description="Answer every forecast with its outcome.")] = False
+    include_forecasts: Annotated[bool, Field(description="Return every forecast with its outcome.")] = False
 
     @model_validator(mode="after")
     def _dates_in_order(self) -> "BacktestRequest":
@@ -50,19 +50,19 @@ class BacktestRequest(Request):
 
 
 class BacktestScores(Scores):
-    """Scores that only a backtest can form; a null could not be formed."""
+    """Scores that only a backtest has; null if a score is undefined."""
 
-    mase: float | None = Field(description="MAE over that of one-step persistence before the first origin.")
+    mase: float | None = Field(description="MAE divided by the MAE of one-step persistence before the first origin.")
     crps_log_return: float = Field(description="CRPS of the log return since the origin.")
     pinball: float = Field(description="Mean over the request's quantile levels.")
     hit_rate: float | None = Field(description="Share of moves whose direction was right; null without a direction.")
 
 
 class BacktestByMeasure(ByMeasure):
-    """With the harder comparison, where the history allows it."""
+    """One figure for each measure of error, and the comparison with the last 250 returns."""
 
     crps_vs_rolling_empirical: float | None = Field(
-        description="Of the log return, against the quantiles of the last 250 sessions' returns."
+        description="Of the log return's CRPS, against the last 250 returns; null if the history is too short."
     )
 
 
@@ -75,44 +75,52 @@ class BacktestReport(DetailedReport):
 
 
 class ForecasterReport(Document):
-    """The model, or a baseline from the same origins."""
+    """The scores of the model, or of a baseline from the same origins."""
 
-    name: str
-    overall: BacktestReport
-    steps: tuple[BacktestReport, ...]
+    name: str = Field(description="Kind of model.")
+    overall: BacktestReport = Field(description="All steps together.")
+    steps: tuple[BacktestReport, ...] = Field(description="Each step that has an outcome.")
 
 
 class BacktestForecast(Document):
     """One forecast of the model and what happened; quantiles are horizon × quantile_levels."""
 
-    origin: date
-    sessions: tuple[date, ...]
-    quantiles: tuple[tuple[Price, ...], ...]
-    actuals: tuple[Price | None, ...]
+    origin: date = Field(description="Last session known to the forecast.")
+    sessions: tuple[date, ...] = Field(description="The sessions forecast, one per step.")
+    quantiles: tuple[tuple[Price, ...], ...] = Field(
+        description="Prices: one row per step, one column per quantile level."
+    )
+    actuals: tuple[Price | None, ...] = Field(description="The closes that followed; null if unknown.")
 
 
 class BacktestResponse(Document):
-    """How accurate the model would have been, had it forecast at each origin with only the past known."""
+    """How accurate the model would have been from each origin, knowing only the past."""
 
     model_id: ModelId
-    model: str
+    model: str = Field(description="Kind of model, such as return_lstm.")
     ticker: Ticker
-    currency: str | None
-    source: str
-    as_of: date
-    stale: bool
+    currency: str | None = Field(description="ISO code of the quote currency; null if the source does not say.")
+    source: str = Field(description="Where the prices come from: yahoo, sample or csv.")
+    as_of: date = Field(description="The newest session of the prices.")
+    stale: bool = Field(description="Whether a newer completed session should exist but is missing.")
     demo: bool = Field(description="Whether these are the sample prices, which end in December 2018.")
     dropped: dict[str, int] = Field(description="Rows of the history that were left out, by reason.")
-    repaired: dict[str, int] = Field(description="Cells of the history that were made unknown, by column.")
-    first_origin: date
-    last_origin: date
-    n_origins: int
-    stride: int
-    horizon: int
-    levels: tuple[float, ...]
-    quantile_levels: tuple[float, ...]
-    n_refits: int
-    model_report: ForecasterReport
-    baselines: tuple[ForecasterReport, ...]
-    forecasts: tuple[BacktestForecast, ...] | None
-    warnings: tuple[str, ...]
+    repaired: dict[str, int] = Field(
+        description="Prices or volumes of the history that were set to unknown, by column."
+    )
+    first_origin: date = Field(description="First session forecast from.")
+    last_origin: date = Field(description="Last session forecast from.")
+    n_origins: int = Field(description="Number of origins.")
+    stride: int = Field(description="Sessions between origins.")
+    horizon: int = Field(description="Sessions forecast from each origin.")
+    levels: tuple[float, ...] = Field(description="Coverage levels of the intervals.")
+    quantile_levels: tuple[float, ...] = Field(description="Quantile levels of the pinball loss and of forecasts.")
+    n_refits: int = Field(description="How often the model was fitted again.")
+    model_report: ForecasterReport = Field(description="Of the model.")
+    baselines: tuple[ForecasterReport, ...] = Field(description="Of each baseline, from the same origins.")
+    forecasts: tuple[BacktestForecast, ...] | None = Field(
+        description="Of the model; null unless include_forecasts is set."
+    )
+    warnings: tuple[str, ...] = Field(
+        description="Baselines left out, sessions the model has seen, and suspect prices."
+    )

@@ -30,24 +30,24 @@ class BatchRequest(ModelChoice):
 
 
 class SymbolError(Document):
-    """Why a symbol has no forecast, as a request for this symbol alone would be answered."""
+    """Why a symbol has no forecast: the error that a request for this symbol alone would get."""
 
-    code: str
-    detail: str
-    status: int
+    code: str = Field(description="Error code, see docs/errors.md.")
+    detail: str = Field(description="What happened, for people.")
+    status: int = Field(description="HTTP status that a request for this symbol alone would get.")
     did_you_mean: str | None = Field(default=None, description="A symbol that the source may know instead.")
 
 
 class SymbolResult(Document):
-    """One symbol's part: either ``result`` or ``error`` is null."""
+    """The forecast or the error of one symbol: either ``result`` or ``error`` is null."""
 
     symbol: str
-    result: DailyForecast | None
-    error: SymbolError | None
+    result: DailyForecast | None = Field(description="Null if the symbol failed.")
+    error: SymbolError | None = Field(description="Null if it did not.")
 
 
 class BatchForecast(Answer):
     """Every symbol's forecast or its error, in the order of the request."""
 
-    forecast_days: int
+    forecast_days: int = Field(description="Sessions forecast for each symbol.")
     results: tuple[SymbolResult, ...]

@@ -1,4 +1,4 @@
-"""Forecasts by symbol, as legacy contract v2's clients ask for them and read them; the model is a detail."""
+"""Forecasts by symbol, with the fields of legacy contract v2."""
 
 import datetime as dt
 from functools import partial
@@ -29,7 +29,7 @@ Days = Annotated[int, Field(ge=1, le=MAX_HORIZON, description="Sessions to forec
 
 
 class ModelChoice(Request):
-    """Which model answers, and with which intervals."""
+    """The model to forecast with, and the levels of its intervals."""
 
     model_id: Annotated[
         str, Field(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
@@ -38,12 +38,12 @@ class ModelChoice(Request):
 
 
 class PricesRequest(ModelChoice):
-    """Prices sent along: as many as the model looks back, 60 for the bundled one."""
+    """Closes to forecast from: as many as the model's lookback, 60 for the bundled model."""
 
     symbol: Annotated[
         Ticker | None,
         Field(
-            description="Whose prices they are; the answer repeats it, and warns where the model was fitted to others."
+            description="The symbol of the prices. The answer repeats it, and warns if the model was not trained on it."
         ),
     ] = None
     prices: Annotated[tuple[GivenPrice, ...], Field(min_length=1, description="Closes, oldest first.")]
@@ -62,30 +62,36 @@ class SymbolForecastRequest(LiveRequest):
 
 
 class Answer(Document):
-    """What every answer says of its model."""
+    """The model that made the forecast."""
 
     model_id: ModelId
-    model: str
+    model: str = Field(description="Kind of model, such as return_lstm.")
     target_column: str = Field(description="The price that is forecast.")
     test: Evidence
-    inference_time_ms: Milliseconds
-    timestamp: Timestamp = Field(description="When it was answered, UTC.")
+    inference_time_ms: Milliseconds = Field(description="Milliseconds that the model took.")
+    timestamp: Timestamp = Field(description="When the answer was made, in UTC.")
 
 
 class Provenance(Document):
-    """What an answer says of its prices."""
+    """The prices that the forecast was made from."""
 
-    currency: str | None
-    source: str = Field(description="``request`` for prices sent along.")
-    stale: bool | None = Field(description="Whether newer sessions exist; null for prices sent along.")
+    currency: str | None = Field(description="ISO code of the quote currency; null if the source does not say.")
+    source: str = Field(
+        description="Where the prices come from: yahoo, sample or csv; ``request`` for prices of the request."
+    )
+    stale: bool | None = Field(
+        description="Whether a newer completed session should exist but is missing; null for prices of the request."
+    )
     demo: bool = Field(description="Whether these are the sample prices, which end in December 2018.")
     dropped: dict[str, int] = Field(description="Rows of the history that were left out, by reason.")
-    repaired: dict[str, int] = Field(description="Cells of the history that were made unknown, by column.")
-    warnings: tuple[str, ...]
+    repaired: dict[str, int] = Field(
+        description="Prices or volumes of the history that were set to unknown, by column."
+    )
+    warnings: tuple[str, ...] = Field(description="About the model and about missing, repaired or suspect prices.")
 
 
 NotKnown = Literal["N/A"]
-"""How the second original project writes what is not known: its clients validate strings, and null is none."""
+"""What legacy contract v2 has instead of null, because its clients require a string."""
 
 NOT_KNOWN: NotKnown = "N/A"
 
@@ -93,17 +99,17 @@ NOT_KNOWN: NotKnown = "N/A"
 class NextClose(Document):
     """The next close and its interval; symbol and dates are "N/A" where only prices are known."""
 
-    symbol: str = Field(description='"N/A" where prices were sent along without one.')
-    predicted_price: Price
-    intervals: tuple[Interval, ...]
-    persistence: Price = Field(description="The forecast of tomorrow = today.")
+    symbol: str = Field(description='"N/A" if the request has prices but no symbol.')
+    predicted_price: Price = Field(description="The median, in quote currency.")
+    intervals: tuple[Interval, ...] = Field(description="One per coverage level.")
+    persistence: Price = Field(description="The no-change forecast.")
     predicted_ratio: Price = Field(description="predicted_price / reference_price.")
     reference_price: Price = Field(description="The first price of the model's window.")
     last_known_price: Price = Field(description="The last known close.")
-    expected_change_pct: Percent = Field(description="Of predicted_price against last_known_price.")
-    prediction_for_date: dt.date | NotKnown
+    expected_change_pct: Percent = Field(description="Change from last_known_price to predicted_price, in percent.")
+    prediction_for_date: dt.date | NotKnown = Field(description='The session forecast; "N/A" if only prices are known.')
     estimated: bool = Field(description=ESTIMATED)
-    last_data_date: dt.date | NotKnown
+    last_data_date: dt.date | NotKnown = Field(description='The last known session; "N/A" if only prices are known.')
 
 
 class SymbolPrediction(Provenance, Answer, NextClose):  # pydantic puts the fields of the last base first
@@ -113,20 +119,20 @@ class SymbolPrediction(Provenance, Answer, NextClose):  # pydantic puts the fiel
 class DayForecast(Document):
     """One future session."""
 
-    day: int
-    date: dt.date
+    day: int = Field(description="Sessions after base_date, from 1.")
+    date: dt.date = Field(description="The session forecast.")
     estimated: bool = Field(description=ESTIMATED)
-    predicted_price: Price
-    expected_change_pct: Percent = Field(description="Against the last known close, whatever the day.")
-    intervals: tuple[Interval, ...]
+    predicted_price: Price = Field(description="The median, in quote currency.")
+    expected_change_pct: Percent = Field(description="Change from the last known close, in percent, whatever the day.")
+    intervals: tuple[Interval, ...] = Field(description="One per coverage level.")
 
 
 class DailyForecast(Provenance):
-    """The sessions to come of one symbol."""
+    """The forecast of the next sessions of one symbol."""
 
     base_price: Price = Field(description="The last known close.")
-    base_date: dt.date
-    persistence: Price = Field(description="The forecast of tomorrow = today, the same for every session.")
+    base_date: dt.date = Field(description="The last known session.")
+    persistence: Price = Field(description="The no-change forecast, the same for every session.")
     forecast: tuple[DayForecast, ...]
 
 
@@ -134,4 +140,4 @@ class SymbolForecast(Answer, DailyForecast):
     """The closes of the next sessions."""
 
     symbol: str
-    forecast_days: int
+    forecast_days: int = Field(description="Sessions forecast.")

@@ -17,7 +17,7 @@ class Block(Document):
 
     first_origin: date
     last_origin: date
-    n_origins: int
+    n_origins: int = Field(description="Number of origins.")
 
 
 class SplitReport(Document):
@@ -30,16 +30,16 @@ class SplitReport(Document):
 
 
 class DataReport(Document):
-    """The prices a model was made from."""
+    """The prices that a model was trained on."""
 
-    source: str
+    source: str = Field(description="Where the prices come from: yahoo, sample or csv.")
     first_session: date
     last_session: date
-    n_sessions: int
-    stale: bool
-    dropped: dict[str, int]
+    n_sessions: int = Field(description="Sessions used.")
+    stale: bool = Field(description="Whether a newer completed session should exist but is missing.")
+    dropped: dict[str, int] = Field(description="Rows of the whole history that were left out, by reason.")
     repaired: dict[str, int] = Field(default_factory=dict)
-    sha256: str = Field(description="Of sessions and bars as little-endian 64-bit values.")
+    sha256: str = Field(description="Checksum of sessions and bars as little-endian 64-bit values.")
 
 
 class SeriesReport(Document):
@@ -49,18 +49,20 @@ class SeriesReport(Document):
     currency: str | None
     data: DataReport
     split: SplitReport
-    test: tuple[StepReport, ...] = Field(description="On this ticker alone; empty where it has no test session.")
+    test: tuple[StepReport, ...] = Field(description="On this ticker alone; empty if it has no test session.")
 
 
 class TrainingReport(Document):
     """How the fit went."""
 
     seed: int
-    epochs_run: int
-    best_epoch: int
-    stopped_by: StoppedBy
-    seconds: float
-    validation_losses: tuple[float, ...]
+    epochs_run: int = Field(description="Finished passes over the fit part.")
+    best_epoch: int = Field(description="The epoch whose weights were kept; 0 if none improved on the start.")
+    stopped_by: StoppedBy = Field(description="Why the fit ended.")
+    seconds: float = Field(description="From the request for prices until the train and test parts are forecast.")
+    validation_losses: tuple[float, ...] = Field(
+        description="Loss on the early-stopping block after each epoch; lower is better."
+    )
 
 
 class FileReport(Document):
@@ -80,24 +82,26 @@ class HeldOut(Document):
     crps_skill: float = Field(
         description="One step ahead, of the log return, against the last 250 sessions' own distribution."
     )
-    crps_skill_p_value: float | None
+    crps_skill_p_value: float | None = Field(description="Of crps_skill; null with too few origins or without scipy.")
     crps_skill_closes_only: float = Field(description="The same, forecast from closes alone.")
-    crps_skill_closes_only_p_value: float | None
+    crps_skill_closes_only_p_value: float | None = Field(description="Of crps_skill_closes_only.")
 
 
 class ModelCard(Document):
     """Everything about a stored model but its weights; written last, so a model without a card does not exist."""
 
-    format_version: int
+    format_version: int = Field(description="Layout of the card and the files.")
     model_id: ModelId
     model: ModelName
-    created_at: datetime
-    target_column: TargetColumn
-    lookback: int
-    horizon: int
-    quantile_levels: tuple[float, ...]
-    hyperparameters: dict[str, JsonValue]
-    request: TrainRequest
+    created_at: datetime = Field(description="Time of the training request, in UTC.")
+    target_column: TargetColumn = Field(description="The price that is forecast.")
+    lookback: int = Field(description="Sessions that the model reads, the origin included.")
+    horizon: int = Field(description="Sessions that the model forecasts at most.")
+    quantile_levels: tuple[float, ...] = Field(description="Quantile levels of the model's distribution.")
+    hyperparameters: dict[str, JsonValue] = Field(
+        description="What rebuilds the network around its weights, and how it was trained."
+    )
+    request: TrainRequest = Field(description="With its defaults.")
     series: tuple[SeriesReport, ...] = Field(min_length=1)
     universe: UniverseName | None = Field(
         default=None, description="The folder of prices that the model was fitted on, which then serves every ticker."
@@ -113,15 +117,15 @@ class ModelCard(Document):
         description="For each step, all tickers together: MAE, RMSE and CRPS then mix prices. Intervals as served.",
     )
     test_closes_only: StepReport = Field(
-        description="One step ahead from closes alone, with static intervals: as prices sent along are forecast."
+        description="One step ahead from closes alone, with static intervals, as POST /predict does."
     )
-    calibration: CalibrationKind
+    calibration: CalibrationKind = Field(description="Whether intervals adapt to recent misses.")
     base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = Field(description="Of the training.")
     n_calibration: tuple[int, ...] = Field(description="Conformity scores per step.")
     held_out: tuple[HeldOut, ...] = ()
-    files: dict[str, FileReport]
-    libraries: dict[str, str]
+    files: dict[str, FileReport] = Field(description="Checksum and size by file name.")
+    libraries: dict[str, str] = Field(description="Versions by library.")
 
     @cached_property
     def tickers(self) -> tuple[str, ...]:

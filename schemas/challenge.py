@@ -17,21 +17,23 @@ class ChallengerEvaluation(Document):
 
     alias: AliasName
     job_id: str = Field(description="The training that made the challenger.")
-    champion_id: ModelId | None = Field(description="Where the alias pointed; null where that cannot be read.")
+    champion_id: ModelId | None = Field(
+        description="The model that the alias pointed to; null if the alias cannot be read."
+    )
     challenger_id: ModelId
-    ticker: str = Field(description="Whose history both forecast.")
+    ticker: str = Field(description="The ticker that both forecast.")
     horizon: int = Field(description="Steps scored from each origin.")
     first_origin: date | None = None
     last_origin: date | None = None
-    n_origins: int = 0
-    champion_score: float | None = None
-    challenger_score: float | None = None
+    n_origins: int = Field(default=0, description="Common origins; 0 if the two cannot be compared.")
+    champion_score: float | None = Field(default=None, description="Mean CRPS of the log return; lower is better.")
+    challenger_score: float | None = Field(default=None, description="Mean CRPS of the log return; lower is better.")
     persistence_score: float | None = Field(default=None, description="Of the no-change forecast.")
     p_value: float | None = Field(default=None, description="Diebold–Mariano; null where it is undefined.")
-    won: bool = Field(description="Whether the challenger did; the alias records whether it was moved for that.")
-    reason: str
+    won: bool = Field(description="Whether the challenger won. The alias records whether it has moved.")
+    reason: str = Field(description="Why the challenger won or did not.")
     warnings: tuple[str, ...] = ()
-    at: datetime
+    at: datetime = Field(description="When, in UTC.")
 
 
 class EvaluationPage(Document):

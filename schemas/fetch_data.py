@@ -12,8 +12,8 @@ class FetchDataRequest(Request):
     """Either a range of dates or the last ``days`` sessions."""
 
     ticker: Ticker
-    start_date: date | None = None
-    end_date: Annotated[date | None, Field(description="Included.")] = None
+    start_date: date | None = Field(default=None, description="First session.")
+    end_date: Annotated[date | None, Field(description="Last session, included.")] = None
     days: Annotated[int | None, Field(ge=1, le=20_000, description="Number of most recent sessions.")] = None
 
     @model_validator(mode="after")
@@ -32,11 +32,11 @@ class Bar(Document):
     """One session; prices are adjusted for splits and dividends."""
 
     Date: date
-    Open: Price | None = Field(description="Null where unknown, like High and Low.")
+    Open: Price | None = Field(description="In quote currency, like High, Low and Close; null if unknown.")
     High: Price | None
     Low: Price | None
-    Close: Price
-    Volume: float
+    Close: Price = Field(description="Adjusted close, in quote currency.")
+    Volume: float = Field(description="Shares or contracts traded; 0 if unknown.")
 
 
 class FetchDataResponse(Document):
@@ -44,10 +44,12 @@ class FetchDataResponse(Document):
 
     ticker: Ticker
     data: tuple[Bar, ...]
-    currency: str | None
-    source: str
-    as_of: date
-    stale: bool
+    currency: str | None = Field(description="ISO code of the quote currency; null if the source does not say.")
+    source: str = Field(description="Where the prices come from: yahoo, sample or csv.")
+    as_of: date = Field(description="The newest session of the prices.")
+    stale: bool = Field(description="Whether a newer completed session should exist but is missing.")
     demo: bool = Field(description="Whether these are the sample prices, which end in December 2018.")
     dropped: dict[str, int] = Field(description="Rows left out of the whole history, by reason.")
-    repaired: dict[str, int] = Field(description="Cells of the whole history that were made unknown, by column.")
+    repaired: dict[str, int] = Field(
+        description="Prices or volumes of the whole history that were set to unknown, by column."
+    )

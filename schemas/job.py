@@ -1,4 +1,4 @@
-"""A job: its documents in the store, and the view of it that the API returns."""
+"""A job: its documents in the store, and its state as the API returns it."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -24,14 +24,14 @@ class JobSpec(Document):
 
     id: JobId
     created_at: datetime
-    claim_deadline: datetime = Field(description="A job that no worker has taken by then is lost.")
+    claim_deadline: datetime = Field(description="A job that no worker has claimed by then is lost.")
     model_id: ModelId = Field(description="The id that the model will have.")
     request: TrainRequest
     retry_of: JobId | None = None
 
 
 class Claim(Document):
-    """The worker of a job; of all that try to write this document, one succeeds."""
+    """The worker of a job; of all workers that try to create this document, one succeeds."""
 
     worker: str
     claimed_at: datetime
@@ -42,23 +42,25 @@ class CancelRequest(Document):
 
 
 class Progress(Document):
-    """How far a worker is; ``at`` is also its sign of life."""
+    """The progress of a worker; ``at`` is also its heartbeat."""
 
-    at: datetime
+    at: datetime = Field(description="When it was written, in UTC.")
     epoch: int = Field(description="Finished passes over the fit part.")
-    max_epochs: int
-    validation_losses: tuple[float, ...] = Field(description="Of every epoch so far; they go into the card.")
-    share: float = Field(ge=0, le=1, description="Epochs done, of the most that are allowed; it may stop earlier.")
+    max_epochs: int = Field(description="Most epochs allowed.")
+    validation_losses: tuple[float, ...] = Field(
+        description="Loss on the early-stopping block after each epoch; lower is better."
+    )
+    share: float = Field(ge=0, le=1, description="Epochs done divided by max_epochs; the fit may stop earlier.")
     estimated_end: datetime | None = Field(description="At the pace so far; null before the first epoch.")
 
 
 class JobFailure(Document):
-    """An error as a job document keeps it: what a caller who waits for the training is answered."""
+    """The error that ended a job, as a caller who waits for the training receives it."""
 
     code: str = Field(description="See docs/errors.md.")
-    status: int
-    detail: str
-    retry_after_s: int | None = None
+    status: int = Field(description="HTTP status.")
+    detail: str = Field(description="What happened, for people.")
+    retry_after_s: int | None = Field(default=None, description="Seconds to wait before another try, if known.")
     context: dict[str, Any] = Field(default={}, description="Further facts, such as ``needed`` and ``found``.")
 
     @classmethod
@@ -73,7 +75,7 @@ class JobFailure(Document):
 
 
 class JobEnd(Document):
-    """How a job ended; of several ends the first one written stands."""
+    """How a job ended; only the first end that is written counts."""
 
     state: Ending
     at: datetime
@@ -95,16 +97,16 @@ class Job(Document):
 
     id: JobId
     state: JobState
-    cancel_requested: bool
+    cancel_requested: bool = Field(description="Whether the job is to stop; it may still run for seconds.")
     created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
+    started_at: datetime | None = Field(description="When a worker claimed it; null while it waits.")
+    ended_at: datetime | None = Field(description="Null while it waits or runs.")
     model_id: ModelId = Field(description="The id that the model has once the job has succeeded.")
     request: TrainRequest
-    retry_of: JobId | None
-    progress: Progress | None
-    result: TrainResult | None
-    error: JobFailure | None
+    retry_of: JobId | None = Field(description="The job that this one repeats.")
+    progress: Progress | None = Field(description="Null before the first report of the worker.")
+    result: TrainResult | None = Field(description="Null unless it succeeded.")
+    error: JobFailure | None = Field(description="Null unless it failed or was lost or cancelled.")
 
     def failure(self) -> AppError:
         """The error with which the job ended, as the class of its code; JobFailed where no class has that code."""

@@ -13,11 +13,11 @@ class ModelSummary(Document):
     id: ModelId
     model: ModelName
     tickers: tuple[Ticker, ...]
-    created_at: datetime
-    first_session: date
-    last_session: date
+    created_at: datetime = Field(description="Time of the training request, in UTC.")
+    first_session: date = Field(description="First session that the model was made with.")
+    last_session: date = Field(description="Last session that the model was made with.")
     test: StepReport = Field(description="One step ahead.")
-    target_column: TargetColumn = "Close"
+    target_column: TargetColumn = Field(default="Close", description="The price that is forecast.")
     bundled: bool = Field(default=False, description="Whether it is the bundled model, which cannot be deleted.")
 
 
@@ -25,7 +25,7 @@ class UnreadableModel(Document):
     """A stored model whose card cannot be read, and the code of the error."""
 
     id: ModelId
-    code: str
+    code: str = Field(description="Error code, see docs/errors.md.")
 
 
 class ModelPage(Document):

@@ -1,4 +1,4 @@
-"""Forecasts from a stored model: every price with its interval, the baseline and the evidence."""
+"""Forecasts from a stored model: every price with its intervals, the no-change forecast and the model's accuracy."""
 
 from datetime import date
 from typing import Annotated
@@ -12,9 +12,9 @@ ESTIMATED = "Whether the day lies past the end of the exchange's calendar and ma
 
 
 class PredictRequest(Request):
-    """All optional: by default the model's own ticker, as of its newest session."""
+    """All fields are optional."""
 
-    ticker: Annotated[Ticker | None, Field(description="Another ticker than the model's own.")] = None
+    ticker: Annotated[Ticker | None, Field(description="By default the ticker that the model was trained on.")] = None
     levels: Levels = DEFAULT_LEVELS
     as_of: Annotated[date | None, Field(description="Forecast as of a past session instead of the newest.")] = None
 
@@ -28,62 +28,64 @@ class ForecastRequest(PredictRequest):
 class Interval(Document):
     """The close lies in [lower, upper] with probability ``level``."""
 
-    level: float
-    lower: Price
-    upper: Price
+    level: float = Field(description="Coverage level: the share of closes that the interval should contain.")
+    lower: Price = Field(description="In quote currency.")
+    upper: Price = Field(description="In quote currency.")
 
 
 class Step(Document):
     """One future session: the point forecast is the median."""
 
-    step: int
-    session: date
+    step: int = Field(description="Sessions after the origin, from 1.")
+    session: date = Field(description="The session forecast.")
     estimated: bool = Field(description=ESTIMATED)
-    price: Price
-    intervals: tuple[Interval, ...]
-    persistence: Price = Field(description="The forecast of tomorrow = today.")
+    price: Price = Field(description="The median, in quote currency.")
+    intervals: tuple[Interval, ...] = Field(description="One per coverage level.")
+    persistence: Price = Field(description="The no-change forecast.")
 
 
 class Evidence(StepReport):
     """How accurate the model was at the farthest step of the answer, on sessions that it had not seen."""
 
     tickers: tuple[Ticker, ...] = Field(
-        description="Whose sessions: this ticker's where the card has them, else of all tickers it was tested on."
+        description="The tickers of those sessions: the forecast's own if the card has it, else all tickers tested."
     )
 
 
 class ForecastContext(Document):
-    """What every answer about the future says of its origin."""
+    """The model, the prices and the origin of a forecast."""
 
     model_id: ModelId
-    model: str
+    model: str = Field(description="Kind of model, such as return_lstm.")
     ticker: Ticker
-    currency: str | None
-    source: str
-    as_of: date
-    stale: bool
+    currency: str | None = Field(description="ISO code of the quote currency; null if the source does not say.")
+    source: str = Field(description="Where the prices come from: yahoo, sample or csv.")
+    as_of: date = Field(description="The last session known to the forecast.")
+    stale: bool = Field(description="Whether a newer completed session should exist but is missing.")
     demo: bool = Field(description="Whether these are the sample prices, which end in December 2018.")
     dropped: dict[str, int] = Field(description="Rows of the history that were left out, by reason.")
-    repaired: dict[str, int] = Field(description="Cells of the history that were made unknown, by column.")
+    repaired: dict[str, int] = Field(
+        description="Prices or volumes of the history that were set to unknown, by column."
+    )
     target_column: str = Field(description="The price that is forecast.")
-    last_close: Price
-    last_session: date
+    last_close: Price = Field(description="The last known close, whatever the target column.")
+    last_session: date = Field(description="The session of last_close.")
     test: Evidence
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = Field(description="About the model and about missing, repaired or suspect prices.")
 
 
 class PredictResponse(ForecastContext):
     """The next session's close."""
 
     prediction: tuple[Price, ...] = Field(description="One price: the median of the next session's close.")
-    target_session: date
+    target_session: date = Field(description="The session forecast.")
     estimated: bool = Field(description=ESTIMATED)
-    intervals: tuple[Interval, ...]
-    persistence: Price = Field(description="The forecast of tomorrow = today.")
+    intervals: tuple[Interval, ...] = Field(description="One per coverage level.")
+    persistence: Price = Field(description="The no-change forecast.")
 
 
 class ForecastResponse(ForecastContext):
     """The closes of the next sessions."""
 
-    horizon: int
+    horizon: int = Field(description="Sessions forecast.")
     forecast: tuple[Step, ...]

@@ -4,10 +4,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field of a body, path or query."""
+    """An invalid field of a body, path or query."""
 
-    field: str
-    message: str
+    field: str = Field(description="Name of the field; body or query for the whole of it.")
+    message: str = Field(description="What is wrong with it.")
 
 
 class Problem(BaseModel):
@@ -28,9 +28,9 @@ class Problem(BaseModel):
     )
 
     type: str = Field(description="urn:stock-forecast: and the code.")
-    title: str
-    status: int
-    detail: str
+    title: str = Field(description="The kind of error, in words.")
+    status: int = Field(description="HTTP status.")
+    detail: str = Field(description="What happened, for people; may change.")
     code: str = Field(description="Stable name of the error; see docs/errors.md.")
-    request_id: str
-    errors: list[FieldProblem] | None = Field(default=None, description="With 422: the fields at fault.")
+    request_id: str = Field(description="Finds the request in the server's log.")
+    errors: list[FieldProblem] | None = Field(default=None, description="With 422: the invalid fields.")

@@ -1,4 +1,4 @@
-"""Forecasts as they were served, their outcomes, and the figures formed from both."""
+"""Served forecasts, their outcomes, and the scores computed from both."""
 
 from datetime import date, datetime
 from typing import Literal
@@ -73,17 +73,17 @@ class Unscored(Document):
     ticker: Ticker
     session: date | None = Field(
         default=None,
-        description="The session that will never be scored; null: the whole ticker, until next time.",
+        description="The session that will never be scored; null if the whole ticker waits for the next scoring.",
     )
-    code: str
-    detail: str
+    code: str = Field(description="Error code, session_not_traded or session_price_unusable.")
+    detail: str = Field(description="What happened, for people.")
 
 
 class ScoreReport(Document):
-    """What a scoring did; the next one finds nothing left."""
+    """The result of a scoring."""
 
     n_sessions: int = Field(description="Sessions of a ticker that closed since the last scoring.")
-    n_pairs: int
+    n_pairs: int = Field(description="Forecasts of these sessions, each compared with the close.")
     unscored: tuple[Unscored, ...]
 
 
@@ -92,17 +92,17 @@ class RealisedAccuracy(Document):
 
     ticker: Ticker
     model_id: ModelId
-    model: str
-    first_session: date
-    last_session: date
+    model: str = Field(description="Kind of model, such as return_lstm.")
+    first_session: date = Field(description="First session scored.")
+    last_session: date = Field(description="Last session scored.")
     report: DetailedReport = Field(description="Callers choose their levels, so each level has its own ``n_origins``.")
 
 
 class AccuracyOverTime(Document):
     """Realised accuracy by ticker, model and step, of the sessions from ``since`` on."""
 
-    since: date
-    until: date
+    since: date = Field(description="First day of the sessions counted.")
+    until: date = Field(description="Last day of the sessions counted.")
     accuracy: tuple[RealisedAccuracy, ...]
 
 
@@ -110,24 +110,26 @@ DriftStatus = Literal["ok", "warning", "drifted"]
 
 
 class InputDrift(Document):
-    """How far the latest sessions' ranges are from those before them."""
+    """The daily ranges of the latest sessions, compared with those of the sessions before."""
 
-    recent_sessions: int
-    earlier_sessions: int
-    ratio: float = Field(description="Mean log range of the recent sessions over that of the earlier ones.")
+    recent_sessions: int = Field(description="Number of sessions in the recent window.")
+    earlier_sessions: int = Field(description="Number of sessions in the window before it.")
+    ratio: float = Field(
+        description="Mean log range of the recent sessions divided by the mean log range of the earlier ones."
+    )
     upper_tail_probability: float = Field(description="Share of the ticker's own past windows with a larger ratio.")
 
 
 class ErrorDrift(Document):
-    """Whether outcomes still fall as one-step forecasts say."""
+    """Whether outcomes agree with the one-step forecasts."""
 
-    n_origins: int
-    level: float
-    empirical_coverage: float
-    cusum_high: float = Field(description="Cumulated misses above 1 − level; zero where there are fewer.")
-    cusum_low: float = Field(description="Cumulated misses below 1 − level.")
+    n_origins: int = Field(description="One-step forecasts with an outcome.")
+    level: float = Field(description="Coverage level of the intervals.")
+    empirical_coverage: float = Field(description="Share of closes inside the intervals.")
+    cusum_high: float = Field(description="CUSUM of misses in excess of 1 − level; zero if there are none.")
+    cusum_low: float = Field(description="CUSUM of misses short of 1 − level; zero if there are none.")
     ks_p_value: float | None = Field(
-        description="Kolmogorov–Smirnov, of uniform PITs; null with too few, or without scipy."
+        description="Of a Kolmogorov–Smirnov test that PITs are uniform; null with too few forecasts or without scipy."
     )
 
 
@@ -136,9 +138,9 @@ class DriftReport(Document):
 
     ticker: Ticker
     model_id: ModelId
-    as_of: date
+    as_of: date = Field(description="The newest session of the prices.")
     status: DriftStatus
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...] = Field(description="Why the status is not ok; empty if it is.")
     inputs: InputDrift
     errors: ErrorDrift | None = Field(description="Null before the first outcome.")
 
@@ -147,8 +149,8 @@ class Unjudged(Document):
     """A ticker without a drift status, and why."""
 
     ticker: Ticker
-    code: str
-    detail: str
+    code: str = Field(description="Error code, see docs/errors.md.")
+    detail: str = Field(description="What happened, for people.")
 
 
 class DriftOverview(Document):

@@ -11,16 +11,16 @@ from schemas.realised import DriftStatus
 
 
 class RetrainRequest(Request):
-    """Which ticker to look at, and the alias whose model is to be challenged."""
+    """The ticker to check, and the alias whose model is to be challenged."""
 
     ticker: Ticker
     alias: AliasName = "default"
-    only_on_drift: Annotated[bool, Field(description="Train only where the status is ``drifted``.")] = True
+    only_on_drift: Annotated[bool, Field(description="Train only if the status is ``drifted``.")] = True
 
 
 class RetrainAnswer(Document):
-    """The drift status of the model of the alias, and the job that trains a challenger where one was wanted."""
+    """The drift status of the alias's model, and the job that trains a challenger if one is needed."""
 
     status: DriftStatus
-    reasons: tuple[str, ...]
-    job: Job | None
+    reasons: tuple[str, ...] = Field(description="Why the status is not ok; empty if it is.")
+    job: Job | None = Field(description="Null if no training was needed.")

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from schemas.common import Document, ModelId, Timestamp
 
 
@@ -27,17 +29,17 @@ class ServiceInfo(Document):
 
 
 class HealthReason(Document):
-    """What does not work, with the code and detail of the error that a request needing it gets."""
+    """What does not work: code and detail of the error that affected requests get."""
 
-    code: str
-    detail: str
+    code: str = Field(description="prices_stale, prices_unavailable, or an error code of docs/errors.md.")
+    detail: str = Field(description="What happened, for people.")
 
 
 class Health(Document):
     """``degraded``: something does not work, but some model can still forecast; ``unavailable``: none can."""
 
     status: Literal["ok", "degraded", "unavailable"]
-    model_loaded: bool
-    model_id: ModelId | None
-    reasons: tuple[HealthReason, ...]
+    model_loaded: bool = Field(description="Whether the default model is loaded.")
+    model_id: ModelId | None = Field(description="Of the default model; null if it cannot be loaded.")
+    reasons: tuple[HealthReason, ...] = Field(description="What does not work; empty if the status is ok.")
     timestamp: Timestamp

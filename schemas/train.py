@@ -30,7 +30,7 @@ StoppedBy = Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"
 class TrainRequest(Request):
     """The kind of model, the prices to fit it to, and the limits of the fit."""
 
-    ticker: Annotated[Ticker | None, Field(description="The ticker to fit; or use ``tickers``.")] = None
+    ticker: Annotated[Ticker | None, Field(description="The ticker to train on; for several use ``tickers``.")] = None
     tickers: Annotated[
         tuple[Ticker, ...],
         Field(max_length=20, description="Two tickers or more, for one pooled model."),
@@ -46,13 +46,13 @@ class TrainRequest(Request):
     end_date: Annotated[date | None, Field(description="Last session, included; by default the newest.")] = None
     train_size: Annotated[float, Field(gt=0, lt=1, description="Share of the windows before the test part.")] = 0.8
     sequence_length: Annotated[int, Field(ge=10, le=250, description="Lookback, in sessions.")] = 60
-    target_column: Annotated[TargetColumn, Field(description="The price forecast; Close is adjusted.")] = "Close"
+    target_column: Annotated[TargetColumn, Field(description="The price to forecast; Close is adjusted.")] = "Close"
     epochs: Annotated[int, Field(ge=1, le=1000, description="At most this many passes over the fit part.")] = 50
     patience: Annotated[int, Field(ge=1, le=100, description="Epochs without improvement before stopping.")] = 5
     max_seconds: Annotated[
         float, Field(gt=0, le=3600, description="Wall-clock budget of the fit, in seconds; of a universe 3600.")
     ] = 60
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Same seed, same data, same weights.")] = 0
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="The same seed and data give the same weights.")] = 0
 
     calibration: Annotated[
         CalibrationKind,
@@ -61,12 +61,13 @@ class TrainRequest(Request):
     warm_start: Annotated[
         bool,
         Field(
-            description="Start a return_lstm from the weights of the bundled model, where its lookback is the same "
-            "and it was fitted before the sessions that calibrate and test the new model."
+            description="Start a return_lstm from the weights of the bundled model, if the lookback is the same "
+            "and the bundled model has not seen the sessions that calibrate and test the new model."
         ),
     ] = True
     base_model_id: Annotated[
-        ModelId | None, Field(description="Continue from the weights of a stored model of the same kind.")
+        ModelId | None,
+        Field(description="Start from the weights of this stored model, which must be of the same kind."),
     ] = None
     promote_to: Annotated[
         AliasName | None,
@@ -108,39 +109,40 @@ class TrainRequest(Request):
 class TrainTestAccuracy(Document):
     """One-step errors on the train and the test part."""
 
-    train: PointAccuracy
-    test: PointAccuracy
+    train: PointAccuracy = Field(description="On everything before the test part.")
+    test: PointAccuracy = Field(description="On the test part.")
 
 
 class Paths(Document):
     """Keys in the artifact store."""
 
-    model_s3_path: str
+    model_s3_path: str = Field(description="Key of the network.")
     scaler_s3_path: None = Field(default=None, description="Always null: scaling lives inside the model.")
-    metadata_s3_path: str
+    metadata_s3_path: str = Field(description="Key of the model card.")
 
 
 class TrainResult(Document):
     """A stored model and its accuracy."""
 
     id: ModelId
-    metrics: TrainTestAccuracy
+    metrics: TrainTestAccuracy = Field(description="Errors one step ahead.")
     paths: Paths
     train: StepReport = Field(description="One step ahead, as in the card.")
     test: StepReport = Field(description="One step ahead on sessions the fit has not seen.")
     tickers: tuple[Ticker, ...]
-    source: str
-    as_of: date
-    stale: bool
+    source: str = Field(description="Where the prices come from: yahoo, sample or csv.")
+    as_of: date = Field(description="The newest session of the prices used.")
+    stale: bool = Field(description="Whether a newer completed session should exist but is missing.")
     dropped: dict[str, dict[str, int]] = Field(description="Rows that were left out, by ticker and reason.")
     repaired: dict[str, dict[str, int]] = Field(
-        default_factory=dict, description="Cells that were set to unknown, by ticker and column."
+        default_factory=dict, description="Prices or volumes that were set to unknown, by ticker and column."
     )
     base_model_id: ModelId | None = Field(description="The model whose weights the fit began with.")
-    warnings: tuple[str, ...]
-    seconds: float
+    warnings: tuple[str, ...] = Field(description="Of the training.")
+    seconds: float = Field(description="From the request for prices until the train and test parts are forecast.")
     evaluation: ChallengerEvaluation | None = Field(
-        default=None, description="Against the model of the alias ``promote_to``, where the request names one."
+        default=None,
+        description="Comparison with the model of the alias ``promote_to``; null if the request names none.",
     )
 
 

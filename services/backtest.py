@@ -42,7 +42,7 @@ class BacktestData:
 
     @property
     def first_origin(self) -> int:
-        """Row of the first origin: the last row that a baseline is fitted on."""
+        """Row of the first origin, which is also the last row that baselines are fitted on."""
         return int(self.config.origins[0])
 
     def session(self, row: int) -> date:
@@ -152,7 +152,7 @@ def _refitted(data: BacktestData, origin: int) -> ServedForecaster:
 
 
 def _baseline_forecasts(data: BacktestData) -> tuple[dict[str, BacktestForecasts], tuple[str, ...]]:
-    """Forecasts by name, and a sentence for each baseline that this history or installation does not allow."""
+    """Forecasts by name, and a warning for each baseline that this history or installation does not allow."""
     forecasts, missing = {}, []
     for name, spec in BASELINES.items():
         try:
@@ -200,7 +200,9 @@ def _warnings(data: BacktestData) -> tuple[str, ...]:
     card = data.card
     warnings = list(ticker_warnings(card, data.history.series.ticker))
     if data.config.refit_every is None and data.session(data.first_origin) < card.test_start:
-        warnings.append(f"the model was fitted and calibrated on sessions before {card.test_start}: it has seen some")
+        warnings.append(
+            f"the model was fitted and calibrated on sessions before {card.test_start}: it has seen some origins"
+        )
     first_known = data.session(max(data.first_origin - card.lookback + 1, 0))
     used = data.history.between(first_known, None)
     warnings.extend(price_warnings(used, len(used.series)))

@@ -55,7 +55,7 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
 
 
 def new_model_id(tickers: Sequence[str], now: datetime, token: str, universe: str | None = None) -> str:
-    """An id of the ticker, ``pooled`` for several or the universe, the day and a token that makes it unique.
+    """A model id: the ticker, ``pooled`` for several or the universe, the day, and a token that makes it unique.
 
     >>> new_model_id(["PETR4.SA"], datetime(2024, 7, 19), "1a2b3c4d")
     'petr4-sa-20240719-1a2b3c4d'

@@ -1,4 +1,4 @@
-"""Whether the service can answer: the default model, the store, and the freshness of its prices."""
+"""Health of the service: the default model, the store, and the freshness of prices."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class HealthCheck:
-    """The examination behind ``GET /health``; a slow or dead store delays it by ``PROBE_TIMEOUT_S`` at most.
+    """The checks of ``GET /health``; a slow or dead store delays them by at most ``PROBE_TIMEOUT_S``.
 
     Args:
         store: probed at most every ``STORE_TTL_S``.
@@ -63,12 +63,8 @@ class HealthCheck:
         )
 
     def default_model(self, registry: ModelRegistry) -> tuple[ModelCard | None, AppError | None]:
-        """The card of the default model once it is loaded, or the error why it is not; the meter records which."""
-
-        def load() -> ModelCard:
-            return registry.serve(DEFAULT).card
-
-        card, error = self._model_probe.result_of(load)
+        """Load the default model and return its card, or the error; the meter records which."""
+        card, error = self._model_probe.result_of(lambda: registry.serve(DEFAULT).card)
         if isinstance(error, StoreUnavailable):  # the last model still answers; the store has a reason of its own
             card = self._card or registry.bundled
             error = None if card is not None else error
@@ -93,7 +89,7 @@ class HealthCheck:
 
 
 class _TimedProbe(Generic[T]):
-    """Runs a call that may hang in a thread of its own, waits a while, and starts no other until it has ended."""
+    """Runs a call that may hang in its own thread, with a time-out; starts no second call until the first has ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -125,6 +121,6 @@ def _run(call: Callable[[], T], future: "Future[T]") -> None:
 
 
 def _error_reasons(*errors: AppError | None) -> tuple[HealthReason, ...]:
-    """Each code once: when the store is down, the model has the same error."""
+    """One reason per error code: when the store is down, the model fails with the same error."""
     found = {error.code: error.message for error in errors if error is not None}
     return tuple(HealthReason(code=code, detail=detail) for code, detail in found.items())

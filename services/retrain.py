@@ -1,4 +1,4 @@
-"""Train a challenger for an alias where its model no longer fits a ticker."""
+"""Train a challenger for an alias if its model no longer fits a ticker."""
 
 from datetime import date, datetime
 

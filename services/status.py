@@ -1,4 +1,4 @@
-"""Figures of the running server and of a model, in short, as clients of legacy contract v2 read them."""
+"""Summaries of the running server and of a model, with the fields of legacy contract v2."""
 
 import os
 from datetime import datetime
@@ -68,7 +68,7 @@ def model_info(name: str, registry: ModelRegistry) -> ModelInfo:
 
 
 def _scaling(card: ModelCard) -> dict[str, str]:
-    """How prices become inputs and outputs become prices, in the legacy contract's three sentences."""
+    """How prices become inputs, and outputs prices, as the three texts of legacy contract v2."""
     if card.model == "ratio_lstm":
         normalization, target = "each window divided by its first price", "the next close as a ratio to that price"
         return {"normalization": normalization, "target_description": target, "reconstruction": "ratio * first price"}

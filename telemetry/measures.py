@@ -174,11 +174,9 @@ class Meter(Protocol):
 
     def record(self, metric: Metric, value: float = 1.0, **labels: str) -> None:
         """Increment a counter, set a gauge or observe a value in a histogram."""
-        ...
 
     def flush(self) -> None:
         """Write buffered measurements, if the meter buffers."""
-        ...
 
 
 class Exposition(NamedTuple):
@@ -195,15 +193,12 @@ class ScrapedMeter(Meter, Protocol):
     @property
     def process_ids(self) -> tuple[int, ...]:
         """The live processes that record into this meter."""
-        ...
 
     def exposition(self, accept: str) -> Exposition:
         """The metrics as OpenMetrics if the ``Accept`` header names it, else as plain text."""
-        ...
 
     def total(self, metric: Metric) -> float:
         """The sum over all series of a counter or a gauge."""
-        ...
 
 
 class NoMeter:

@@ -1,19 +1,20 @@
-"""Fixtures that any test may ask for."""
-
 import asyncio
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from benchmarks.server import running_server
 from config import prepare_environment
 from schemas.train import TrainRequest
+from services.jobs.job import Jobs
 from services.training.train import TrainedModel, train_model
-from tests.fakes import EMPTY_REGISTRY, FakePriceSource, walk_history
+from tests.fakes import EMPTY_REGISTRY, FakePriceSource, InMemoryArtifactStore, RecordingMeter, walk_history
 from tests.s3_servers import (
     ACCESS_KEY,
     RADOSGW_PACKAGES,
@@ -23,6 +24,7 @@ from tests.s3_servers import (
     moto_server,
     radosgw_server,
 )
+from tests.yahoo_server import YahooServer, running_yahoo
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
@@ -54,6 +56,40 @@ def _loop_of_mangum() -> Iterator[None]:
         if not left.is_running():
             left.close()
             asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def store() -> InMemoryArtifactStore:
+    return InMemoryArtifactStore()
+
+
+@pytest.fixture
+def jobs(store: InMemoryArtifactStore) -> Jobs:
+    return Jobs(store)
+
+
+@pytest.fixture
+def meter() -> RecordingMeter:
+    return RecordingMeter()
+
+
+@pytest.fixture
+def yahoo() -> Iterator[YahooServer]:
+    with running_yahoo() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the module's server."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def server(data: Path) -> Iterator[str]:
+    """A server on the sample prices, one for each module that needs it."""
+    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(data)}) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

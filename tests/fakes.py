@@ -1,12 +1,12 @@
 """Fakes of what is slow or remote; the contract suites run on them and on the real ones."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path, PurePosixPath
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from fastapi import FastAPI
@@ -17,6 +17,10 @@ from clock import Clock, utc_now
 from config import Settings
 from errors import ArtifactNotFound, StoreUnavailable, TickerNotFound
 from models.base import CLOSE, QUANTILE_GRID, Bars, Origins, QuantileForecast
+from schemas.job import JobSpec
+from schemas.realised import ForecastRecord, RecordedStep
+from schemas.train import TrainRequest
+from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import ReplayStore
 from services.jobs.executor import Submit
@@ -115,6 +119,16 @@ class FakePriceSource:
         return self._histories[ticker]
 
 
+class FailingPriceSource:
+    """Has no prices of any ticker."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> NoReturn:
+        raise self._error
+
+
 class RecordingMeter:
     """Remembers every measurement."""
 
@@ -139,6 +153,37 @@ class FailingStore(InMemoryArtifactStore):
 
     def put(self, key: str, data: bytes) -> None:
         raise StoreUnavailable("put of an artifact in bucket 'models' was denied (AccessDenied)")
+
+
+class UnreliableStore(InMemoryArtifactStore):
+    """Records its calls; all fail while it is down, and writes of a key that it refuses."""
+
+    def __init__(self, *, down: bool = False) -> None:
+        super().__init__()
+        self.down = down
+        self.refuses: Callable[[str], bool] = lambda key: False
+        self.calls: list[str] = []
+
+    def get(self, key: str) -> bytes:
+        self._record("get")
+        return super().get(key)
+
+    def put(self, key: str, data: bytes) -> None:
+        self._record("put", refused=self.refuses(key))
+        super().put(key, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._record("create", refused=self.refuses(key))
+        return super().create(key, data)
+
+    def exists(self, key: str) -> bool:
+        self._record("exists")
+        return super().exists(key)
+
+    def _record(self, call: str, *, refused: bool = False) -> None:
+        self.calls.append(call)
+        if self.down or refused:
+            raise StoreUnavailable("the store is down")
 
 
 class InlineExecutor:
@@ -191,7 +236,54 @@ def new_york_sessions(n_sessions: int, first: date = date(2010, 1, 4)) -> Sessio
     return np.array([first, *next_sessions("XNYS", first, n_sessions - 1)], dtype="datetime64[D]")
 
 
+def history_of(bars: Bars, ticker: str = "WALK", sessions: Sessions | None = None) -> PriceHistory:
+    """The cleaned bars of these sessions, by default of New York's."""
+    series, defects = clean(ticker, new_york_sessions(len(bars)) if sessions is None else sessions, bars, "USD")
+    return PriceHistory(series, source="fake", defects=defects)
+
+
 def walk_history(ticker: str = "WALK", n_sessions: int = 500, seed: int = 0) -> PriceHistory:
     """A random walk on New York's sessions."""
-    series, defects = clean(ticker, new_york_sessions(n_sessions), random_walk(n_sessions, seed), "USD")
-    return PriceHistory(series, source="fake", defects=defects)
+    return history_of(random_walk(n_sessions, seed), ticker)
+
+
+def job_spec(job_id: str, now: datetime, model_id: str = "walk-1", **request: object) -> JobSpec:
+    """A job that a worker may claim for an hour."""
+    asked = TrainRequest.model_validate({"ticker": "WALK", **request})
+    deadline = now + timedelta(hours=1)
+    return JobSpec(id=job_id, created_at=now, claim_deadline=deadline, model_id=model_id, request=asked)
+
+
+def forecast_record(
+    ticker: str,
+    origin: date,
+    sessions: Sequence[date],
+    last: float,
+    levels: tuple[float, ...] = (0.8,),
+    half: float = 1.0,
+    model_id: str = "walk-1",
+) -> ForecastRecord:
+    """A forecast of no change, made on the evening of its origin; each level's interval is ``half`` wider each way."""
+    halves = [half * (k + 1) for k in range(len(levels))]
+    steps = tuple(
+        RecordedStep(
+            step=step,
+            session=session,
+            median=last,
+            lower=tuple(last - one for one in halves),
+            upper=tuple(last + one for one in halves),
+            quantiles=tuple((last + half * (CRPS_LEVELS - 0.5)).tolist()),
+        )
+        for step, session in enumerate(sessions, start=1)
+    )
+    return ForecastRecord(
+        ticker=ticker,
+        model_id=model_id,
+        model="persistence",
+        target_column="Close",
+        origin=origin,
+        made_at=datetime.combine(origin, time(23), UTC),
+        last=last,
+        levels=levels,
+        steps=steps,
+    )

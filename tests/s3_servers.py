@@ -3,9 +3,8 @@
 import shutil
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from tests.processes import dies_with_us, free_port, listens
+from tests.processes import dies_with_us, free_port, listens, wait_until
 
 ACCESS_KEY = "testaccesskey"
 SECRET_KEY = "testsecretkey"
@@ -72,7 +71,7 @@ def moto_server(environment: Mapping[str, str] | None = None, *, with_bucket: bo
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with running(command, environment=environment):
-        _wait_until(lambda: listens(port), "moto_server")
+        wait_until(lambda: listens(port), START_TIMEOUT_S, "moto_server")
         if with_bucket:
             _create_bucket(url)
         yield S3Server(url, BUCKET)
@@ -97,7 +96,7 @@ def radosgw_server(folder: Path, host: str = "127.0.0.1", port: int | None = Non
         _start_object_store(daemons, conf)
         daemons.enter_context(running(["radosgw", "-c", str(conf), "-n", "client.rgw.a", "-f"]))
         _create_gateway_user(conf)
-        _wait_until(lambda: listens(gateway_port), "radosgw")
+        wait_until(lambda: listens(gateway_port), START_TIMEOUT_S, "radosgw")
         _create_bucket(url)
         yield S3Server(url, BUCKET)
 
@@ -158,13 +157,6 @@ def _call(*command: str) -> None:
         [*dies_with_us(), *command], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
     )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
-
-
-def _wait_until(ready: Callable[[], bool], name: str) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not ready():
-        assert time.monotonic() < deadline, f"{name} did not answer within {START_TIMEOUT_S} s"
-        time.sleep(0.05)
 
 
 def _create_bucket(url: str) -> None:

@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
@@ -13,7 +12,6 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from benchmarks.server import running_server
 from cli.exits import Exit
 from cli.main import app
 from stock_forecast_client import Client
@@ -30,17 +28,6 @@ COMMANDS = [command for command in SHOWN if command != DEMO]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pages")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[str]:
-    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(folder / "var")}) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def names(server: str) -> dict[str, str]:
     """The ids in place of a reader's own."""
     with Client(server, poll_s=0.2) as client:
@@ -49,13 +36,13 @@ def names(server: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def environment(folder: Path) -> dict[str, str]:
+def environment(data: Path) -> dict[str, str]:
     return {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(folder),
+        "HOME": str(data),
         "PYTHONPATH": str(ROOT / "client"),
         "PRICE_SOURCE": "sample",
-        "DATA_DIR": str(folder / "var"),
+        "DATA_DIR": str(data),
     }
 
 
@@ -82,13 +69,13 @@ def test_the_page_lists_exactly_the_exit_codes() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_page_runs(
     command: str,
-    folder: Path,
+    data: Path,
     environment: dict[str, str],
     names: dict[str, str],
     server: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(data)
     words = shlex.split(Template(command).substitute(names).replace("http://localhost:8000", server))
 
     done = CliRunner().invoke(app, words[1:], env=environment)
@@ -101,13 +88,13 @@ def test_a_command_of_the_page_runs(
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_of_the_client_runs(
-    example: str, folder: Path, environment: dict[str, str], server: str, names: dict[str, str]
+    example: str, data: Path, environment: dict[str, str], server: str, names: dict[str, str]
 ) -> None:
     assert names  # there is a model to list
 
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example.replace("http://localhost:8000", server)],
-        cwd=folder,
+        cwd=data,
         env=environment | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

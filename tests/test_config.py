@@ -62,12 +62,21 @@ def test_a_server_can_be_scraped_and_lambda_writes_to_its_log(tmp_path: Path) ->
     assert not isinstance(meter_of(there), ScrapedMeter)
 
 
-def test_prices_come_from_yahoo_alone_unless_the_server_asks_for_the_sample(tmp_path: Path) -> None:
-    settings = Settings(_env_file=None, data_dir=tmp_path)
+def test_prices_come_from_yahoo_by_default() -> None:
+    assert Settings(_env_file=None).price_source == "yahoo"
+
+
+@pytest.mark.parametrize(
+    ("source", "function"),
+    [("yahoo", None), ("sample", None), ("csv", None), ("yahoo", "serve"), ("yahoo,sample", "serve")],
+)
+def test_no_sample_stands_in_unless_a_server_asks_for_it_and_never_on_lambda(
+    tmp_path: Path, source: str, function: str | None
+) -> None:
+    chosen = {"data_dir": tmp_path, "price_source": source, "aws_lambda_function_name": function}
     prices = FakePriceSource()
 
-    assert settings.price_source == "yahoo"
-    assert forecast_prices(settings, prices) is prices
+    assert forecast_prices(Settings.model_validate(chosen), prices) is prices
 
 
 @pytest.mark.parametrize("name", ["yahoo,sample", "yahoo, sample", " Yahoo,SAMPLE "])
@@ -92,22 +101,6 @@ def test_a_worker_gets_no_sample_prices_from_a_server_whose_forecasts_may_fall_b
 
     with pytest.raises(PricesUnreachable):
         price_source(worker).history("^GSPC", NOW)
-
-
-@pytest.mark.parametrize("source", ["yahoo", "yahoo,sample"])
-def test_no_sample_stands_in_for_yahoo_on_lambda(tmp_path: Path, source: str) -> None:
-    there = Settings.model_validate({"data_dir": tmp_path, "price_source": source, "aws_lambda_function_name": "serve"})
-    prices = FakePriceSource()
-
-    assert forecast_prices(there, prices) is prices
-
-
-@pytest.mark.parametrize("source", ["sample", "csv"])
-def test_other_sources_have_no_stand_in(tmp_path: Path, source: str) -> None:
-    settings = Settings.model_validate({"data_dir": tmp_path, "price_source": source})
-    prices = FakePriceSource()
-
-    assert forecast_prices(settings, prices) is prices
 
 
 @pytest.mark.parametrize("source", ["google", "sample,yahoo", "csv,sample", "", True])

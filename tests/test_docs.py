@@ -20,10 +20,9 @@ from pydantic.fields import FieldInfo
 import errors
 from app import app
 from benchmarks import readme
-from benchmarks.server import running_server
 from config import Settings
 from models.specs import MODEL_SPECS
-from tests.processes import free_port, listens
+from tests.processes import free_port, listens, wait_until
 from tools.docs_site import anchor_of, with_local_links, with_reference
 
 ROOT = Path(__file__).parent.parent
@@ -98,13 +97,6 @@ def differences(shown: JsonValue, answered: JsonValue, where: str = "answer") ->
         yield f"{where} is {answered!r}, not {shown!r}"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server with the sample prices and an empty store."""
-    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path_factory.mktemp("served"))}) as url:
-        yield url
-
-
 def run_session(page: Path, server: str) -> list[tuple[JsonValue, JsonValue]]:
     """What each command of the page, run in order, shows and answers; MODEL and JOB are the newest of their kind."""
     if shutil.which("curl") is None:
@@ -121,10 +113,7 @@ def run_session(page: Path, server: str) -> list[tuple[JsonValue, JsonValue]]:
 
 
 def wait_for_the_end(job: str, server: str) -> None:
-    deadline = time.monotonic() + START_S
-    while requests.get(f"{server}/jobs/{job}", timeout=30).json()["ended_at"] is None:
-        assert time.monotonic() < deadline, f"{job} never ended"
-        time.sleep(0.2)
+    wait_until(lambda: requests.get(f"{server}/jobs/{job}", timeout=30).json()["ended_at"] is not None, START_S, job)
 
 
 def named(answer: JsonValue) -> dict[str, str]:

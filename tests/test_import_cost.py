@@ -22,6 +22,7 @@ AWS = {"boto3", "botocore"}
 SERVING = {"onnxruntime"}
 WEB = {"fastapi", "starlette", "mangum", "uvicorn"}
 SCRAPED = {"prometheus_client", "psutil"}
+UP = function_url_event("GET", "/up")
 
 # Runs in a fresh interpreter: imports the application, answers events, reports what came of it.
 PROBE = """
@@ -33,8 +34,13 @@ json.dump({"answers": answers, "loaded": loaded}, sys.stdout)
 """
 
 
-def test_importing_the_application_loads_nothing_heavy(tmp_path: Path) -> None:
-    loaded = _loaded_by(tmp_path)
+@pytest.mark.parametrize(
+    ("events", "chosen"),
+    [([], {}), ([UP], {}), ([UP], {"S3_BUCKET_NAME": "models", "PRICE_SOURCE": "yahoo"})],
+    ids=["importing the application", "answering /up", "naming a bucket"],
+)
+def test_nothing_heavy_is_loaded(tmp_path: Path, events: list[dict[str, Any]], chosen: dict[str, str]) -> None:
+    loaded = _loaded_by(tmp_path, *events, **chosen)
 
     assert loaded & (TRAINING | PRICES | NUMERICS | AWS | SERVING) == set()
 
@@ -61,18 +67,6 @@ def test_the_worker_of_lambda_loads_no_web_framework(tmp_path: Path) -> None:
     loaded = json.loads(_run(probe, tmp_path, AWS_LAMBDA_FUNCTION_NAME="trainer").splitlines()[-1])
 
     assert set(loaded) & (WEB | TRAINING) == set()
-
-
-def test_answering_up_loads_nothing_heavy(tmp_path: Path) -> None:
-    loaded = _loaded_by(tmp_path, function_url_event("GET", "/up"))
-
-    assert loaded & (TRAINING | PRICES | NUMERICS | AWS | SERVING) == set()
-
-
-def test_naming_a_bucket_loads_nothing_heavy(tmp_path: Path) -> None:
-    loaded = _loaded_by(tmp_path, function_url_event("GET", "/up"), S3_BUCKET_NAME="models", PRICE_SOURCE="yahoo")
-
-    assert loaded & (TRAINING | PRICES | NUMERICS | AWS | SERVING) == set()
 
 
 def test_lambda_loads_nothing_that_is_there_to_be_scraped(tmp_path: Path) -> None:

@@ -1,5 +1,3 @@
-"""The prices that ``make run`` serves."""
-
 import os
 import shutil
 import subprocess

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,6 @@ LONG_TRAINING = {
     "warm_start": False,
 }
 LOST_WITHIN_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def server(data: Path) -> Iterator[str]:
-    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(data)}) as url:
-        yield url
 
 
 def order(server: str, training: Mapping[str, object]) -> dict[str, Any]:
@@ -70,14 +59,6 @@ def worker_of(data: Path, job_id: str) -> int:
     return int(claim["worker"].rpartition(":")[2])
 
 
-def test_a_training_that_is_waited_for_answers_with_a_model_that_forecasts(server: str) -> None:
-    answer = requests.post(f"{server}/models/train", json=TRAINING, timeout=120)
-
-    model_id = answer.json()["result"]["id"]
-    forecast = requests.post(f"{server}/models/{model_id}/forecast", timeout=30)
-    assert forecast.status_code == 200
-
-
 def test_a_killed_worker_leaves_a_lost_job_no_model_and_a_server_that_answers(server: str, data: Path) -> None:
     job = order(server, LONG_TRAINING)
     wait_until(server, job["id"], "running", epochs=1)
@@ -91,17 +72,6 @@ def test_a_killed_worker_leaves_a_lost_job_no_model_and_a_server_that_answers(se
     ]
     assert not (data / "models" / job["model_id"]).exists()
     assert requests.get(f"{server}/up", timeout=5).status_code == 200
-
-
-def test_a_running_training_is_cancelled_within_seconds(server: str, data: Path) -> None:
-    job = order(server, LONG_TRAINING)
-    wait_until(server, job["id"], "running", epochs=1)
-
-    answer = requests.delete(f"{server}/jobs/{job['id']}", timeout=30)
-
-    assert answer.status_code == 202
-    wait_until(server, job["id"], "cancelled", within_s=30)
-    assert not (data / "models" / job["model_id"]).exists()
 
 
 def test_a_server_that_stops_ends_its_worker_and_the_next_takes_up_what_waits(tmp_path: Path) -> None:

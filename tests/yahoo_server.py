@@ -1,7 +1,6 @@
 """A Yahoo Finance on loopback: the chart protocol and the cookie dance, enough for the real yfinance client."""
 
 import json
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -9,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from datetime import time as clock_time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 import requests
 from requests.adapters import HTTPAdapter
+
+from tests.processes import QuietHandler, serving
 
 CHART = "/v8/finance/chart/"
 
@@ -116,8 +116,8 @@ def running_yahoo() -> Iterator[YahooServer]:
     """A server on a free port of 127.0.0.1, stopped at the end."""
     yahoo = YahooServer()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 - named by http.server
             address = urlsplit(self.path)
             reply = yahoo.answer(address.path, dict(parse_qsl(address.query)))
             time.sleep(reply.delay_s)
@@ -134,20 +134,9 @@ def running_yahoo() -> Iterator[YahooServer]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    yahoo.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as url:
+        yahoo.port = urlsplit(url).port or 0
         yield yahoo
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def chart_payload(symbol: str, quotes: Quotes, period1: int, period2: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ export async function call(method, path, { body, headers, signal, as = "json" } 
     answer = await fetch(path, options);
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw failure({ code: "unreachable", title: "The server cannot be reached", detail: "It did not answer." });
+    throw failure({ code: "unreachable", title: "The server cannot be reached", detail: "The server did not answer." });
   }
   const content = await answer[answer.ok ? as : "json"]().catch(() => null); // a proxy may answer in HTML
   if (answer.ok && content !== null) return content;
@@ -31,7 +31,7 @@ export async function call(method, path, { body, headers, signal, as = "json" } 
     key,
     status: answer.status,
     title: content?.title ?? `The server answered ${answer.status}`,
-    detail: content?.detail ?? "It gave no reason.",
+    detail: content?.detail ?? "The answer has no details.",
     requestId: answer.headers.get("X-Request-Id"),
     retryAfter: Number.parseInt(answer.headers.get("Retry-After"), 10) || null,
   });

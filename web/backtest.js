@@ -54,5 +54,5 @@ function baselines({ model_report, baselines: others, model_id }) {
     signed(skill.crps_vs_rolling_empirical), ...covered(coverage.filter(({ width }) => width > 0)), figure(p_value.mape, 2)];
   const rows = [{ current: true, cells: row({ ...model_report, name: `${model_report.name} (${model_id})` }) }, ...others.map((one) => ({ cells: row(one) }))];
   return [table("All steps together, from the same origins", head, rows),
-    el("p", { class: "faint" }, "Error: mean absolute error of the median. CRPS: score of the whole distribution of log returns; its skill is against the last 250 sessions' own distribution. p: of the difference in error to no change.")];
+    el("p", { class: "faint" }, "Error: mean absolute percentage error of the median. CRPS: error of the whole distribution of log returns. CRPS skill: how much lower the CRPS is than that of the last 250 returns. p: p-value of the difference in error from no change.")];
 }

@@ -16,7 +16,7 @@ export function showAnalysis(ticker) {
   fill($("analysis-body"), `Analysing ${ticker} …`, async () => {
     const html = await call("GET", `/analysis/${encodeURIComponent(ticker)}?format=html`, { as: "text" })
       .catch((error) => { if (error.status !== 501) throw error; });
-    return html ? report(ticker, html) : calm("This server does not analyse prices.");
+    return html ? report(ticker, html) : calm("The analysis is not installed on this server.");
   });
 }
 

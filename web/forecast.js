@@ -57,7 +57,7 @@ function sentence({ forecast: [next], currency, persistence }) {
 const evidence = ({ test }) => el("p", { class: "second" }, testSummary(test));
 
 function figure(prices, forecast) {
-  const rest = "Move over the chart to read it.";
+  const rest = "Point at the chart to see its values.";
   const last = forecast.forecast.at(-1);
   const [low, high] = [last.intervals.at(-1).lower, last.intervals.at(-1).upper];
   const label = `Candles, volume and the forecast, which ends on ${day(last.date)} at ${price(last.predicted_price)}, ` +

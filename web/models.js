@@ -48,7 +48,7 @@ function comparison({ models, unreadable }, byDefault, chosen, use) {
   });
   const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS, ...COVERAGE];
   return [
-    rows.length > 0 && table("Mean absolute error, one step ahead", head, rows),
+    rows.length > 0 && table("Mean absolute percentage error, one session ahead", head, rows),
     models.every(({ bundled }) => bundled) && calm("No model has been trained here yet."),
     unreadable.length > 0 && calm(`Unreadable: ${unreadable.map(({ id, code }) => `${id} (${code})`).join(", ")}.`),
   ];

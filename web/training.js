@@ -92,8 +92,8 @@ function view(job) {
 const tickersOf = ({ request: { ticker, tickers } }) => (ticker ? [ticker] : tickers);
 
 function pace({ progress, cancel_requested }) {
-  if (cancel_requested) return "It stops within seconds.";
-  if (!progress) return "It starts when a worker is free.";
+  if (cancel_requested) return "The training stops within seconds.";
+  if (!progress) return "The training starts when a worker is free.";
   const end = progress.estimated_end && (new Date(progress.estimated_end) - Date.now()) / 1000;
   if (progress.epoch === 0) return "Preparing data …";
   return `Epoch ${progress.epoch} of up to ${progress.max_epochs}${end > 0 ? ` · ${span(end)} left, usually stops early` : ""}`;

@@ -1,4 +1,4 @@
-"""What both clients share: addresses, queries, the errors of answers, and the pauses between tries."""
+"""Shared by both clients: addresses, queries, errors of answers, and pauses between tries."""
 
 import json
 import random
@@ -39,7 +39,7 @@ _OF_PROBLEM = {"type", "title", "status", "detail", "code"}
 
 
 class HttpOptions(TypedDict):
-    """What an ``httpx2`` client of either kind is made with."""
+    """Arguments for an ``httpx2`` client of either kind."""
 
     base_url: httpx2.URL
     headers: dict[str, str]
@@ -47,7 +47,7 @@ class HttpOptions(TypedDict):
 
 
 def http_options(url: str, api_key: str | None, timeout_s: float) -> HttpOptions:
-    """Raises ``InvalidRequest`` where the address is not an http or https one."""
+    """Build the options; ``InvalidRequest`` if the address is not an http or https address."""
     try:
         address = httpx2.URL(url)
     except httpx2.InvalidURL as error:
@@ -98,7 +98,7 @@ def connection_error(error: httpx2.RequestError) -> ServiceUnreachable:
 
 
 def error_of(response: httpx2.Response) -> StockForecastError:
-    """The error that an answer other than a success describes."""
+    """The error that an unsuccessful answer describes."""
     try:
         problem = json.loads(response.content)
         code, detail = str(problem["code"]), str(problem["detail"])

@@ -50,19 +50,19 @@ class AsyncClient:
     """The routes of a service as methods. Use it as a context manager, or close it.
 
     Keyword arguments that are left out take the service's defaults, and an answer may have fields that this version
-    does not know. A call is tried again after a pause where the service cannot be reached or answers 429 or 503;
-    deletions, cancellations and retries of jobs are not.
+    does not know. A call is tried again after a pause if the service cannot be reached or answers 429 or 503, except
+    deletions, cancellations and retries of jobs.
 
     Args:
         url: address of the service, such as ``http://localhost:8000``.
         api_key: sent as ``X-API-Key``.
         timeout_s: seconds to wait for an answer; a backtest may take 900.
         attempts: tries per call, the first included.
-        poll_s: seconds between two looks at a job; by default what the service asks for.
+        poll_s: seconds between two requests for the state of a job; by default the pause that the service asks for.
         transport: an ``httpx2`` transport in place of the network.
 
     Raises:
-        InvalidRequest: the address is not an http or https one.
+        InvalidRequest: the address is not an http or https address.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class AsyncClient:
         """Train a model and wait for it.
 
         Args:
-            on_progress: called with the job after each look at it.
+            on_progress: called with the job each time its state has been read.
             idempotency_key: requests with the same key are one job; by default every call has its own key.
             request: what to train.
 
@@ -182,7 +182,7 @@ class AsyncClient:
         raise JobNotFound(f"no job has trained {started.id}", context={"model_id": started.id})
 
     async def follow(self, job_id: str, on_progress: Callable[[Job], None] | None = None) -> Job:
-        """Wait for a job and return it, however it ended; ``on_progress`` is called after each look at it."""
+        """Wait for a job and return it, whether it succeeded or not; ``on_progress`` receives every state."""
         while True:
             response = await self._send("GET", f"/jobs/{segment(job_id)}")
             job = _core.read(response, Job)
@@ -249,7 +249,7 @@ class AsyncClient:
         return await self._get("/models/aliases", AliasList)
 
     async def move_alias(self, alias: str, model_id: str) -> Alias:
-        """Let an alias stand for a model."""
+        """Point an alias at a model."""
         body = requests.AliasRequest(model_id=model_id)
         return _core.read(await self._send("PUT", f"/models/aliases/{segment(alias)}", body=body), Alias)
 
@@ -274,11 +274,11 @@ class AsyncClient:
         return await self._get("/monitoring/accuracy", AccuracyOverTime, query)
 
     async def drift(self, ticker: str | None = None, model_id: str | None = None) -> DriftOverview:
-        """Whether a model still fits a ticker; without a ticker, every one with scored forecasts."""
+        """Check whether a model still fits a ticker; without one, every ticker with scored forecasts."""
         return await self._get("/monitoring/drift", DriftOverview, {"ticker": ticker, "model_id": model_id})
 
     async def retrain(self, **request: Unpack[requests.RetrainRequest]) -> RetrainAnswer:
-        """Train a challenger where the model of an alias has drifted; one job per session, however often called."""
+        """Train a challenger if the model of an alias has drifted; at most one job per session."""
         return await self._post("/monitoring/retrain", request, RetrainAnswer)
 
     async def stats(self) -> Stats:
@@ -312,7 +312,7 @@ class AsyncClient:
             raise _core.error_of(response) from None  # a gateway's answer
 
     async def _start(self, key: str | None, request: requests.TrainRequest) -> Job | TrainResult:
-        """The job; or, for the key of a job that has succeeded, its result."""
+        """Start a job and return it; for the key of a job that has succeeded, return its result."""
         headers = {"Prefer": "respond-async", "Idempotency-Key": key or uuid.uuid4().hex}
         response = await self._send("POST", "/models/train", body=request, headers=headers)
         if response.status_code == HTTPStatus.OK:

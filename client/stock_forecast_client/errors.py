@@ -8,13 +8,13 @@ if TYPE_CHECKING:
 
 
 class StockForecastError(Exception):
-    """Base of all errors; itself for a code and a status that this version does not know.
+    """Base of all errors; raised itself for a code and a status that this version does not know.
 
     Attributes:
         message: what was expected and what was found.
         code: stable name of the error, as the service sent it.
-        status_code: HTTP status of the answer; 503 where there was none.
-        retry_after_s: seconds to wait before another try, where the service named them.
+        status_code: HTTP status of the answer; 503 if there was none.
+        retry_after_s: seconds to wait before another try, if the service named them.
         context: further facts, such as ``request_id``, ``job_id``, ``needed`` and ``found``.
     """
 
@@ -96,7 +96,7 @@ class TrainerUnavailable(UpstreamUnavailable, code="trainer_unavailable"): ...
 
 
 class ServiceUnreachable(UpstreamUnavailable, code="service_unreachable"):
-    """No connection, a broken one, or a gateway without a service behind it."""
+    """No connection, a broken connection, or a gateway that cannot reach the service."""
 
 
 class ServiceTimedOut(ServiceUnreachable, code="service_timed_out"):
@@ -104,7 +104,7 @@ class ServiceTimedOut(ServiceUnreachable, code="service_timed_out"):
 
 
 class UnexpectedResponse(StockForecastError, code="unexpected_response", status=502):
-    """An answer that is not of this API: probably another service."""
+    """An answer that does not come from this API, but probably from another service."""
 
 
 _FAMILIES = (InvalidRequest, NotAuthenticated, NotFound, Conflict, RequestTooLarge, MalformedRequest, TooManyRequests,

@@ -21,42 +21,50 @@ class AliasMove(BaseModel):
     model_id: str
     """The model that the alias was moved to."""
     moved_at: AwareDatetime
+    """When, in UTC."""
     evidence: str | None
     """Key of the evaluation that moved it; null: moved by hand."""
 
 
 class BacktestByMeasure(BaseModel):
-    """With the harder comparison, where the history allows it."""
+    """One figure for each measure of error, and the comparison with the last 250 returns."""
 
     mae: float | None
     mape: float | None
     rmse: float | None
     crps: float | None
     crps_vs_rolling_empirical: float | None
-    """Of the log return, against the quantiles of the last 250 sessions' returns."""
+    """Of the log return's CRPS, against the last 250 returns; null if the history is too short."""
 
 
 class BacktestForecast(BaseModel):
     """One forecast of the model and what happened; quantiles are horizon × quantile_levels."""
 
     origin: date_aliased
+    """Last session known to the forecast."""
     sessions: list[date_aliased]
+    """The sessions forecast, one per step."""
     quantiles: list[list[float]]
+    """Prices: one row per step, one column per quantile level."""
     actuals: list[float | None]
+    """The closes that followed; null if unknown."""
 
 
 class BacktestScores(BaseModel):
-    """Scores that only a backtest can form; a null could not be formed."""
+    """Scores that only a backtest has; null if a score is undefined."""
 
     mae: float
+    """Mean absolute error, in price units."""
     mape: float
+    """Mean absolute percentage error, as a fraction: 0.01 is 1 %."""
     rmse: float
+    """Root mean squared error, in price units."""
     r2: float | None
     """On price levels: near 1 for persistence too; null where prices never move."""
     crps: float | None
     """2 × mean pinball loss over the levels 0.01, 0.02 … 0.99; null in cards of format 1."""
     mase: float | None
-    """MAE over that of one-step persistence before the first origin."""
+    """MAE divided by the MAE of one-step persistence before the first origin."""
     crps_log_return: float
     """CRPS of the log return since the origin."""
     pinball: float
@@ -70,11 +78,13 @@ class Bar(BaseModel):
 
     Date: date_aliased
     Open: float | None
-    """Null where unknown, like High and Low."""
+    """In quote currency, like High, Low and Close; null if unknown."""
     High: float | None
     Low: float | None
     Close: float
+    """Adjusted close, in quote currency."""
     Volume: float
+    """Shares or contracts traded; 0 if unknown."""
 
 
 class Block(BaseModel):
@@ -83,10 +93,11 @@ class Block(BaseModel):
     first_origin: date_aliased
     last_origin: date_aliased
     n_origins: int
+    """Number of origins."""
 
 
 class ByMeasure(BaseModel):
-    """One figure per measure of error; null where it is undefined."""
+    """One figure for each measure of error; null if it is undefined."""
 
     mae: float | None
     mape: float | None
@@ -107,53 +118,65 @@ class ChallengerEvaluation(BaseModel):
     job_id: str
     """The training that made the challenger."""
     champion_id: str | None
-    """Where the alias pointed; null where that cannot be read."""
+    """The model that the alias pointed to; null if the alias cannot be read."""
     challenger_id: str
     """Id of a stored model."""
     ticker: str
-    """Whose history both forecast."""
+    """The ticker that both forecast."""
     horizon: int
     """Steps scored from each origin."""
     first_origin: date_aliased | None = None
     last_origin: date_aliased | None = None
     n_origins: int = 0
+    """Common origins; 0 if the two cannot be compared."""
     champion_score: float | None = None
+    """Mean CRPS of the log return; lower is better."""
     challenger_score: float | None = None
+    """Mean CRPS of the log return; lower is better."""
     persistence_score: float | None = None
     """Of the no-change forecast."""
     p_value: float | None = None
     """Diebold–Mariano; null where it is undefined."""
     won: bool
-    """Whether the challenger did; the alias records whether it was moved for that."""
+    """Whether the challenger won. The alias records whether it has moved."""
     reason: str
+    """Why the challenger won or did not."""
     warnings: list[str] = []
     at: AwareDatetime
+    """When, in UTC."""
 
 
 class Coverage(BaseModel):
     """The share of prices inside the intervals of one coverage level."""
 
     level: float
+    """Coverage level: the share of closes that the interval should contain."""
     empirical_coverage: float
+    """Share of closes that the interval did contain."""
     n_origins: int
+    """Forecasts counted."""
 
 
 class DataReport(BaseModel):
-    """The prices a model was made from."""
+    """The prices that a model was trained on."""
 
     source: str
+    """Where the prices come from: yahoo, sample or csv."""
     first_session: date_aliased
     last_session: date_aliased
     n_sessions: int
+    """Sessions used."""
     stale: bool
+    """Whether a newer completed session should exist but is missing."""
     dropped: dict[str, int]
+    """Rows of the whole history that were left out, by reason."""
     repaired: dict[str, int] | None = None
     sha256: str
-    """Of sessions and bars as little-endian 64-bit values."""
+    """Checksum of sessions and bars as little-endian 64-bit values."""
 
 
 class DataSplits(BaseModel):
-    """The first series' consecutive blocks; ``validation`` is what stopped the fit early."""
+    """The consecutive blocks of the first ticker; ``validation`` is the early-stopping block."""
 
     train: Block | None
     validation: Block | None
@@ -163,7 +186,9 @@ class DataSplits(BaseModel):
 
 class DrawdownEpisode(BaseModel):
     peak: date_aliased
+    """Session of the highest close before the drawdown."""
     trough: date_aliased
+    """Session of the lowest close of the drawdown."""
     recovery: date_aliased | None
     """First close at or above the peak; null if there is none yet."""
     depth: float
@@ -175,17 +200,20 @@ class DrawdownEpisode(BaseModel):
 
 
 class ErrorDrift(BaseModel):
-    """Whether outcomes still fall as one-step forecasts say."""
+    """Whether outcomes agree with the one-step forecasts."""
 
     n_origins: int
+    """One-step forecasts with an outcome."""
     level: float
+    """Coverage level of the intervals."""
     empirical_coverage: float
+    """Share of closes inside the intervals."""
     cusum_high: float
-    """Cumulated misses above 1 − level; zero where there are fewer."""
+    """CUSUM of misses in excess of 1 − level; zero if there are none."""
     cusum_low: float
-    """Cumulated misses below 1 − level."""
+    """CUSUM of misses short of 1 − level; zero if there are none."""
     ks_p_value: float | None
-    """Kolmogorov–Smirnov, of uniform PITs; null with too few, or without scipy."""
+    """Of a Kolmogorov–Smirnov test that PITs are uniform; null with too few forecasts or without scipy."""
 
 
 class EvaluationPage(BaseModel):
@@ -203,22 +231,28 @@ class FetchDataResponse(PricesFrame):
     """Exchange symbol as Yahoo Finance writes it."""
     data: list[Bar]
     currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
     source: str
+    """Where the prices come from: yahoo, sample or csv."""
     as_of: date_aliased
+    """The newest session of the prices."""
     stale: bool
+    """Whether a newer completed session should exist but is missing."""
     demo: bool
     """Whether these are the sample prices, which end in December 2018."""
     dropped: dict[str, int]
     """Rows left out of the whole history, by reason."""
     repaired: dict[str, int]
-    """Cells of the whole history that were made unknown, by column."""
+    """Prices or volumes of the whole history that were set to unknown, by column."""
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field of a body, path or query."""
+    """An invalid field of a body, path or query."""
 
     field: str
+    """Name of the field; body or query for the whole of it."""
     message: str
+    """What is wrong with it."""
 
 
 class FileReport(BaseModel):
@@ -229,19 +263,23 @@ class FileReport(BaseModel):
 
 
 class HealthReason(BaseModel):
-    """What does not work, with the code and detail of the error that a request needing it gets."""
+    """What does not work: code and detail of the error that affected requests get."""
 
     code: str
+    """prices_stale, prices_unavailable, or an error code of docs/errors.md."""
     detail: str
+    """What happened, for people."""
 
 
 class InputDrift(BaseModel):
-    """How far the latest sessions' ranges are from those before them."""
+    """The daily ranges of the latest sessions, compared with those of the sessions before."""
 
     recent_sessions: int
+    """Number of sessions in the recent window."""
     earlier_sessions: int
+    """Number of sessions in the window before it."""
     ratio: float
-    """Mean log range of the recent sessions over that of the earlier ones."""
+    """Mean log range of the recent sessions divided by the mean log range of the earlier ones."""
     upper_tail_probability: float
     """Share of the ticker's own past windows with a larger ratio."""
 
@@ -250,16 +288,22 @@ class Interval(BaseModel):
     """The close lies in [lower, upper] with probability ``level``."""
 
     level: float
+    """Coverage level: the share of closes that the interval should contain."""
     lower: float
+    """In quote currency."""
     upper: float
+    """In quote currency."""
 
 
 class IntervalScores(BaseModel):
     """Coverage and sharpness of the intervals of one coverage level."""
 
     level: float
+    """Coverage level: the share of closes that the interval should contain."""
     empirical_coverage: float
+    """Share of closes that the interval did contain."""
     n_origins: int
+    """Forecasts counted."""
     width: float
     """Mean upper − lower, in price units."""
     interval_score: float
@@ -267,13 +311,16 @@ class IntervalScores(BaseModel):
 
 
 class JobFailure(BaseModel):
-    """An error as a job document keeps it: what a caller who waits for the training is answered."""
+    """The error that ended a job, as a caller who waits for the training receives it."""
 
     code: str
     """See docs/errors.md."""
     status: int
+    """HTTP status."""
     detail: str
+    """What happened, for people."""
     retry_after_s: int | None = None
+    """Seconds to wait before another try, if known."""
     context: dict[str, Any] = {}
     """Further facts, such as ``needed`` and ``found``."""
 
@@ -294,8 +341,10 @@ class LjungBox(BaseModel):
     """Tests that the first ``lags`` autocorrelations are all zero; assumes constant volatility."""
 
     lags: int
+    """How many of the first lags are tested together."""
     statistic: float | None
     p_value: float | None
+    """Small: some autocorrelation is not zero."""
 
 
 class MissingRun(BaseModel):
@@ -311,7 +360,9 @@ class ModelStats(BaseModel):
 
     loaded: bool
     model_id: str | None
+    """Null if it cannot be loaded."""
     load_time_ms: float | None
+    """Milliseconds that loading took; null if it is not loaded."""
 
 
 class MonitoringEndpoints(BaseModel):
@@ -327,24 +378,29 @@ class OvernightGap(BaseModel):
     log_return: float
     """ln(open / previous close)."""
     mad_zscore: float
-    """log_return in robust sds of the log returns from close to close."""
+    """log_return divided by the robust sd (1.4826 × MAD) of the close-to-close log returns."""
 
 
 class Paths(BaseModel):
     """Keys in the artifact store."""
 
     model_s3_path: str
+    """Key of the network."""
     scaler_s3_path: Annotated[None, Field(None)] = None
     """Always null: scaling lives inside the model."""
     metadata_s3_path: str
+    """Key of the model card."""
 
 
 class PointAccuracy(BaseModel):
     """Errors of point forecasts in price units; ``mape`` is a fraction. The names are those of legacy contract v1."""
 
     mae: float
+    """Mean absolute error, in price units."""
     mape: float
+    """Mean absolute percentage error, as a fraction: 0.01 is 1 %."""
     rmse: float
+    """Root mean squared error, in price units."""
     r2: float | None
     """On price levels: near 1 for persistence too; null where prices never move."""
 
@@ -362,32 +418,39 @@ class Problem(BaseModel):
     type: str
     """urn:stock-forecast: and the code."""
     title: str
+    """The kind of error, in words."""
     status: int
+    """HTTP status."""
     detail: str
+    """What happened, for people; may change."""
     code: str
     """Stable name of the error; see docs/errors.md."""
     request_id: str
+    """Finds the request in the server's log."""
     errors: list[FieldProblem] | None = None
-    """With 422: the fields at fault."""
+    """With 422: the invalid fields."""
 
 
 class Progress(BaseModel):
-    """How far a worker is; ``at`` is also its sign of life."""
+    """The progress of a worker; ``at`` is also its heartbeat."""
 
     at: AwareDatetime
+    """When it was written, in UTC."""
     epoch: int
     """Finished passes over the fit part."""
     max_epochs: int
+    """Most epochs allowed."""
     validation_losses: list[float]
-    """Of every epoch so far; they go into the card."""
+    """Loss on the early-stopping block after each epoch; lower is better."""
     share: float
-    """Epochs done, of the most that are allowed; it may stop earlier."""
+    """Epochs done divided by max_epochs; the fit may stop earlier."""
     estimated_end: AwareDatetime | None
     """At the pace so far; null before the first epoch."""
 
 
 class Quantile(BaseModel):
     level: float
+    """Quantile level, in (0, 1)."""
     value: float | None
 
 
@@ -395,8 +458,11 @@ class Scores(BaseModel):
     """Errors of point forecasts, and of the whole distribution."""
 
     mae: float
+    """Mean absolute error, in price units."""
     mape: float
+    """Mean absolute percentage error, as a fraction: 0.01 is 1 %."""
     rmse: float
+    """Root mean squared error, in price units."""
     r2: float | None
     """On price levels: near 1 for persistence too; null where prices never move."""
     crps: float | None
@@ -405,11 +471,15 @@ class Scores(BaseModel):
 
 class SeasonGroup(BaseModel):
     name: str
+    """Weekday or month."""
     n: int
+    """Returns in the group."""
     mean_log_return: float
+    """Per session."""
     lower: float | None
     """95 % confidence bound of the mean; null below 10 sessions."""
     upper: float | None
+    """Like lower."""
 
 
 class Seasonality(BaseModel):
@@ -419,8 +489,9 @@ class Seasonality(BaseModel):
     hac_lags: int
     """Lags of the Newey–West covariance behind bounds and test."""
     p_value: float | None
-    """Joint F test that all means are equal, same covariance; null with one group."""
+    """Of the joint F test that all means are equal, with the same covariance; null with one group."""
     interpretation: str
+    """What the figures mean, in one or two sentences."""
 
 
 class Seasons(BaseModel):
@@ -429,7 +500,7 @@ class Seasons(BaseModel):
 
 
 class Series(BaseModel):
-    """Thinned: every k-th value, and always the smallest and the largest."""
+    """A thinned series: every k-th value, and always the smallest and the largest."""
 
     sessions: list[date_aliased]
     values: list[float | None]
@@ -457,13 +528,17 @@ class Step(BaseModel):
     """One future session: the point forecast is the median."""
 
     step: int
+    """Sessions after the origin, from 1."""
     session: date_aliased
+    """The session forecast."""
     estimated: bool
     """Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."""
     price: float
+    """The median, in quote currency."""
     intervals: list[Interval]
+    """One per coverage level."""
     persistence: float
-    """The forecast of tomorrow = today."""
+    """The no-change forecast."""
 
 
 class StepReport(BaseModel):
@@ -474,12 +549,13 @@ class StepReport(BaseModel):
     n_origins: int
     """Origins with a known outcome."""
     model: Scores
+    """Of the model."""
     persistence: Scores
     """Of the no-change forecast."""
     skill: ByMeasure
     """1 − error / error of persistence; negative is worse than no change."""
     p_value: ByMeasure
-    """Of each skill: Diebold–Mariano, two-sided; small where more than chance explains the difference. Null with too few origins, without any difference, or without scipy."""
+    """P-value of each skill (two-sided Diebold–Mariano test): small if chance hardly explains the difference. Null with too few origins, without any difference, or without scipy."""
     coverage: list[Coverage]
 
 
@@ -492,15 +568,18 @@ class SuspectedSplit(BaseModel):
     near: str
     """The nearest usual split, as a ratio of prices."""
     mad_zscore: float
-    """Distance of the log return from the median in robust standard deviations."""
+    """(log return − median) divided by the robust sd (1.4826 × MAD) of the log returns."""
 
 
 class SymbolError(BaseModel):
-    """Why a symbol has no forecast, as a request for this symbol alone would be answered."""
+    """Why a symbol has no forecast: the error that a request for this symbol alone would get."""
 
     code: str
+    """Error code, see docs/errors.md."""
     detail: str
+    """What happened, for people."""
     status: int
+    """HTTP status that a request for this symbol alone would get."""
     did_you_mean: str | None = None
     """A symbol that the source may know instead."""
 
@@ -509,21 +588,28 @@ class SystemStats(BaseModel):
     """Usage of the machine by the server's processes."""
 
     cpu_usage_percent: float
-    """Since the last request for it; 100 is one core."""
+    """CPU use since the last request of this route, in percent; 100 is one core."""
     memory_used_mb: float
+    """Resident memory of the processes, in MiB."""
     memory_available_mb: float
+    """Free on the machine, in MiB."""
     uptime_s: float
+    """Seconds since the oldest process started."""
     pid: int
-    """Of the process that answers."""
+    """Id of the process that answers."""
     processes: int
+    """Processes counted."""
 
 
 class TailQuantile(BaseModel):
-    """A quantile of the log returns, and that of a normal distribution of the same mean and sd."""
+    """A quantile of the log returns, and the same quantile of a normal distribution with their mean and sd."""
 
     level: float
+    """Quantile level, in (0, 1)."""
     empirical: float
+    """Quantile of the log returns."""
     normal: float
+    """Quantile of the normal distribution."""
 
 
 class TrafficStats(BaseModel):
@@ -531,17 +617,20 @@ class TrafficStats(BaseModel):
 
     requests: int
     active_requests: int
-    """This one included."""
+    """Requests in progress, this one included."""
     predictions: int
+    """Forecasts made."""
 
 
 class TrainRequest(BaseModel):
     """The kind of model, the prices to fit it to, and the limits of the fit."""
 
     ticker: str | None = None
-    """The ticker to fit; or use ``tickers``."""
+    """The ticker to train on; for several use ``tickers``."""
     tickers: list[str] = []
     """Two tickers or more, for one pooled model."""
+    universe: str | None = None
+    """A folder of prices on the server, for one model of every ticker in it, and of all others."""
     model: Literal[
         "return_lstm",
         "price_lstm",
@@ -554,7 +643,7 @@ class TrainRequest(BaseModel):
         "volatility_regression",
     ] = "return_lstm"
     start_date: date_aliased | None = None
-    """First session; by default the last 2000 sessions are used."""
+    """First session; by default the last 2000 sessions are used, of a universe all."""
     end_date: date_aliased | None = None
     """Last session, included; by default the newest."""
     train_size: float = 0.8
@@ -562,21 +651,21 @@ class TrainRequest(BaseModel):
     sequence_length: int = 60
     """Lookback, in sessions."""
     target_column: Literal["Open", "High", "Low", "Close", "Adj Close"] = "Close"
-    """The price forecast; Close is adjusted."""
+    """The price to forecast; Close is adjusted."""
     epochs: int = 50
     """At most this many passes over the fit part."""
     patience: int = 5
     """Epochs without improvement before stopping."""
     max_seconds: float = 60
-    """Wall-clock budget of the fit, in seconds."""
+    """Wall-clock budget of the fit, in seconds; of a universe 3600."""
     seed: int = 0
-    """Same seed, same data, same weights."""
+    """The same seed and data give the same weights."""
     calibration: Literal["adaptive", "static"] = "adaptive"
     """Prediction intervals that adapt to recent coverage, or stay as calibrated."""
     warm_start: bool = True
-    """Start a return_lstm from the weights of the bundled model, where its lookback is the same and it was fitted before the sessions that calibrate and test the new model."""
+    """Start a return_lstm from the weights of the bundled model, if the lookback is the same and the bundled model has not seen the sessions that calibrate and test the new model."""
     base_model_id: str | None = None
-    """Continue from the weights of a stored model of the same kind."""
+    """Start from the weights of this stored model, which must be of the same kind."""
     promote_to: str | None = None
     """After the training, backtest against the model of this alias from the same origins, and move the alias to the new model if that wins."""
 
@@ -585,7 +674,9 @@ class TrainTestAccuracy(BaseModel):
     """One-step errors on the train and the test part."""
 
     train: PointAccuracy
+    """On everything before the test part."""
     test: PointAccuracy
+    """On the test part."""
 
 
 class TrainingReport(BaseModel):
@@ -593,10 +684,15 @@ class TrainingReport(BaseModel):
 
     seed: int
     epochs_run: int
+    """Finished passes over the fit part."""
     best_epoch: int
+    """The epoch whose weights were kept; 0 if none improved on the start."""
     stopped_by: Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]
+    """Why the fit ended."""
     seconds: float
+    """From the request for prices until the train and test parts are forecast."""
     validation_losses: list[float]
+    """Loss on the early-stopping block after each epoch; lower is better."""
 
 
 class UnitRootTest(BaseModel):
@@ -604,13 +700,16 @@ class UnitRootTest(BaseModel):
 
     test: Literal["adf", "kpss"]
     of: Literal["log_closes", "log_returns"]
+    """The series that is tested."""
     regression: Literal["c", "ct"]
     """Deterministic part: a constant, or a constant and a trend."""
     lags: int | None
+    """Lags of the test, chosen from the data."""
     statistic: float | None
     p_value: float | None
+    """Small: the hypothesis is rejected."""
     p_value_note: str | None
-    """At the ends of the KPSS table: at most 0.01, at least 0.1."""
+    """If the KPSS p-value is beyond its table: at most 0.01, or at least 0.1."""
 
 
 class Unjudged(BaseModel):
@@ -619,7 +718,9 @@ class Unjudged(BaseModel):
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     code: str
+    """Error code, see docs/errors.md."""
     detail: str
+    """What happened, for people."""
 
 
 class UnreadableModel(BaseModel):
@@ -628,6 +729,7 @@ class UnreadableModel(BaseModel):
     id: str
     """Id of a stored model."""
     code: str
+    """Error code, see docs/errors.md."""
 
 
 class Unscored(BaseModel):
@@ -636,9 +738,11 @@ class Unscored(BaseModel):
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     session: date_aliased | None = None
-    """The session that will never be scored; null: the whole ticker, until next time."""
+    """The session that will never be scored; null if the whole ticker waits for the next scoring."""
     code: str
+    """Error code, session_not_traded or session_price_unusable."""
     detail: str
+    """What happened, for people."""
 
 
 class Up(BaseModel):
@@ -657,6 +761,7 @@ class Alias(BaseModel):
     previous_model_id: str | None
     """The model it pointed to before: move it there to undo the last move. Null where there was none."""
     moved_at: AwareDatetime
+    """When it was last moved, in UTC."""
     evidence: str | None = None
     """Key of the evaluation that moved it; null: moved by hand."""
     earlier: Annotated[list[AliasMove], Field(validate_default=True)] = []
@@ -686,7 +791,9 @@ class Correlogram(BaseModel):
     """Autocorrelations by lag; without correlation, 1 in 20 exceeds its bound by chance."""
 
     lags: list[int]
+    """In sessions, 1 to 40."""
     acf: list[float | None]
+    """Autocorrelation at each lag; null if the values never vary."""
     acf_bound: list[float | None]
     """± bound by Bartlett's formula."""
     acf_robust_bound: list[float | None]
@@ -699,18 +806,20 @@ class Correlogram(BaseModel):
 
 
 class DataQuality(BaseModel):
-    """Possible defects of the series; lists are cut, counts are complete."""
+    """Possible defects of the series. Lists are limited in length; counts are complete."""
 
     exchange: str
     """Name of the trading calendar."""
     n_missing_sessions: int
+    """Sessions of the calendar that the series does not have."""
     missing: list[MissingRun]
     """The longest, in order of time; at most 50."""
     n_unexpected_sessions: int
     """Sessions of the series that the calendar does not have."""
-    robust_sd_threshold: float
-    """Robust sds above which a gap or a ratio is listed."""
+    mad_zscore_threshold: float
+    """Overnight gaps and splits are listed above this mad_zscore."""
     n_overnight_gaps: int
+    """Opens too far from the previous close, see mad_zscore_threshold."""
     overnight_gaps: list[OvernightGap]
     """The largest, in order of time; at most 20."""
     suspected_splits: list[SuspectedSplit]
@@ -721,35 +830,41 @@ class DayForecast(BaseModel):
     """One future session."""
 
     day: int
+    """Sessions after base_date, from 1."""
     date: date_aliased
+    """The session forecast."""
     estimated: bool
     """Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."""
     predicted_price: float
+    """The median, in quote currency."""
     expected_change_pct: float
-    """Against the last known close, whatever the day."""
+    """Change from the last known close, in percent, whatever the day."""
     intervals: list[Interval]
+    """One per coverage level."""
 
 
 class Dependence(BaseModel):
     returns: Correlogram
     squared_returns: Correlogram
     interpretation: str
+    """What the figures mean, in one or two sentences."""
 
 
 class DetailedReport(BaseModel):
-    """A step report whose intervals have their widths too."""
+    """A step report that also scores the widths of the intervals."""
 
     step: int | None
     """Sessions ahead; null: all steps of a backtest together."""
     n_origins: int
     """Origins with a known outcome."""
     model: Scores
+    """Of the model."""
     persistence: Scores
     """Of the no-change forecast."""
     skill: ByMeasure
     """1 − error / error of persistence; negative is worse than no change."""
     p_value: ByMeasure
-    """Of each skill: Diebold–Mariano, two-sided; small where more than chance explains the difference. Null with too few origins, without any difference, or without scipy."""
+    """P-value of each skill (two-sided Diebold–Mariano test): small if chance hardly explains the difference. Null with too few origins, without any difference, or without scipy."""
     coverage: list[IntervalScores]
 
 
@@ -770,17 +885,20 @@ class Distribution(BaseModel):
     n_beyond_3_sd: int
     """Sessions more than three sds from the mean."""
     n_beyond_3_sd_if_normal: float
+    """The same number, expected of a normal distribution."""
     jarque_bera: float | None
     """Statistic; about 2 on average for independent normal returns."""
     jarque_bera_p_value: float | None
     """A small value rejects normality."""
     interpretation: str
+    """What the figures mean, in one or two sentences."""
 
 
 class Drawdowns(BaseModel):
     """close / highest close so far − 1."""
 
     current: float
+    """At the last session; 0 at a new peak, −0.1 is 10 % below the peak."""
     series: Series
     deepest: list[DrawdownEpisode]
     """Up to five, deepest first."""
@@ -794,8 +912,10 @@ class DriftReport(BaseModel):
     model_id: str
     """Id of a stored model."""
     as_of: date_aliased
+    """The newest session of the prices."""
     status: Literal["ok", "warning", "drifted"]
     reasons: list[str]
+    """Why the status is not ok; empty if it is."""
     inputs: InputDrift
     errors: ErrorDrift | None
     """Null before the first outcome."""
@@ -809,15 +929,16 @@ class Evidence(BaseModel):
     n_origins: int
     """Origins with a known outcome."""
     model: Scores
+    """Of the model."""
     persistence: Scores
     """Of the no-change forecast."""
     skill: ByMeasure
     """1 − error / error of persistence; negative is worse than no change."""
     p_value: ByMeasure
-    """Of each skill: Diebold–Mariano, two-sided; small where more than chance explains the difference. Null with too few origins, without any difference, or without scipy."""
+    """P-value of each skill (two-sided Diebold–Mariano test): small if chance hardly explains the difference. Null with too few origins, without any difference, or without scipy."""
     coverage: list[Coverage]
     tickers: list[str]
-    """Whose sessions: this ticker's where the card has them, else of all tickers it was tested on."""
+    """The tickers of those sessions: the forecast's own if the card has it, else all tickers tested."""
 
 
 class ForecastResponse(ForecastFrame):
@@ -826,34 +947,46 @@ class ForecastResponse(ForecastFrame):
     model_id: str
     """Id of a stored model."""
     model: str
+    """Kind of model, such as return_lstm."""
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
     source: str
+    """Where the prices come from: yahoo, sample or csv."""
     as_of: date_aliased
+    """The last session known to the forecast."""
     stale: bool
+    """Whether a newer completed session should exist but is missing."""
     demo: bool
     """Whether these are the sample prices, which end in December 2018."""
     dropped: dict[str, int]
     """Rows of the history that were left out, by reason."""
     repaired: dict[str, int]
-    """Cells of the history that were made unknown, by column."""
+    """Prices or volumes of the history that were set to unknown, by column."""
     target_column: str
     """The price that is forecast."""
     last_close: float
+    """The last known close, whatever the target column."""
     last_session: date_aliased
+    """The session of last_close."""
     test: Evidence
     warnings: list[str]
+    """About the model and about missing, repaired or suspect prices."""
     horizon: int
+    """Sessions forecast."""
     forecast: list[Step]
 
 
 class ForecasterReport(BaseModel):
-    """The model, or a baseline from the same origins."""
+    """The scores of the model, or of a baseline from the same origins."""
 
     name: str
+    """Kind of model."""
     overall: BacktestReport
+    """All steps together."""
     steps: list[BacktestReport]
+    """Each step that has an outcome."""
 
 
 class Health(BaseModel):
@@ -861,8 +994,11 @@ class Health(BaseModel):
 
     status: Literal["ok", "degraded", "unavailable"]
     model_loaded: bool
+    """Whether the default model is loaded."""
     model_id: str | None
+    """Of the default model; null if it cannot be loaded."""
     reasons: list[HealthReason]
+    """What does not work; empty if the status is ok."""
     timestamp: AwareDatetime
 
 
@@ -877,19 +1013,22 @@ class HeldOut(BaseModel):
     crps_skill: float
     """One step ahead, of the log return, against the last 250 sessions' own distribution."""
     crps_skill_p_value: float | None
+    """Of crps_skill; null with too few origins or without scipy."""
     crps_skill_closes_only: float
     """The same, forecast from closes alone."""
     crps_skill_closes_only_p_value: float | None
+    """Of crps_skill_closes_only."""
 
 
 class ModelInfo(BaseModel):
-    """A model in short; ``GET /models/{model_id}`` has all of it."""
+    """A summary of a model; ``GET /models/{model_id}`` returns the whole card."""
 
     model_id: str
     """Id of a stored model."""
     symbol: str | None
     """The ticker it was fitted on; null for several."""
     symbols: list[str]
+    """All tickers it was fitted on."""
     architecture: Literal[
         "return_lstm",
         "price_lstm",
@@ -901,22 +1040,31 @@ class ModelInfo(BaseModel):
         "gjr_garch",
         "volatility_regression",
     ]
+    """Kind of model."""
     look_back_days: int
+    """Lookback, in sessions."""
     horizon: int
+    """Sessions that the model forecasts at most."""
     target_column: Literal["Open", "High", "Low", "Close", "Adj Close"]
+    """The price that is forecast."""
     first_session: date_aliased
     last_session: date_aliased
     training_period: str
+    """First and last session, as text."""
     data_splits: DataSplits
     hyperparameters: dict[str, Any]
     metrics_test: PointAccuracy
+    """Errors one step ahead on the test part."""
     test: StepReport
     """The same with persistence, skill and coverage; one step ahead."""
     calibration: Literal["adaptive", "static"]
+    """Whether intervals adapt to recent misses."""
     created_at: AwareDatetime
+    """Time of the training request, in UTC."""
     libraries: dict[str, str]
     warnings: list[str]
     model_load_time_ms: float
+    """Milliseconds that loading took."""
     normalization: str
     """How prices are scaled for the network."""
     target_description: str
@@ -943,19 +1091,24 @@ class ModelSummary(BaseModel):
     ]
     tickers: list[str]
     created_at: AwareDatetime
+    """Time of the training request, in UTC."""
     first_session: date_aliased
+    """First session that the model was made with."""
     last_session: date_aliased
+    """Last session that the model was made with."""
     test: StepReport
     """One step ahead."""
     target_column: Literal["Open", "High", "Low", "Close", "Adj Close"] = "Close"
+    """The price that is forecast."""
     bundled: bool = False
     """Whether it is the bundled model, which cannot be deleted."""
 
 
 class Moments(BaseModel):
-    """Of closes in quote currency, or of log returns; null where a figure overflows."""
+    """Summary statistics of closes (in quote currency) or of log returns; null if a figure overflows."""
 
     n: int
+    """Number of values."""
     mean: float | None
     sd: float | None
     """Standard deviation, with n − 1."""
@@ -970,32 +1123,42 @@ class PredictResponse(PredictionFrame):
     model_id: str
     """Id of a stored model."""
     model: str
+    """Kind of model, such as return_lstm."""
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
     source: str
+    """Where the prices come from: yahoo, sample or csv."""
     as_of: date_aliased
+    """The last session known to the forecast."""
     stale: bool
+    """Whether a newer completed session should exist but is missing."""
     demo: bool
     """Whether these are the sample prices, which end in December 2018."""
     dropped: dict[str, int]
     """Rows of the history that were left out, by reason."""
     repaired: dict[str, int]
-    """Cells of the history that were made unknown, by column."""
+    """Prices or volumes of the history that were set to unknown, by column."""
     target_column: str
     """The price that is forecast."""
     last_close: float
+    """The last known close, whatever the target column."""
     last_session: date_aliased
+    """The session of last_close."""
     test: Evidence
     warnings: list[str]
+    """About the model and about missing, repaired or suspect prices."""
     prediction: list[float]
     """One price: the median of the next session's close."""
     target_session: date_aliased
+    """The session forecast."""
     estimated: bool
     """Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."""
     intervals: list[Interval]
+    """One per coverage level."""
     persistence: float
-    """The forecast of tomorrow = today."""
+    """The no-change forecast."""
 
 
 class RealisedAccuracy(BaseModel):
@@ -1006,14 +1169,17 @@ class RealisedAccuracy(BaseModel):
     model_id: str
     """Id of a stored model."""
     model: str
+    """Kind of model, such as return_lstm."""
     first_session: date_aliased
+    """First session scored."""
     last_session: date_aliased
+    """Last session scored."""
     report: DetailedReport
     """Callers choose their levels, so each level has its own ``n_origins``."""
 
 
 class RollingVolatility(BaseModel):
-    """Volatility over the sessions up to each one, annualised: 0.2 is 20 % a year."""
+    """Annualised volatility over a rolling window: 0.2 is 20 % a year."""
 
     estimator: Literal["close_to_close", "parkinson", "garman_klass"]
     window: int
@@ -1021,15 +1187,17 @@ class RollingVolatility(BaseModel):
     last: float | None
     """At the last session."""
     median: float | None
+    """Median over the whole history."""
     series: Series
 
 
 class ScoreReport(BaseModel):
-    """What a scoring did; the next one finds nothing left."""
+    """The result of a scoring."""
 
     n_sessions: int
     """Sessions of a ticker that closed since the last scoring."""
     n_pairs: int
+    """Forecasts of these sessions, each compared with the close."""
     unscored: list[Unscored]
 
 
@@ -1042,21 +1210,22 @@ class SeriesReport(BaseModel):
     data: DataReport
     split: SplitReport
     test: list[StepReport]
-    """On this ticker alone; empty where it has no test session."""
+    """On this ticker alone; empty if it has no test session."""
 
 
 class Stationarity(BaseModel):
     tests: list[UnitRootTest]
     interpretation: str
+    """What the figures mean, in one or two sentences."""
 
 
 class Stats(BaseModel):
-    """The server at a glance."""
+    """A summary of the server."""
 
     timestamp: AwareDatetime
     system: SystemStats
     traffic: TrafficStats | None
-    """Null where metrics go elsewhere, as on Lambda."""
+    """Null if the server has no metrics to read, as on Lambda."""
     model: ModelStats
     monitoring_endpoints: MonitoringEndpoints | None = None
 
@@ -1076,45 +1245,53 @@ class SymbolForecast(SymbolForecastFrame):
     """The closes of the next sessions."""
 
     currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
     source: str
-    """``request`` for prices sent along."""
+    """Where the prices come from: yahoo, sample or csv; ``request`` for prices of the request."""
     stale: bool | None
-    """Whether newer sessions exist; null for prices sent along."""
+    """Whether a newer completed session should exist but is missing; null for prices of the request."""
     demo: bool
     """Whether these are the sample prices, which end in December 2018."""
     dropped: dict[str, int]
     """Rows of the history that were left out, by reason."""
     repaired: dict[str, int]
-    """Cells of the history that were made unknown, by column."""
+    """Prices or volumes of the history that were set to unknown, by column."""
     warnings: list[str]
+    """About the model and about missing, repaired or suspect prices."""
     base_price: float
     """The last known close."""
     base_date: date_aliased
+    """The last known session."""
     persistence: float
-    """The forecast of tomorrow = today, the same for every session."""
+    """The no-change forecast, the same for every session."""
     forecast: list[DayForecast]
     model_id: str
     """Id of a stored model."""
     model: str
+    """Kind of model, such as return_lstm."""
     target_column: str
     """The price that is forecast."""
     test: Evidence
     inference_time_ms: float
+    """Milliseconds that the model took."""
     timestamp: AwareDatetime
-    """When it was answered, UTC."""
+    """When the answer was made, in UTC."""
     symbol: str
     forecast_days: int
+    """Sessions forecast."""
 
 
 class SymbolPrediction(BaseModel):
     """The next session's close, the model's accuracy, and the source of the prices."""
 
     symbol: str
-    """"N/A" where prices were sent along without one."""
+    """"N/A" if the request has prices but no symbol."""
     predicted_price: float
+    """The median, in quote currency."""
     intervals: list[Interval]
+    """One per coverage level."""
     persistence: float
-    """The forecast of tomorrow = today."""
+    """The no-change forecast."""
     predicted_ratio: float
     """predicted_price / reference_price."""
     reference_price: float
@@ -1122,32 +1299,38 @@ class SymbolPrediction(BaseModel):
     last_known_price: float
     """The last known close."""
     expected_change_pct: float
-    """Of predicted_price against last_known_price."""
+    """Change from last_known_price to predicted_price, in percent."""
     prediction_for_date: date_aliased | Literal["N/A"]
+    """The session forecast; "N/A" if only prices are known."""
     estimated: bool
     """Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."""
     last_data_date: date_aliased | Literal["N/A"]
+    """The last known session; "N/A" if only prices are known."""
     model_id: str
     """Id of a stored model."""
     model: str
+    """Kind of model, such as return_lstm."""
     target_column: str
     """The price that is forecast."""
     test: Evidence
     inference_time_ms: float
+    """Milliseconds that the model took."""
     timestamp: AwareDatetime
-    """When it was answered, UTC."""
+    """When the answer was made, in UTC."""
     currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
     source: str
-    """``request`` for prices sent along."""
+    """Where the prices come from: yahoo, sample or csv; ``request`` for prices of the request."""
     stale: bool | None
-    """Whether newer sessions exist; null for prices sent along."""
+    """Whether a newer completed session should exist but is missing; null for prices of the request."""
     demo: bool
     """Whether these are the sample prices, which end in December 2018."""
     dropped: dict[str, int]
     """Rows of the history that were left out, by reason."""
     repaired: dict[str, int]
-    """Cells of the history that were made unknown, by column."""
+    """Prices or volumes of the history that were set to unknown, by column."""
     warnings: list[str]
+    """About the model and about missing, repaired or suspect prices."""
 
 
 class TrainResult(BaseModel):
@@ -1156,6 +1339,7 @@ class TrainResult(BaseModel):
     id: str
     """Id of a stored model."""
     metrics: TrainTestAccuracy
+    """Errors one step ahead."""
     paths: Paths
     train: StepReport
     """One step ahead, as in the card."""
@@ -1163,18 +1347,23 @@ class TrainResult(BaseModel):
     """One step ahead on sessions the fit has not seen."""
     tickers: list[str]
     source: str
+    """Where the prices come from: yahoo, sample or csv."""
     as_of: date_aliased
+    """The newest session of the prices used."""
     stale: bool
+    """Whether a newer completed session should exist but is missing."""
     dropped: dict[str, dict[str, int]]
     """Rows that were left out, by ticker and reason."""
     repaired: dict[str, dict[str, int]] | None = None
-    """Cells that were set to unknown, by ticker and column."""
+    """Prices or volumes that were set to unknown, by ticker and column."""
     base_model_id: str | None
     """The model whose weights the fit began with."""
     warnings: list[str]
+    """Of the training."""
     seconds: float
+    """From the request for prices until the train and test parts are forecast."""
     evaluation: ChallengerEvaluation | None = None
-    """Against the model of the alias ``promote_to``, where the request names one."""
+    """Comparison with the model of the alias ``promote_to``; null if the request names none."""
 
 
 class Volatility(BaseModel):
@@ -1189,7 +1378,9 @@ class AccuracyOverTime(BaseModel):
     """Realised accuracy by ticker, model and step, of the sessions from ``since`` on."""
 
     since: date_aliased
+    """First day of the sessions counted."""
     until: date_aliased
+    """Last day of the sessions counted."""
     accuracy: list[RealisedAccuracy]
 
 
@@ -1197,17 +1388,21 @@ class Analysis(BaseModel):
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
     source: str
+    """Where the prices come from: yahoo, sample or csv."""
     first_session: date_aliased
     last_session: date_aliased
     n_sessions: int
+    """Sessions analysed."""
     stale: bool
+    """Whether a newer completed session should exist but is missing."""
     demo: bool
-    """Whether these are sample prices, which end in 2018."""
+    """Whether these are the sample prices, which end in December 2018."""
     dropped: dict[str, int]
     """Rows dropped from the whole history, by reason."""
     repaired: dict[str, int]
-    """Unusable cells of the whole history, now unknown, by column."""
+    """Prices or volumes of the whole history that were set to unknown, by column."""
     sessions_per_year: float
     """Sessions in a year of the exchange's calendar."""
     closes: PriceLine
@@ -1220,60 +1415,81 @@ class Analysis(BaseModel):
     stationarity: Stationarity
     data_quality: DataQuality
     warnings: list[str]
+    """Missing, repaired or suspect prices among the sessions analysed."""
 
 
 class BacktestResponse(BacktestFrame):
-    """How accurate the model would have been, had it forecast at each origin with only the past known."""
+    """How accurate the model would have been from each origin, knowing only the past."""
 
     model_id: str
     """Id of a stored model."""
     model: str
+    """Kind of model, such as return_lstm."""
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
     source: str
+    """Where the prices come from: yahoo, sample or csv."""
     as_of: date_aliased
+    """The newest session of the prices."""
     stale: bool
+    """Whether a newer completed session should exist but is missing."""
     demo: bool
     """Whether these are the sample prices, which end in December 2018."""
     dropped: dict[str, int]
     """Rows of the history that were left out, by reason."""
     repaired: dict[str, int]
-    """Cells of the history that were made unknown, by column."""
+    """Prices or volumes of the history that were set to unknown, by column."""
     first_origin: date_aliased
+    """First session forecast from."""
     last_origin: date_aliased
+    """Last session forecast from."""
     n_origins: int
+    """Number of origins."""
     stride: int
+    """Sessions between origins."""
     horizon: int
+    """Sessions forecast from each origin."""
     levels: list[float]
+    """Coverage levels of the intervals."""
     quantile_levels: list[float]
+    """Quantile levels of the pinball loss and of forecasts."""
     n_refits: int
+    """How often the model was fitted again."""
     model_report: ForecasterReport
+    """Of the model."""
     baselines: list[ForecasterReport]
+    """Of each baseline, from the same origins."""
     forecasts: list[BacktestForecast] | None
+    """Of the model; null unless include_forecasts is set."""
     warnings: list[str]
+    """Baselines left out, sessions the model has seen, and suspect prices."""
 
 
 class DailyForecast(BaseModel):
-    """The sessions to come of one symbol."""
+    """The forecast of the next sessions of one symbol."""
 
     currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
     source: str
-    """``request`` for prices sent along."""
+    """Where the prices come from: yahoo, sample or csv; ``request`` for prices of the request."""
     stale: bool | None
-    """Whether newer sessions exist; null for prices sent along."""
+    """Whether a newer completed session should exist but is missing; null for prices of the request."""
     demo: bool
     """Whether these are the sample prices, which end in December 2018."""
     dropped: dict[str, int]
     """Rows of the history that were left out, by reason."""
     repaired: dict[str, int]
-    """Cells of the history that were made unknown, by column."""
+    """Prices or volumes of the history that were set to unknown, by column."""
     warnings: list[str]
+    """About the model and about missing, repaired or suspect prices."""
     base_price: float
     """The last known close."""
     base_date: date_aliased
+    """The last known session."""
     persistence: float
-    """The forecast of tomorrow = today, the same for every session."""
+    """The no-change forecast, the same for every session."""
     forecast: list[DayForecast]
 
 
@@ -1291,16 +1507,23 @@ class Job(BaseModel):
     """Id of a job; later jobs sort after earlier ones."""
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
     cancel_requested: bool
+    """Whether the job is to stop; it may still run for seconds."""
     created_at: AwareDatetime
     started_at: AwareDatetime | None
+    """When a worker claimed it; null while it waits."""
     ended_at: AwareDatetime | None
+    """Null while it waits or runs."""
     model_id: str
     """The id that the model has once the job has succeeded."""
     request: TrainRequest
     retry_of: str | None
+    """The job that this one repeats."""
     progress: Progress | None
+    """Null before the first report of the worker."""
     result: TrainResult | None
+    """Null unless it succeeded."""
     error: JobFailure | None
+    """Null unless it failed or was lost or cancelled."""
 
 
 class JobPage(BaseModel):
@@ -1315,6 +1538,7 @@ class ModelCard(BaseModel):
     """Everything about a stored model but its weights; written last, so a model without a card does not exist."""
 
     format_version: int
+    """Layout of the card and the files."""
     model_id: str
     """Id of a stored model."""
     model: Literal[
@@ -1329,29 +1553,46 @@ class ModelCard(BaseModel):
         "volatility_regression",
     ]
     created_at: AwareDatetime
+    """Time of the training request, in UTC."""
     target_column: Literal["Open", "High", "Low", "Close", "Adj Close"]
+    """The price that is forecast."""
     lookback: int
+    """Sessions that the model reads, the origin included."""
     horizon: int
+    """Sessions that the model forecasts at most."""
     quantile_levels: list[float]
+    """Quantile levels of the model's distribution."""
     hyperparameters: dict[str, Any]
+    """What rebuilds the network around its weights, and how it was trained."""
     request: TrainRequest
+    """With its defaults."""
     series: list[SeriesReport]
+    universe: str | None = None
+    """The folder of prices that the model was fitted on, which then serves every ticker."""
+    reads_market: bool = False
+    """Whether the model reads the market of the exchange."""
+    kept_parent: bool = False
+    """Whether continuing from the base model brought no gain, so that its weights stayed."""
     training: TrainingReport
     train: StepReport
     """One step ahead, all tickers together."""
     test: list[StepReport]
     """For each step, all tickers together: MAE, RMSE and CRPS then mix prices. Intervals as served."""
     test_closes_only: StepReport
-    """One step ahead from closes alone, with static intervals: as prices sent along are forecast."""
+    """One step ahead from closes alone, with static intervals, as POST /predict does."""
     calibration: Literal["adaptive", "static"]
+    """Whether intervals adapt to recent misses."""
     base_model_id: str | None
     """The model whose weights the fit began with."""
     warnings: list[str]
+    """Of the training."""
     n_calibration: list[int]
     """Conformity scores per step."""
     held_out: Annotated[list[HeldOut], Field(validate_default=True)] = []
     files: dict[str, FileReport]
+    """Checksum and size by file name."""
     libraries: dict[str, str]
+    """Versions by library."""
 
 
 class ModelPage(BaseModel):
@@ -1364,19 +1605,23 @@ class ModelPage(BaseModel):
 
 
 class RetrainAnswer(BaseModel):
-    """The drift status of the model of the alias, and the job that trains a challenger where one was wanted."""
+    """The drift status of the alias's model, and the job that trains a challenger if one is needed."""
 
     status: Literal["ok", "warning", "drifted"]
     reasons: list[str]
+    """Why the status is not ok; empty if it is."""
     job: Job | None
+    """Null if no training was needed."""
 
 
 class SymbolResult(BaseModel):
-    """One symbol's part: either ``result`` or ``error`` is null."""
+    """The forecast or the error of one symbol: either ``result`` or ``error`` is null."""
 
     symbol: str
     result: DailyForecast | None
+    """Null if the symbol failed."""
     error: SymbolError | None
+    """Null if it did not."""
 
 
 class TrainResponse(BaseModel):
@@ -1390,11 +1635,14 @@ class BatchForecast(BatchFrame):
     model_id: str
     """Id of a stored model."""
     model: str
+    """Kind of model, such as return_lstm."""
     target_column: str
     """The price that is forecast."""
     test: Evidence
     inference_time_ms: float
+    """Milliseconds that the model took."""
     timestamp: AwareDatetime
-    """When it was answered, UTC."""
+    """When the answer was made, in UTC."""
     forecast_days: int
+    """Sessions forecast for each symbol."""
     results: list[SymbolResult]

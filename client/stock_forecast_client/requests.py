@@ -38,27 +38,27 @@ class LiveRequest(TypedDict, total=False):
 
 
 class PricesRequest(TypedDict, total=False):
-    """Prices sent along: as many as the model looks back, 60 for the bundled one."""
+    """Closes to forecast from: as many as the model's lookback, 60 for the bundled model."""
 
     model_id: str
     """Id of a stored model, or an alias."""
     levels: Sequence[float]
     """Coverage levels of the intervals, as fractions."""
     symbol: str | None
-    """Whose prices they are; the answer repeats it, and warns where the model was fitted to others."""
+    """The symbol of the prices. The answer repeats it, and warns if the model was not trained on it."""
     prices: Required[Sequence[float]]
     """Closes, oldest first."""
 
 
 class RetrainRequest(TypedDict, total=False):
-    """Which ticker to look at, and the alias whose model is to be challenged."""
+    """The ticker to check, and the alias whose model is to be challenged."""
 
     ticker: Required[str]
     """Exchange symbol as Yahoo Finance writes it."""
     alias: str
     """Lower-case letters and hyphens, without digits: no model id looks like this."""
     only_on_drift: bool
-    """Train only where the status is ``drifted``."""
+    """Train only if the status is ``drifted``."""
 
 
 class SymbolForecastRequest(TypedDict, total=False):
@@ -78,7 +78,7 @@ class BacktestRequest(TypedDict, total=False):
     """From which origins to forecast, how far, and what to report."""
 
     ticker: str | None
-    """Another ticker than the model's own."""
+    """By default the ticker that the model was trained on."""
     start: Day | None
     """First origin; by default the first of the model's test part."""
     end: Day | None
@@ -90,11 +90,11 @@ class BacktestRequest(TypedDict, total=False):
     levels: Sequence[float]
     """Coverage levels of the intervals, as fractions."""
     quantile_levels: Sequence[float]
-    """Quantiles scored by pinball loss and answered."""
+    """Quantiles that are scored by pinball loss and returned."""
     refit_every: int | None
     """Fit again after this many origins; null keeps the model frozen."""
     include_forecasts: bool
-    """Answer every forecast with its outcome."""
+    """Return every forecast with its outcome."""
 
 
 class FetchDataRequest(TypedDict, total=False):
@@ -103,8 +103,9 @@ class FetchDataRequest(TypedDict, total=False):
     ticker: Required[str]
     """Exchange symbol as Yahoo Finance writes it."""
     start_date: Day | None
+    """First session."""
     end_date: Day | None
-    """Included."""
+    """Last session, included."""
     days: int | None
     """Number of most recent sessions."""
 
@@ -113,7 +114,7 @@ class ForecastRequest(TypedDict, total=False):
     """A forecast of several sessions."""
 
     ticker: str | None
-    """Another ticker than the model's own."""
+    """By default the ticker that the model was trained on."""
     levels: Sequence[float]
     """Coverage levels of the intervals, as fractions."""
     as_of: Day | None
@@ -123,10 +124,10 @@ class ForecastRequest(TypedDict, total=False):
 
 
 class PredictRequest(TypedDict, total=False):
-    """All optional: by default the model's own ticker, as of its newest session."""
+    """All fields are optional."""
 
     ticker: str | None
-    """Another ticker than the model's own."""
+    """By default the ticker that the model was trained on."""
     levels: Sequence[float]
     """Coverage levels of the intervals, as fractions."""
     as_of: Day | None
@@ -137,9 +138,11 @@ class TrainRequest(TypedDict, total=False):
     """The kind of model, the prices to fit it to, and the limits of the fit."""
 
     ticker: str | None
-    """The ticker to fit; or use ``tickers``."""
+    """The ticker to train on; for several use ``tickers``."""
     tickers: Sequence[str]
     """Two tickers or more, for one pooled model."""
+    universe: str | None
+    """A folder of prices on the server, for one model of every ticker in it, and of all others."""
     model: Literal[
         "return_lstm",
         "price_lstm",
@@ -152,7 +155,7 @@ class TrainRequest(TypedDict, total=False):
         "volatility_regression",
     ]
     start_date: Day | None
-    """First session; by default the last 2000 sessions are used."""
+    """First session; by default the last 2000 sessions are used, of a universe all."""
     end_date: Day | None
     """Last session, included; by default the newest."""
     train_size: float
@@ -160,20 +163,20 @@ class TrainRequest(TypedDict, total=False):
     sequence_length: int
     """Lookback, in sessions."""
     target_column: Literal["Open", "High", "Low", "Close", "Adj Close"]
-    """The price forecast; Close is adjusted."""
+    """The price to forecast; Close is adjusted."""
     epochs: int
     """At most this many passes over the fit part."""
     patience: int
     """Epochs without improvement before stopping."""
     max_seconds: float
-    """Wall-clock budget of the fit, in seconds."""
+    """Wall-clock budget of the fit, in seconds; of a universe 3600."""
     seed: int
-    """Same seed, same data, same weights."""
+    """The same seed and data give the same weights."""
     calibration: Literal["adaptive", "static"]
     """Prediction intervals that adapt to recent coverage, or stay as calibrated."""
     warm_start: bool
-    """Start a return_lstm from the weights of the bundled model, where its lookback is the same and it was fitted before the sessions that calibrate and test the new model."""
+    """Start a return_lstm from the weights of the bundled model, if the lookback is the same and the bundled model has not seen the sessions that calibrate and test the new model."""
     base_model_id: str | None
-    """Continue from the weights of a stored model of the same kind."""
+    """Start from the weights of this stored model, which must be of the same kind."""
     promote_to: str | None
     """After the training, backtest against the model of this alias from the same origins, and move the alias to the new model if that wins."""

@@ -50,7 +50,7 @@ class Recipe:
 
 ONE_TICKER = Recipe()
 # a universal model must serve tickers without an index, and callers who send closes only
-POOLED = Recipe(batch_size=512, max_epochs=3, patience=3, scheduled=True, hidden_market=1 / 3, hidden_ranges=0.15)
+POOLED = Recipe(batch_size=512, max_epochs=2, patience=2, scheduled=True, hidden_market=1 / 3, hidden_ranges=0.15)
 CONTINUED = Recipe(learning_rate=3e-4, max_epochs=8, patience=2)
 
 

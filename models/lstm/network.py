@@ -48,7 +48,7 @@ class NetworkConfig:
     horizon: int
     hidden: int = 32
     members: int = 2
-    bound: float = 0.5
+    bound: float = 0.3
 
 
 class Inputs(NamedTuple):

@@ -10,7 +10,7 @@ from services.analysis.values import Values, robust_sd
 from services.prices.calendars import sessions_between
 from services.prices.series import PriceSeries, Sessions, to_date
 
-THRESHOLD_SDS = 8.0
+MAD_ZSCORE_THRESHOLD = 8.0
 MAX_RUNS, MAX_LISTED = 50, 20
 TOLERANCE = 0.03  # allowed around a split's ratio, as a log return: the move of an ordinary day
 
@@ -32,7 +32,7 @@ def data_quality(series: PriceSeries) -> DataQuality:
         n_missing_sessions=sum(run.n_sessions for run in missing),
         missing=tuple(sorted(runs, key=lambda run: run.first)),
         n_unexpected_sessions=unexpected,
-        robust_sd_threshold=THRESHOLD_SDS,
+        mad_zscore_threshold=MAD_ZSCORE_THRESHOLD,
         n_overnight_gaps=len(gaps),
         overnight_gaps=_largest(gaps),
         suspected_splits=_largest(suspected_splits(series)),
@@ -58,27 +58,27 @@ def calendar_differences(sessions: Sessions, expected: Sessions) -> tuple[list[M
 
 
 def overnight_gaps(series: PriceSeries) -> list[OvernightGap]:
-    """Opens more than ``THRESHOLD_SDS`` robust sds from the previous close, in order of time.
+    """Opens more than ``MAD_ZSCORE_THRESHOLD`` robust sds from the previous close, in order of time.
 
     The sd is that of the log return from close to close. Indices open where they closed, so in units of the usual
     overnight gap every small gap would be large. Sessions with an unknown open are skipped.
     """
     gaps = np.log(series.bars[1:, 0]) - np.log(series.close[:-1])
-    distances = _in_robust_sds(gaps, log_returns(series.close))
+    distances = _mad_zscores(gaps, log_returns(series.close))
     return [
         OvernightGap(
             session=to_date(series.sessions[row + 1]), log_return=float(gaps[row]), mad_zscore=float(distances[row])
         )
-        for row in np.flatnonzero(np.abs(distances) > THRESHOLD_SDS)
+        for row in np.flatnonzero(np.abs(distances) > MAD_ZSCORE_THRESHOLD)
     ]
 
 
 def suspected_splits(series: PriceSeries) -> list[SuspectedSplit]:
     """Closes whose ratio to the previous close is near a usual split and far outside a normal day, in order of time."""
     returns = log_returns(series.close)
-    distances = _in_robust_sds(returns - np.median(returns), returns)
+    distances = _mad_zscores(returns - np.median(returns), returns)
     found = []
-    for row in np.flatnonzero(np.abs(distances) > THRESHOLD_SDS):
+    for row in np.flatnonzero(np.abs(distances) > MAD_ZSCORE_THRESHOLD):
         name = nearest_split(float(returns[row]))
         if name is not None:
             found.append(
@@ -92,7 +92,7 @@ def suspected_splits(series: PriceSeries) -> list[SuspectedSplit]:
     return found
 
 
-def _in_robust_sds(moves: Values, returns: Values) -> Values:
+def _mad_zscores(moves: Values, returns: Values) -> Values:
     """The moves in robust sds of the returns; zero where the returns never vary."""
     sd = robust_sd(returns)
     return moves / sd if sd > 0 else np.zeros_like(moves)

@@ -59,7 +59,7 @@ def correlogram(values: Values) -> Correlogram:
 
 
 def robust_bound(values: Values) -> Values:
-    """Bound of each autocorrelation at lags 1 to 40 under no correlation but changing volatility, shape (40,).
+    """Bounds of the autocorrelations at lags 1 to 40 if volatility changes but nothing is correlated, shape (40,).
 
     1.96 · √(Σ x_t² x_{t−k}²) / Σ x_t² with x the centred values: where large moves
     follow large ones, sample autocorrelations scatter far wider than 1/√n.
@@ -90,7 +90,7 @@ def adf(values: Values, of: Literal["log_closes", "log_returns"], regression: Li
 def kpss(values: Values, of: Literal["log_closes", "log_returns"], regression: Literal["c", "ct"]) -> UnitRootTest:
     """Kwiatkowski–Phillips–Schmidt–Shin, lags chosen by the data. Hypothesis: stationary, around a trend with ``ct``.
 
-    Its p-value comes from a table from 0.01 to 0.1; outside, ``p_value_note`` says on which side it lies.
+    The p-value is read from a table that covers 0.01 to 0.1. Beyond its ends, ``p_value_note`` says on which side.
     """
     from statsmodels.tsa import stattools
 
@@ -171,7 +171,7 @@ def _interpret_dependence(returns: Correlogram, squares: Correlogram) -> str:
     meaning = (
         " Past returns hardly predict the direction of the next one, so the no-change forecast is hard to beat."
         if first**2 < 0.01
-        else " That is unusually much for daily prices; thin trading and wrong prices can cause it. Backtest a model "
+        else " That is unusually high for daily prices; thin trading and wrong prices can cause it. Backtest a model "
         "to see whether it beats the no-change forecast."
     )
     return found + meaning + _interpret_squares(squares)
@@ -199,11 +199,11 @@ def _interpret_stationarity(
 
 
 def _classify(adf_p: float | None, kpss_p: float | None) -> str:
-    """The two tests have opposite hypotheses, so only both together are conclusive."""
+    """Combine ADF and KPSS: they have opposite hypotheses, so only both together are conclusive."""
     if adf_p is None or kpss_p is None:
         return "could not be tested"
     if adf_p >= ALPHA and kpss_p < ALPHA:
-        return "behave like a random walk: a unit root is not rejected by ADF, stationarity is by KPSS"
+        return "behave like a random walk: ADF does not reject a unit root, KPSS rejects stationarity"
     if adf_p < ALPHA and kpss_p >= ALPHA:
         return "are stationary by both tests: ADF rejects a unit root, KPSS does not reject stationarity"
     if adf_p < ALPHA:

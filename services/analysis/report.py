@@ -1,4 +1,4 @@
-"""The analysis of one ticker's history: every statistic, as a document or as an HTML page."""
+"""The analysis of one ticker's history, as a document or as an HTML page."""
 
 from datetime import datetime
 from importlib.util import find_spec
@@ -43,7 +43,8 @@ def analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: dat
     if len(series) < MIN_SESSIONS:
         raise InsufficientHistory(ticker, needed=MIN_SESSIONS, found=len(series))
     returns = log_returns(series.close)
-    _validate_movement(series, returns)
+    if float(np.ptp(returns)) <= 1e-12:  # equal but for rounding
+        raise ZeroVariance(f"all daily returns of {series.ticker} are equal, so there is nothing to analyse")
     return _analysis(history, returns)
 
 
@@ -90,11 +91,6 @@ def _price_line(series: PriceSeries) -> PriceLine:
     return PriceLine(
         sessions=tuple(to_date(day) for day in series.sessions[rows]), values=tuple(series.close[rows].tolist())
     )
-
-
-def _validate_movement(series: PriceSeries, returns: Values) -> None:
-    if float(np.ptp(returns)) <= 1e-12:  # equal but for rounding
-        raise ZeroVariance(f"all daily returns of {series.ticker} are equal, so there is nothing to analyse")
 
 
 def _warnings(history: PriceHistory, n_without_range: int) -> tuple[str, ...]:

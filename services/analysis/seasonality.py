@@ -18,7 +18,7 @@ Keys = NDArray[np.int64]
 
 
 def seasons(sessions: Sessions, returns: Values) -> Seasons:
-    """By the weekday and by the month of the session on which a return ends."""
+    """Seasonality by weekday and by month; a return belongs to the session on which it ends."""
     days = sessions[1:].astype("datetime64[D]")
     weekday = (days.astype(np.int64) + 3) % 7  # 1 January 1970 was a Thursday
     month = days.astype("datetime64[M]").astype(np.int64) % 12
@@ -31,9 +31,8 @@ def seasons(sessions: Sessions, returns: Values) -> Seasons:
 def seasonality(keys: Keys, returns: Values, names: Sequence[str], plural: str) -> Seasonality:
     """The mean of each group with 95 % bounds, and a joint test that all means are equal.
 
-    Least squares on one dummy per group, with the Newey–West covariance: the
-    volatility of daily returns changes and they may be correlated, so the
-    textbook error of a mean would be wrong. Groups of fewer than ``MIN_GROUP``
+    Least squares on one dummy per group, with the Newey–West covariance. The textbook error of a mean would be
+    wrong, because daily returns have changing volatility and may be correlated. Groups of fewer than ``MIN_GROUP``
     sessions have no bounds and are not tested.
 
     Args:

@@ -1,9 +1,9 @@
 """Scores of forecasts, as plain functions of arrays.
 
-Every score takes the actual values first and leaves forecasts out whose actual
-value is NaN, not yet known; without any known value a score is NaN. Actuals,
-point forecasts and bounds have one shape, any; quantiles have one more axis,
-that of their levels, at the end.
+Every score takes the actual values first. Forecasts whose actual value is NaN
+(not known yet) are left out; if no value is known, the score is NaN. Actuals,
+point forecasts and bounds have the same shape; quantiles have one more axis at
+the end, for the levels.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def mean(values: Values) -> float:
 
 
 def or_none(figure: float) -> float | None:
-    """A figure for a document, where NaN is null."""
+    """The value, or None for NaN, which JSON does not have."""
     return None if np.isnan(figure) else figure
 
 
@@ -73,8 +73,8 @@ def r2(actual: Prices, forecast: Prices) -> float:
 def mase(actual: Prices, forecast: Prices, train: Prices) -> float:
     """Mean absolute scaled error: MAE / mean |train_t − train_{t−1}|, without unit.
 
-    The divisor is the error of one-step persistence on the train part, whatever
-    step is scored, so that steps and tickers compare.
+    The divisor is always the error of one-step persistence on the train part, so
+    that steps and tickers can be compared.
 
     Args:
         actual: prices that followed.
@@ -114,7 +114,7 @@ def hit_rate(actual: Prices, forecast: Prices, last: Prices) -> float:
 
 
 def skill(score: float, score_persistence: float) -> float:
-    """Share of persistence's error that is saved: 1 − score / score_persistence, from the same origins.
+    """How much smaller the score is than persistence's: 1 − score / score_persistence, from the same origins.
 
     >>> skill(0.75, 1.0)
     0.25
@@ -218,7 +218,7 @@ def point_crps_losses(actual: Prices, forecast: Prices) -> Values:
 
 
 def log_return_crps_losses(actual: Prices, quantiles: Prices, levels: Values) -> Values:
-    """CRPS of each forecast of the cumulative log return, from prices; without unit, so that tickers compare.
+    """CRPS of each forecast of the cumulative log return, from prices. It has no unit, so tickers can be compared.
 
     The close at the origin cancels in ln(actual / close) − ln(quantile / close).
 

@@ -1,6 +1,6 @@
-"""Walk forward: forecast from successive origins with only the past known, and score the outcomes."""
+"""Walk-forward backtests: forecast from successive origins, knowing only the past, and score the outcomes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ ForecasterAt = Callable[[int], Forecaster]
 
 @dataclass(frozen=True, eq=False)
 class BacktestForecasts(Outcomes):
-    """What a forecaster said at every origin, and what followed.
+    """The forecasts of one forecaster from every origin, and the outcomes.
 
     Attributes:
         quantiles: shape (n_origins, horizon, n_quantile_levels).
@@ -34,7 +34,7 @@ class BacktestForecasts(Outcomes):
 
 @dataclass(frozen=True)
 class BacktestConfig:
-    """What a backtest runs over.
+    """The origins, steps and levels of a backtest.
 
     Attributes:
         origins: row numbers of the origins, ascending; at least one.
@@ -54,14 +54,14 @@ class BacktestConfig:
 
 
 def walk_forward(forecaster_at: ForecasterAt, bars: Bars, config: BacktestConfig) -> BacktestForecasts:
-    """The forecasts of every origin, by the methods that serve, and their outcomes."""
-    return stacked(
-        [
-            _forecasts_of(forecaster, bars, origins, config)
-            for forecaster, block in _blocks(forecaster_at, config)
-            for origins in _chunks(block)
-        ]
-    )
+    """Forecast from every origin with the methods used for serving, and add the outcomes."""
+    parts, n_origins = [], config.origins.size
+    size = config.refit_every or n_origins
+    for first in range(0, n_origins, size):
+        block = config.origins[first : first + size]
+        forecaster = forecaster_at(int(block[0]))
+        parts += [_forecasts_of(forecaster, bars, block[k : k + CHUNK], config) for k in range(0, block.size, CHUNK)]
+    return stacked(parts)
 
 
 def report(
@@ -77,7 +77,7 @@ def report(
         name: of the forecaster.
         found: its forecasts.
         empirical: the rolling empirical distribution from the same origins, where the history allows one.
-        known_closes: closes up to the first origin, which give MASE its scale.
+        known_closes: closes up to the first origin; MASE is scaled by their moves.
         config: levels and stride.
     """
 
@@ -107,18 +107,6 @@ def report(
         )
 
     return ForecasterReport(name=name, overall=part(None), steps=tuple(map(part, steps_with_outcomes(found))))
-
-
-def _blocks(forecaster_at: ForecasterAt, config: BacktestConfig) -> Iterator[tuple[Forecaster, Origins]]:
-    size = config.refit_every or config.origins.size
-    for first in range(0, config.origins.size, size):
-        block = config.origins[first : first + size]
-        yield forecaster_at(int(block[0])), block
-
-
-def _chunks(origins: Origins) -> Iterator[Origins]:
-    for first in range(0, origins.size, CHUNK):
-        yield origins[first : first + CHUNK]
 
 
 def _forecasts_of(forecaster: Forecaster, bars: Bars, origins: Origins, config: BacktestConfig) -> BacktestForecasts:

@@ -18,7 +18,7 @@ MEASURES = tuple(ByMeasure.model_fields)
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """Forecasts and what followed them; origins of several tickers may be stacked.
+    """Forecasts and their outcomes; origins of several tickers may be stacked.
 
     Attributes:
         last: price at the origin, which persistence repeats, shape (n_origins,).
@@ -83,7 +83,7 @@ def score(
 
 
 def card_report(report: StepReport) -> StepReport:
-    """What a card keeps of a report: six significant digits, no widths."""
+    """The report as a card stores it: six significant digits, no widths."""
     kept = report.model_dump(exclude={"coverage": {"__all__": {"width", "interval_score"}}})
     return StepReport.model_validate(_rounded(kept))
 
@@ -101,7 +101,7 @@ def steps_with_outcomes(found: Outcomes) -> tuple[int, ...]:
 
 
 def significant(figure: float) -> float:
-    """Six significant digits: what a measurement carries."""
+    """Round to six significant digits."""
     return float(f"{figure:.6g}")
 
 
@@ -114,7 +114,7 @@ def _n_known(actual: Values) -> int:
 
 
 def _scored(actual: Values, forecast: Values, crps: Values) -> tuple[Scores, dict[str, Values]]:
-    """The scores, and by the name of each measure the losses that it averages."""
+    """The scores, and for each measure the losses that it averages."""
     error = np.abs(actual - forecast)
     crps = np.where(np.isnan(actual), np.nan, crps)
     scores = Scores(

@@ -1,4 +1,4 @@
-"""Whether one forecast was better than another by more than chance."""
+"""Tests whether one forecast was better than another by more than chance."""
 
 import math
 from importlib.util import find_spec
@@ -22,11 +22,11 @@ def p_value(
     """The p-value of equal accuracy, see ``diebold_mariano``; None with few origins, equal losses or no scipy.
 
     Args:
-        loss: of origins in order, shape (n_origins, n_steps), NaN where unknown. An origin counts once, with the mean
-            of its steps, where all of them are known.
-        reference: of the other forecast, from the same origins.
+        loss: losses of origins in order, shape (n_origins, n_steps), NaN where unknown. An origin counts once, with the
+            mean of its steps, if all of them are known.
+        reference: losses of the other forecast, from the same origins.
         overlap: successive origins whose outcomes share sessions.
-        sessions: of each origin, shape (n_origins,); origins of one session count once, with their mean.
+        sessions: the session of each origin, shape (n_origins,); origins of one session count once, with their mean.
     """
     difference = (loss - reference).mean(axis=1)
     known = ~np.isnan(difference)
@@ -47,14 +47,14 @@ def diebold_mariano(loss: Losses, loss_other: Losses, horizon: int) -> float:
     mean(d) / √(V / n) · √((n − h)(n − h + 1)) / n, compared with Student's t of
     n − 1 degrees of freedom. V is the Newey–West variance with h − 1 lags: errors
     of overlapping h-step forecasts are correlated that far. The last factor is
-    the correction for small samples; for h = 1 this is the paired t-test. Where
-    the differences themselves are as correlated as overlapping sums, p-values
-    below 0.05 come up to twice as often by chance as they should, at far steps above all.
+    the correction for small samples; for h = 1 this is the paired t-test. If
+    the differences are as correlated as overlapping sums, p-values below 0.05
+    occur by chance up to twice as often as they should, mostly at far steps.
 
     Args:
-        loss: of successive origins in order, lower is better, shape (n_origins,); NaN where the outcome is unknown.
-        loss_other: of the other forecast, from the same origins.
-        horizon: step forecast, h >= 1, counted in distances between successive origins.
+        loss: losses from successive origins in order, lower is better, shape (n_origins,); NaN if unknown.
+        loss_other: losses of the other forecast, from the same origins.
+        horizon: step forecast, h >= 1, in units of the distance between successive origins.
 
     Returns:
         In [0, 1]; NaN where the losses are the same or not more than ``horizon`` are known, or this

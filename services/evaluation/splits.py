@@ -24,8 +24,8 @@ class Split:
     """Origins of each block; one origin is one lookback window with the session after it.
 
     ``early_stopping`` is the last slice of the fit part and is not in ``fit``.
-    Targets of a block's origins may reach the session after its last origin
-    (``target_stop``), never further: beyond lies the next block.
+    Targets of a block may reach the session after its last origin
+    (``target_stop``) but no further, because there the next block begins.
     """
 
     fit: range
@@ -101,7 +101,7 @@ def _cuts(days: Sessions, n_tickers: int, train_size: float) -> Sessions:
 
 
 def _block_sizes(n_train: int, n_tickers: int) -> tuple[int, int]:
-    """How many origins of the train part are for fitting (early stopping included) and for calibration."""
+    """The number of origins of the train part for fitting (early stopping included) and for calibration."""
     most = MAX_CALIBRATION * n_tickers
     n_calibration = max(MIN_CALIBRATION, min(most, round(n_train * CALIBRATION_SHARE)))
     return n_train - n_calibration, n_calibration
@@ -118,7 +118,7 @@ def _split_at(days: Sessions, cuts: Sessions, first: int) -> Split:
 
 
 def split_train(ticker: str, n_sessions: int, lookback: int) -> Split:
-    """Cut a whole history into fit and calibration, with an empty test part: for a model made to be used at its end.
+    """Cut a whole history into fit and calibration, with an empty test part: for a model that forecasts from its end.
 
     Raises:
         InsufficientHistory: the history is too short.

@@ -22,8 +22,8 @@ class ForecastInput:
     """What a forecast uses of a history, or of closes that the caller sent.
 
     Attributes:
-        bars: the newest sessions with the target column in the place of the close, and the market where it is known, shape
-            (n, 5) or (n, 10).
+        bars: the newest sessions with the target column in the place of the close, and the market where it is known,
+            shape (n, 5) or (n, 10).
         last_value: the newest value of the target column, which persistence repeats.
         last_close: the last known close, whatever the target column.
         source: the history, cut to the sessions of ``bars``; None for closes that the caller sent.

@@ -17,8 +17,6 @@ class Executor(Protocol):
         Raises:
             TrainingCapacityExceeded: there is no room.
         """
-        ...
 
     def close(self) -> None:
         """Stop the workers on this machine; their jobs are lost, and can be retried."""
-        ...

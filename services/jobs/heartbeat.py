@@ -1,4 +1,4 @@
-"""A worker's sign of life: it writes its progress every few seconds, and reads whether the job should stop."""
+"""The heartbeat of a worker: it writes its progress every few seconds, and reads whether the job should stop."""
 
 import logging
 import threading
@@ -21,7 +21,7 @@ class JobStopped(Exception):
 
 
 class Heartbeat:
-    """Beats in its own thread while the ``with`` block runs.
+    """Writes the heartbeat in its own thread while the ``with`` block runs.
 
     Args:
         jobs: stores the progress.

@@ -1,8 +1,8 @@
-"""Jobs as documents of the artifact store, of which only the progress is ever overwritten.
+"""Jobs as documents in the artifact store. Only the progress is ever overwritten.
 
 A job is a folder ``jobs/{id}/``: its spec, the claim of its one worker, a request to cancel, and its end. Each is
-created at most once, because every store has an atomic create-if-absent: two workers never claim one job, and of two
-ends the first stands.
+created at most once, because every store has an atomic create-if-absent: two workers never claim one job, and only
+the first end counts.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class Jobs:
         self._store = store
 
     def add(self, spec: JobSpec) -> None:
-        """Store a job that waits for a worker; adding it again changes nothing."""
+        """Store a waiting job; adding it again changes nothing."""
         self._create(spec.id, SPEC, spec)
 
     def withdraw(self, job_id: str) -> None:
@@ -36,7 +36,7 @@ class Jobs:
         self._store.delete(_key(job_id, SPEC))
 
     def use_key(self, key_sha256: str, use: KeyUse) -> KeyUse:
-        """The first use of an Idempotency-Key: ``use`` itself where the key is new.
+        """The first use of an Idempotency-Key: ``use`` itself if the key is new.
 
         Raises:
             IdempotencyKeyReused: it was used with another request.
@@ -61,7 +61,7 @@ class Jobs:
         return spec
 
     def claim(self, spec: JobSpec, worker: str, now: datetime) -> bool:
-        """Take a job; False where another worker has it, its deadline has passed, or it has ended."""
+        """Claim a job; False if another worker has it, its deadline has passed, or it has ended."""
         if now > spec.claim_deadline or self._exists(spec.id, END):
             return False
         return self._create(spec.id, CLAIM, Claim(worker=worker, claimed_at=now))
@@ -71,15 +71,15 @@ class Jobs:
         self._store.put(_key(job_id, PROGRESS), _to_json(progress))
 
     def is_stopped(self, job_id: str) -> bool:
-        """Whether the worker should stop: the job is to be cancelled, or was ended by another process."""
+        """Whether the worker should stop, because the job was cancelled or another process ended it."""
         return self._exists(job_id, CANCEL) or self._exists(job_id, END)
 
     def end(self, job_id: str, end: JobEnd) -> bool:
-        """End a job; False where it has ended before, and that end stands."""
+        """End a job; False if it has ended before, because only the first end counts."""
         return self._create(job_id, END, end)
 
     def cancel(self, job_id: str, now: datetime) -> Job:
-        """Cancel a job: at once where it waits, else at the next heartbeat of its worker.
+        """Cancel a job: at once if it waits, else at the next heartbeat of its worker.
 
         Raises:
             JobNotFound: there is no such job.
@@ -94,7 +94,7 @@ class Jobs:
         return self.status(job_id, now)
 
     def status(self, job_id: str, now: datetime) -> Job:
-        """The current state of a job; ends it as lost where its worker has gone silent.
+        """The current state of a job; ends it as lost if its worker has stopped writing heartbeats.
 
         Raises:
             JobNotFound: there is no such job.
@@ -168,9 +168,9 @@ def cancelled_end(job_id: str, now: datetime) -> JobEnd:
 
 
 def _loss(spec: JobSpec, claim: Claim | None, progress: Progress | None, now: datetime) -> JobEnd | None:
-    """The end of a job that is lost; None where it is not."""
+    """The end of a lost job; None if it is not lost."""
     if claim is None:
-        return lost_end(now, "no worker took the job in time") if now > spec.claim_deadline else None
+        return lost_end(now, "no worker claimed the job in time") if now > spec.claim_deadline else None
     last_sign = claim.claimed_at if progress is None else max(claim.claimed_at, progress.at)
     silent_s = (now - last_sign).total_seconds()
     return lost_end(now, f"the worker sent no heartbeat for {silent_s:.0f} s") if silent_s > LOST_AFTER_S else None

@@ -1,4 +1,4 @@
-"""Jobs in processes of this machine: a bounded number runs, a bounded number waits."""
+"""Runs jobs in processes of this machine, up to a limit; more jobs wait, up to another limit."""
 
 import logging
 import subprocess

@@ -1,4 +1,4 @@
-"""Whether a model still fits a ticker: recent ranges against their own past, outcomes against the forecasts.
+"""Drift: compares a ticker's recent daily ranges with its past, and outcomes with the forecasts.
 
 Inputs: the mean log range of the last five sessions over that of the sixty before, ranked among the ticker's own past
 windows. Volatility comes in clusters, so a theoretical distribution would not do.
@@ -47,7 +47,7 @@ Values = NDArray[np.float64]
 def drift_overview(
     card: ModelCard, tickers: Sequence[str], prices: PriceSource, store: ArtifactStore, now: datetime
 ) -> DriftOverview:
-    """The drift status of each ticker; a failure of one is reported and does not affect the others.
+    """The drift status of each ticker; a ticker that fails is reported and does not affect the others.
 
     Raises:
         StoreUnavailable: from the store.
@@ -66,7 +66,7 @@ def drift_overview(
 def measure_drift(
     registry: ModelRegistry, prices: PriceSource, store: ArtifactStore, now: datetime, meter: Meter
 ) -> None:
-    """Record how the default model fits the tickers that were scored; a failure is logged."""
+    """Record the drift status of the default model for every scored ticker; a failure is logged."""
     try:
         overview = drift_overview(registry.card(DEFAULT), tickers_scored(store), prices, store, now)
     except AppError as error:
@@ -102,7 +102,7 @@ def drift(card: ModelCard, history: PriceHistory, store: ArtifactStore, now: dat
 def input_drift(ticker: str, bars: Bars) -> InputDrift:
     """The rank of the newest ratio of ranges among all earlier ones.
 
-    During a halt the newest ratio is that of the last window with trading.
+    During a halt, the last window with trading counts as the newest.
 
     Raises:
         InsufficientHistory: fewer than ``MIN_WINDOWS`` windows with trading.
@@ -124,9 +124,9 @@ def input_drift(ticker: str, bars: Bars) -> InputDrift:
 
 
 def range_ratios(bars: Bars) -> Values:
-    """Mean log range of ``RECENT`` sessions over that of the ``EARLIER`` before, for every window that is full.
+    """Mean log range of ``RECENT`` sessions divided by that of the ``EARLIER`` sessions before, for every full window.
 
-    The range includes the close before, so that a gap counts. Where high and low are unknown it is the move of the
+    The range includes the close before, so that a gap counts. If high and low are unknown, it is the move of the
     close. Untraded sessions are left out of both means; a window without any trading is NaN.
     """
     before = bars[:-1, CLOSE]
@@ -182,7 +182,7 @@ def judge(inputs: InputDrift, errors: ErrorDrift | None) -> tuple[DriftStatus, t
                 f"prices fell outside {errors.level:.0%} intervals {often} often than {1 - errors.level:.0%}"
             )
         if errors.ks_p_value is not None and errors.ks_p_value < DRIFTED_P:
-            drifted.append("outcomes do not fall evenly over the forecast distributions")
+            drifted.append("outcomes do not follow the forecast distributions (Kolmogorov–Smirnov test)")
     if drifted:
         return "drifted", (*drifted, *warning)
     return ("warning", tuple(warning)) if warning else ("ok", ())

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RecordKey:
-    """What the key of a record says without the record being read.
+    """The parts of a record's key, known without reading the record.
 
     Attributes:
         ticker: whose forecast it is.
@@ -47,17 +47,16 @@ class RecordKey:
 
 
 class ForecastLog:
-    """Stores each served forecast once, behind the answers.
+    """Stores each served forecast once, without delaying answers.
 
-    A forecast is known by ticker, model and origin; one that was logged with as many steps is
-    not logged again, so a million requests are one record a day. Steps whose session had
-    closed when they were served are left out: they were no forecast.
+    Ticker, model and origin identify a forecast. It is logged again only if it has more steps than before, so a
+    million requests make one record a day. Steps whose session had already closed are left out.
 
     Args:
         store: where the records go.
         writer: writes them.
         meter: counts them.
-        skip_demo: leave out forecasts from sample prices, which stand in for others.
+        skip_demo: leave out forecasts from sample prices that replace Yahoo's.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class ForecastLog:
     def record(self, kind: str, elapsed_ms: float, *forecasts: Forecast) -> None:
         """Measure one answer of a ``kind`` (manual, live, forecast or batch), and queue its forecasts.
 
-        One is dropped, and counted, where too many wait or the store has just failed.
+        A forecast is dropped and counted if too many wait or the store has just failed.
         """
         self._meter.record(PREDICTIONS, type=kind)
         self._meter.record(PREDICTION_SECONDS, elapsed_ms / 1000, type=kind)
@@ -115,10 +114,9 @@ _Origin = tuple[str, str, date]
 
 
 def record_of(forecast: Forecast) -> ForecastRecord:
-    """What is kept of a forecast: the steps that were still open, unrounded.
+    """The record of a forecast: its steps whose sessions have not closed, unrounded.
 
-    The default levels are kept as well as those of the request: the first caller does not decide
-    which levels can be scored.
+    It has the default levels in addition to those of the request, so that they can always be scored.
     """
     given, levels = forecast.given, sorted({*forecast.levels, *DEFAULT_LEVELS})
     exchange = given.history.series.exchange
@@ -173,5 +171,5 @@ def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
 
 
 def read_record(store: ArtifactStore, key: str) -> ForecastRecord:
-    """A record, as it was written; ArtifactCorrupt where it is no longer."""
+    """Read a record; ArtifactCorrupt if it is damaged."""
     return read_document(store, key, ForecastRecord)

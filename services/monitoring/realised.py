@@ -34,7 +34,7 @@ Group = tuple[str, str, int]
 def realised_accuracy(
     store: ArtifactStore, now: datetime, days: int, ticker: str | None, model_id: str | None
 ) -> AccuracyOverTime:
-    """Figures of the sessions of the last ``days`` days, by the scorer of backtests.
+    """Scores of the sessions of the last ``days`` days, computed as in a backtest.
 
     Raises:
         ArtifactCorrupt: scores are not readable.
@@ -114,7 +114,7 @@ def _figures(group: Group, found: Sequence[tuple[date, ForecastOutcome]]) -> Rea
 
 
 def _report(pairs: Sequence[ForecastOutcome], step: int) -> DetailedReport:
-    """Of forecasts of one step; those from origins on one day count once in p-values."""
+    """The report of one step; forecasts from origins on the same day count once in p-values."""
     pairs = sorted(pairs, key=lambda pair: pair.origin)
     levels = sorted({level for pair in pairs for level in pair.levels})
     lower, upper = (np.full((len(pairs), 1, len(levels)), np.nan) for _ in range(2))

@@ -85,7 +85,7 @@ def _by_ticker(store: ArtifactStore) -> Mapping[str, list[RecordKey]]:
 def _scored(
     ticker: str, keys: Sequence[RecordKey], store: ArtifactStore, prices: PriceSource, now: datetime
 ) -> Iterator[tuple[SessionScores, Unscored | None]]:
-    """The scores of each session that is due, oldest first, with the reason where a session has none."""
+    """The scores of each session to be scored, oldest first, with a reason if a session has none."""
     done = _done(store, ticker)
     records = _readable(store, [key.key for key in keys if _may_be_due(key, done, now)])
     due = _due(records, done, now)
@@ -105,12 +105,12 @@ def _scored(
 
 
 def _done(store: ArtifactStore, ticker: str) -> frozenset[date]:
-    """The sessions that have a document: scores, or the reason why there are none."""
+    """The sessions that have been handled: their document has scores, or the reason why there are none."""
     return frozenset(session_of(key) for key in keys_of_scores(store, ticker))
 
 
 def _may_be_due(key: RecordKey, done: AbstractSet[date], now: datetime) -> bool:
-    """Whether the record may have a step that is due, by its key and the calendar.
+    """Whether the record may have a step to score, according to its key and the calendar.
 
     A record is finished when its last session is: all its earlier sessions were handled with it.
     """
@@ -181,10 +181,10 @@ def _pairs(history: PriceHistory, session: date, records: Sequence[ForecastRecor
 
 
 def _actual(history: PriceHistory, record: ForecastRecord, session: date) -> float | None:
-    """The price of a session in the money of the forecast's day.
+    """The price of a session on the scale of the forecast's adjusted prices.
 
-    A dividend or split since then has changed every adjusted price before it by one factor,
-    that of the origin included. None where it is unknown, or only repeated because nothing traded since the origin.
+    A dividend or split since then has changed all earlier adjusted prices by one factor, the origin's included.
+    None if the price is unknown, or if it only repeats because nothing traded since the origin.
     """
     if not _traded_since(history.series, session, record.origin):
         return None
@@ -200,7 +200,7 @@ def _traded_since(series: PriceSeries, session: date, origin: date) -> bool:
 
 
 def _price(series: PriceSeries, session: date) -> float | None:
-    """The close of a session; None where the series has no such session."""
+    """The close of a session; None if the series does not have the session."""
     row = int(np.searchsorted(series.sessions, np.datetime64(session)))
     found = row < len(series) and to_date(series.sessions[row]) == session
     return float(series.close[row]) if found else None

@@ -1,4 +1,4 @@
-"""When an exchange trades: its next sessions, and which part of a history was final at a given moment.
+"""Trading calendars: the next sessions of an exchange, and which part of a history was final at a given moment.
 
 The only file that imports exchange_calendars, at the first use of a calendar, because it imports pandas. Calendars are
 named as ``exchanges.exchange_of`` returns them.
@@ -52,7 +52,7 @@ class _Timetable:
 
 
 class _Finality(NamedTuple):
-    """What was final at an exchange at a moment.
+    """The last days whose prices were final at an exchange at a given moment.
 
     Attributes:
         session: the last completed session of the calendar.
@@ -95,9 +95,9 @@ def sessions_between(exchange: str, first: date, last: date) -> Sessions:
 
 
 def sessions_per_year(exchange: str, first: date, last: date) -> float:
-    """Mean number of sessions a year, over the calendar years from first's to last's.
+    """Mean number of sessions a year, over the calendar years from ``first`` to ``last``.
 
-    Where the calendar knows less than 300 days of them, over all that it knows.
+    If the calendar covers fewer than 300 days of these years, the mean is over the whole calendar.
     """
     known = _timetable(exchange).known
     start, stop = max(date(first.year, 1, 1), known[0]), min(date(last.year, 12, 31), known[1])
@@ -141,7 +141,7 @@ def last_final_day(exchange: str, now: datetime) -> date:
 def history_at(
     series: PriceSeries, now: datetime, *, source: str, defects: Defects, stale: bool = False
 ) -> PriceHistory:
-    """The part of ``series`` that was final at ``now``; every source decides here what is unfinished and what is stale.
+    """The part of ``series`` that was final at ``now``; all sources drop unfinished sessions with it.
 
     Ghost rows are dropped here too: a flat bar without volume at the previous close, on a day that the calendar does
     not list. A row with volume or a range on such a day is a session, final some hours after the usual close.
@@ -291,7 +291,7 @@ def _extended(timetable: _Timetable, weekmask: str) -> _Timetable:
 
 
 def _fixed_holidays(timetable: _Timetable, weekmask: str) -> NDArray[np.int64]:
-    """Days of the year that were no session whenever they fell on a trading weekday of the last known years."""
+    """Days of the year that were never a session when they fell on a trading weekday of the last known years."""
     first = max(timetable.known[0], timetable.known[1].replace(year=timetable.known[1].year - HOLIDAY_YEARS, day=28))
     weekdays = _weekdays(first, timetable.known[1], weekmask)
     closed = ~np.isin(weekdays, timetable.sessions)

@@ -45,7 +45,7 @@ def clean(
         sessions: one day per row, in any order.
         bars: open, high, low, close, volume, shape (n, 5); NaN where unknown.
         currency: ISO code, where known.
-        exchange: name of the trading calendar; by default what the ticker alone says.
+        exchange: name of the trading calendar; by default that of the ticker's suffix.
 
     Raises:
         PricesInvalid: not a single row is usable.
@@ -71,7 +71,7 @@ def clean(
 
 
 def clean_raw(ticker: str, raw: RawBars) -> tuple[PriceSeries, Defects]:
-    """``clean`` on the calendar that the source's listing names."""
+    """``clean``, with the trading calendar from the source's listing."""
     return clean(ticker, raw.sessions, raw.bars, raw.currency, exchange_of(ticker, raw.listing))
 
 
@@ -141,7 +141,7 @@ def _unique(days: Sessions, rows: _Bars, dropped: dict[str, Sessions]) -> tuple[
 
 
 def _forget_bad_cells(days: Sessions, rows: _Bars, repaired: dict[str, Sessions]) -> None:
-    """Make cells unknown that cannot be right given the close, in place."""
+    """Set cells to NaN, in place, that cannot be right given the close."""
     close = rows[:, _CLOSE]
     with np.errstate(invalid="ignore", over="ignore"):
         for column in (_OPEN, _HIGH, _LOW):

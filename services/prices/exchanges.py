@@ -17,7 +17,7 @@ KINDS: Mapping[str, Kind] = {CURRENCIES: "currency", CRYPTO: "crypto", FUTURES: 
 
 @dataclass(frozen=True)
 class Listing:
-    """Where a symbol trades according to a price source, as in Yahoo's chart metadata; None where it does not say.
+    """Where a symbol trades according to a price source, as in Yahoo's chart metadata; None if unknown.
 
     Attributes:
         exchange: Yahoo's code of the exchange, ``exchangeName``: "NMS", "SAO", "NSI".

@@ -14,8 +14,8 @@ _log = logging.getLogger(__name__)
 class FallbackSource:
     """Answers from ``primary``; while that is unavailable, the sample's own tickers come from the sample.
 
-    Only for forecasts that people look at: such a history is ``demo``, with ``stale=True``, and old enough to mislead
-    a training, a score or a comparison. Any other ticker stays unavailable.
+    Use it for forecasts only: the sample is too old for a training, a score or a comparison. Such a history is ``demo``
+    and ``stale``. Other tickers stay unavailable.
     """
 
     def __init__(self, primary: PriceSource, sample: SampleSource) -> None:

@@ -79,7 +79,7 @@ class InstrumentedPriceSource:
         return history
 
     def tickers_with(self, issue: PriceIssue, now: datetime) -> tuple[str, ...]:
-        """The tickers with this issue at a request within ``FORGOTTEN_AFTER``."""
+        """The tickers that had this issue at a request of the last ``FORGOTTEN_AFTER``."""
         with self._lock:
             found = ((ticker, at) for ticker, (what, at) in self._issues.items() if what == issue)
             return tuple(sorted(ticker for ticker, at in found if now - at < FORGOTTEN_AFTER))

@@ -25,9 +25,9 @@ _DROPPED = {
 
 
 def price_warnings(history: PriceHistory, lookback: int) -> tuple[str, ...]:
-    """Sentences on what is missing, repaired or suspect in the last ``lookback`` sessions of a history.
+    """Warnings about missing, repaired or suspect prices in the last ``lookback`` sessions of a history.
 
-    A jump of the price is searched in the whole of ``history``, so pass only the sessions that are used.
+    Price jumps are reported anywhere in ``history``, so pass only the sessions that are used.
     """
     window = history.tail(lookback)
     since = window.series.first_session
@@ -37,7 +37,7 @@ def price_warnings(history: PriceHistory, lookback: int) -> tuple[str, ...]:
 
 
 def estimated_warning(exchange: str) -> str:
-    """The sentence on sessions past the end of a calendar."""
+    """The warning about sessions past the end of a calendar."""
     return (
         f"sessions after {last_known_day(exchange)} are estimated, because the {exchange} calendar ends there: "
         "holidays that move from year to year are not known"
@@ -53,11 +53,11 @@ def _left_out(defects: Defects, n_sessions: int) -> Iterator[str]:
     counts = {reason: count for reason, count in defects.n_dropped.items() if reason in _DROPPED}
     if counts:
         rows = ", ".join(f"{count} {_rows(count)} {_DROPPED[reason]}" for reason, count in counts.items())
-        yield f"left out since the start of the last {n_sessions} sessions: {rows}"
+        yield f"left out of the last {n_sessions} sessions: {rows}"
 
 
 def _missing(window: PriceHistory, defects: Defects) -> Iterator[str]:
-    """Sessions of a stock exchange without a row."""
+    """Warn about sessions of a stock exchange without a row."""
     series = window.series
     if series.exchange in KINDS:  # pairs and futures: their hours vary, and so does what sources call a day
         return
@@ -75,7 +75,7 @@ def _repaired(defects: Defects, n_sessions: int) -> Iterator[str]:
     counts: Mapping[str, int] = {column: count for column, count in defects.n_repaired.items() if column != "order"}
     if counts:
         cells = ", ".join(f"{column} on {count}" for column, count in counts.items())
-        yield f"unusable cells, treated as unknown, in the last {n_sessions} sessions: {cells}"
+        yield f"unusable values, treated as unknown, in the last {n_sessions} sessions: {cells}"
 
 
 def _without_range(window: PriceHistory) -> Iterator[str]:
@@ -85,15 +85,14 @@ def _without_range(window: PriceHistory) -> Iterator[str]:
     n_flat, n_untraded = int((is_flat(bars) & ~untraded).sum()), int(untraded.sum())
     if idle:
         yield (
-            f"nothing traded on the last {_sessions(idle)}: the price is older than {window.as_of}, "
-            "and the ranges are wider for it"
+            f"no trades in the last {_sessions(idle)}: the price is older than {window.as_of}, so the ranges are wider"
         )
     if n_untraded > idle:
-        yield f"nothing traded on {n_untraded} of the last {len(bars)} sessions"
+        yield f"no trades in {n_untraded} of the last {len(bars)} sessions"
     if n_flat:
         yield (
-            f"{n_flat} of the last {len(bars)} sessions show one price for open, high, low and close: "
-            "their volatility is taken from the closes"
+            f"open, high, low and close are equal in {n_flat} of the last {len(bars)} sessions: "
+            "their volatility is computed from closes"
         )
 
 

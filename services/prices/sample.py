@@ -46,7 +46,7 @@ def _load(ticker: str) -> tuple[PriceSeries, Defects]:
 
 
 def _package_folder() -> Path:
-    """Where ``arch`` is installed, found without importing it and so pandas, scipy and statsmodels."""
+    """Where ``arch`` is installed; found without importing it, because that would import pandas and scipy."""
     spec = find_spec("arch")
     if spec is None or spec.origin is None:
         raise PricesUnreachable("the sample prices need the package arch, which is not installed")

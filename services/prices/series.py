@@ -1,4 +1,4 @@
-"""Daily prices as values: validated once, frozen, and the protocol of whatever supplies them."""
+"""Daily prices as immutable, validated values, and the protocol of price sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -77,9 +77,9 @@ class PriceSeries:
         return replace(self, sessions=_frozen(self.sessions[kept]), bars=_frozen(self.bars[kept]))
 
     def with_target(self, target_column: str) -> "PriceSeries":
-        """The series with the target column in the place of the close, without the sessions where it is unknown.
+        """The series with the target column in place of the close, without the sessions where it is unknown.
 
-        For another target than the close, the remaining prices are of another moment of the session, so they are NaN.
+        For a target other than the close, the remaining prices belong to other moments of the session, so they are NaN.
         """
         if target_column in ("Close", "Adj Close"):  # closes here are adjusted
             return self
@@ -95,7 +95,7 @@ class PriceSeries:
 
 @dataclass(frozen=True, eq=False)
 class Defects:
-    """What was wrong with the rows of a source: the days concerned, by reason.
+    """The defects of a source's rows: the days concerned, by reason.
 
     Attributes:
         dropped: rows left out. Reasons: "missing", "not_positive", "implausible", "contradictory", "duplicate",
@@ -223,7 +223,7 @@ class PriceHistory:
         return self.source == SAMPLE
 
     def between(self, start: date | None, end: date | None) -> "PriceHistory":
-        """The history of start <= session <= end; it is not stale where it ends before the newest session."""
+        """The history of start <= session <= end; not stale if it ends before the newest session."""
         stale = self.stale and (end is None or end > self.as_of)
         return replace(self, series=self.series.between(start, end), stale=stale)
 
@@ -242,7 +242,7 @@ class RawBars:
         sessions: one day per row, datetime64[D], any order, shape (n,).
         bars: open, high, low, close, volume, float64, shape (n, 5); NaN where unknown.
         currency: ISO code of the quote currency; None where the source does not say.
-        listing: what the source says of where the ticker trades.
+        listing: where the ticker trades, according to the source.
     """
 
     sessions: Sessions
@@ -258,15 +258,14 @@ class PriceSource(Protocol):
         Args:
             ticker: exchange symbol.
             now: the present.
-            recent: how many of the newest sessions are enough; None for the whole history. More may come.
+            recent: the number of newest sessions needed; None for the whole history. The source may return more.
 
         Raises:
             TickerNotFound: the source does not know the ticker.
-            UnknownExchange: nothing says which calendar it follows.
+            UnknownExchange: the ticker's trading calendar is unknown.
             PricesInvalid: not a single row is usable.
             UpstreamUnavailable: the source failed (subclasses say how).
         """
-        ...
 
 
 def validate_ticker(ticker: str) -> str:

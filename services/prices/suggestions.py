@@ -1,4 +1,4 @@
-"""The ticker that a caller probably means by an unknown one."""
+"""Suggests the ticker that a caller probably means by an unknown one."""
 
 import re
 from collections.abc import Container
@@ -35,7 +35,7 @@ _COINS = frozenset({
 
 
 def suggestion(ticker: str) -> str | None:
-    """The way Yahoo Finance writes what ``ticker`` seems to mean; None without a guess.
+    """The symbol on Yahoo Finance that ``ticker`` probably means; None without a guess.
 
     >>> suggestion("PETR4"), suggestion("BRK.B"), suggestion("BTCUSD"), suggestion("AAPL")
     ('PETR4.SA', 'BRK-B', 'BTC-USD', None)

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Answer:
-    """The parts of an HTTP answer that yfinance does not pass on."""
+    """The parts of an HTTP answer that yfinance does not return."""
 
     status: int
     retry_after: str | None
@@ -44,7 +44,7 @@ class YahooSource:
     Args:
         cache_dir: where yfinance keeps its cookie; created when missing, unused when not writable.
         timeout_s: of each single HTTP request.
-        attempts: how often a fetch is tried in all when the network or the server fails.
+        attempts: how often a fetch is tried, the first time included, if the network or the server fails.
         session: a ``requests`` or ``curl_cffi`` session; by default one that imitates a browser.
         backoff_s: the first pause between attempts is random, up to this long; it doubles.
     """
@@ -63,14 +63,14 @@ class YahooSource:
         self._opening = threading.Lock()
 
     def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:
-        """Bars from ``start`` (a session more is possible) or from the first one known, up to the latest.
+        """Bars from ``start`` (or one session earlier), by default from the first known, up to the latest.
 
         The latest may be of an unfinished session; ``history_at`` drops it.
 
         Raises:
             TickerNotFound: Yahoo does not know the ticker.
-            PricesRateLimited: with the seconds Yahoo asks to wait, or a guess.
-            PricesEmpty: Yahoo knows the ticker and has no row for it.
+            PricesRateLimited: Yahoo limits requests; has the seconds to wait, estimated if Yahoo does not name them.
+            PricesEmpty: Yahoo knows the ticker, but has no row for it.
             PricesUnreachable: no answer in time, a refusal, or an unreadable answer.
         """
         validate_ticker(ticker)
@@ -179,7 +179,7 @@ def _text(metadata: Any, key: str) -> str | None:
 
 def _rate_limited(answer: _Answer | None, now: datetime) -> PricesRateLimited:
     wait_s = _seconds_to_wait(answer.retry_after if answer else None, now)
-    return PricesRateLimited(f"Yahoo asks for a pause of {wait_s} s", retry_after_s=wait_s)
+    return PricesRateLimited(f"Yahoo limits our requests; try again in {wait_s} s", retry_after_s=wait_s)
 
 
 def _seconds_to_wait(header: str | None, now: datetime) -> int:
@@ -197,7 +197,7 @@ def _seconds_to_wait(header: str | None, now: datetime) -> int:
 
 
 def _missing(ticker: str, answer: _Answer | None) -> AppError:
-    """The error for yfinance's one exception of three causes; the status decides."""
+    """The error for an exception that yfinance raises for three causes; the HTTP status decides which one it was."""
     status = answer.status if answer else 0
     if status == 404:
         return TickerNotFound(f"Yahoo does not know {ticker}", ticker=ticker)

@@ -37,22 +37,18 @@ class ArtifactStore(Protocol):
         Raises:
             ArtifactNotFound: nothing is stored under the key.
         """
-        ...
 
     def put(self, key: str, data: bytes) -> None:
         """Store the data, replacing earlier data; a reader sees the old or the new data whole, never a part."""
-        ...
 
     def create(self, key: str, data: bytes) -> bool:
         """Store the data only where nothing is stored yet; False where something is.
 
         Of all threads, processes and machines that try, exactly one gets True.
         """
-        ...
 
     def exists(self, key: str) -> bool:
         """Whether something is stored under the key."""
-        ...
 
     def list_keys(self, prefix: str) -> list[str]:
         """Every key that starts with the prefix, ascending.
@@ -60,11 +56,9 @@ class ArtifactStore(Protocol):
         The prefix is plain text: ``models/a`` finds ``models/a/card.json`` and
         ``models/ab/card.json``, ``models/a/`` only the former, ``""`` everything.
         """
-        ...
 
     def delete(self, key: str) -> None:
         """Delete the data under the key; a missing key is not an error."""
-        ...
 
 
 def is_key(text: str) -> bool:

@@ -23,12 +23,7 @@ class Answer:
 
 
 def function_url_event(
-    method: str,
-    path: str,
-    body: Any = None,
-    *,
-    query: str = "",
-    headers: Mapping[str, str] | None = None,
+    method: str, path: str, body: Any = None, *, query: str = "", headers: Mapping[str, str] | None = None
 ) -> Event:
     """A request: ``body`` is sent as it is when bytes (base64, as AWS does) or text, else as JSON."""
     sent = {"host": "abc123.lambda-url.us-east-1.on.aws", "x-forwarded-proto": "https", "x-forwarded-port": "443"}

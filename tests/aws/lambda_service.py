@@ -1,20 +1,20 @@
 """Lambda's front door for asynchronous invocations: takes an event, answers 202, and hands it to an emulator."""
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.processes import QuietHandler, serving
 
 INVOKE_TIMEOUT_S = 300.0
 
 
-class _Door(BaseHTTPRequestHandler):
+class _Door(QuietHandler):
     emulator: tuple[str, int]
     workers: ThreadPoolExecutor
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - named by http.server
         event = self.rfile.read(int(self.headers["Content-Length"]))
         asynchronous = self.headers["X-Amz-Invocation-Type"] == "Event" and self.path.endswith("/invocations")
         if asynchronous:
@@ -22,9 +22,6 @@ class _Door(BaseHTTPRequestHandler):
         self.send_response(202 if asynchronous else 501)
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-    def log_message(self, *args: object) -> None:
-        """Nothing to say."""
 
 
 def _invoke(emulator: tuple[str, int], event: bytes) -> None:
@@ -47,11 +44,5 @@ def lambda_service(emulator: tuple[str, int], port: int = 0, host: str = "127.0.
     """
     with ThreadPoolExecutor(1) as workers:
         door = type("Door", (_Door,), {"emulator": emulator, "workers": workers})
-        with ThreadingHTTPServer((host, port), door) as server:
-            thread = threading.Thread(target=server.serve_forever, daemon=True)
-            thread.start()
-            try:
-                yield f"http://{host}:{server.server_address[1]}"
-            finally:
-                server.shutdown()
-                thread.join()
+        with serving(door, host, port) as url:
+            yield url

@@ -1,7 +1,6 @@
 """Function-URL events through Mangum and the application, in this process."""
 
 import json
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,10 +14,9 @@ from aws_lambda import NotAnHttpEvent, lambda_handler
 from config import Settings
 from schemas.common import DEFAULT_LEVELS
 from services.prices.sample import SampleSource
-from services.prices.series import PriceHistory
 from services.training.train import TrainedModel
 from tests.aws.events import Answer, Event, function_url_event, read_answer
-from tests.fakes import FakePriceSource, application, forecasting, use_prices, walk_history
+from tests.fakes import FailingPriceSource, FakePriceSource, application, forecasting, use_prices, walk_history
 
 NOW = datetime(2019, 1, 2, 14, tzinfo=UTC)
 MAX_BODY_BYTES = 2048
@@ -48,48 +46,13 @@ def adapter(api: FastAPI) -> Adapter:
 
 @pytest.fixture
 def handle(adapter: Adapter) -> Handler:
-    return lambda event: read_answer(adapter(event, _no_context()))
-
-
-class BrokenPrices:
-    """A price source with a mistake in it."""
-
-    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        raise RuntimeError("the secret is hunter2, kept in /opt/secret")
+    return lambda event: read_answer(adapter(event, None))
 
 
 def test_up_is_answered(handle: Handler) -> None:
     answer = handle(function_url_event("GET", "/up"))
 
-    assert answer.status == 200
-    assert answer.json() == {"status": "ok"}
-
-
-def test_every_event_is_answered_alike(handle: Handler) -> None:
-    answers = [handle(function_url_event("GET", "/up")) for _ in range(3)]
-
-    assert [answer.status for answer in answers] == [200, 200, 200]
-
-
-def test_json_travels_as_text(handle: Handler) -> None:
-    answer = handle(function_url_event("GET", "/up"))
-
-    assert not answer.was_base64
-
-
-def test_problem_json_travels_as_text(handle: Handler) -> None:
-    answer = handle(function_url_event("GET", "/nowhere"))
-
-    assert not answer.was_base64
-
-
-def test_a_posted_json_body_is_read(handle: Handler) -> None:
-    event = function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3})
-
-    answer = handle(event)
-
-    assert answer.status == 200
-    assert [row["Date"] for row in answer.json()["data"]] == ["2018-12-27", "2018-12-28", "2018-12-31"]
+    assert (answer.status, answer.json(), answer.was_base64) == (200, {"status": "ok"}, False)
 
 
 def test_a_base64_body_is_read_like_a_plain_one(handle: Handler) -> None:
@@ -98,7 +61,7 @@ def test_a_base64_body_is_read_like_a_plain_one(handle: Handler) -> None:
     encoded = handle(function_url_event("POST", "/models/fetch-data", body.encode()))
     plain = handle(function_url_event("POST", "/models/fetch-data", body))
 
-    assert encoded.status == 200
+    assert [row["Date"] for row in encoded.json()["data"]] == ["2018-12-27", "2018-12-28", "2018-12-31"]
     assert encoded.json() == plain.json()
 
 
@@ -130,14 +93,6 @@ def test_a_deletion_is_answered_without_a_body(handle: Handler, api: FastAPI, tr
     assert (answer.status, answer.content) == (204, b"")
 
 
-@pytest.mark.parametrize("page", ["/docs", "/redoc", "/openapi.json"])
-def test_the_documentation_is_served(handle: Handler, page: str) -> None:
-    answer = handle(function_url_event("GET", page))
-
-    assert answer.status == 200
-    assert answer.content
-
-
 @pytest.mark.parametrize(
     ("event", "status", "code"),
     [
@@ -162,13 +117,7 @@ def test_a_refusal_is_problem_json(handle: Handler, event: Event, status: int, c
 
     problem = answer.json()
     assert (answer.status, problem["status"], problem["code"]) == (status, status, code)
-    assert answer.headers["content-type"] == PROBLEM
-
-
-def test_a_malformed_query_names_its_field(handle: Handler) -> None:
-    answer = handle(function_url_event("GET", "/models", query="limit=many"))
-
-    assert [error["field"] for error in answer.json()["errors"]] == ["limit"]
+    assert (answer.headers["content-type"], answer.was_base64) == (PROBLEM, False)
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe\x00", b'{"ticker": "\xff"}', bytes(4), b"\x89PNG\r\n\x1a\n", b"[" * 2000])
@@ -179,25 +128,13 @@ def test_a_binary_body_is_the_callers_mistake(handle: Handler, body: bytes) -> N
     assert answer.headers["content-type"] == PROBLEM
 
 
-def test_a_body_beyond_the_limit_is_refused(handle: Handler) -> None:
-    answer = handle(function_url_event("POST", "/models/fetch-data", _oversized()))
+@pytest.mark.parametrize("headers", [{}, {"content-length": "2"}], ids=["honest", "understated"])
+def test_a_body_beyond_the_limit_is_refused(handle: Handler, headers: dict[str, str]) -> None:
+    oversized = json.dumps({"ticker": "^GSPC", "days": 3}) + " " * MAX_BODY_BYTES
 
-    assert answer.status == 413
+    answer = handle(function_url_event("POST", "/models/fetch-data", oversized, headers=headers))
 
-
-def test_the_refusal_of_a_long_body_is_problem_json(handle: Handler) -> None:
-    answer = handle(function_url_event("POST", "/models/fetch-data", _oversized()))
-
-    assert answer.headers["content-type"] == PROBLEM
-    assert answer.headers["x-request-id"] == answer.json()["request_id"]
-
-
-def test_a_body_that_understates_its_length_is_refused(handle: Handler) -> None:
-    event = function_url_event("POST", "/models/fetch-data", _oversized(), headers={"content-length": "2"})
-
-    answer = handle(event)
-
-    assert answer.status == 413
+    assert (answer.status, answer.headers["content-type"]) == (413, PROBLEM)
 
 
 def test_the_limit_holds_for_the_decoded_body(handle: Handler) -> None:
@@ -207,19 +144,6 @@ def test_the_limit_holds_for_the_decoded_body(handle: Handler) -> None:
     answer = handle(function_url_event("POST", "/models/fetch-data", padded))
 
     assert answer.status == 200
-
-
-def test_head_is_answered_for_the_load_balancers_that_ask_so(handle: Handler) -> None:
-    answer = handle(function_url_event("HEAD", "/up"))
-
-    assert answer.status == 200
-
-
-def test_a_refused_method_is_told_what_is_allowed(handle: Handler) -> None:
-    answer = handle(function_url_event("PUT", "/models/some-model"))
-
-    assert answer.status == 405
-    assert answer.headers["allow"]
 
 
 def test_no_event_pays_for_start_up_and_shutdown(api: FastAPI, handle: Handler) -> None:
@@ -237,77 +161,27 @@ def test_no_event_pays_for_start_up_and_shutdown(api: FastAPI, handle: Handler) 
     assert starts == []
 
 
-def test_a_callers_request_id_comes_back(handle: Handler) -> None:
-    answer = handle(function_url_event("GET", "/up", headers={"x-request-id": "order-66"}))
-
-    assert answer.headers["x-request-id"] == "order-66"
-
-
 def test_a_callers_request_id_is_in_the_problem(handle: Handler) -> None:
     answer = handle(function_url_event("GET", "/nowhere", headers={"x-request-id": "order-66"}))
 
     assert answer.headers["x-request-id"] == answer.json()["request_id"] == "order-66"
 
 
-@pytest.mark.parametrize("given", ["", "two words", "x" * 65, "a\r\nset-cookie: b", "ação"])
-def test_an_unacceptable_request_id_is_replaced(handle: Handler, given: str) -> None:
-    answer = handle(function_url_event("GET", "/up", headers={"x-request-id": given}))
+def test_an_unexpected_failure_is_opaque_and_the_next_event_is_answered(handle: Handler, api: FastAPI) -> None:
+    use_prices(api, FailingPriceSource(RuntimeError("the secret is hunter2")))
 
-    assert answer.headers["x-request-id"] not in ("", given)
-
-
-def test_each_request_gets_its_own_id(handle: Handler) -> None:
-    first = handle(function_url_event("GET", "/up"))
-    second = handle(function_url_event("GET", "/up"))
-
-    assert first.headers["x-request-id"] != second.headers["x-request-id"]
-
-
-def test_an_unexpected_failure_is_opaque(handle: Handler, api: FastAPI) -> None:
-    use_prices(api, BrokenPrices())
-
-    answer = handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
-
-    assert (answer.status, answer.json()["code"]) == (500, "internal")
-    for internal in ("hunter2", "/opt/secret", "RuntimeError", "Traceback", "test_handler"):
-        assert internal not in answer.content.decode()
-
-
-def test_an_unexpected_failure_is_logged_under_the_id_answered(
-    handle: Handler, api: FastAPI, caplog: pytest.LogCaptureFixture
-) -> None:
-    use_prices(api, BrokenPrices())
-
-    with caplog.at_level(logging.ERROR):
-        answer = handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
-
-    request_id = answer.headers["x-request-id"]
-    assert answer.json()["request_id"] == request_id
-    assert any(request_id in record.getMessage() and record.exc_info for record in caplog.records)
-
-
-def test_the_next_event_after_a_failure_is_answered(handle: Handler, api: FastAPI) -> None:
-    use_prices(api, BrokenPrices())
-    handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
-
+    failed = handle(function_url_event("POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}))
     answer = handle(function_url_event("GET", "/up"))
 
-    assert answer.status == 200
+    assert (failed.status, failed.json()["code"], answer.status) == (500, "internal", 200)
+    assert "hunter2" not in failed.content.decode()
 
 
 @pytest.mark.parametrize("event", [{}, {"source": "aws.events", "detail-type": "Scheduled Event"}, {"Records": []}])
 def test_an_event_that_is_no_request_fails_the_invocation(adapter: Adapter, event: Event) -> None:
     # a problem answer would read as success to whatever sent the event, and never reach its dead-letter queue
     with pytest.raises(NotAnHttpEvent, match="expected a function-URL event"):
-        adapter(event, _no_context())
-
-
-def _no_context() -> Any:
-    return None  # the application does not look at it
-
-
-def _oversized() -> str:
-    return json.dumps({"ticker": "^GSPC", "days": 3}) + " " * MAX_BODY_BYTES
+        adapter(event, None)
 
 
 def test_an_answer_that_lambda_cannot_carry_is_refused_in_words(handle: Handler, api: FastAPI) -> None:
@@ -353,7 +227,7 @@ def test_a_scheduled_event_scores_what_has_closed(
     )
     runtime.writer.flush()
 
-    assert adapter({"task": "score"}, _no_context()) is None
+    assert adapter({"task": "score"}, None) is None
 
     scored = handle(function_url_event("GET", "/monitoring/accuracy", query="days=3650")).json()
     assert [(found["ticker"], found["report"]["n_origins"]) for found in scored["accuracy"]] == [("^GSPC", 1)]

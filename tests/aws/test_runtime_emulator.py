@@ -19,13 +19,7 @@ from tests.s3_servers import S3Server
 pytestmark = pytest.mark.slow
 
 FILES = (CALIBRATION, CARD, NETWORK, WEIGHTS)
-TRAINING = {
-    "ticker": "^GSPC",
-    "start_date": "2010-01-01",
-    "end_date": "2018-12-31",
-    "epochs": 2,
-    "max_seconds": 30,
-}
+TRAINING = {"ticker": "^GSPC", "start_date": "2010-01-01", "end_date": "2018-12-31", "epochs": 2, "max_seconds": 30}
 SMALL_TRAINING = TRAINING | {"start_date": "2016-01-01", "sequence_length": 20, "epochs": 1}
 LAST_CLOSE = 2506.85  # of the S&P 500 on 31 December 2018
 NEXT_TEN_SESSIONS = [date(2019, 1, day).isoformat() for day in (2, 3, 4, 7, 8, 9, 10, 11, 14, 15)]
@@ -48,28 +42,10 @@ def bucket(s3_server: S3Server) -> Iterator[S3ArtifactStore]:
         yield store
 
 
-@pytest.fixture(scope="module")
-def lost_bucket_answer(function_without_bucket: LambdaRuntime) -> dict[str, Any]:
-    answer = function_without_bucket.request("POST", "/models/train", SMALL_TRAINING, status=503)
-    problem: dict[str, Any] = answer.json()
-    return problem
-
-
-def test_up_answers(function: LambdaRuntime) -> None:
-    assert function.request("GET", "/up").json() == {"status": "ok"}
-
-
 def test_a_problem_is_an_answer_and_no_failed_invocation(function: LambdaRuntime) -> None:
     answer = function.request("GET", "/models/no-such-model", status=404)
 
     assert answer.json()["code"] == "model_not_found"
-
-
-def test_an_event_that_is_no_request_fails_the_invocation(function: LambdaRuntime) -> None:
-    result = function.invoke({"source": "aws.events", "detail-type": "Scheduled Event"})
-
-    assert "errorType" in result
-    assert "event" in result["errorMessage"]
 
 
 def test_training_reports_its_errors_and_those_of_persistence(trained_answer: dict[str, Any]) -> None:
@@ -127,12 +103,6 @@ def test_a_training_event_of_a_job_that_is_none_fails_the_invocation(tmp_path: P
     assert result["errorType"] == "JobNotFound"
 
 
-def test_the_model_is_listed(function: LambdaRuntime, model_id: str) -> None:
-    page = function.request("GET", "/models", query="ticker=%5EGSPC&limit=100").json()
-
-    assert model_id in [model["id"] for model in page["models"]]
-
-
 def test_predict_answers_the_next_session(function: LambdaRuntime, model_id: str) -> None:
     answer = function.request("POST", f"/models/{model_id}/predict", {"levels": [0.8, 0.95]}).json()
 
@@ -141,40 +111,21 @@ def test_predict_answers_the_next_session(function: LambdaRuntime, model_id: str
     assert answer["prediction"] == [pytest.approx(LAST_CLOSE, rel=0.05)]
     assert_nested(answer["intervals"], answer["prediction"][0])
     assert answer["test"]["persistence"]["mae"] > 0
-
-
-def test_predict_repeats_itself(function: LambdaRuntime, model_id: str) -> None:
-    first = function.request("POST", f"/models/{model_id}/predict")
-    second = function.request("POST", f"/models/{model_id}/predict")
-
-    assert first.json() == second.json()
+    assert answer == function.request("POST", f"/models/{model_id}/predict", {"levels": [0.8, 0.95]}).json()
 
 
 def test_forecast_answers_the_exchanges_next_ten_sessions(function: LambdaRuntime, model_id: str) -> None:
-    steps = _forecast(function, model_id)
+    body = {"horizon": 10, "levels": [0.8, 0.95]}
+
+    steps = function.request("POST", f"/models/{model_id}/forecast", body).json()["forecast"]
 
     assert [step["step"] for step in steps] == list(range(1, 11))
     assert [step["session"] for step in steps] == NEXT_TEN_SESSIONS  # no weekend, no New Year
-
-
-def test_forecast_intervals_are_nested_around_the_price(function: LambdaRuntime, model_id: str) -> None:
-    steps = _forecast(function, model_id)
-
+    assert [step["persistence"] for step in steps] == [pytest.approx(LAST_CLOSE, abs=0.01)] * 10
     for step in steps:
         assert_nested(step["intervals"], step["price"])
-
-
-def test_forecast_intervals_widen_with_the_horizon(function: LambdaRuntime, model_id: str) -> None:
-    first, *_, last = _forecast(function, model_id)
-
-    for near, far in zip(first["intervals"], last["intervals"], strict=True):
+    for near, far in zip(steps[0]["intervals"], steps[-1]["intervals"], strict=True):
         assert far["upper"] - far["lower"] > near["upper"] - near["lower"]
-
-
-def test_forecast_has_persistence_beside_every_step(function: LambdaRuntime, model_id: str) -> None:
-    steps = _forecast(function, model_id)
-
-    assert [step["persistence"] for step in steps] == [pytest.approx(LAST_CLOSE, abs=0.01)] * 10
 
 
 def test_delete_leaves_nothing_in_the_bucket(function: LambdaRuntime, bucket: S3ArtifactStore) -> None:
@@ -186,21 +137,17 @@ def test_delete_leaves_nothing_in_the_bucket(function: LambdaRuntime, bucket: S3
     function.request("GET", f"/models/{model_id}", status=404)
 
 
-def test_the_working_directory_stays_as_it_was(function: LambdaRuntime, model_id: str) -> None:
+def test_working_and_home_directory_stay_as_they_were(function: LambdaRuntime, model_id: str) -> None:
     function.request("POST", f"/models/{model_id}/predict")
 
-    assert _files_below(function.task) == []
+    assert _files_below(function.task) == _files_below(function.home) == []
 
 
-def test_the_home_directory_stays_as_it_was(function: LambdaRuntime, model_id: str) -> None:
-    function.request("POST", f"/models/{model_id}/predict")
+def test_a_training_without_its_bucket_is_refused_before_it_begins(function_without_bucket: LambdaRuntime) -> None:
+    problem = function_without_bucket.request("POST", "/models/train", SMALL_TRAINING, status=503).json()
 
-    assert _files_below(function.home) == []
-
-
-def test_a_training_without_its_bucket_is_refused_before_it_begins(lost_bucket_answer: dict[str, Any]) -> None:
-    assert lost_bucket_answer["code"] == "store_unavailable"
-    assert lost_bucket_answer["operation"] == "create"
+    assert (problem["code"], problem["operation"]) == ("store_unavailable", "create")
+    assert function_without_bucket.request("GET", "/up").status == 200
 
 
 def test_reading_without_the_bucket_says_when_to_try_again(function_without_bucket: LambdaRuntime) -> None:
@@ -210,23 +157,11 @@ def test_reading_without_the_bucket_says_when_to_try_again(function_without_buck
     assert int(answer.headers["retry-after"]) > 0
 
 
-def test_the_function_survives_a_lost_bucket(
-    function_without_bucket: LambdaRuntime, lost_bucket_answer: dict[str, Any]
-) -> None:
-    assert function_without_bucket.request("GET", "/up").status == 200
-
-
 def assert_nested(intervals: list[dict[str, float]], price: float) -> None:
     """Levels ascend, and each interval lies strictly inside the next, around the price."""
     assert [interval["level"] for interval in intervals] == [0.8, 0.95]
     for inner, outer in pairwise(intervals):
         assert outer["lower"] < inner["lower"] < price < inner["upper"] < outer["upper"]
-
-
-def _forecast(function: LambdaRuntime, model_id: str) -> list[dict[str, Any]]:
-    answer = function.request("POST", f"/models/{model_id}/forecast", {"horizon": 10, "levels": [0.8, 0.95]})
-    steps: list[dict[str, Any]] = answer.json()["forecast"]
-    return steps
 
 
 def _files_below(folder: Path) -> list[str]:

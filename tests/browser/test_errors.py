@@ -1,7 +1,6 @@
 """What the page shows when something fails, and how it recovers."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,22 +10,15 @@ from playwright.sync_api import Locator, Page, Route, expect
 from config import Settings
 from services.analysis.page.charts import FIGURES
 from services.prices.cache import CachedSource
-from services.prices.series import PriceHistory
 from services.prices.yahoo import YahooSource
 from services.storage.store import LocalArtifactStore
 from tests.browser.conftest import Open, eventually, scroll_to, served, wait_until_loaded
-from tests.fakes import application, new_york_sessions, random_walk, use_prices
-from tests.yahoo_server import Quotes, Reply, YahooServer, running_yahoo
+from tests.fakes import FailingPriceSource, application, new_york_sessions, random_walk, use_prices
+from tests.yahoo_server import Quotes, Reply, YahooServer
 
 pytestmark = pytest.mark.slow
 
 KEY = "correct-horse-battery-staple"
-
-
-@pytest.fixture
-def yahoo() -> Iterator[YahooServer]:
-    with running_yahoo() as server:
-        yield server
 
 
 @pytest.fixture
@@ -35,11 +27,6 @@ def live(app: FastAPI, yahoo: YahooServer, tmp_path: Path) -> FastAPI:
     fetcher = YahooSource(tmp_path / "yfinance", timeout_s=5, attempts=1, session=yahoo.session(), backoff_s=0.01)
     use_prices(app, CachedSource(fetcher, LocalArtifactStore(tmp_path), ttl_s=0))
     return app
-
-
-class BrokenPrices:
-    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        raise RuntimeError("the secret is hunter2")
 
 
 def problem(page: Locator) -> str:
@@ -111,7 +98,7 @@ def test_too_short_a_history_is_reported_with_its_length(live: FastAPI, yahoo: Y
 
 
 def test_an_internal_error_shows_its_request_id_and_no_detail(app: FastAPI, visit: Open) -> None:
-    use_prices(app, BrokenPrices())
+    use_prices(app, FailingPriceSource(RuntimeError("the secret is hunter2")))
     with served(app) as url:
         page = visit(url)
 

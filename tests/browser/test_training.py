@@ -152,4 +152,4 @@ def test_the_analysis_loads_when_it_comes_into_view(server: str, visit: Open) ->
 @pytest.mark.usefixtures("without_analysis")
 def test_a_server_without_analysis_says_so(app: FastAPI, visit: Open) -> None:
     with served(app) as url:
-        expect(scroll_to(visit(url), "analysis")).to_have_text("This server does not analyse prices.")
+        expect(scroll_to(visit(url), "analysis")).to_have_text("The analysis is not installed on this server.")

@@ -13,8 +13,10 @@ from schemas.realised import ForecastOutcome, SessionScores
 from services.monitoring.scoring import scores_key
 from services.storage.store import LocalArtifactStore
 from stock_forecast_client import Client
+from stock_forecast_client.models import Analysis
 
 Run = Callable[..., Result]
+ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +77,11 @@ def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         return CliRunner().invoke(app, [str(argument) for argument in arguments], env=environment)
 
     return invoke
+
+
+@pytest.fixture(scope="session")
+def analysis() -> Analysis:
+    return Analysis.model_validate_json(ANALYSIS.read_bytes())
 
 
 @pytest.fixture

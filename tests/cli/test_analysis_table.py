@@ -2,22 +2,13 @@
 
 import io
 from datetime import date
-from pathlib import Path
 
 import numpy as np
-import pytest
 from rich.console import Console
 
 from cli.analysis_table import analysis_table
 from services.analysis.dependence import correlogram
 from stock_forecast_client.models import Analysis, Correlogram, MissingRun, OvernightGap, SuspectedSplit
-
-ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
-
-
-@pytest.fixture(scope="module")
-def analysis() -> Analysis:
-    return Analysis.model_validate_json(ANALYSIS.read_bytes())
 
 
 def shown(analysis: Analysis) -> str:

@@ -14,22 +14,35 @@ from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.slow
 
-TABLED = {
-    "fetch": ["fetch", "^GSPC", "--days", "3"],
-    "predict": ["predict", "^GSPC"],
-    "forecast": ["forecast", "^GSPC", "--horizon", "3", "--level", "0.5"],
-    "backtest": ["backtest", "^GSPC", "--start", "2018-06-01", "--stride", "10", "--horizon", "2"],
-    "analyze": ["analyze", "^GSPC", "--start", "2017-01-03"],
-    "score": ["score"],
-    "accuracy": ["accuracy", "^GSPC", "--days", "30"],
-    "drift": ["drift"],
-    "retrain": ["retrain", "^GSPC"],
-    "models list": ["models", "list"],
-    "models show": ["models", "show", "default"],
-    "models aliases": ["models", "aliases"],
-    "models evaluations": ["models", "evaluations"],
-    "jobs list": ["jobs", "list"],
+GSPC = {"ticker": "^GSPC"}
+# what a user types, and the request with the same answer
+COMMANDS: dict[str, tuple[list[str], str, str, dict[str, Any] | None]] = {
+    "fetch": (["fetch", "^GSPC", "--days", "3"], "POST", "/models/fetch-data", GSPC | {"days": 3}),
+    "predict": (["predict", "^GSPC"], "POST", "/models/default/predict", GSPC),
+    "forecast": (
+        ["forecast", "^GSPC", "--horizon", "3", "--level", "0.5"],
+        "POST",
+        "/models/default/forecast",
+        GSPC | {"horizon": 3, "levels": [0.5]},
+    ),
+    "backtest": (
+        ["backtest", "^GSPC", "--start", "2018-06-01", "--stride", "10", "--horizon", "2"],
+        "POST",
+        "/models/default/backtest",
+        GSPC | {"start": "2018-06-01", "stride": 10, "horizon": 2},
+    ),
+    "analyze": (["analyze", "^GSPC", "--start", "2017-01-03"], "GET", "/analysis/%5EGSPC?start=2017-01-03", None),
+    "score": (["score"], "POST", "/monitoring/score", None),
+    "accuracy": (["accuracy", "^GSPC", "--days", "30"], "GET", "/monitoring/accuracy?ticker=%5EGSPC&days=30", None),
+    "drift": (["drift"], "GET", "/monitoring/drift", None),
+    "retrain": (["retrain", "^GSPC"], "POST", "/monitoring/retrain", GSPC),
+    "models list": (["models", "list"], "GET", "/models", None),
+    "models show": (["models", "show", "default"], "GET", "/models/default", None),
+    "models aliases": (["models", "aliases"], "GET", "/models/aliases", None),
+    "models evaluations": (["models", "evaluations"], "GET", "/models/aliases/default/evaluations", None),
+    "jobs list": (["jobs", "list"], "GET", "/jobs", None),
 }
+TABLED = {name: command for name, (command, *_) in COMMANDS.items()}
 PNG = b"\x89PNG"
 
 
@@ -44,36 +57,7 @@ def answered(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize(
-    ("command", "method", "path", "body"),
-    [
-        (TABLED["fetch"], "POST", "/models/fetch-data", {"ticker": "^GSPC", "days": 3}),
-        (TABLED["predict"], "POST", "/models/default/predict", {"ticker": "^GSPC"}),
-        (
-            TABLED["forecast"],
-            "POST",
-            "/models/default/forecast",
-            {"ticker": "^GSPC", "horizon": 3, "levels": [0.5]},
-        ),
-        (
-            TABLED["backtest"],
-            "POST",
-            "/models/default/backtest",
-            {"ticker": "^GSPC", "start": "2018-06-01", "stride": 10, "horizon": 2},
-        ),
-        (TABLED["analyze"], "GET", "/analysis/%5EGSPC?start=2017-01-03", None),
-        (TABLED["score"], "POST", "/monitoring/score", None),
-        (TABLED["accuracy"], "GET", "/monitoring/accuracy?ticker=%5EGSPC&days=30", None),
-        (TABLED["drift"], "GET", "/monitoring/drift", None),
-        (TABLED["retrain"], "POST", "/monitoring/retrain", {"ticker": "^GSPC"}),
-        (TABLED["models list"], "GET", "/models", None),
-        (TABLED["models show"], "GET", "/models/default", None),
-        (TABLED["models aliases"], "GET", "/models/aliases", None),
-        (TABLED["models evaluations"], "GET", "/models/aliases/default/evaluations", None),
-        (TABLED["jobs list"], "GET", "/jobs", None),
-    ],
-    ids=list(TABLED),
-)
+@pytest.mark.parametrize(("command", "method", "path", "body"), COMMANDS.values(), ids=list(COMMANDS))
 @pytest.mark.usefixtures("model_id", "scored")
 def test_json_is_the_apis_answer(
     run: Run, target: list[str], server: str, command: list[str], method: str, path: str, body: dict[str, Any] | None
@@ -123,13 +107,6 @@ def test_a_backtest_ends_with_a_summary(run: Run) -> None:
 
     assert re.search(r"[0-9.]+% (below|above) that of the no-change forecast \(p = [01]\.[0-9]+, (not )?signif", shown)
     assert re.search(r"Coverage: [0-9.]+% of closes in the 80% range", shown)
-
-
-def test_a_trained_network_is_shown_with_the_no_change_forecast(run: Run) -> None:
-    done = run("train", "^GSPC", "--start", "2016-01-01", "--epochs", "1", "--sequence-length", "20")
-
-    assert done.exit_code == 0, done.output
-    assert "no change" in done.stdout
 
 
 def test_train_shows_the_accuracy_of_the_model(run: Run, target: list[str]) -> None:

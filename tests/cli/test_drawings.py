@@ -30,12 +30,6 @@ from tests.client.conftest import job_body
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, forecasting, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
-ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
-
-
-@pytest.fixture(scope="module")
-def analysis() -> Analysis:
-    return Analysis.model_validate_json(ANALYSIS.read_bytes())
 
 
 def running(epoch: int, max_epochs: int, model: str = "return_lstm") -> Job:

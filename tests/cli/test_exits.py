@@ -2,10 +2,8 @@
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
 
@@ -17,7 +15,7 @@ from cli.exits import Exit, exit_code, format_error, hint
 from errors import AppError
 from stock_forecast_client.errors import ModelNotFound, error_from
 from tests.cli.conftest import Run
-from tests.processes import free_port
+from tests.processes import QuietHandler, free_port, serving
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AppError)]
 FAMILIES = {
@@ -43,8 +41,8 @@ def service_that_answers(code: str, status: int, detail: str = "what happened") 
     """The address of a server that answers every request with this problem."""
     problem = {"type": "x", "title": "x", "status": status, "detail": detail, "code": code, "request_id": "r1"}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 - named by http.server
             body = json.dumps(problem).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/problem+json")
@@ -52,17 +50,8 @@ def service_that_answers(code: str, status: int, detail: str = "what happened") 
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base's name
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -177,10 +166,7 @@ def test_a_wrong_command_is_a_usage_error(run: Run, command: list[str]) -> None:
             "--start 2018-12-31 must not be after --end",
         ),
         (["forecast", "^GSPC", "--as-of", "2199-01-01"], "--as-of: 2199-01-01 is in the future"),
-        (
-            ["forecast", "^GSPC", "--level", "90"],
-            ": --level: Input should be less than or equal to 0.99\n",
-        ),
+        (["forecast", "^GSPC", "--level", "90"], ": --level: Input should be less than or equal to 0.99\n"),
         (["predict", "^GSPC", "--model", "No_Such"], "an id has lower-case letters and digits, with hyphens between"),
         (["models", "alias", "Best_1", "default"], "an alias has lower-case letters, with hyphens between"),
         (["jobs", "show", "nope"], "expected an id such as 2026"),

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.processes import dies_with_us, free_port, listens
+from tests.processes import dies_with_us, free_port, listens, wait_until
 from tests.test_layers import project_files
 
 pytestmark = pytest.mark.slow
@@ -49,13 +48,13 @@ def started(folder: Path, environment: dict[str, str], *arguments: str) -> "subp
 
 def wait_for_an_epoch(folder: Path, within_s: float = 90.0) -> str:
     """The id of the one job, once its first epoch is done."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        for found in (folder / "var" / "jobs").glob("*/progress.json"):
-            if json.loads(found.read_text() or "{}").get("epoch", 0):
-                return found.parent.name
-        time.sleep(0.2)
-    raise AssertionError("no epoch was finished in time")
+
+    def trained() -> list[str]:
+        found = (folder / "var" / "jobs").glob("*/progress.json")
+        return [path.parent.name for path in found if json.loads(path.read_text() or "{}").get("epoch", 0)]
+
+    wait_until(lambda: bool(trained()), within_s, "an epoch")
+    return trained()[0]
 
 
 def end_of(folder: Path, job_id: str) -> Any:
@@ -80,9 +79,7 @@ def test_demo_trains_forecasts_backtests_and_draws_in_an_empty_folder(
 def test_serve_answers_and_the_command_line_finds_it(tmp_path: Path, environment: dict[str, str]) -> None:
     port = free_port()
     with started(tmp_path, environment, "serve", "--port", str(port)) as server:
-        deadline = time.monotonic() + 60
-        while not listens(port) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(lambda: listens(port), 60, "the server")
 
         done = run(tmp_path, environment, "--url", f"http://127.0.0.1:{port}", "forecast", "^GSPC", "--json")
         answer = requests.post(f"http://127.0.0.1:{port}/models/default/forecast", json={"ticker": "^GSPC"}, timeout=30)
@@ -143,14 +140,13 @@ def test_interrupting_a_training_here_cancels_it(tmp_path: Path, environment: di
 def test_interrupting_a_training_elsewhere_leaves_it_alone(
     tmp_path: Path, environment: dict[str, str], server: str, folder: Path
 ) -> None:
+    def newest() -> list[dict[str, Any]]:
+        jobs: list[dict[str, Any]] = requests.get(f"{server}/jobs?limit=1", timeout=30).json()["jobs"]
+        return jobs
+
     with started(tmp_path, environment, "--url", server, *ENDLESS) as training:
-        deadline = time.monotonic() + 90
-        while True:
-            job = requests.get(f"{server}/jobs", params={"limit": "1"}, timeout=30).json()["jobs"]
-            if job and job[0]["state"] == "running":
-                break
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_until(lambda: [job["state"] for job in newest()] == ["running"], 90, "the training")
+        job = newest()
         training.send_signal(signal.SIGINT)
         _, output = training.communicate(timeout=60)
 

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,14 +11,15 @@ from typer.testing import Result
 from cli.layout import console
 from cli.realised_tables import evaluations_table
 from models.base import CLOSE, HIGH, LOW
-from schemas.realised import ForecastRecord, RecordedStep
-from services.evaluation.accuracy import CRPS_LEVELS
+from schemas.realised import ForecastRecord
 from services.monitoring.forecast_log import record_key
 from services.prices.calendars import last_completed_session, sessions_between
 from services.storage.store import LocalArtifactStore
 from stock_forecast_client.models import ChallengerEvaluation, EvaluationPage
 from tests.cli.conftest import Run
-from tests.fakes import random_walk
+from tests.fakes import forecast_record, random_walk
+
+pytestmark = pytest.mark.slow
 
 EPISODE_ROWS = 5  # the last week is wilder than any before
 
@@ -39,26 +40,9 @@ def walk(tmp_path: Path) -> Path:
         rows.writerow(["Date", "Open", "High", "Low", "Close", "Volume"])
         rows.writerows([str(day), *bar] for day, bar in zip(sessions, bars.tolist(), strict=True))
     close = float(bars[-2, CLOSE])
-    record = ForecastRecord(
-        ticker="WALK",
-        model_id="bundled-20181231-00000001",
-        model="return_lstm",
-        target_column="Close",
-        origin=sessions[-2].item(),
-        made_at=datetime.combine(sessions[-2].item(), time(23), UTC),
-        last=close,
-        levels=(0.8,),
-        steps=(
-            RecordedStep(
-                step=1,
-                session=sessions[-1].item(),
-                median=1.001 * close,
-                lower=(0.5 * close,),
-                upper=(2.0 * close,),
-                quantiles=tuple((close * (0.5 + CRPS_LEVELS)).tolist()),
-            ),
-        ),
-    )
+    origin, session = (day.item() for day in sessions[-2:])
+    bundled = "bundled-20181231-00000001"
+    record = forecast_record("WALK", origin, [session], close, half=0.5 * close, model_id=bundled)
     LocalArtifactStore(folder).create(record_key(record), record.model_dump_json().encode())
     return folder
 
@@ -67,7 +51,6 @@ def on(run: Run, folder: Path, *arguments: object) -> Result:
     return run(*arguments, PRICE_SOURCE="csv", DATA_DIR=str(folder))
 
 
-@pytest.mark.slow
 def test_a_local_forecast_is_logged(run: Run, walk: Path) -> None:
     done = on(run, walk, "forecast", "WALK", "--horizon", "3")
 
@@ -76,7 +59,6 @@ def test_a_local_forecast_is_logged(run: Run, walk: Path) -> None:
     assert len(logged) == 1
 
 
-@pytest.mark.slow
 def test_a_forecast_is_scored_once_and_shown_with_the_no_change_forecast(run: Run, walk: Path) -> None:
     first, second = on(run, walk, "score"), on(run, walk, "score")
     shown = on(run, walk, "accuracy", "WALK")
@@ -88,7 +70,6 @@ def test_a_forecast_is_scored_once_and_shown_with_the_no_change_forecast(run: Ru
     assert "100.0%" in shown.stdout
 
 
-@pytest.mark.slow
 def test_accuracy_without_scores_says_what_to_do(run: Run, walk: Path) -> None:
     shown = on(run, walk, "accuracy")
 
@@ -96,7 +77,6 @@ def test_accuracy_without_scores_says_what_to_do(run: Run, walk: Path) -> None:
     assert "no forecasts have been scored since" in shown.stdout
 
 
-@pytest.mark.slow
 def test_drift_ends_with_1_where_the_status_is_drifted(run: Run, walk: Path) -> None:
     shown = on(run, walk, "drift", "WALK")
     printed = on(run, walk, "drift", "WALK", "--json")
@@ -106,7 +86,6 @@ def test_drift_ends_with_1_where_the_status_is_drifted(run: Run, walk: Path) -> 
     assert "WALK: ranges of the last 5 sessions are" in shown.stdout
 
 
-@pytest.mark.slow
 def test_a_ticker_that_fails_ends_the_command_with_its_error(run: Run, walk: Path) -> None:
     (walk / "prices" / "WALK.csv").unlink()
 
@@ -117,7 +96,6 @@ def test_a_ticker_that_fails_ends_the_command_with_its_error(run: Run, walk: Pat
     assert "WALK was not scored: ticker_not_found" in scored.stdout
 
 
-@pytest.mark.slow
 def test_a_session_that_never_traded_is_named_and_ends_with_0(run: Run, walk: Path) -> None:
     (record,) = (walk / "forecasts").rglob("*.json")
     forecast = ForecastRecord.model_validate_json(record.read_bytes())
@@ -136,7 +114,6 @@ def test_a_session_that_never_traded_is_named_and_ends_with_0(run: Run, walk: Pa
     assert "session_not_traded" not in second.stdout
 
 
-@pytest.mark.slow
 def test_drift_trains_a_challenger_whose_evaluation_is_shown(run: Run, walk: Path) -> None:
     champion = json.loads(on(run, walk, "train", "WALK", "--model", "ewma", "--json").stdout)["model_id"]
     on(run, walk, "models", "alias", "mine", champion)
@@ -152,7 +129,6 @@ def test_drift_trains_a_challenger_whose_evaluation_is_shown(run: Run, walk: Pat
     assert "the alias mine: " in on(run, walk, "jobs", "show", answer["job"]["id"]).stdout
 
 
-@pytest.mark.slow
 def test_a_challenger_on_a_server_is_not_followed_with_no_wait(run: Run, server: str) -> None:
     here = run("retrain", "^GSPC", "--no-wait")
     there = run("--url", server, "retrain", "^GSPC", "--no-only-on-drift", "--no-wait", "--json")

@@ -5,12 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.server import running_server
 from tests.test_layers import project_files
 
 pytestmark = pytest.mark.slow
@@ -40,12 +38,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip(f"pip cannot reach a package index: {done.stderr.splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
     return python
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path_factory.mktemp("data"))}) as url:
-        yield url
 
 
 def examples(heading: str) -> list[str]:

@@ -128,7 +128,7 @@ def test_a_backtest_becomes_a_data_frame_of_every_forecaster_and_step(client: Cl
     assert len(frame) == 3 * len(overall)
     assert overall["coverage_80"].iloc[0] == answer.model_report.overall.coverage[0].empirical_coverage
     assert overall["skill_mae"].iloc[0] == answer.model_report.overall.skill.mae
-    assert overall["p_value_mae"].iloc[0] == answer.model_report.overall.p_value.mae
+    assert overall["p_value_crps"].iloc[0] == answer.model_report.overall.p_value.crps
     assert overall["n_origins"].iloc[0] == answer.model_report.overall.n_origins
 
 

@@ -142,10 +142,7 @@ def test_first_deployment_makes_repository_images_and_stack(machine: Machine) ->
     assert "secret" not in str(machine.calls()) + done.stdout + done.stderr
     assert [
         [option(words, name) for name in ("--target", "--tag", "--platform")] for words in machine.calls("docker build")
-    ] == [
-        ["serve", f"{image}-serve", "linux/amd64"],
-        ["train", f"{image}-train", "linux/amd64"],
-    ]
+    ] == [["serve", f"{image}-serve", "linux/amd64"], ["train", f"{image}-train", "linux/amd64"]]
     assert (machine.programs / "attestations").read_text() == "1"
     assert {"--no-confirm-changeset", "--no-fail-on-empty-changeset"} <= set(sam)  # never prompts
     assert [option(sam, name) for name in ("--stack-name", "--region", "--capabilities")] == [

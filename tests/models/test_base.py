@@ -1,6 +1,7 @@
-"""Quantile forecasts as values."""
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -10,10 +11,6 @@ from models.base import QUANTILE_GRID, QuantileForecast
 LEVELS = np.array([0.1, 0.5, 0.9])
 
 
-def forecast(*steps: tuple[float, float, float]) -> QuantileForecast:
-    return QuantileForecast(LEVELS, np.array([steps], dtype=float))
-
-
 def test_the_grid_is_ascending_and_symmetric() -> None:
     grid = np.array(QUANTILE_GRID)
 
@@ -21,22 +18,21 @@ def test_the_grid_is_ascending_and_symmetric() -> None:
     np.testing.assert_allclose(grid + grid[::-1], 1.0)
 
 
-def test_a_level_between_two_is_interpolated() -> None:
-    between = forecast((10.0, 20.0, 30.0)).at(np.array([0.3]))
+@pytest.mark.parametrize(
+    ("steps", "levels", "prices"),
+    [
+        ([(10.0, 20.0, 30.0)], [0.3], [[15.0]]),
+        ([(10.0, 20.0, 30.0)], [0.01, 0.99], [[10.0, 30.0]]),
+    ],
+    ids=["between two levels", "beyond the outermost"],
+)
+def test_a_price_at_any_level_is_interpolated(
+    steps: list[tuple[float, ...]], levels: list[Any], prices: list[list[float]]
+) -> None:
+    forecast = QuantileForecast(LEVELS, np.array([steps]))
 
-    np.testing.assert_allclose(between, [[[15.0]]])
-
-
-def test_levels_beyond_the_outermost_get_the_outermost_price() -> None:
-    beyond = forecast((10.0, 20.0, 30.0)).at(np.array([0.01, 0.99]))
-
-    np.testing.assert_allclose(beyond, [[[10.0, 30.0]]])
-
-
-def test_the_point_forecast_is_the_median() -> None:
-    median = forecast((10.0, 20.0, 30.0)).median
-
-    np.testing.assert_allclose(median, [[20.0]])
+    np.testing.assert_allclose(forecast.at(np.array(levels)), [prices])
+    np.testing.assert_allclose(forecast.median, forecast.at(np.array([0.5]))[..., 0])
 
 
 @given(

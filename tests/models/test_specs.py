@@ -8,7 +8,7 @@ import pytest
 
 from errors import ArtifactCorrupt, TrainingUnavailable
 from models.fitting import FitSettings
-from models.specs import BASELINES, MODEL_SPECS
+from models.specs import MODEL_SPECS
 from schemas.train import ModelName
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
@@ -19,10 +19,6 @@ DATA = Path(__file__).parents[1] / "data"
 
 def test_every_kind_a_request_may_name_is_there_and_no_other() -> None:
     assert set(get_args(ModelName)) == set(MODEL_SPECS)
-
-
-def test_persistence_is_one_of_the_baselines() -> None:
-    assert "persistence" in BASELINES
 
 
 @pytest.mark.parametrize("name", MODEL_SPECS)

@@ -83,15 +83,6 @@ def test_idle_sessions_are_bounded() -> None:
     assert idle_sessions(bars, np.array([1, 2, 50, 301])).tolist() == [0, 1, 49, MAX_IDLE]
 
 
-@pytest.mark.parametrize("n_locked", [0, 1, 5, 20, 40])
-def test_limit_locked_sessions_do_not_narrow_the_bundled_interval(n_locked: int) -> None:
-    calm = random_walk(600, daily_volatility=0.02)
-    lower, upper = bounds_pct(bundled(), np.concatenate([calm, locked(calm[-1, CLOSE], n_locked)]))
-
-    assert lower <= -4
-    assert upper >= 4
-
-
 @pytest.mark.parametrize("kind", ["volatility_regression", "gjr_garch", "ewma", "rolling_empirical"])
 def test_no_kind_reads_calm_from_locked_sessions(kind: str) -> None:
     calm = clustered(800)

@@ -1,5 +1,3 @@
-"""Windows and targets, against a naive loop."""
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,11 +8,7 @@ from models.windows import future_closes, lookback_windows, target_stop
 from tests.fakes import random_walk
 
 
-@given(
-    n_sessions=st.integers(12, 40),
-    lookback=st.integers(1, 10),
-    data=st.data(),
-)
+@given(n_sessions=st.integers(12, 40), lookback=st.integers(1, 10), data=st.data())
 def test_windows_equal_those_of_a_naive_loop(n_sessions: int, lookback: int, data: st.DataObject) -> None:
     bars = random_walk(n_sessions)
     origins = np.array(data.draw(st.lists(st.integers(lookback - 1, n_sessions - 1), min_size=1)))
@@ -37,16 +31,6 @@ def test_targets_equal_those_of_a_naive_loop(n_sessions: int, horizon: int, stop
             seen = origin + step < min(stop, n_sessions)
             expected = bars[origin + step, CLOSE] if seen else np.nan
             np.testing.assert_equal(closes[row, step - 1], expected)
-
-
-def test_the_last_window_ends_at_the_origin_and_its_first_target_is_the_session_after() -> None:
-    bars = random_walk(10)
-
-    window = lookback_windows(bars, np.array([4]), lookback=3)
-    target = future_closes(bars, np.array([4]), horizon=1)
-
-    np.testing.assert_array_equal(window[0], bars[2:5])
-    assert target[0, 0] == bars[5, CLOSE]
 
 
 def test_the_targets_of_a_block_end_where_those_of_the_next_begin() -> None:

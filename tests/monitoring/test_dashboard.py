@@ -3,16 +3,11 @@ import json
 import yaml  # type: ignore[import-untyped]
 
 from tests.monitoring.programs import MONITORING
-from tools.dashboard import FILE, TITLE, dashboard_json
+from tools.dashboard import FILE, dashboard_json
 
 
 def test_the_file_is_up_to_date() -> None:
     assert FILE.read_text(encoding="utf-8") == dashboard_json(), "run: make dashboard"
-
-
-def test_it_has_the_title_of_the_second_original_project() -> None:
-    assert TITLE == "PETR4 LSTM API — Monitoramento"
-    assert json.loads(dashboard_json())["title"] == TITLE
 
 
 def test_every_target_has_a_letter_and_the_provisioned_data_source() -> None:

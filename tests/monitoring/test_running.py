@@ -11,17 +11,16 @@ import pytest
 import requests
 
 from benchmarks.server import running_server
-from schemas.realised import ForecastRecord, RecordedStep
-from services.evaluation.accuracy import CRPS_LEVELS
 from services.monitoring.forecast_log import record_key
 from services.prices.cache import CachedSource
 from services.prices.calendars import last_completed_session
 from services.prices.series import RawBars
 from services.storage.store import LocalArtifactStore
 from telemetry.measures import METRICS
-from tests.fakes import new_york_sessions, random_walk
+from tests.fakes import forecast_record, new_york_sessions, random_walk
 from tests.monitoring.programs import ROOT, Prometheus, promtool, require, running_prometheus
 from tests.monitoring.test_rules import rules
+from tests.processes import wait_until
 from tools.dashboard import RANGE, queries
 
 pytestmark = pytest.mark.slow
@@ -50,35 +49,13 @@ def fill_cache(folder: Path) -> None:
 
 
 def log_forecasts(folder: Path) -> None:
-    """Log a forecast of FRESH on each of its last sessions: the last close, plus or minus two."""
+    """Log a forecast of FRESH on each of its last sessions: no change."""
     kept = LocalArtifactStore(folder / "cache")
     history = CachedSource(WalkFetcher(), kept, 3600).history("FRESH", datetime.now(UTC))
     sessions = [session.item() for session in history.series.sessions[-N_SCORED - 1 :]]
     for origin, session, last in zip(sessions, sessions[1:], history.series.close[-N_SCORED - 1 :], strict=False):
-        log_forecast(folder, origin, session, float(last))
-
-
-def log_forecast(folder: Path, origin: date, session: date, last: float) -> None:
-    step = RecordedStep(
-        step=1,
-        session=session,
-        median=last,
-        lower=(last - 1, last - 2),
-        upper=(last + 1, last + 2),
-        quantiles=tuple((last + 4 * (CRPS_LEVELS - 0.5)).tolist()),
-    )
-    record = ForecastRecord(
-        ticker="FRESH",
-        model_id="walk-1",
-        model="persistence",
-        target_column="Close",
-        origin=origin,
-        made_at=datetime.combine(origin, datetime.min.time(), UTC) + timedelta(hours=23),
-        last=last,
-        levels=(0.8, 0.95),
-        steps=(step,),
-    )
-    LocalArtifactStore(folder).create(record_key(record), record.model_dump_json().encode())
+        record = forecast_record("FRESH", origin, [session], float(last), levels=(0.8, 0.95))
+        LocalArtifactStore(folder).create(record_key(record), record.model_dump_json().encode())
 
 
 def traffic(server: str, turn: int) -> None:
@@ -137,15 +114,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def watched(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus after a training and several scrapes with each kind of request between them."""
     with running_prometheus(server.removeprefix("http://"), tmp_path_factory.mktemp("prometheus")) as prometheus:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not prometheus.values("model_loaded"):
-            assert time.monotonic() < deadline, "Prometheus never scraped the server"
-            time.sleep(0.2)
+        wait_until(lambda: bool(prometheus.values("model_loaded")), TIMEOUT_S, "a scrape of the server")
         # rate() needs a scrape before the next failure; after three failures in a row, downloads pause
         assert requests.post(f"{server}/predict/live", json={"symbol": "UNKNOWN"}, timeout=60).status_code == 503
-        while not prometheus.values("price_fetches_total"):
-            assert time.monotonic() < deadline, "Prometheus never scraped the first price download"
-            time.sleep(0.2)
+        wait_until(lambda: bool(prometheus.values("price_fetches_total")), TIMEOUT_S, "a scrape of the first download")
         assert requests.post(f"{server}/models/train", json=TRAINING, timeout=240).status_code == 200
         backtest = {"ticker": "FRESH", "horizon": 1, "stride": 20}
         assert requests.post(f"{server}/models/default/backtest", json=backtest, timeout=120).status_code == 200

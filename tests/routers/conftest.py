@@ -26,11 +26,6 @@ NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 
 
 @pytest.fixture
-def store() -> InMemoryArtifactStore:
-    return InMemoryArtifactStore()
-
-
-@pytest.fixture
 def app(tmp_path: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> FastAPI:
     app = application(Settings(_env_file=None, data_dir=tmp_path), clock=lambda: NOW, store=store)
     use_prices(
@@ -52,3 +47,10 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 @pytest.fixture
 def model_id(trained: TrainedModel) -> str:
     return trained.card.model_id
+
+
+@pytest.fixture
+def default(app: FastAPI, model_id: str) -> str:
+    """The id of the default model."""
+    app.state.runtime.registry.move_alias("default", model_id, NOW)
+    return model_id

@@ -1,5 +1,3 @@
-"""The analysis over HTTP."""
-
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient

@@ -14,7 +14,7 @@ from errors import PricesUnreachable
 from services.monitoring.forecast_log import FORECASTS
 from services.prices.sample import SampleSource
 from services.prices.series import PriceHistory
-from tests.fakes import InlineExecutor, application, use_prices
+from tests.fakes import FailingPriceSource, InlineExecutor, application, use_prices
 
 NEW_YEAR = datetime(2019, 1, 1, 12, tzinfo=UTC)  # the sessions that follow the sample are still open
 
@@ -25,13 +25,6 @@ FORECASTS_AND_CHART = [
     ("/models/default/forecast", {"ticker": "^GSPC", "horizon": 3}),
     ("/models/fetch-data", {"ticker": "^GSPC", "days": 3}),
 ]
-
-
-class Unreachable:
-    """Prices of a computer without internet."""
-
-    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        raise PricesUnreachable(f"cannot reach the source of {ticker}")
 
 
 Serve = Callable[[str], FastAPI]
@@ -46,7 +39,7 @@ def serve(tmp_path: Path) -> Serve:
         app = application(settings, clock=lambda: NEW_YEAR)
         app.state.runtime.executor = InlineExecutor(app)
         if source != "sample":
-            use_prices(app, Unreachable())
+            use_prices(app, FailingPriceSource(PricesUnreachable("no internet")))
         return app
 
     return serve

@@ -1,7 +1,6 @@
 """Routes of models over HTTP: legacy contract v1's bodies, and every way to ask wrongly."""
 
-from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -11,7 +10,7 @@ from errors import PricesRateLimited
 from models.fitting import NETWORK
 from services.storage.registry import CARD, ModelRegistry, model_key
 from services.training import work
-from tests.fakes import FailingStore, InMemoryArtifactStore, use_prices, use_registry
+from tests.fakes import FailingPriceSource, FailingStore, InMemoryArtifactStore, use_prices, use_registry
 
 # as legacy contract v1's clients send it
 ANCESTORS_TRAINING = {
@@ -124,26 +123,6 @@ def test_a_malformed_training_request_names_the_field(client: TestClient, wrong:
     assert body["errors"]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b'"x"',
-        b"\xff\xfe",
-        b'{"ticker": NaN}',
-        b'{"ticker": "WALK", "train_size": NaN}',
-        b"[" * 100_000,
-    ],
-)
-def test_what_is_no_json_object_is_refused(client: TestClient, content: bytes) -> None:
-    answer = client.post("/models/train", content=content, headers={"Content-Type": "application/json"})
-
-    assert problem(answer)["status"] in {400, 422}
-
-
 def test_a_date_that_is_today_somewhere_on_earth_is_not_in_the_future(client: TestClient) -> None:
     tomorrow_in_utc = {"ticker": "WALK", "start_date": "2010-01-04", "end_date": "2024-07-20"}
 
@@ -194,25 +173,6 @@ def test_an_id_that_is_no_id_reaches_no_store(client: TestClient, method: str, b
     assert problem(answer)["code"] == "malformed_request"
 
 
-def test_an_unknown_ticker_is_404(client: TestClient) -> None:
-    body = problem(client.post("/models/train", json={**ANCESTORS_TRAINING, "ticker": "NOPE"}))
-
-    assert (body["status"], body["code"]) == (404, "ticker_not_found")
-
-
-def test_too_short_a_history_is_409_with_needed_and_found(client: TestClient) -> None:
-    body = problem(client.post("/models/train", json={"ticker": "SHORT"}))
-
-    assert (body["status"], body["code"], body["needed"], body["found"]) == (409, "insufficient_history", 304, 100)
-
-
-@pytest.mark.parametrize("route", ["predict", "forecast"])
-def test_an_unknown_model_is_404(client: TestClient, route: str) -> None:
-    body = problem(client.post(f"/models/no-such-model/{route}"))
-
-    assert (body["status"], body["code"]) == (404, "model_not_found")
-
-
 @pytest.mark.parametrize("name", [CARD, NETWORK])
 def test_a_flipped_byte_is_500_artifact_corrupt_and_no_forecast(
     client: TestClient, store: InMemoryArtifactStore, model_id: str, name: str
@@ -240,11 +200,7 @@ def test_a_model_that_a_denied_store_does_not_take_is_503_and_lost(
 
 
 def test_a_rate_limited_source_is_503_with_its_retry_after(client: TestClient, app: FastAPI) -> None:
-    class Limited:
-        def history(self, ticker: str, now: datetime, recent: int | None = None) -> NoReturn:
-            raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
-
-    use_prices(app, Limited())
+    use_prices(app, FailingPriceSource(PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)))
 
     answer = client.post("/models/fetch-data", json={"ticker": "WALK", "days": 1})
 
@@ -255,11 +211,7 @@ def test_a_rate_limited_source_is_503_with_its_retry_after(client: TestClient, a
 def test_an_unexpected_failure_is_an_opaque_500_with_an_id(
     client: TestClient, app: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken:
-        def history(self, ticker: str, now: datetime, recent: int | None = None) -> NoReturn:
-            raise ValueError("secret path /srv/keys")
-
-    use_prices(app, Broken())
+    use_prices(app, FailingPriceSource(ValueError("secret path /srv/keys")))
 
     answer = client.post("/models/fetch-data", json={"ticker": "WALK", "days": 1}, headers={"X-Request-Id": "mine-1"})
 

@@ -1,5 +1,3 @@
-"""Measurements and figures over HTTP."""
-
 import os
 from pathlib import Path
 from typing import Any
@@ -11,30 +9,15 @@ from pydantic import SecretStr
 
 from app import VERSION
 from config import Settings
-from errors import StoreUnavailable
 from services.health import HealthCheck
 from services.prices.measured import InstrumentedPriceSource
 from services.storage.registry import ModelRegistry
 from telemetry.embedded import EmbeddedMeter
 from telemetry.measures import NO_METER
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, application, use_registry
+from tests.fakes import FakePriceSource, UnreliableStore, application, use_registry
 from tests.routers.conftest import NOW
 
 KEY = "a-key-of-twenty-characters"
-
-
-class DeadStore(InMemoryArtifactStore):
-    def get(self, key: str) -> bytes:
-        raise StoreUnavailable("the bucket is gone")
-
-    def exists(self, key: str) -> bool:
-        raise StoreUnavailable("the bucket is gone")
-
-
-@pytest.fixture
-def default(app: FastAPI, model_id: str) -> str:
-    app.state.runtime.registry.move_alias("default", model_id, NOW)
-    return model_id
 
 
 def stats(client: TestClient) -> dict[str, Any]:
@@ -146,10 +129,9 @@ def test_model_info_of_no_model_is_refused(client: TestClient, model_id: str, st
 
 
 def test_health_is_503_when_nothing_can_answer(client: TestClient, app: FastAPI) -> None:
-    use_registry(app, ModelRegistry(DeadStore()))
-    app.state.runtime.health_check = HealthCheck(
-        DeadStore(), InstrumentedPriceSource(FakePriceSource(), NO_METER), NO_METER
-    )
+    use_registry(app, ModelRegistry(UnreliableStore(down=True)))
+    source = InstrumentedPriceSource(FakePriceSource(), NO_METER)
+    app.state.runtime.health_check = HealthCheck(UnreliableStore(down=True), source, NO_METER)
 
     answer = client.get("/health")
 

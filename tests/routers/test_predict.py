@@ -2,30 +2,27 @@
 
 import json
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
-import numpy as np
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from bootstrap import bundled_model
-from errors import PricesRateLimited, StoreUnavailable
+from errors import PricesRateLimited
 from schemas.batch import MAX_SYMBOLS
 from services.monitoring.forecast_log import ForecastLog
-from services.prices.series import PriceHistory
 from services.storage import ttl_cache
 from services.storage.registry import ModelRegistry
 from tests.fakes import (
+    FailingPriceSource,
     FakePriceSource,
-    InMemoryArtifactStore,
+    UnreliableStore,
     random_walk,
     use_prices,
     use_registry,
     walk_history,
 )
-from tests.routers.conftest import NOW
 
 LOOKBACK = 20
 PRICES = random_walk(LOOKBACK)[:, 3].tolist()
@@ -36,16 +33,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/predict/batch": {"symbols": ["WALK"]},
 }
 ROUTES = pytest.mark.parametrize("path", BODIES)
-
-
-@pytest.fixture(autouse=True)
-def default(app: FastAPI, model_id: str) -> None:
-    app.state.runtime.registry.move_alias("default", model_id, NOW)
-
-
-def constant_history() -> PriceHistory:
-    history = walk_history("STILL", n_sessions=50)
-    return replace(history, series=replace(history.series, bars=np.full_like(history.series.bars, 7.5)))
+pytestmark = pytest.mark.usefixtures("default")
 
 
 def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
@@ -89,12 +77,6 @@ def test_prices_of_another_symbol_than_the_models_are_warned_of(client: TestClie
 
     assert body["symbol"] == "PETR4.SA"
     assert body["warnings"] == ["the model was fitted and tested on WALK, not on PETR4.SA"]
-
-
-def test_a_symbol_the_model_was_not_fitted_to_is_warned_of(client: TestClient) -> None:
-    body = client.post("/predict/live", json={"symbol": "SHORT"}).json()
-
-    assert any("not on SHORT" in warning for warning in body["warnings"])
 
 
 def test_a_live_prediction_says_where_its_prices_are_from(client: TestClient) -> None:
@@ -169,28 +151,8 @@ def test_every_route_gives_a_symbol_one_interval(
     assert found == [found[0]] * 5
 
 
-def test_a_symbols_part_of_a_batch_does_not_depend_on_its_neighbours(client: TestClient) -> None:
-    (first, _) = client.post("/predict/batch", json={"symbols": ["WALK", "SHORT"]}).json()["results"]
-
-    (_, second) = client.post("/predict/batch", json={"symbols": ["SHORT", "WALK"]}).json()["results"]
-    (alone,) = client.post("/predict/batch", json={"symbols": ["WALK"]}).json()["results"]
-
-    assert first == second == alone
-
-
-def test_a_batch_of_nothing_but_failures_is_still_an_answer(client: TestClient) -> None:
-    answer = client.post("/predict/batch", json={"symbols": ["NOPE", "NADA"]})
-
-    assert answer.status_code == 200
-    assert [one["error"]["status"] for one in answer.json()["results"]] == [404, 404]
-
-
 def test_a_batch_outlives_a_rate_limited_source(client: TestClient, app: FastAPI) -> None:
-    class Limited:
-        def history(self, ticker: str, now: datetime, recent: int | None = None) -> NoReturn:
-            raise PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)
-
-    use_prices(app, Limited())
+    use_prices(app, FailingPriceSource(PricesRateLimited("yahoo asks us to slow down", retry_after_s=17)))
 
     (one,) = client.post("/predict/batch", json={"symbols": ["WALK"]}).json()["results"]
 
@@ -276,11 +238,6 @@ def test_an_unknown_model_is_404(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/predict/live", "/predict/forecast"])
-def test_an_unknown_symbol_is_404(client: TestClient, path: str) -> None:
-    problem(client.post(path, json={"symbol": "NOPE"}), 404, "ticker_not_found")
-
-
-@pytest.mark.parametrize("path", ["/predict/live", "/predict/forecast"])
 def test_too_short_a_history_is_409_with_needed_and_found(client: TestClient, app: FastAPI, path: str) -> None:
     use_prices(app, FakePriceSource(walk_history("NEW", n_sessions=5)))
 
@@ -295,40 +252,11 @@ def test_prices_that_never_move_are_409_by_name(client: TestClient) -> None:
     assert "the last 20 prices are all 7.5" in body["detail"]
 
 
-def test_a_symbol_whose_prices_never_move_is_409_by_name(client: TestClient, app: FastAPI) -> None:
-    use_prices(app, FakePriceSource(constant_history()))
-
-    problem(client.post("/predict/live", json={"symbol": "STILL"}), 409, "constant_series")
-
-
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_only_post_predicts(client: TestClient, method: str) -> None:
-    problem(client.request(method, "/predict"), 405, "method_not_allowed")
-
-
-class Failing(InMemoryArtifactStore):
-    """A store that can be down."""
-
-    down = False
-
-    def get(self, key: str) -> bytes:
-        self._fail()
-        return super().get(key)
-
-    def create(self, key: str, data: bytes) -> bool:
-        self._fail()
-        return super().create(key, data)
-
-    def _fail(self) -> None:
-        if self.down:
-            raise StoreUnavailable("down")
-
-
 def test_with_the_store_down_answers_keep_coming(
     client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ttl_cache, "TTL_S", 0.0)
-    store = Failing()
+    store = UnreliableStore()
     use_registry(app, ModelRegistry(store, bundled_model(app.state.runtime.settings)))
     app.state.runtime.forecast_log = ForecastLog(store, app.state.runtime.writer)
     first = client.post("/predict/live", json={"symbol": "WALK"})
@@ -340,6 +268,11 @@ def test_with_the_store_down_answers_keep_coming(
     assert [answer.status_code for answer in (first, *later)] == [200] * 4
 
 
+@pytest.fixture
+def store_down(app: FastAPI, default: str) -> None:
+    use_registry(app, ModelRegistry(UnreliableStore(down=True), bundled_model(app.state.runtime.settings)))
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -347,39 +280,21 @@ def test_with_the_store_down_answers_keep_coming(
         ("/predict/live", {"symbol": "WALK"}),
         ("/predict/forecast", {"symbol": "WALK", "days": 3}),
         ("/models/default/predict", {"ticker": "WALK"}),
+        ("/predict/batch", {"symbols": ["WALK"]}),
         ("/models/default/forecast", {"ticker": "WALK", "horizon": 3}),
     ],
 )
+@pytest.mark.usefixtures("store_down")
 def test_with_the_store_down_from_the_start_the_bundled_model_answers_and_says_so(
-    client: TestClient, app: FastAPI, path: str, body: dict[str, object]
+    client: TestClient, path: str, body: dict[str, object]
 ) -> None:
-    store = Failing()
-    store.down = True
-    use_registry(app, ModelRegistry(store, bundled_model(app.state.runtime.settings)))
-
     answer = client.post(path, json=body)
 
+    found = answer.json() if path != "/predict/batch" else answer.json()["results"][0]["result"]
     assert answer.status_code == 200
-    assert answer.json()["warnings"][0].startswith("storage unavailable; serving bundled model 'bundled-")
+    assert found["warnings"][0].startswith("storage unavailable; serving bundled model 'bundled-")
 
 
-def test_with_the_store_down_from_the_start_a_batch_is_answered_with_the_warning(
-    client: TestClient, app: FastAPI
-) -> None:
-    store = Failing()
-    store.down = True
-    use_registry(app, ModelRegistry(store, bundled_model(app.state.runtime.settings)))
-
-    answer = client.post("/predict/batch", json={"symbols": ["WALK"]}).json()
-
-    assert "storage unavailable" in answer["results"][0]["result"]["warnings"][0]
-
-
-def test_with_the_store_down_a_model_that_was_named_is_not_replaced_by_another(
-    client: TestClient, app: FastAPI
-) -> None:
-    store = Failing()
-    store.down = True
-    use_registry(app, ModelRegistry(store, bundled_model(app.state.runtime.settings)))
-
+@pytest.mark.usefixtures("store_down")
+def test_with_the_store_down_a_model_that_was_named_is_not_replaced_by_another(client: TestClient) -> None:
     problem(client.post("/predict/live", json={"symbol": "WALK", "model_id": "walk-1"}), 503, "store_unavailable")

@@ -8,17 +8,10 @@ from fastapi.testclient import TestClient
 
 from bootstrap import bundled_model
 from models.base import CLOSE, HIGH, LOW
-from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.storage.evaluations import evaluation_key
 from services.storage.registry import ModelRegistry
-from tests.fakes import (
-    FakePriceSource,
-    InMemoryArtifactStore,
-    new_york_sessions,
-    random_walk,
-    use_prices,
-)
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, history_of, random_walk, use_prices
 from tests.routers.conftest import NOW
 
 N_SESSIONS = 700
@@ -29,15 +22,13 @@ def walk(last_week_times: float) -> PriceHistory:
     bars = random_walk(N_SESSIONS)
     bars[-5:, HIGH] = bars[-5:, CLOSE] + last_week_times * (bars[-5:, HIGH] - bars[-5:, CLOSE])
     bars[-5:, LOW] = bars[-5:, CLOSE] / last_week_times
-    series, defects = clean("WALK", new_york_sessions(N_SESSIONS), bars, "USD")
-    return PriceHistory(series, source="fake", defects=defects)
+    return history_of(bars)
 
 
 def quiet() -> PriceHistory:
     bars = random_walk(N_SESSIONS)
     bars[-5:, HIGH] = bars[-5:, LOW] = bars[-5:, 0] = bars[-5:, CLOSE] = bars[-6, CLOSE]
-    series, defects = clean("WALK", new_york_sessions(N_SESSIONS), bars, "USD")
-    return PriceHistory(series, source="fake", defects=defects)
+    return history_of(bars)
 
 
 @pytest.fixture

@@ -1,27 +1,12 @@
-"""What the service says of itself over HTTP."""
-
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from errors import StoreUnavailable
 from models.fitting import NETWORK
 from services.storage.registry import CARD, ModelRegistry, model_key
 from tests.fakes import InMemoryArtifactStore, use_registry
-from tests.routers.conftest import NOW
-
-
-@pytest.fixture
-def default(app: FastAPI, model_id: str) -> str:
-    app.state.runtime.registry.move_alias("default", model_id, NOW)
-    return model_id
-
-
-class DeniedStore(InMemoryArtifactStore):
-    def get(self, key: str) -> bytes:
-        raise StoreUnavailable("get was denied (AccessDenied)")
 
 
 def health(client: TestClient) -> dict[str, Any]:
@@ -75,25 +60,3 @@ def test_health_is_degraded_by_one_flipped_byte(
 
     assert (body["status"], body["model_loaded"]) == ("degraded", False)
     assert [reason["code"] for reason in body["reasons"]] == ["artifact_corrupt"]
-
-
-def test_health_is_degraded_by_a_store_that_denies(client: TestClient, app: FastAPI) -> None:
-    use_registry(app, ModelRegistry(DeniedStore()))
-
-    assert [reason["code"] for reason in health(client)["reasons"]] == ["store_unavailable"]
-
-
-def test_health_recovers_when_the_default_model_comes_back(client: TestClient, app: FastAPI, model_id: str) -> None:
-    before = health(client)["status"]
-    app.state.runtime.registry.move_alias("default", model_id, NOW)
-
-    assert (before, health(client)["status"]) == ("degraded", "ok")
-
-
-def test_stored_models_answer_while_the_default_is_missing(client: TestClient, model_id: str) -> None:
-    assert health(client)["status"] == "degraded"
-    assert client.post("/predict/live", json={"symbol": "WALK", "model_id": model_id}).status_code == 200
-
-
-def test_health_answers_head_too(client: TestClient) -> None:
-    assert client.head("/health").status_code == 200

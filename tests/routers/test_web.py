@@ -179,12 +179,3 @@ def test_lambda_gzips_json(app: FastAPI) -> None:
 
     assert (answer.was_base64, answer.headers["content-type"]) == (True, "application/json")
     assert json.loads(gzip.decompress(answer.content)) == app.openapi()
-
-
-def test_lambda_answers_a_browser_with_the_page(app: FastAPI) -> None:
-    event = function_url_event("GET", "/", headers={"accept": BROWSER})
-
-    answer = read_answer(lambda_handler(app)(event, None) or {})
-
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert answer.content == (web.FOLDER / "index.html").read_bytes()

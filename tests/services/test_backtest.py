@@ -11,11 +11,9 @@ from models.specs import BASELINES
 from schemas.backtest import BacktestRequest, BacktestResponse
 from services.backtest import backtest
 from services.evaluation.backtesting import BacktestConfig, walk_forward
-from services.prices.cleaning import clean
-from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, forecasting, new_york_sessions, walk_history
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, forecasting, history_of, new_york_sessions, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 HISTORY = walk_history()
@@ -105,12 +103,11 @@ def test_a_forecast_answered_is_the_one_that_serving_gives(registry: ModelRegist
 
 
 def test_altering_the_future_alters_no_earlier_forecast(registry: ModelRegistry, answer: BacktestResponse) -> None:
-    sessions, bars = HISTORY.series.sessions, HISTORY.series.bars.copy()
+    bars = HISTORY.series.bars.copy()
     bars[450:, :4] *= 5.0
-    altered, _ = clean("WALK", sessions, bars)
 
     before = answer.forecasts
-    after = run(registry, FakePriceSource(PriceHistory(altered, "fake")), include_forecasts=True).forecasts
+    after = run(registry, FakePriceSource(history_of(bars)), include_forecasts=True).forecasts
 
     assert before is not None
     assert after is not None

@@ -1,5 +1,3 @@
-"""Pages of stored models."""
-
 from datetime import UTC, datetime
 
 import pytest
@@ -7,15 +5,10 @@ import pytest
 from bootstrap import bundled_model
 from config import Settings
 from errors import ModelInUse
-from services.catalogue import list_models, slug
+from services.catalogue import list_models
 from services.storage.registry import CARD, ModelRegistry, model_key
 from services.training.train import TrainedModel
 from tests.fakes import InMemoryArtifactStore
-
-
-@pytest.fixture
-def store() -> InMemoryArtifactStore:
-    return InMemoryArtifactStore()
 
 
 @pytest.fixture
@@ -55,10 +48,6 @@ def test_one_unreadable_card_is_named_and_hides_no_other(registry: ModelRegistry
 
     assert [model.id for model in page.models] == ["brk-1", "brk-b-2", "walk-1"]
     assert [(broken.id, broken.code) for broken in page.unreadable] == [("brk-b-1", "artifact_corrupt")]
-
-
-def test_different_tickers_may_share_a_slug() -> None:
-    assert slug("BRK-B") == slug("BRK.B")
 
 
 def bundled_beside(store: InMemoryArtifactStore) -> ModelRegistry:

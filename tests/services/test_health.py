@@ -1,5 +1,3 @@
-"""Health with stores that fail, hang and come back."""
-
 import threading
 import time
 from dataclasses import replace
@@ -9,42 +7,34 @@ import pytest
 
 from bootstrap import bundled_model
 from config import Settings
-from errors import PricesUnreachable, StoreUnavailable
+from errors import PricesUnreachable
 from services import health
 from services.health import PROBE_TIMEOUT_S, HealthCheck
 from services.prices.measured import InstrumentedPriceSource
 from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from telemetry.measures import MODEL_LOADED, NO_METER
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, walk_history
+from tests.fakes import FakePriceSource, RecordingMeter, UnreliableStore, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 BUNDLED = bundled_model(Settings(_env_file=None))
 
 
-class Store(InMemoryArtifactStore):
-    """A store that fails or hangs on demand, and counts calls of ``exists``."""
+class Store(UnreliableStore):
+    """Hangs while it must not answer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fails = False
         self.answers = threading.Event()
         self.answers.set()
-        self.n_probes = 0
 
-    def exists(self, key: str) -> bool:
-        self.n_probes += 1
-        self._wait()
-        return super().exists(key)
-
-    def get(self, key: str) -> bytes:
-        self._wait()
-        return super().get(key)
-
-    def _wait(self) -> None:
+    def _record(self, call: str, *, refused: bool = False) -> None:
+        super()._record(call, refused=refused)
         self.answers.wait(30)
-        if self.fails:
-            raise StoreUnavailable("the bucket is gone")
+
+    @property
+    def n_probes(self) -> int:
+        return self.calls.count("exists")
 
 
 @pytest.fixture
@@ -64,11 +54,6 @@ class Prices(FakePriceSource):
 @pytest.fixture
 def prices() -> InstrumentedPriceSource:
     return InstrumentedPriceSource(Prices(), NO_METER)
-
-
-@pytest.fixture
-def meter() -> RecordingMeter:
-    return RecordingMeter()
 
 
 @pytest.fixture
@@ -99,7 +84,7 @@ def test_a_store_that_fails_is_a_reason_while_the_default_model_still_answers(
 ) -> None:
     if read_before:
         registry.card("default")
-    store.fails = True
+    store.down = True
 
     found = health_check.health(registry, NOW)
 
@@ -110,7 +95,7 @@ def test_a_store_that_fails_is_a_reason_while_the_default_model_still_answers(
 def test_without_default_model_and_store_the_service_is_unavailable(
     health_check: HealthCheck, store: Store, meter: RecordingMeter
 ) -> None:
-    store.fails = True
+    store.down = True
 
     assert codes(health_check, ModelRegistry(store)) == ("unavailable", ["store_unavailable"])
     assert meter.values(MODEL_LOADED) == [0]
@@ -161,10 +146,10 @@ def test_a_store_that_comes_back_is_noticed(
     health_check: HealthCheck, registry: ModelRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "STORE_TTL_S", 0.0)
-    store.fails = True
+    store.down = True
     before = codes(health_check, registry)[0]
 
-    store.fails = False
+    store.down = False
 
     assert (before, codes(health_check, registry)[0]) == ("degraded", "ok")
 

@@ -6,19 +6,12 @@ from errors import InsufficientHistory
 from schemas.fetch_data import FetchDataRequest
 from services.market_data import fetch_data
 from services.prices.cleaning import clean
-from services.prices.sample import SampleSource
 from services.prices.series import PriceHistory
 from tests.fakes import FakePriceSource, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 HISTORY = walk_history()
 PRICES = FakePriceSource(HISTORY)
-
-
-def test_days_are_the_most_recent_sessions() -> None:
-    answer = fetch_data(FetchDataRequest(ticker="WALK", days=3), PRICES, NOW)
-
-    assert [bar.Close for bar in answer.data] == HISTORY.series.close[-3:].tolist()
 
 
 def test_a_range_includes_both_its_ends() -> None:
@@ -49,11 +42,3 @@ def test_an_unknown_price_of_a_session_is_null() -> None:
     assert (partial.Open, partial.High, partial.Low, partial.Close) == (None, None, 1.0, 1.6)
     assert answer.repaired == {"open": 1, "high": 1}
     assert '"High":null' in answer.model_dump_json()
-
-
-def test_sample_prices_are_marked_as_demo_data() -> None:
-    of_sample = fetch_data(FetchDataRequest(ticker="^GSPC", days=1), SampleSource(), NOW)
-    of_another = fetch_data(FetchDataRequest(ticker="WALK", days=1), PRICES, NOW)
-
-    assert (of_sample.source, of_sample.demo) == ("sample", True)
-    assert not of_another.demo

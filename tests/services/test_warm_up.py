@@ -1,5 +1,3 @@
-"""Warming up a server."""
-
 import subprocess
 import sys
 from datetime import UTC, datetime

@@ -4,15 +4,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parsed_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parsed_text
 
-from telemetry.measures import (
-    ACTIVE_REQUESTS,
-    METRICS,
-    PREDICTIONS,
-    REQUEST_SECONDS,
-    REQUESTS,
-    TRAININGS,
-    Metric,
-)
+from telemetry.measures import ACTIVE_REQUESTS, METRICS, PREDICTIONS, REQUEST_SECONDS, REQUESTS, TRAININGS, Metric
 from telemetry.prometheus import PrometheusMeter
 
 ROOT = Path(__file__).parent.parent.parent

@@ -55,14 +55,14 @@ class PriceStore(Protocol):
 
 
 class Fetch(BaseModel):
-    """What an entry says of its rows; the JSON part of its document.
+    """When and from where an entry's rows were fetched; the JSON part of its document.
 
     Attributes:
         ticker, currency, listing: as the fetcher supplied them.
         fetched_at: when the newest rows were fetched.
         first_fetched_at: when the oldest rows were fetched.
         first_day: the day that the oldest rows were requested from; None when the history is whole.
-        not_found_since: when the fetcher first did not find the ticker any more; None while it finds it.
+        not_found_since: when the fetcher first failed to find the ticker; None while it finds it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,7 +79,7 @@ class Fetch(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What the cache knows of one ticker.
+    """The cached prices of one ticker.
 
     Attributes:
         fetch: when the rows were fetched.
@@ -103,7 +103,7 @@ class Entry:
 
         Raises:
             PricesInvalid: not a single row is usable.
-            UnknownExchange: nothing says which calendar the ticker follows.
+            UnknownExchange: the ticker's trading calendar is unknown.
             PricesEmpty: no session was completed when the rows were fetched.
         """
         last = last_final_day(exchange_of(fetch.ticker, raw.listing), fetch.fetched_at)
@@ -117,7 +117,7 @@ class Entry:
 
 
 class Corrupt(Exception):
-    """A stored document is not one of ours."""
+    """A stored document is not a valid entry."""
 
 
 class KeptPrices:

@@ -1,4 +1,4 @@
-"""A price source with a cache: it requests few rows, seldom, and keeps serving while its fetcher fails."""
+"""A price source with a cache: it requests few rows, rarely, and keeps serving while its fetcher fails."""
 
 import logging
 import threading
@@ -50,20 +50,19 @@ class Fetcher(Protocol):
 
     def fetch(self, ticker: str, start: date | None, now: datetime) -> RawBars:
         """Rows from ``start``, or from the first one known; raises the errors of ``PriceSource.history``."""
-        ...
 
 
 class CachedSource:
     """The history of each ticker, kept as fetched in memory, in a local store and in an optional shared store.
 
-    Within the time to live nothing is requested. After it, only the tail is, with a few sessions that are cached. When
-    their closes agree, the tail replaces the newest rows. When they do not, a split or a dividend has rewritten the
-    history, and it is fetched again. A caller that needs only recent sessions causes a partial fetch; the entry is
-    then partial until a caller needs more.
+    Within the time to live nothing is requested. After it, the newest rows are, with a few cached sessions.
+    If the closes of the overlap agree, the new rows replace the newest cached ones. If not, a split or a dividend has
+    rewritten the history, and it is fetched again. A caller that needs only recent sessions
+    causes a partial fetch; the entry is then partial until a caller needs more.
 
     When the fetcher is unavailable, cached prices are served as stale. Failures are remembered per ticker, and a
     circuit breaker stops all requests after several failures in a row. A ticker with cached prices becomes unknown
-    after an hour without being found. Threads that need one ticker share one fetch.
+    if it is not found for an hour. Threads that need one ticker share one fetch.
 
     Args:
         fetcher: where prices come from.
@@ -72,7 +71,7 @@ class CachedSource:
         meter: counts hits, misses and stale answers.
         shared: keeps entries for several machines; read before the fetcher is used.
         whole_ttl_s: seconds after which the oldest rows are fetched again, to pick up late corrections.
-        pause_s: seconds without a request after a failure, where the fetcher does not say how long.
+        pause_s: seconds without a request after a failure, if the fetcher does not say how long.
         unknown_ttl_s: seconds a ticker stays unknown.
         memory_tickers: how many entries are kept in memory.
     """
@@ -186,7 +185,7 @@ class CachedSource:
         return fresh
 
     def _temporarily_missing(self, entry: Entry, since: datetime, now: datetime) -> AppError:
-        """Records that the fetcher does not find a ticker that it knew before; the error that says so."""
+        """Record that the fetcher no longer finds a ticker, and return the error for it."""
         if entry.fetch.not_found_since is None:
             self._keep(replace(entry, fetch=entry.fetch.model_copy(update={"not_found_since": now})), now)
         ticker, name = entry.fetch.ticker, self._fetcher.name
@@ -209,7 +208,7 @@ class CachedSource:
         return self._fetched_from(ticker, None, now, entry)
 
     def _fetched_partly(self, ticker: str, recent: int, now: datetime, known: Entry | None) -> Entry | None:
-        """The newest sessions only; None where they are fewer than ``recent``."""
+        """The newest sessions only; None if they are fewer than ``recent``."""
         if recent > _LONGEST_RECENT:
             return None
         start = now.date() - timedelta(days=int(recent * _DAYS_PER_SESSION) + _SLACK_DAYS)
@@ -225,7 +224,7 @@ class CachedSource:
         return Entry.of(Fetch(ticker=ticker, currency=raw.currency, listing=raw.listing, **times), raw)
 
     def _fetch(self, ticker: str, start: date | None, now: datetime, known: Entry | None) -> RawBars:
-        """Rows of the fetcher; a currency or listing that this answer lacks is taken from the entry before."""
+        """Fetch rows; a currency or listing missing in the answer is taken from the previous entry."""
         with self._breaker.request(now):
             raw = self._fetcher.fetch(ticker, start, now)
         if known is None:
@@ -261,7 +260,7 @@ def _is_better(found: Entry, best: Entry | None, recent: int | None) -> bool:
 
 
 def _spliced(known: RawBars, tail: RawBars) -> RawBars:
-    """The known rows before the tail's first day, then the tail: of two answers the newer one counts."""
+    """The known rows before the tail's first day, then the tail, because the newer answer counts."""
     before = ~(known.sessions >= tail.sessions.min())
     return RawBars(
         np.concatenate([known.sessions[before], tail.sessions]),
@@ -272,7 +271,7 @@ def _spliced(known: RawBars, tail: RawBars) -> RawBars:
 
 
 def _agrees(known: PriceSeries, tail: RawBars) -> bool:
-    """Whether the days that both have carry the same closes, up to rounding; False where there are no such days."""
+    """Whether common days have the same closes, up to rounding; False if there are no common days."""
     _, ours, theirs = np.intersect1d(known.sessions, tail.sessions, return_indices=True)
     before, after = known.close[ours], tail.bars[theirs, 3]
     comparable = np.isfinite(after) & (after > 0)

@@ -1,4 +1,4 @@
-"""Dates as price files write them. The whole column decides which of day and month comes first, or it is refused."""
+"""Dates as price files write them. The whole column decides whether day or month comes first; else it is refused."""
 
 import re
 import unicodedata
@@ -34,7 +34,7 @@ _WRITE_ISO = "write dates as YYYY-MM-DD"
 
 
 class _Form(NamedTuple):
-    """A way to write dates: its groups a, b and c are the parts, in one of the orders."""
+    """A way to write dates: groups a, b and c are the parts, in one of the orders."""
 
     pattern: re.Pattern[str]
     orders: tuple[Order, ...]

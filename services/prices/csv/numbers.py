@@ -42,7 +42,7 @@ def read_numbers(columns: Mapping[str, Column]) -> dict[str, NDArray[np.float64]
 
 
 def _bare(cell: str) -> str:
-    """The cell without spaces and currency signs at its ends; empty where it stands for an unknown value."""
+    """The cell without spaces and currency signs at its ends; empty if it stands for an unknown value."""
     if _PLAIN.fullmatch(cell):
         return cell
     text = _CURRENCY.sub(r"\1", cell.strip())
@@ -97,7 +97,7 @@ def _decimal_mark_of_file(columns: Mapping[str, Column], texts: Mapping[str, lis
 
 
 def _decimal_mark(text: str) -> str | None:
-    """The mark that must be the decimal one in this number; None where either may be."""
+    """The mark that must be the decimal separator of this number; None if it may be either."""
     marks = [letter for letter in text if letter in ",."]
     if not marks:
         return None

@@ -83,17 +83,11 @@ def test_the_network_holds_its_weights_once_however_many_steps_it_is_served_for(
     assert len(served) < 1_000_000
 
 
-def test_nothing_after_the_early_stopping_block_is_learned(model: str, fitted: FittedModel) -> None:
+def test_neither_other_columns_nor_what_follows_the_early_stopping_block_are_learned(
+    model: str, fitted: FittedModel
+) -> None:
     bars = random_walk(200)
     bars[131:] *= 7.0  # the last origin is 129, its target 130
-
-    again = fit(model, [blocks(bars)])
-
-    assert again.files[WEIGHTS] == fitted.files[WEIGHTS]
-
-
-def test_only_closes_are_read(model: str, fitted: FittedModel) -> None:
-    bars = random_walk(200)
     bars[:, [column for column in range(5) if column != CLOSE]] = np.nan
 
     again = fit(model, [blocks(bars)])

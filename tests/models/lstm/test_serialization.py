@@ -1,5 +1,3 @@
-"""Weights and networks as bytes."""
-
 import numpy as np
 import pytest
 import torch
@@ -7,17 +5,11 @@ import torch
 from errors import ArtifactCorrupt
 from models.base import N_INPUTS, QUANTILE_GRID, with_columns
 from models.fitting import NETWORK, WEIGHTS
-from models.lstm.serialization import from_bytes, to_bytes, to_onnx
+from models.lstm.serialization import from_bytes, to_onnx
 from models.runtime import OnnxForecaster
 from models.windows import lookback_windows
 from services.training.train import TrainedModel
 from tests.fakes import random_walk
-
-
-def test_weights_survive_the_round_trip(trained: TrainedModel) -> None:
-    network = from_bytes(trained.files[WEIGHTS])
-
-    assert to_bytes(network) == trained.files[WEIGHTS]
 
 
 def test_a_network_rebuilt_from_its_weights_is_served_the_same(trained: TrainedModel) -> None:

@@ -5,13 +5,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from services.analysis.data_quality import (
-    MAX_LISTED,
-    data_quality,
-    nearest_split,
-    overnight_gaps,
-    suspected_splits,
-)
+from services.analysis.data_quality import MAX_LISTED, data_quality, nearest_split, overnight_gaps, suspected_splits
 from services.prices.cleaning import clean
 from services.prices.series import PriceSeries
 from tests.fakes import new_york_sessions, random_walk

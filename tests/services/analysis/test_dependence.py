@@ -173,7 +173,7 @@ def test_returns_that_follow_each_other_are_called_unusual() -> None:
 
     interpretation = dependence(returns).interpretation
 
-    assert "unusually much for daily prices" in interpretation
+    assert "unusually high for daily prices" in interpretation
     assert "hard to beat" not in interpretation
 
 

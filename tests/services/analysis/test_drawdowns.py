@@ -1,5 +1,3 @@
-"""Drawdowns and their episodes."""
-
 from datetime import date
 from itertools import pairwise
 

@@ -13,14 +13,9 @@ from hypothesis.extra.numpy import arrays
 from errors import AnalysisUnavailable, InsufficientHistory, PricesInvalid, ZeroVariance
 from schemas.analysis import Analysis, AnalysisRequest
 from services.analysis.report import MIN_SESSIONS, analyse, analysis_page
-from services.prices.cleaning import clean
-from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
-from services.prices.series import PriceHistory
-from tests.fakes import FakePriceSource, new_york_sessions, random_walk, walk_history
-from tests.services.analysis.conftest import NOW, REFERENCE
-
-SESSIONS = new_york_sessions(300)
+from tests.fakes import FakePriceSource, history_of, new_york_sessions, random_walk, walk_history
+from tests.services.analysis.conftest import NOW
 
 
 def _numbers(document: Any) -> list[float]:
@@ -37,9 +32,7 @@ def _refuse(constant: str) -> float:
 
 
 def _analysis(bars: np.ndarray) -> Analysis:
-    series, defects = clean("WALK", SESSIONS[: len(bars)], bars)
-    source = FakePriceSource(PriceHistory(series, "fake", defects=defects))
-    return analyse("WALK", AnalysisRequest(), source, NOW)
+    return analyse("WALK", AnalysisRequest(), FakePriceSource(history_of(bars)), NOW)
 
 
 def _flat(closes: np.ndarray) -> np.ndarray:
@@ -62,16 +55,6 @@ def test_the_deepest_drawdown_of_the_index_is_found(of_sample: Analysis) -> None
 
     assert (deepest.peak, deepest.trough, deepest.recovery) == (date(2007, 10, 9), date(2009, 3, 9), date(2013, 3, 28))
     assert deepest.depth == pytest.approx(-0.568, abs=0.001)
-
-
-def test_dates_choose_the_sessions() -> None:
-    request = AnalysisRequest(start=date(2010, 1, 1), end=date(2010, 12, 31))
-
-    found = analyse("^GSPC", request, SampleSource(), NOW)
-
-    assert (found.first_session, found.last_session) == (date(2010, 1, 4), date(2010, 12, 31))
-    assert not found.stale
-    assert found.warnings == ()
 
 
 def test_too_short_a_history_is_refused_with_both_numbers() -> None:
@@ -173,20 +156,6 @@ def test_extreme_closes_have_finite_numbers_and_a_page(closes: np.ndarray) -> No
     assert render(found).count("<svg") == 10
 
 
-def test_a_price_that_moves_every_hundredth_session_has_an_analysis_and_a_page() -> None:
-    from services.analysis.page.html import render
-
-    closes = 100.0 + np.arange(900) // 100
-    series, defects = clean("WALK", new_york_sessions(900), _flat(closes))
-
-    found = analyse("WALK", AnalysisRequest(), FakePriceSource(PriceHistory(series, "fake", defects=defects)), NOW)
-
-    assert np.isfinite(_numbers(json.loads(found.model_dump_json(), parse_constant=_refuse))).all()
-    assert found.volatility.n_without_range == 900
-    assert found.data_quality.suspected_splits == ()
-    assert render(found).count("<svg") == 10
-
-
 def test_dropped_rows_and_repaired_cells_are_counted() -> None:
     bars = random_walk(300)
     bars[5, 3] = np.nan
@@ -204,29 +173,11 @@ def test_dates_with_mostly_unusable_closes_are_refused_and_others_are_not() -> N
     bars[100:300:3, 3] = np.nan
     bars[101:300:3, 3] = -1.0
     sessions = new_york_sessions(500)
-    series, defects = clean("WALK", sessions, bars)
-    source = FakePriceSource(PriceHistory(series, "fake", defects=defects))
+    source = FakePriceSource(history_of(bars))
 
     with pytest.raises(PricesInvalid, match="132 of the 199 rows of WALK"):
         analyse("WALK", AnalysisRequest(start=sessions[100].item(), end=sessions[300].item()), source, NOW)
     assert analyse("WALK", AnalysisRequest(start=sessions[300].item()), source, NOW).n_sessions == 200
-
-
-@pytest.mark.parametrize("ticker", ["GC=F", "^GDAXI", "^GSPC", "^TNX"])
-def test_histories_with_bad_rows_have_an_analysis(ticker: str) -> None:
-    folder = REFERENCE / "dirty"
-    if not (folder / f"{ticker}.csv").is_file():
-        pytest.skip(f"no prices of {ticker} in shared/data/dirty next to the repository")
-    source = CsvSource(folder)
-    history = source.history(ticker, NOW)
-    recent = AnalysisRequest(start=history.tail(500).series.first_session)
-
-    whole, part = (analyse(ticker, request, source, NOW) for request in (AnalysisRequest(), recent))
-
-    assert (whole.n_sessions, part.n_sessions) == (len(history.series), 500)
-    for found in (whole, part):
-        assert np.isfinite(_numbers(json.loads(found.model_dump_json(), parse_constant=_refuse))).all()
-        assert found.volatility.rolling[0].last is not None
 
 
 @settings(deadline=None, max_examples=10)

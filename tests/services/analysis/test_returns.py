@@ -1,5 +1,3 @@
-"""Summary statistics and distribution of returns."""
-
 import math
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Numbers for a JSON document."""
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,5 +1,3 @@
-"""Rolling volatility against naive loops."""
-
 import math
 
 import numpy as np

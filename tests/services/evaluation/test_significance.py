@@ -70,13 +70,15 @@ def test_further_ahead_it_equals_a_naive_loop(losses: np.ndarray, horizon: int) 
     assert found == pytest.approx(diebold_mariano(losses[1], losses[0], horizon))
 
 
-@pytest.mark.parametrize("losses", [np.arange(5.0), np.zeros(5), np.array([]), np.full(5, np.nan)])
-def test_the_same_losses_say_nothing(losses: np.ndarray) -> None:
-    assert math.isnan(diebold_mariano(losses, losses.copy(), horizon=1))
-
-
-def test_too_few_losses_say_nothing() -> None:
-    assert math.isnan(diebold_mariano(np.array([1.0, 2.0, 4.0]), np.zeros(3), horizon=3))
+@pytest.mark.parametrize(
+    ("losses", "others", "horizon"),
+    [
+        *[(same, same.copy(), 1) for same in (np.arange(5.0), np.zeros(5), np.array([]), np.full(5, np.nan))],
+        (np.array([1.0, 2.0, 4.0]), np.zeros(3), 3),
+    ],
+)
+def test_the_same_or_too_few_losses_say_nothing(losses: np.ndarray, others: np.ndarray, horizon: int) -> None:
+    assert math.isnan(diebold_mariano(losses, others, horizon))
 
 
 def test_the_same_advantage_every_time_is_no_chance() -> None:

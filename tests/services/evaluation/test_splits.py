@@ -1,5 +1,3 @@
-"""Blocks: consecutive, disjoint, big enough or refused."""
-
 from itertools import pairwise
 
 import pytest

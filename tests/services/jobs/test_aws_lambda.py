@@ -3,14 +3,12 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
 import pytest
 
 from errors import TrainerUnavailable, TrainingCapacityExceeded
 from services.jobs.aws_lambda import LambdaExecutor
-from tests.processes import free_port
+from tests.processes import QuietHandler, free_port, serving
 
 JOB = "20240719t220000-1a2b3c4d"
 Received = list[tuple[str, str, object]]
@@ -20,8 +18,8 @@ Received = list[tuple[str, str, object]]
 def lambda_api(status: int, error: str | None = None) -> Iterator[tuple[str, Received]]:
     received: Received = []
 
-    class Api(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Api(QuietHandler):
+        def do_POST(self) -> None:  # noqa: N802 - named by http.server
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             received.append((self.path, self.headers["X-Amz-Invocation-Type"], body))
             self.send_response(status)
@@ -31,15 +29,8 @@ def lambda_api(status: int, error: str | None = None) -> Iterator[tuple[str, Rec
             self.end_headers()
             self.wfile.write(b"{}")
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Api) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", received
-        server.shutdown()
-        thread.join()
+    with serving(Api) as url:
+        yield url, received
 
 
 def submit(executor: LambdaExecutor) -> None:

@@ -1,32 +1,20 @@
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from errors import ArtifactCorrupt, IdempotencyKeyReused, JobFinished, JobNotFound
+from errors import IdempotencyKeyReused, JobFinished
 from schemas.job import JobEnd, JobSpec, KeyUse, Progress
 from schemas.train import TrainRequest
 from services.jobs.job import LOST_AFTER_S, Jobs, lost_end
-from tests.fakes import InMemoryArtifactStore
+from tests.fakes import job_spec
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 JOB = "20240719t220000-1a2b3c4d"
 
 
-@pytest.fixture
-def jobs() -> Jobs:
-    return Jobs(InMemoryArtifactStore())
-
-
 def spec(job_id: str = JOB) -> JobSpec:
-    return JobSpec(
-        id=job_id,
-        created_at=NOW,
-        claim_deadline=NOW + timedelta(hours=1),
-        model_id="walk-20240719-1a2b3c4d",
-        request=TrainRequest(ticker="WALK"),
-    )
+    return job_spec(job_id, NOW)
 
 
 def progress(at: datetime) -> Progress:
@@ -137,39 +125,6 @@ def test_an_ended_job_cannot_be_cancelled(jobs: Jobs, state: str) -> None:
 
     with pytest.raises(JobFinished, match=state):
         jobs.cancel(JOB, after(1))
-
-
-@pytest.mark.parametrize("ask", [Jobs.status, Jobs.cancel])
-def test_an_unknown_job_is_not_found(jobs: Jobs, ask: Callable[[Jobs, str, datetime], object]) -> None:
-    with pytest.raises(JobNotFound):
-        ask(jobs, JOB, NOW)
-
-
-def test_an_unreadable_document_is_corrupt() -> None:
-    store = InMemoryArtifactStore()
-    jobs = Jobs(store)
-    jobs.add(spec())
-    store.put(f"jobs/{JOB}/end.json", b"{")
-
-    with pytest.raises(ArtifactCorrupt, match=r"end\.json"):
-        jobs.status(JOB, NOW)
-
-
-def test_jobs_are_listed_newest_first_a_page_at_a_time(jobs: Jobs) -> None:
-    ids = [f"2024071{day}t220000-1a2b3c4d" for day in range(5)]
-    for job_id in ids:
-        jobs.add(spec(job_id))
-
-    first = jobs.page(2, None, NOW)
-    second = jobs.page(2, first.next_after, NOW)
-    third = jobs.page(2, second.next_after, NOW)
-
-    assert [[job.id for job in page.jobs] for page in (first, second, third)] == [
-        [ids[4], ids[3]],
-        [ids[2], ids[1]],
-        [ids[0]],
-    ]
-    assert third.next_after is None
 
 
 def test_waiting_jobs_are_those_without_claim_or_end_oldest_first(jobs: Jobs) -> None:

@@ -1,20 +1,18 @@
 """The executor with small commands for workers; ``tests/test_worker.py`` has the real one."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from errors import TrainingCapacityExceeded
-from schemas.job import JobSpec
-from schemas.train import TrainRequest
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
-from tests.fakes import InMemoryArtifactStore, RecordingMeter
+from tests.fakes import InMemoryArtifactStore, RecordingMeter, job_spec
+from tests.processes import wait_until
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 FIRST, SECOND, THIRD = (f"2024071{day}t220000-1a2b3c4d" for day in range(3))
@@ -27,15 +25,7 @@ Start = Callable[..., LocalExecutor]
 def jobs() -> Jobs:
     jobs = Jobs(InMemoryArtifactStore())
     for job_id in (FIRST, SECOND, THIRD):
-        jobs.add(
-            JobSpec(
-                id=job_id,
-                created_at=NOW,
-                claim_deadline=NOW + timedelta(hours=1),
-                model_id="walk-1",
-                request=TrainRequest(ticker="WALK"),
-            )
-        )
+        jobs.add(job_spec(job_id, NOW))
     return jobs
 
 
@@ -61,10 +51,7 @@ def submit(executor: LocalExecutor, job_id: str) -> None:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
+    wait_until(holds, TIMEOUT_S, "the executor")
 
 
 def test_a_worker_gets_its_job_and_the_settings(start: Start, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from errors import StoreUnavailable
 from schemas.common import DEFAULT_LEVELS
 from services.forecasting.forecast import Forecast
 from services.monitoring.forecast_log import ForecastLog, read_record, record_key, record_of, recorded
@@ -13,7 +12,14 @@ from services.storage.registry import ModelRegistry
 from services.storage.write_behind import WriteBehind
 from services.training.train import TrainedModel
 from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, forecasting, walk_history
+from tests.fakes import (
+    FakePriceSource,
+    InMemoryArtifactStore,
+    RecordingMeter,
+    UnreliableStore,
+    forecasting,
+    walk_history,
+)
 
 HISTORY = walk_history("M&M")
 EVENING = datetime.combine(HISTORY.as_of, datetime.min.time(), UTC) + timedelta(hours=23)
@@ -48,11 +54,6 @@ class Log:
     def record(self, forecast: Forecast) -> None:
         self._log.record("live", 0.0, forecast)
         self._writer.flush()
-
-
-@pytest.fixture
-def store() -> InMemoryArtifactStore:
-    return InMemoryArtifactStore()
 
 
 def test_a_forecast_is_stored_as_it_was_served(make: Make, store: InMemoryArtifactStore) -> None:
@@ -117,22 +118,14 @@ def test_a_record_of_an_earlier_version_is_still_read(make: Make, store: InMemor
 
 @pytest.mark.parametrize(("pause_s", "outcomes"), [(30.0, ["failed", "dropped"]), (0.0, ["failed", "written"])])
 def test_a_failed_store_is_left_alone_for_a_pause_and_tried_again(
-    make: Make, monkeypatch: pytest.MonkeyPatch, pause_s: float, outcomes: list[str]
+    make: Make, meter: RecordingMeter, monkeypatch: pytest.MonkeyPatch, pause_s: float, outcomes: list[str]
 ) -> None:
-    class Down(InMemoryArtifactStore):
-        up = False
-
-        def create(self, key: str, data: bytes) -> bool:
-            if not self.up:
-                raise StoreUnavailable("down")
-            return super().create(key, data)
-
     monkeypatch.setattr(pause, "PAUSE_S", pause_s)
-    store, meter = Down(), RecordingMeter()
+    store = UnreliableStore(down=True)
     log = Log(store, meter)
     log.record(make())
 
-    store.up = True
+    store.down = False
     log.record(make())
 
     assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == outcomes

@@ -6,8 +6,7 @@ import pytest
 from scipy import stats
 
 from errors import ArtifactCorrupt, PricesUnreachable
-from schemas.realised import ForecastRecord, RecordedStep
-from services.evaluation.accuracy import CRPS_LEVELS
+from schemas.realised import ForecastRecord
 from services.monitoring.forecast_log import record_key
 from services.monitoring.realised import measure_realised, realised_accuracy, scores_since
 from services.monitoring.scoring import score_due, scores_key
@@ -16,7 +15,16 @@ from services.prices.calendars import next_sessions
 from services.prices.cleaning import clean
 from services.prices.series import Defects, PriceHistory
 from telemetry.measures import REALISED_FORECASTS
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, random_walk, walk_history
+from tests.fakes import (
+    FailingPriceSource,
+    FakePriceSource,
+    InMemoryArtifactStore,
+    RecordingMeter,
+    UnreliableStore,
+    forecast_record,
+    random_walk,
+    walk_history,
+)
 
 HISTORY = walk_history()
 SESSIONS = [session.item() for session in HISTORY.series.sessions]
@@ -24,38 +32,11 @@ CLOSE = HISTORY.series.close
 NOW = datetime.combine(SESSIONS[-1], time(23), UTC)
 
 
-def record(
-    row: int, horizon: int = 1, model_id: str = "walk-1", minutes: int = 0, scale: float = 1.0
-) -> ForecastRecord:
-    """A forecast from the session of this row: the last close, one below and above it as 80 % interval."""
+def record(row: int, horizon: int = 1, model_id: str = "walk-1", scale: float = 1.0) -> ForecastRecord:
+    """A forecast from the session of this row."""
+    sessions = [SESSIONS[row + step] for step in range(1, horizon + 1)]
     last = scale * float(CLOSE[row])
-    steps = tuple(
-        RecordedStep(
-            step=step,
-            session=SESSIONS[row + step],
-            median=last,
-            lower=(last - scale,),
-            upper=(last + scale,),
-            quantiles=tuple((last + scale * (CRPS_LEVELS - 0.5)).tolist()),
-        )
-        for step in range(1, horizon + 1)
-    )
-    return ForecastRecord(
-        ticker="WALK",
-        model_id=model_id,
-        model="persistence",
-        target_column="Close",
-        origin=SESSIONS[row],
-        made_at=datetime.combine(SESSIONS[row], time(23), UTC),
-        last=last,
-        levels=(0.8,),
-        steps=steps,
-    )
-
-
-@pytest.fixture
-def store() -> InMemoryArtifactStore:
-    return InMemoryArtifactStore()
+    return forecast_record("WALK", SESSIONS[row], sessions, last, half=scale, model_id=model_id)
 
 
 def keep(store: InMemoryArtifactStore, *records: ForecastRecord) -> None:
@@ -102,14 +83,6 @@ def test_each_level_counts_the_forecasts_that_have_it_and_skill_has_its_p_value(
     assert found.report.coverage[1].width == pytest.approx(20)
     difference = np.abs(CLOSE[-9:] - CLOSE[-10:-1] - 0.1) - np.abs(CLOSE[-9:] - CLOSE[-10:-1])
     assert found.report.p_value.mae == pytest.approx(stats.ttest_1samp(difference, 0.0).pvalue)
-
-
-def test_what_has_not_closed_waits(store: InMemoryArtifactStore) -> None:
-    keep(store, record(-2))
-
-    report = score_due(store, prices(), NOW - timedelta(hours=12))
-
-    assert (report.n_sessions, store.list_keys("scores/")) == (0, [])
 
 
 def test_each_step_is_scored_once_its_session_has_closed(store: InMemoryArtifactStore) -> None:
@@ -283,22 +256,12 @@ class CountingSource(FakePriceSource):
         return super().history(ticker, now, recent)
 
 
-class CountingStore(InMemoryArtifactStore):
-    """Counts what is read."""
-
-    n_read = 0
-
-    def get(self, key: str) -> bytes:
-        self.n_read += 1
-        return super().get(key)
-
-
 def test_prices_are_asked_for_only_when_something_is_due() -> None:
-    store, source = CountingStore(), CountingSource(HISTORY)
+    store, source = UnreliableStore(), CountingSource(HISTORY)
     keep(store, record(-4, horizon=3))
 
     score_due(store, source, datetime.combine(SESSIONS[-4], time(23), UTC))
-    assert (source.asked, store.n_read) == ([], 0)
+    assert (source.asked, store.calls.count("get")) == ([], 0)
 
     for _ in range(3):
         score_due(store, source, NOW)
@@ -306,7 +269,7 @@ def test_prices_are_asked_for_only_when_something_is_due() -> None:
     assert len(source.asked) == 1
     assert source.asked[0] is not None
     assert 4 <= source.asked[0] < 15
-    assert store.n_read == 1
+    assert store.calls.count("get") == 1
 
 
 def test_a_ticker_whose_exchange_only_its_record_knows_is_scored(store: InMemoryArtifactStore) -> None:
@@ -320,13 +283,9 @@ def test_a_ticker_whose_exchange_only_its_record_knows_is_scored(store: InMemory
 
 
 def test_a_ticker_without_prices_is_named_and_tried_again(store: InMemoryArtifactStore) -> None:
-    class Down(FakePriceSource):
-        def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-            raise PricesUnreachable("yahoo is down")
-
     keep(store, record(-2))
 
-    failed = score_due(store, Down(), NOW)
+    failed = score_due(store, FailingPriceSource(PricesUnreachable("yahoo is down")), NOW)
     worked = score_due(store, prices(), NOW)
 
     assert [one.code for one in failed.unscored] == ["prices_unreachable"]
@@ -385,12 +344,12 @@ def test_an_empty_object_that_a_console_leaves_is_ignored(store: InMemoryArtifac
 
 @pytest.mark.parametrize(("ticker", "kind"), [("WALK", "share"), ("ABC.QQ", "share"), ("^CNXIT", "index")])
 def test_scores_of_an_earlier_version_are_still_counted_by_kind(
-    store: InMemoryArtifactStore, ticker: str, kind: str
+    store: InMemoryArtifactStore, meter: RecordingMeter, ticker: str, kind: str
 ) -> None:
     keep(store, record(-2))
     score_due(store, prices(), NOW)
     (scores,) = scores_since(store, SESSIONS[-1])
-    older, meter = InMemoryArtifactStore(), RecordingMeter()
+    older = InMemoryArtifactStore()
     renamed = scores.model_copy(update={"ticker": ticker})
     older.create(scores_key(ticker, scores.session), renamed.model_dump_json(exclude={"exchange"}).encode())
 

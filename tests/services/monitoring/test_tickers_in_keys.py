@@ -2,21 +2,20 @@
 
 from datetime import UTC, date, datetime
 
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from schemas.common import TICKER_PATTERN
 from schemas.realised import SessionScores
 from services.monitoring.forecast_log import recorded
 from services.monitoring.realised import scores_since, tickers_scored
 from services.monitoring.scoring import scores_key
+from services.prices.keys import key_name, ticker_of
+from services.storage.store import is_key
 from tests.fakes import InMemoryArtifactStore
 
 SESSION = date(2024, 7, 19)
 LONG_AGO = date(2000, 1, 1)
-
-
-@pytest.fixture
-def store() -> InMemoryArtifactStore:
-    return InMemoryArtifactStore()
 
 
 def put_scores(store: InMemoryArtifactStore, ticker: str, key: str) -> None:
@@ -47,3 +46,12 @@ def test_a_record_of_version_0_1_is_found_under_its_ticker(store: InMemoryArtifa
     store.put("forecasts/M^M.NS/default/2024-07-19_03_2024-07-24.json", b"{}")
 
     assert sorted(found.ticker for found in recorded(store)) == ["M&M.NS", "M&M.NS", "M_M.NS"]
+
+
+@given(ticker=st.from_regex(TICKER_PATTERN, fullmatch=True))
+def test_every_ticker_has_a_key_name_that_leads_back_to_it(ticker: str) -> None:
+    name = key_name(ticker)
+
+    assert is_key(f"prices/{name}.npz")
+    assert is_key(f"forecasts/{name}/x")
+    assert ticker_of(name) == ticker

@@ -1,8 +1,4 @@
-import csv
-import subprocess
-import sys
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +23,6 @@ from services.prices.cleaning import clean
 from services.prices.pandas4 import ignore_pandas_4_warnings
 from services.prices.series import Defects, PriceHistory, PriceSeries
 
-REFERENCE = Path(__file__).parents[4] / "shared" / "data"
 CALENDARS = sorted(
     {
         *exchanges._BY_SUFFIX.values(),
@@ -203,12 +198,6 @@ def test_session_is_completed_twenty_minutes_after_its_close(exchange: str, day:
     assert not is_completed(exchange, session, moment - timedelta(seconds=1))
 
 
-def test_over_a_weekend_friday_stays_the_last_completed_session() -> None:
-    sunday = datetime(2024, 3, 17, 12, tzinfo=UTC)
-
-    assert last_completed_session("XNYS", sunday) == date(2024, 3, 15)
-
-
 @given(minutes=st.integers(0, 150 * 365 * 24 * 60))
 def test_next_session_is_never_completed_already(minutes: int) -> None:
     now = datetime(1900, 2, 1, tzinfo=UTC) + timedelta(minutes=minutes)
@@ -258,8 +247,7 @@ def test_rows_of_days_to_come_are_left_out_and_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hour", "last"),
-    [(16, date(2026, 2, 1)), (14, date(2026, 2, 1)), (13, date(2026, 1, 30)), (8, date(2026, 1, 30))],
+    ("hour", "last"), [(16, date(2026, 2, 1)), (14, date(2026, 2, 1)), (13, date(2026, 1, 30)), (8, date(2026, 1, 30))]
 )
 def test_a_session_that_no_calendar_lists_is_final_some_hours_after_the_usual_close(hour: int, last: date) -> None:
     rows = [(3100.0, 3150.0, 3080.0, 3120.0, 2e6), (3120.0, 3200.0, 3110.0, 3190.0, 3e6)]
@@ -304,23 +292,6 @@ def test_a_halted_session_is_no_ghost() -> None:
     assert history.as_of == date(2024, 3, 15)
 
 
-def test_real_ghosts_are_found() -> None:
-    path = REFERENCE / "PETR4.SA.csv"
-    if not path.is_file():
-        pytest.skip("needs the reference prices of PETR4.SA in shared/data")
-    with path.open(newline="") as file:
-        read = list(csv.DictReader(file))
-    days = [date.fromisoformat(row["Date"][:10]) for row in read]
-    bars = [[float(row[name] or "nan") for name in ("Open", "High", "Low", "Close", "Volume")] for row in read]
-    series, _ = clean("PETR4.SA", days, bars)
-
-    history = known_at(series, datetime(2026, 11, 28, tzinfo=UTC))
-
-    ghosts = history.defects.dropped["ghost"].tolist()
-    assert history.dropped["ghost"] == 9
-    assert (ghosts[0], ghosts[-1]) == (date(2017, 6, 15), date(2018, 1, 25))
-
-
 def test_sessions_between_two_days_include_both_and_leave_holidays_out() -> None:
     found = sessions_between("XNYS", date(2023, 12, 29), date(2024, 1, 3)).tolist()
 
@@ -332,31 +303,16 @@ def test_estimated_sessions_do_not_count() -> None:
     assert sessions_between("XBOM", date(2026, 12, 31), date(2027, 3, 1)).tolist() == [date(2026, 12, 31)]
 
 
-def test_new_york_had_252_sessions_in_2024() -> None:
-    found = sessions_per_year("XNYS", date(2024, 6, 3), date(2024, 7, 1))
-
-    assert found == pytest.approx(252 * 365.2425 / 366, rel=1e-6)
-
-
-def test_a_market_that_never_closes_has_every_day_of_the_year() -> None:
-    assert sessions_per_year("24/7", date(2019, 5, 1), date(2021, 5, 1)) == pytest.approx(365.2425)
-
-
-def test_before_the_calendar_begins_a_year_is_as_long_as_it_is_on_average() -> None:
-    assert sessions_per_year("XNYS", date(1930, 1, 2), date(1931, 1, 2)) == pytest.approx(252, abs=1.5)
-
-
-@pytest.mark.parametrize("year", [1930, 2027, 2090])
-def test_beyond_a_short_calendar_a_year_is_as_long_as_it_is_on_average(year: int) -> None:
-    assert sessions_per_year("XBOM", date(year, 1, 2), date(year, 6, 30)) == pytest.approx(247, abs=3)
-
-
-def test_importing_the_price_modules_imports_no_heavy_library() -> None:
-    modules = "calendars, cleaning, exchanges, sample, csv, yahoo, cache, fallback"
-    heavy = "{'pandas', 'yfinance', 'exchange_calendars', 'arch', 'curl_cffi'}"
-    program = f"import sys; from services.prices import {modules}; print({heavy} & set(sys.modules))"
-    root = Path(__file__).parents[3]
-
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
-
-    assert ran.stdout.strip() == "set()"
+@pytest.mark.parametrize(
+    ("exchange", "first", "last", "expected"),
+    [
+        ("XNYS", "2024-06-03", "2024-07-01", pytest.approx(252 * 365.2425 / 366, rel=1e-6)),
+        ("24/7", "2019-05-01", "2021-05-01", pytest.approx(365.2425)),
+        ("XNYS", "1930-01-02", "1931-01-02", pytest.approx(252, abs=1.5)),  # before the calendar begins
+        *[("XBOM", f"{year}-01-02", f"{year}-06-30", pytest.approx(247, abs=3)) for year in (1930, 2027, 2090)],
+    ],
+)
+def test_a_year_has_as_many_sessions_as_the_calendar_or_as_usual_beyond_it(
+    exchange: str, first: str, last: str, expected: object
+) -> None:
+    assert sessions_per_year(exchange, date.fromisoformat(first), date.fromisoformat(last)) == expected

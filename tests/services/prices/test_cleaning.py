@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from errors import PricesInvalid, UnknownExchange
 from services.prices.cleaning import clean, clean_raw, validate_completeness
 from services.prices.exchanges import Listing
-from services.prices.series import COLUMNS, Defects, PriceHistory, PriceSeries, RawBars, to_date
+from services.prices.series import COLUMNS, Defects, PriceHistory, RawBars, to_date
 
 DAYS = [date(2024, 1, 1) + timedelta(days=day) for day in range(40)]
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
@@ -35,7 +35,15 @@ def raw_rows(draw: st.DrawFn, cell: st.SearchStrategy[float], *, distinct: bool 
     return days, np.array(cells).reshape(-1, 5)
 
 
-def assert_valid(series: PriceSeries) -> None:
+@given(raw_rows(any_number) | raw_rows(near_ten))
+def test_clean_returns_a_valid_series_or_refuses(raw: Rows) -> None:
+    days, rows = raw
+
+    try:
+        series, _ = clean("AAPL", days, rows)
+    except PricesInvalid:
+        return
+
     opened, high, low, close, volume = series.bars.T
     assert len(series) > 0
     assert (np.diff(series.sessions) > np.timedelta64(0, "D")).all()
@@ -49,18 +57,6 @@ def assert_valid(series: PriceSeries) -> None:
     assert not (high < opened).any()
     assert not (low > close).any()
     assert not (low > opened).any()
-
-
-@given(raw_rows(any_number) | raw_rows(near_ten))
-def test_clean_returns_a_valid_series_or_refuses(raw: Rows) -> None:
-    days, rows = raw
-
-    try:
-        series, _ = clean("AAPL", days, rows)
-    except PricesInvalid:
-        return
-
-    assert_valid(series)
 
 
 @given(raw_rows(any_number) | raw_rows(near_ten))
@@ -259,19 +255,6 @@ def test_a_file_with_the_newest_row_first_is_no_defect(days: list[date]) -> None
 
     assert series.sessions.tolist() == sorted(set(days))
     assert defects.n_repaired == {}
-
-
-def test_a_decade_of_zero_opens_is_no_reason_to_refuse() -> None:
-    sessions = np.arange("2000-01-03", "2010-01-01", dtype="datetime64[D]")
-    rows = good_rows(sessions.size)
-    rows[:, OPEN] = 0.0
-
-    series, defects = clean("^STOXX", sessions, rows, exchange="XETR")
-    validate_completeness(PriceHistory(series, "test", defects=defects))
-
-    assert len(series) == sessions.size
-    assert np.isnan(series.bars[:, OPEN]).all()
-    assert defects.n_repaired == {"open": sessions.size}
 
 
 @pytest.mark.parametrize("reason", ["missing", "contradictory"])

@@ -1,21 +1,8 @@
-"""The trading calendar of a ticker."""
-
 import pytest
 
 from errors import UnknownExchange
-from services.prices.exchanges import (
-    _BY_CODE,
-    _BY_INDEX,
-    _BY_INSTRUMENT,
-    _BY_SUFFIX,
-    _BY_ZONE,
-    Listing,
-    exchange_of,
-    kind_of,
-    suffixed,
-)
+from services.prices.exchanges import Listing, exchange_of, kind_of, suffixed
 
-TABLES = {"suffix": _BY_SUFFIX, "code": _BY_CODE, "instrument": _BY_INSTRUMENT, "zone": _BY_ZONE, "index": _BY_INDEX}
 NIFTY_IT = Listing(exchange="NSI", zone="Asia/Kolkata", instrument="INDEX")
 
 
@@ -55,13 +42,6 @@ def test_the_listing_names_the_exchange_where_no_suffix_does(ticker: str, listin
 def test_a_ticker_without_suffix_listing_or_table_entry_has_no_exchange(ticker: str, listing: Listing | None) -> None:
     with pytest.raises(UnknownExchange, match="no trading calendar is known"):
         exchange_of(ticker, listing)
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_every_entry_of_every_table_names_a_calendar_that_exists(table: str) -> None:
-    from exchange_calendars.calendar_utils import get_calendar_names
-
-    assert set(TABLES[table].values()) <= set(get_calendar_names(include_aliases=False))
 
 
 @pytest.mark.parametrize(

@@ -6,24 +6,9 @@ from errors import AppError, PricesUnreachable, TickerNotFound
 from services.prices.fallback import FallbackSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceHistory
+from tests.fakes import FailingPriceSource
 
 NOW = datetime(2018, 12, 31, 23, tzinfo=UTC)
-
-
-class Failing:
-    def __init__(self, error: AppError) -> None:
-        self._error = error
-
-    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        raise self._error
-
-
-def test_unavailable_index_is_answered_from_the_sample_and_called_stale() -> None:
-    source = FallbackSource(Failing(PricesUnreachable("down")), SampleSource())
-
-    history = source.history("^GSPC", NOW)
-
-    assert (history.source, history.stale, history.demo) == ("sample", True, True)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +16,7 @@ def test_unavailable_index_is_answered_from_the_sample_and_called_stale() -> Non
 )
 def test_other_tickers_and_other_errors_stay_errors(ticker: str, error: AppError) -> None:
     with pytest.raises(type(error)):
-        FallbackSource(Failing(error), SampleSource()).history(ticker, NOW)
+        FallbackSource(FailingPriceSource(error), SampleSource()).history(ticker, NOW)
 
 
 def test_answer_of_the_primary_is_passed_on_and_so_is_the_number_of_sessions() -> None:

@@ -1,19 +1,20 @@
-"""Metrics of fetches by outcome, and of served histories by freshness."""
-
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from errors import AppError, PricesUnreachable, TickerNotFound
-from services.prices.measured import (
-    FORGOTTEN_AFTER,
-    InstrumentedFetcher,
-    InstrumentedPriceSource,
-)
+from services.prices.measured import FORGOTTEN_AFTER, InstrumentedFetcher, InstrumentedPriceSource
 from services.prices.series import PriceHistory, RawBars
 from telemetry.measures import NO_METER, PRICE_AGE, PRICE_FETCH_SECONDS, PRICE_FETCHES, PRICES_SERVED
-from tests.fakes import FakePriceSource, RecordingMeter, new_york_sessions, random_walk, walk_history
+from tests.fakes import (
+    FailingPriceSource,
+    FakePriceSource,
+    RecordingMeter,
+    new_york_sessions,
+    random_walk,
+    walk_history,
+)
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 
@@ -28,11 +29,6 @@ class Fetcher:
         if self._error is not None:
             raise self._error
         return RawBars(new_york_sessions(5), random_walk(5), "USD")
-
-
-@pytest.fixture
-def meter() -> RecordingMeter:
-    return RecordingMeter()
 
 
 def test_a_fetch_is_counted_by_source_and_timed(meter: RecordingMeter) -> None:
@@ -97,11 +93,7 @@ def test_a_ticker_is_stale_until_it_is_served_fresh_or_long_ago() -> None:
 def test_a_ticker_is_unavailable_while_its_source_fails_but_not_where_it_does_not_exist(
     meter: RecordingMeter, error: AppError, tickers_with: tuple[str, ...]
 ) -> None:
-    class Failing(FakePriceSource):
-        def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-            raise error
-
-    source = InstrumentedPriceSource(Failing(walk_history()), meter)
+    source = InstrumentedPriceSource(FailingPriceSource(error), meter)
 
     with pytest.raises(type(error)):
         source.history("WALK", NOW)

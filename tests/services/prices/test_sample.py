@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from errors import PricesEmpty, TickerNotFound
+from errors import TickerNotFound
 from services.prices.sample import SampleSource
 
 TODAY = datetime(2026, 6, 1, tzinfo=UTC)
@@ -26,24 +26,6 @@ def test_sample_has_known_bars_and_no_defects() -> None:
     assert history.demo
 
 
-def test_sample_is_stale_today_and_was_not_at_its_end() -> None:
-    sample = SampleSource()
-
-    assert sample.history("^GSPC", TODAY).stale
-    assert not sample.history("^GSPC", datetime(2019, 1, 1, tzinfo=UTC)).stale
-
-
-def test_sample_asked_as_of_a_day_ends_there() -> None:
-    history = SampleSource().history("^GSPC", datetime(2008, 9, 15, 12, tzinfo=UTC))
-
-    assert history.as_of == date(2008, 9, 12)
-
-
 def test_unknown_ticker_is_answered_with_the_known_ones() -> None:
     with pytest.raises(TickerNotFound, match=r"\^GSPC, \^IXIC, not AAPL"):
         SampleSource().history("AAPL", TODAY)
-
-
-def test_before_its_first_session_the_sample_is_empty() -> None:
-    with pytest.raises(PricesEmpty):
-        SampleSource().history("^GSPC", datetime(1995, 1, 1, tzinfo=UTC))

@@ -1,5 +1,3 @@
-"""Series and histories as values."""
-
 from datetime import date, timedelta
 
 import numpy as np
@@ -8,7 +6,7 @@ from numpy.typing import NDArray
 
 from errors import TickerNotFound
 from services.prices.cleaning import clean
-from services.prices.series import SAMPLE, Defects, PriceHistory, PriceSeries, Sessions, validate_ticker
+from services.prices.series import Defects, PriceHistory, PriceSeries, Sessions, validate_ticker
 
 DAYS = [date(2024, 1, 1) + timedelta(days=day) for day in range(40)]
 
@@ -92,11 +90,6 @@ def test_a_history_counts_the_defects_of_all_that_its_source_supplied() -> None:
     part = history.tail(2)
 
     assert (part.dropped, part.repaired) == ({"missing": 1}, {"high": 2})
-
-
-def test_only_sample_prices_are_demo_prices() -> None:
-    assert PriceHistory(series_of(3), SAMPLE).demo
-    assert not PriceHistory(series_of(3), "csv").demo
 
 
 def test_a_stale_history_is_not_stale_before_its_end() -> None:

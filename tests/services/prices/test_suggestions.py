@@ -1,5 +1,3 @@
-"""Suggestions for unknown tickers."""
-
 from datetime import UTC, datetime
 
 import pytest
@@ -10,20 +8,11 @@ from errors import AppError, PricesUnreachable, TickerNotFound, UnknownExchange
 from schemas.common import TICKER_PATTERN
 from services.prices.measured import InstrumentedPriceSource
 from services.prices.sample import SampleSource
-from services.prices.series import PriceHistory
 from services.prices.suggestions import suggestion
 from telemetry.measures import NO_METER
-from tests.fakes import FakePriceSource, walk_history
+from tests.fakes import FailingPriceSource, FakePriceSource, walk_history
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-
-
-class Failing:
-    def __init__(self, error: AppError) -> None:
-        self._error = error
-
-    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        raise self._error
 
 
 MEANT = {
@@ -62,7 +51,7 @@ def test_a_suggestion_is_another_ticker_and_leads_to_no_further_one(ticker: str)
 
 @pytest.mark.parametrize("kind", [TickerNotFound, UnknownExchange])
 def test_error_for_an_unknown_ticker_carries_the_suggestion(kind: type[AppError]) -> None:
-    source = InstrumentedPriceSource(Failing(kind("PETR4 is unknown", ticker="PETR4")), NO_METER)
+    source = InstrumentedPriceSource(FailingPriceSource(kind("PETR4 is unknown", ticker="PETR4")), NO_METER)
 
     with pytest.raises(kind, match=r"^PETR4 is unknown; did you mean PETR4\.SA\?$") as raised:
         source.history("PETR4", NOW)
@@ -74,10 +63,10 @@ def test_error_without_a_guess_and_any_other_error_stay_as_they_are() -> None:
     unknown, down = TickerNotFound("NOPE is unknown"), PricesUnreachable("down")
 
     with pytest.raises(TickerNotFound) as raised:
-        InstrumentedPriceSource(Failing(unknown), NO_METER).history("NOPE", NOW)
+        InstrumentedPriceSource(FailingPriceSource(unknown), NO_METER).history("NOPE", NOW)
     assert raised.value is unknown
     with pytest.raises(PricesUnreachable) as refused:
-        InstrumentedPriceSource(Failing(down), NO_METER).history("PETR4", NOW)
+        InstrumentedPriceSource(FailingPriceSource(down), NO_METER).history("PETR4", NOW)
     assert refused.value is down
 
 

@@ -1,7 +1,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,20 +14,16 @@ from hypothesis import strategies as st
 from yfinance.data import SingletonMeta
 
 from errors import AppError, PricesEmpty, PricesRateLimited, PricesUnreachable, TickerNotFound
-from services.prices.cache.source import OVERLAP, CachedSource
 from services.prices.calendars import next_sessions
 from services.prices.cleaning import clean, clean_raw
 from services.prices.exchanges import Listing
 from services.prices.series import COLUMNS
 from services.prices.yahoo import RATE_LIMIT_PAUSE_S, YahooSource
-from services.storage.store import LocalArtifactStore
 from tests.yahoo_server import Quotes, Reply, YahooServer, chart_payload, error_payload
 
 SESSIONS = next_sessions("XNYS", date(2024, 1, 1), 52)  # 2024-01-02 to 2024-03-15
 CLOSES = [100.0 + session for session in range(len(SESSIONS))]
 NOW = datetime(2024, 3, 15, 15, tzinfo=UTC)  # the last session is open
-MONDAY_EVENING = datetime(2024, 3, 18, 21, tzinfo=UTC)
-MONDAY = date(2024, 3, 18)
 TIMEOUT_S = 0.5
 
 
@@ -35,11 +31,6 @@ TIMEOUT_S = 0.5
 def source(yahoo: YahooServer, tmp_path: Path) -> YahooSource:
     yahoo.quotes["AAPL"] = Quotes(SESSIONS, CLOSES)
     return YahooSource(tmp_path, TIMEOUT_S, attempts=2, session=yahoo.session(), backoff_s=0.01)
-
-
-@pytest.fixture
-def cached(source: YahooSource, tmp_path: Path) -> CachedSource:
-    return CachedSource(source, LocalArtifactStore(tmp_path / "prices"), ttl_s=900.0)
 
 
 def failure_of(source: YahooSource, ticker: str = "AAPL") -> AppError:
@@ -108,6 +99,12 @@ def test_prices_are_adjusted_for_dividends(source: YahooSource, yahoo: YahooServ
 
     assert raw.bars[:, COLUMNS.index("Close")].tolist() == pytest.approx(adjusted)
     assert raw.bars[0, COLUMNS.index("High")] == pytest.approx(101.0 * 0.98)
+
+
+def test_split_leaves_the_adjusted_closes_as_they_come(source: YahooSource, yahoo: YahooServer) -> None:
+    yahoo.quotes["AAPL"] = Quotes(SESSIONS, CLOSES, splits={SESSIONS[-1]: (4, 1)})
+
+    assert source.fetch("AAPL", None, NOW).bars[:, COLUMNS.index("Close")].tolist() == pytest.approx(CLOSES)
 
 
 def test_null_close_is_a_missing_value(source: YahooSource, yahoo: YahooServer) -> None:
@@ -334,83 +331,3 @@ def test_whatever_yahoo_answers_becomes_a_valid_series_or_a_named_error(
         return
 
     assert np.isfinite(series.bars[:, 3:]).all()
-
-
-# the cache in front of the real client
-
-
-def test_second_day_fetches_only_the_tail(cached: CachedSource, yahoo: YahooServer) -> None:
-    cached.history("AAPL", NOW)
-    yahoo.quotes["AAPL"] = Quotes([*SESSIONS, MONDAY], [*CLOSES, 152.0])
-
-    history = cached.history("AAPL", MONDAY_EVENING)
-
-    assert [request.first_day for request in yahoo.chart_requests[1:]] == [SESSIONS[-1 - OVERLAP] - timedelta(days=1)]
-    assert history.series.close.tolist() == pytest.approx([*CLOSES, 152.0])
-    assert not history.stale
-
-
-@pytest.mark.parametrize(
-    ("factor", "events"),
-    [(0.98, {"dividends": {MONDAY: 3.0}}), (0.25, {"splits": {MONDAY: (4, 1)}})],
-)
-def test_event_that_rewrites_history_brings_all_of_it_again(
-    cached: CachedSource, yahoo: YahooServer, factor: float, events: dict[str, Any]
-) -> None:
-    cached.history("AAPL", NOW)
-    adjusted = [*(close * factor for close in CLOSES), 152.0 * factor]
-    yahoo.quotes["AAPL"] = Quotes([*SESSIONS, MONDAY], adjusted, adjusted, **events)
-
-    history = cached.history("AAPL", MONDAY_EVENING)
-
-    assert len(yahoo.chart_requests) == 3
-    assert history.series.close.tolist() == pytest.approx(adjusted)
-
-
-def test_dead_yahoo_is_answered_from_the_cache_without_a_second_wait(cached: CachedSource, yahoo: YahooServer) -> None:
-    cached.history("AAPL", NOW)
-    yahoo.always = Reply(503, "")
-
-    first = cached.history("AAPL", MONDAY_EVENING)
-    n_requests = len(yahoo.chart_requests)
-    second = cached.history("AAPL", MONDAY_EVENING + timedelta(seconds=10))
-
-    assert first.stale
-    assert second.stale
-    assert len(yahoo.chart_requests) == n_requests
-
-
-def test_recent_sessions_are_one_request_for_the_last_months(cached: CachedSource, yahoo: YahooServer) -> None:
-    days = next_sessions("XNYS", date(2004, 1, 1), 5_082)
-    days = tuple(day for day in days if day <= date(2024, 3, 15))
-    yahoo.quotes["AAPL"] = Quotes(days, [100.0 + number / 100 for number in range(len(days))])
-
-    few = cached.history("AAPL", NOW, recent=60)
-    first = list(yahoo.chart_requests)
-    cached.history("AAPL", NOW, recent=30)
-    again = list(yahoo.chart_requests)
-    whole = cached.history("AAPL", NOW)
-
-    assert 60 <= len(few.series) <= 90
-    assert [request.first_day for request in first] == [date(2023, 11, 22)]  # 113 days and a day before today
-    assert again == first
-    assert len(yahoo.chart_requests) == 2
-    assert whole.series.first_session == days[0]
-
-
-def test_batch_costs_few_time_outs_while_yahoo_is_down(yahoo: YahooServer, tmp_path: Path) -> None:
-    n_threads = 8
-    yahoo.always = Reply(503, "", delay_s=0.1)
-    fetcher = YahooSource(tmp_path, TIMEOUT_S, attempts=1, session=yahoo.session(), backoff_s=0.01)
-    cached = CachedSource(fetcher, LocalArtifactStore(tmp_path / "prices"), ttl_s=900.0)
-
-    def outcome(ticker: str) -> type[AppError]:
-        with pytest.raises(AppError) as caught:
-            cached.history(ticker, NOW)
-        return type(caught.value)
-
-    with ThreadPoolExecutor(n_threads) as threads:
-        outcomes = set(threads.map(outcome, [f"T{number}" for number in range(500)]))
-
-    assert outcomes == {PricesUnreachable}
-    assert len(yahoo.chart_requests) <= 2 * (n_threads + 2)  # yfinance tries each of them twice

@@ -1,5 +1,3 @@
-"""Cards are read whole or not at all, those of format 1 too."""
-
 import json
 from pathlib import Path
 from typing import Any

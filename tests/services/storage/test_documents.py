@@ -1,16 +1,9 @@
-"""Documents that are whole, missing, or not what was written."""
-
 import pytest
 
 from errors import ArtifactCorrupt, ArtifactNotFound
 from schemas.alias import AliasRequest
 from services.storage.documents import document_keys, read_document
 from tests.fakes import InMemoryArtifactStore
-
-
-@pytest.fixture
-def store() -> InMemoryArtifactStore:
-    return InMemoryArtifactStore()
 
 
 def test_a_document_is_read_as_it_was_written(store: InMemoryArtifactStore) -> None:

@@ -8,12 +8,7 @@ from errors import ArtifactNotFound, StoreUnavailable
 from services.storage.measured import InstrumentedStore
 from services.storage.store import ArtifactStore
 from telemetry.measures import STORE_OPERATIONS, STORE_SECONDS
-from tests.fakes import FailingStore, InMemoryArtifactStore, RecordingMeter
-
-
-@pytest.fixture
-def meter() -> RecordingMeter:
-    return RecordingMeter()
+from tests.fakes import InMemoryArtifactStore, RecordingMeter, UnreliableStore
 
 
 @pytest.mark.parametrize(
@@ -40,22 +35,18 @@ def test_every_operation_is_counted_and_timed(
     assert 0 <= meter.values(STORE_SECONDS)[0] < 1
 
 
-def test_a_missing_key_is_absent_and_not_a_failure(meter: RecordingMeter) -> None:
-    with pytest.raises(ArtifactNotFound):
-        InstrumentedStore(InMemoryArtifactStore(), meter).get("a")
+@pytest.mark.parametrize(
+    ("key", "down", "error", "outcome"),
+    [
+        ("a", False, ArtifactNotFound, "absent"),
+        ("a", True, StoreUnavailable, "store_unavailable"),
+        ("../a", False, ValueError, "internal"),
+    ],
+)
+def test_an_absent_key_a_failure_and_a_bug_are_counted_apart(
+    meter: RecordingMeter, key: str, down: bool, error: type[Exception], outcome: str
+) -> None:
+    with pytest.raises(error):
+        InstrumentedStore(UnreliableStore(down=down), meter).get(key)
 
-    assert meter.labels(STORE_OPERATIONS) == [{"operation": "get", "outcome": "absent"}]
-
-
-def test_a_failure_has_its_code(meter: RecordingMeter) -> None:
-    with pytest.raises(StoreUnavailable):
-        InstrumentedStore(FailingStore(), meter).put("a", b"data")
-
-    assert meter.labels(STORE_OPERATIONS) == [{"operation": "put", "outcome": "store_unavailable"}]
-
-
-def test_a_bug_is_internal(meter: RecordingMeter) -> None:
-    with pytest.raises(ValueError, match="not an artifact key"):
-        InstrumentedStore(InMemoryArtifactStore(), meter).get("../a")
-
-    assert meter.labels(STORE_OPERATIONS) == [{"operation": "get", "outcome": "internal"}]
+    assert meter.labels(STORE_OPERATIONS) == [{"operation": "get", "outcome": outcome}]

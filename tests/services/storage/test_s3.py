@@ -1,8 +1,6 @@
 """What is specific to S3: faults, retries, pages; the contract suite tests what every store does."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -10,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, SOCK_STREAM, socket
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
@@ -19,7 +17,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from errors import ArtifactNotFound, StoreUnavailable
 from services.storage.s3 import RETRY_AFTER_S, S3ArtifactStore
 from services.storage.store import ArtifactStore
-from tests.processes import free_port
+from tests.processes import QuietHandler, free_port, serving
 from tests.s3_servers import SECRET_KEY, S3Server, moto_server
 
 CALLS: dict[str, Callable[[ArtifactStore], object]] = {
@@ -60,7 +58,7 @@ class Script:
 def script() -> Iterator[Script]:
     """A server of scripted faults, which no real one produces on demand; it keeps the last writer's id."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"  # answers "Expect: 100-continue", for which botocore waits a second
 
         def answer(self) -> None:
@@ -78,16 +76,9 @@ def script() -> Iterator[Script]:
 
         do_GET = do_HEAD = do_PUT = do_DELETE = answer  # noqa: N815 - named by http.server
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by http.server
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        play = Script(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Handler) as url:
+        play = Script(url)
         yield play
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -95,23 +86,10 @@ def open_store() -> Iterator[Callable[..., S3ArtifactStore]]:
     """Builds stores and closes them after the test."""
     opened: list[S3ArtifactStore] = []
 
-    def build(
-        endpoint_url: str,
-        bucket: str = "artifacts",
-        prefix: str = "",
-        max_attempts: int = 1,
-        read_timeout_s: float = 20.0,  # a busy machine is no outage
-    ) -> S3ArtifactStore:
-        store = S3ArtifactStore(
-            bucket,
-            endpoint_url,
-            prefix,
-            connect_timeout_s=0.5,
-            read_timeout_s=read_timeout_s,
-            max_attempts=max_attempts,
-        )
-        opened.append(store)
-        return store
+    def build(endpoint_url: str, **options: Any) -> S3ArtifactStore:
+        patient = {"connect_timeout_s": 0.5, "read_timeout_s": 20.0, "max_attempts": 1}  # a busy machine is no outage
+        opened.append(S3ArtifactStore(endpoint_url=endpoint_url, **{"bucket": "artifacts", **patient, **options}))
+        return opened[-1]
 
     yield build
     for store in opened:
@@ -183,9 +161,7 @@ OUTAGES = {
     "missing bucket, moto": Outage("moto_endpoint", "NoSuchBucket|404", bucket="no-such-bucket"),
     "missing bucket, Ceph": Outage("radosgw", "NoSuchBucket|404", bucket="no-such-bucket"),
     "no credentials": Outage(
-        "moto_endpoint",
-        "NoCredentialsError",
-        environment={"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None},
+        "moto_endpoint", "NoCredentialsError", environment={"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
     ),
     "unknown profile": Outage("moto_endpoint", "ProfileNotFound", environment={"AWS_PROFILE": "no-such-profile"}),
     "server down": Outage(None, "EndpointConnectionError"),
@@ -356,12 +332,3 @@ def test_a_closed_store_opens_again(moto_endpoint: S3Server, open_store: Callabl
     store.close()
 
     assert store.get("card.json") == b"{}"
-
-
-def test_building_a_store_does_not_import_boto3() -> None:
-    code = (
-        "import sys; from services.storage.s3 import S3ArtifactStore; S3ArtifactStore('artifacts');"
-        "sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
-    )
-
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

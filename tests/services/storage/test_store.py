@@ -4,7 +4,7 @@ import errno
 import os
 import resource
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,15 @@ from services.storage.store import ArtifactStore, LocalArtifactStore, is_key
 from tests.fakes import InMemoryArtifactStore
 
 UNPRIVILEGED = 65534
+
+CALLS: dict[str, Callable[[ArtifactStore, str], object]] = {
+    "get": lambda store, key: store.get(key),
+    "put": lambda store, key: store.put(key, b""),
+    "create": lambda store, key: store.create(key, b""),
+    "exists": lambda store, key: store.exists(key),
+    "delete": lambda store, key: store.delete(key),
+    "list": lambda store, _: store.list_keys(""),
+}
 
 segments = st.from_regex(r"[A-Za-z0-9_^][A-Za-z0-9._=^-]{0,11}", fullmatch=True)
 keys = st.lists(segments, min_size=1, max_size=4).map("/".join)
@@ -54,6 +63,12 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def assert_unavailable(store: ArtifactStore, key: str, reason: str, *calls: str) -> None:
+    for call in calls:
+        with pytest.raises(StoreUnavailable, match=reason):
+            CALLS[call](store, key)
 
 
 def files_below(root: Path) -> list[str]:
@@ -139,15 +154,7 @@ def test_symbolic_links_are_refused_wherever_they_lead(tmp_path: Path, key: str)
     (root / "folder").symlink_to(outside)
     store = LocalArtifactStore(root)
 
-    for attempt in (
-        lambda: store.get(key),
-        lambda: store.put(key, b""),
-        lambda: store.create(key, b""),
-        lambda: store.exists(key),
-        lambda: store.delete(key),
-    ):
-        with pytest.raises(StoreUnavailable, match="symbolic link"):
-            attempt()
+    assert_unavailable(store, key, "symbolic link", "get", "put", "create", "exists", "delete")
     assert store.list_keys("") == []
     assert (outside / "card.json").read_bytes() == b"secret"
 
@@ -169,16 +176,7 @@ def test_a_root_that_is_a_file_makes_the_store_unavailable(tmp_path: Path) -> No
     (tmp_path / "artifacts").write_bytes(b"")
     store = LocalArtifactStore(tmp_path / "artifacts")
 
-    for attempt in (
-        lambda: store.get("key"),
-        lambda: store.put("key", b""),
-        lambda: store.create("key", b""),
-        lambda: store.exists("key"),
-        lambda: store.list_keys(""),
-        lambda: store.delete("key"),
-    ):
-        with pytest.raises(StoreUnavailable, match="not a folder"):
-            attempt()
+    assert_unavailable(store, "key", "not a folder", *CALLS)
 
 
 def test_a_folder_we_may_not_write_to_can_still_be_read() -> None:
@@ -189,13 +187,8 @@ def test_a_folder_we_may_not_write_to_can_still_be_read() -> None:
 
         with without_privileges():
             assert store.get("card.json") == b"{}"
-            for attempt in (
-                lambda: store.put("card.json", b""),
-                lambda: store.create("other.json", b""),
-                lambda: store.delete("card.json"),
-            ):
-                with pytest.raises(StoreUnavailable, match="Permission denied"):
-                    attempt()
+            assert_unavailable(store, "card.json", "Permission denied", "put", "delete")
+            assert_unavailable(store, "other.json", "Permission denied", "create")
 
 
 def test_a_folder_we_may_not_read_is_unavailable_rather_than_empty() -> None:
@@ -206,13 +199,7 @@ def test_a_folder_we_may_not_read_is_unavailable_rather_than_empty() -> None:
         Path(folder).chmod(0o755)
 
         with without_privileges():
-            for attempt in (
-                lambda: store.get("models/card.json"),
-                lambda: store.exists("models/card.json"),
-                lambda: store.list_keys(""),
-            ):
-                with pytest.raises(StoreUnavailable, match="Permission denied"):
-                    attempt()
+            assert_unavailable(store, "models/card.json", "Permission denied", "get", "exists", "list")
         (Path(folder) / "models").chmod(0o755)
 
 

@@ -114,9 +114,7 @@ def test_after_a_failure_the_store_is_not_read_for_a_while(pass_time: Callable[[
     assert (n_tried, cache.get_or_load("a", source)) == (1, 1)
 
 
-def test_the_pause_after_a_slow_failure_begins_at_its_end(
-    pass_time: Callable[[float], None],
-) -> None:
+def test_the_pause_after_a_slow_failure_begins_at_its_end(pass_time: Callable[[float], None]) -> None:
     cache, source = TtlCache[str, int](), Source()
     cache.get_or_load("a", source)
     pass_time(ttl_cache.TTL_S)

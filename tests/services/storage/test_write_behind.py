@@ -1,5 +1,3 @@
-"""Writes that no answer waits for."""
-
 import threading
 
 import pytest

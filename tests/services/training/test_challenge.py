@@ -1,17 +1,16 @@
 """Challengers of an alias, with real models of a random walk: who wins, what is stored, and a store that fails."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
 
-from errors import ArtifactCorrupt, StoreUnavailable
+from errors import StoreUnavailable
 from models.base import CLOSE
 from schemas.challenge import ChallengerEvaluation
-from schemas.job import JobEnd, JobSpec
-from schemas.train import CalibrationKind, ModelName, TargetColumn, TrainRequest
+from schemas.job import JobEnd
+from schemas.train import ModelName, TrainRequest
 from services.jobs.job import Jobs
-from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.storage.evaluations import evaluation_key, evaluation_page
 from services.storage.registry import ModelRegistry
@@ -22,6 +21,9 @@ from tests.fakes import (
     NO_UNIVERSES,
     FakePriceSource,
     InMemoryArtifactStore,
+    UnreliableStore,
+    history_of,
+    job_spec,
     new_york_sessions,
     random_walk,
     walk_history,
@@ -38,68 +40,32 @@ def grown_wild() -> PriceHistory:
     n_calm = int(np.searchsorted(sessions, np.datetime64(LONG_AGO), side="right"))
     calm = random_walk(n_calm, daily_volatility=0.003)
     wild = random_walk(900 - n_calm, seed=1, daily_volatility=0.03, start=float(calm[-1, CLOSE]))
-    series, defects = clean("WALK", sessions, np.concatenate([calm, wild]), "USD")
-    return PriceHistory(series, source="fake", defects=defects)
+    return history_of(np.concatenate([calm, wild]))
 
 
 PRICES = FakePriceSource(grown_wild(), walk_history("OTHER", n_sessions=900, seed=5))
 
 
-class LosingStore(InMemoryArtifactStore):
-    """A store that from some moment on denies every write below a folder."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lost = "nothing/"
-
-    def put(self, key: str, data: bytes) -> None:
-        self._validate_there(key)
-        super().put(key, data)
-
-    def create(self, key: str, data: bytes) -> bool:
-        self._validate_there(key)
-        return super().create(key, data)
-
-    def _validate_there(self, key: str) -> None:
-        if key.startswith(self.lost):
-            raise StoreUnavailable("the bucket is gone")
+@pytest.fixture
+def store() -> UnreliableStore:
+    return UnreliableStore()
 
 
 @pytest.fixture
-def store() -> LosingStore:
-    return LosingStore()
-
-
-@pytest.fixture
-def registry(store: LosingStore) -> ModelRegistry:
+def registry(store: UnreliableStore) -> ModelRegistry:
     return ModelRegistry(store)
 
 
-def trained(
-    registry: ModelRegistry,
-    model_id: str,
-    model: ModelName,
-    end: date | None = None,
-    target: TargetColumn = "Close",
-    calibration: CalibrationKind = "static",
-    train_size: float = 0.8,
-) -> Challenger:
+def trained(registry: ModelRegistry, model_id: str, model: ModelName, **more: object) -> Challenger:
     """A model in the registry, ready to be compared with the champion of ``default``."""
-    request = TrainRequest(
-        ticker="WALK",
-        model=model,
-        end_date=end,
-        target_column=target,
-        calibration=calibration,
-        train_size=train_size,
-    )
+    request = TrainRequest.model_validate({"ticker": "WALK", "model": model, "calibration": "static", **more})
     made = train_model(request, PRICES, registry, model_id, NOW, lambda _: None)
     registry.publish(made.card, made.files)
     return Challenger("default", JOB, made.card, NOW)
 
 
 def reigning(registry: ModelRegistry, model: ModelName, end: date | None = LONG_AGO) -> str:
-    trained(registry, "champion-1", model, end)
+    trained(registry, "champion-1", model, end_date=end)
     registry.move_alias("default", "champion-1", NOW)
     return "champion-1"
 
@@ -110,7 +76,7 @@ def pointed_to(store: InMemoryArtifactStore) -> str:
 
 
 def test_a_clearly_worse_champion_loses_its_alias_and_the_evidence_says_why(
-    store: LosingStore, registry: ModelRegistry
+    store: UnreliableStore, registry: ModelRegistry
 ) -> None:
     champion = reigning(registry, "persistence")
 
@@ -135,7 +101,9 @@ def test_a_clearly_worse_champion_loses_its_alias_and_the_evidence_says_why(
     assert ChallengerEvaluation.model_validate_json(store.get(alias.evidence)) == evaluation
 
 
-def test_an_alias_that_was_moved_elsewhere_meanwhile_stays_there(store: LosingStore, registry: ModelRegistry) -> None:
+def test_an_alias_that_was_moved_elsewhere_meanwhile_stays_there(
+    store: UnreliableStore, registry: ModelRegistry
+) -> None:
     reigning(registry, "persistence")
     trained(registry, "third-1", "ewma")
     challenger = trained(registry, "challenger-1", "ewma")
@@ -153,7 +121,7 @@ def test_an_alias_that_was_moved_elsewhere_meanwhile_stays_there(store: LosingSt
 
 
 def test_an_equal_champion_that_has_seen_the_sessions_stays_and_a_warning_says_so(
-    store: LosingStore, registry: ModelRegistry
+    store: UnreliableStore, registry: ModelRegistry
 ) -> None:
     champion = reigning(registry, "ewma", end=None)
     challenger = trained(registry, "challenger-1", "ewma")
@@ -169,7 +137,7 @@ def test_an_equal_champion_that_has_seen_the_sessions_stays_and_a_warning_says_s
     assert "it has seen some" in evaluation.warnings[0]
 
 
-def test_a_better_champion_stays(store: LosingStore, registry: ModelRegistry) -> None:
+def test_a_better_champion_stays(store: UnreliableStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "ewma", end=None)
     challenger = trained(registry, "challenger-1", "persistence", train_size=0.6)  # of calm sessions only
 
@@ -179,7 +147,7 @@ def test_a_better_champion_stays(store: LosingStore, registry: ModelRegistry) ->
     assert pointed_to(store) == champion
 
 
-def test_a_repeated_evaluation_changes_nothing(store: LosingStore, registry: ModelRegistry) -> None:
+def test_a_repeated_evaluation_changes_nothing(store: UnreliableStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
     challenger = trained(registry, "challenger-1", "ewma")
     first = evaluate_challenger(challenger, registry, PRICES)
@@ -194,11 +162,11 @@ def test_a_repeated_evaluation_changes_nothing(store: LosingStore, registry: Mod
 
 @pytest.mark.parametrize("lost", ["contests/", "aliases/"])
 def test_a_store_that_fails_in_mid_evaluation_leaves_the_alias_where_it_was(
-    store: LosingStore, registry: ModelRegistry, lost: str
+    store: UnreliableStore, registry: ModelRegistry, lost: str
 ) -> None:
     champion = reigning(registry, "persistence")
     challenger = trained(registry, "challenger-1", "ewma")
-    store.lost = lost
+    store.refuses = lambda key: key.startswith(lost)
 
     with pytest.raises(StoreUnavailable):
         evaluate_challenger(challenger, registry, PRICES)
@@ -206,17 +174,17 @@ def test_a_store_that_fails_in_mid_evaluation_leaves_the_alias_where_it_was(
     assert pointed_to(store) == champion
 
 
-def test_models_of_different_prices_are_not_compared(store: LosingStore, registry: ModelRegistry) -> None:
+def test_models_of_different_prices_are_not_compared(store: UnreliableStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
 
-    evaluation = evaluate_challenger(trained(registry, "challenger-1", "ewma", target="Open"), registry, PRICES)
+    evaluation = evaluate_challenger(trained(registry, "challenger-1", "ewma", target_column="Open"), registry, PRICES)
 
     assert (evaluation.won, evaluation.n_origins, evaluation.champion_id) == (False, 0, champion)
     assert "forecasts Close, not Open" in evaluation.reason
     assert evaluation_page(store, "default", 10, None).evaluations == (evaluation,)
 
 
-def test_an_unreadable_champion_is_not_compared(store: LosingStore, registry: ModelRegistry) -> None:
+def test_an_unreadable_champion_is_not_compared(store: UnreliableStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
     challenger = trained(registry, "challenger-1", "ewma")
     store.put(f"models/{champion}/metadata.json", b"{")
@@ -238,7 +206,7 @@ def test_a_champion_of_more_tickers_is_named_in_a_warning(registry: ModelRegistr
     assert evaluation.warnings == ("the champion was made of WALK, OTHER; only WALK decided",)
 
 
-def test_pages_of_evaluations_are_newest_first(store: LosingStore, registry: ModelRegistry) -> None:
+def test_pages_of_evaluations_are_newest_first(store: UnreliableStore, registry: ModelRegistry) -> None:
     challenger = trained(registry, "challenger-1", "ewma")
     jobs = [f"2024071{day}t220000-1a2b3c4d" for day in range(1, 4)]
     for job_id in jobs:
@@ -251,26 +219,16 @@ def test_pages_of_evaluations_are_newest_first(store: LosingStore, registry: Mod
     assert rest.next_after is None
 
 
-def test_an_unreadable_evaluation_is_corrupt(store: LosingStore) -> None:
-    store.put(evaluation_key("default", JOB), b"{")
-
-    with pytest.raises(ArtifactCorrupt):
-        evaluation_page(store, "default", 1, None)
-
-
-def worked(store: LosingStore, registry: ModelRegistry) -> JobEnd:
+def worked(store: UnreliableStore, registry: ModelRegistry) -> JobEnd:
     """How a job ends that trains a challenger."""
-    request = TrainRequest(ticker="WALK", model="ewma", promote_to="default")
     jobs = Jobs(store)
-    jobs.add(
-        JobSpec(id=JOB, created_at=NOW, claim_deadline=NOW + timedelta(hours=1), model_id="made-1", request=request)
-    )
+    jobs.add(job_spec(JOB, NOW, "made-1", model="ewma", promote_to="default"))
     end = run_training(JOB, "w1", WorkerContext(jobs, PRICES, registry, lambda: NOW, NO_UNIVERSES))
     assert end is not None
     return end
 
 
-def test_a_job_that_promotes_carries_the_evaluation(store: LosingStore, registry: ModelRegistry) -> None:
+def test_a_job_that_promotes_carries_the_evaluation(store: UnreliableStore, registry: ModelRegistry) -> None:
     reigning(registry, "persistence")
 
     end = worked(store, registry)
@@ -281,16 +239,14 @@ def test_a_job_that_promotes_carries_the_evaluation(store: LosingStore, registry
     assert pointed_to(store) == "made-1"
 
 
-def test_a_failed_evaluation_fails_no_training(store: LosingStore, registry: ModelRegistry) -> None:
+def test_a_failed_evaluation_fails_no_training(store: UnreliableStore, registry: ModelRegistry) -> None:
     champion = reigning(registry, "persistence")
-    store.lost = "contests/"
+    store.refuses = lambda key: key.startswith("contests/")
 
     end = worked(store, registry)
 
     assert end.state == "succeeded"
     assert end.result is not None
     assert end.result.evaluation is None
-    assert end.result.warnings[-1] == (
-        "the evaluation for 'default' failed, the alias was not moved: the bucket is gone"
-    )
+    assert end.result.warnings[-1].endswith("failed, the alias was not moved: the store is down")
     assert pointed_to(store) == champion

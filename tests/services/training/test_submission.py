@@ -6,7 +6,6 @@ import pytest
 
 from errors import (
     AppError,
-    IdempotencyKeyReused,
     InsufficientHistory,
     JobFailed,
     JobNotRetryable,
@@ -22,7 +21,6 @@ from tests.fakes import InMemoryArtifactStore
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 REQUEST = TrainRequest(ticker="WALK")
-OTHER = TrainRequest(ticker="OTHER")
 
 
 class ListingExecutor:
@@ -58,28 +56,6 @@ def test_a_request_becomes_a_job_that_is_submitted(jobs: Jobs, executor: Listing
     assert (job.id, job.state) == ("20240719t220000-1a2b3c4d", "queued")
     assert job.model_id == "walk-20240719-1a2b3c4d"
     assert executor.submitted == [job.id]
-
-
-def test_a_repeated_key_is_one_job(jobs: Jobs, executor: ListingExecutor) -> None:
-    first = submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
-    again = submit_training(REQUEST, jobs, executor, NOW, "99999999", "order-66")
-
-    assert again == first
-    assert executor.submitted == [first.id]
-
-
-def test_a_repeated_key_with_another_request_is_refused(jobs: Jobs, executor: ListingExecutor) -> None:
-    submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
-
-    with pytest.raises(IdempotencyKeyReused):
-        submit_training(OTHER, jobs, executor, NOW, "99999999", "order-66")
-
-
-def test_without_a_key_each_request_is_a_job(jobs: Jobs, executor: ListingExecutor) -> None:
-    submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d")
-    submit_training(REQUEST, jobs, executor, NOW, "5e6f7a8b")
-
-    assert len(executor.submitted) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-"""From prices to a stored model."""
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -9,10 +7,9 @@ import numpy as np
 import pytest
 
 from config import BUNDLED
-from errors import InsufficientHistory, InvalidRequest, TickerNotFound, ZeroVariance
+from errors import InsufficientHistory, InvalidRequest, ZeroVariance
 from models.fitting import Epoch
 from schemas.train import TrainRequest
-from services.prices.cleaning import clean
 from services.prices.series import PriceHistory
 from services.storage.bundled import BundledModel
 from services.storage.registry import ModelRegistry
@@ -22,6 +19,7 @@ from tests.fakes import (
     EMPTY_REGISTRY,
     FakePriceSource,
     InMemoryArtifactStore,
+    history_of,
     new_york_sessions,
     random_walk,
     walk_history,
@@ -81,9 +79,8 @@ def test_altering_the_test_part_changes_no_weight_and_no_calibration() -> None:
     history = walk_history()
     bars = history.series.bars.copy()
     bars[-95:, :4] *= 3.0  # the test part's origins are the last 96 of 480 windows
-    altered, _ = clean("WALK", history.series.sessions, bars)
 
-    assert train(PriceHistory(altered, "fake")).files == train(history).files
+    assert train(history_of(bars)).files == train(history).files
 
 
 def test_every_epoch_is_reported() -> None:
@@ -112,12 +109,12 @@ def test_another_target_than_the_close_is_forecast_from_its_own_past() -> None:
 
 
 def test_by_default_the_last_2000_sessions_are_used() -> None:
-    series, _ = clean("LONG", new_york_sessions(2300), random_walk(2300))
+    history = walk_history("LONG", n_sessions=2300)
 
-    model = train(PriceHistory(series, "fake"), max_seconds=0.001)
+    model = train(history, max_seconds=0.001)
 
     assert model.card.series[0].data.n_sessions == DEFAULT_SESSIONS
-    assert model.card.last_session == series.last_session
+    assert model.card.last_session == history.as_of
 
 
 def test_dates_bound_the_prices_used_inclusively() -> None:
@@ -134,15 +131,10 @@ def test_too_short_a_history_is_refused_with_needed_and_found() -> None:
 
 
 def test_prices_that_never_move_are_refused_by_name() -> None:
-    flat, _ = clean("FLAT", new_york_sessions(500), np.tile([5.0, 5.0, 5.0, 5.0, 100.0], (500, 1)))
+    flat = np.tile([5.0, 5.0, 5.0, 5.0, 100.0], (500, 1))
 
     with pytest.raises(ZeroVariance, match="FLAT never move from 5"):
-        train(PriceHistory(flat, "fake"))
-
-
-def test_an_unknown_ticker_is_refused() -> None:
-    with pytest.raises(TickerNotFound):
-        train_model(TrainRequest(ticker="NOPE"), FakePriceSource(), EMPTY_REGISTRY, "x", NOW, lambda _: None)
+        train(history_of(flat, "FLAT"))
 
 
 def test_clients_of_legacy_contract_v1_find_their_fields(trained: TrainedModel) -> None:
@@ -212,8 +204,7 @@ def warm(history: PriceHistory, **request: object) -> TrainedModel:
 
 
 def after_2018() -> PriceHistory:
-    series, _ = clean("WALK", new_york_sessions(500, date(2019, 1, 2)), random_walk(500))
-    return PriceHistory(series, "fake")
+    return history_of(random_walk(500), sessions=new_york_sessions(500, date(2019, 1, 2)))
 
 
 def test_a_model_of_later_sessions_starts_from_the_bundled_one() -> None:
@@ -263,8 +254,8 @@ def test_a_test_part_without_a_single_trade_is_refused() -> None:
 
 
 def test_a_ticker_too_young_for_the_fit_of_a_pool_is_refused_by_name() -> None:
-    young, _ = clean("YOUNG", new_york_sessions(1000)[-300:], random_walk(300))
-    prices = FakePriceSource(walk_history(n_sessions=1000), PriceHistory(young, "fake"))
+    young = history_of(random_walk(300), "YOUNG", new_york_sessions(1000)[-300:])
+    prices = FakePriceSource(walk_history(n_sessions=1000), young)
     asked = TrainRequest.model_validate({"tickers": ["WALK", "YOUNG"], **QUICK})
 
     with pytest.raises(InsufficientHistory, match="sessions of YOUNG, found 300"):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from errors import AppError, StoreUnavailable
+from errors import AppError
 from schemas.job import Job, JobEnd, JobSpec
 from schemas.train import TrainRequest
 from services.jobs import heartbeat
@@ -16,7 +16,14 @@ from services.prices.series import PriceHistory
 from services.storage.registry import CARD, ModelRegistry
 from services.training import work
 from services.training.work import WorkerContext, run_training
-from tests.fakes import NO_UNIVERSES, FailingStore, FakePriceSource, InMemoryArtifactStore, walk_history
+from tests.fakes import (
+    NO_UNIVERSES,
+    FailingStore,
+    FakePriceSource,
+    InMemoryArtifactStore,
+    UnreliableStore,
+    walk_history,
+)
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 JOB = "20240719t220000-1a2b3c4d"
@@ -35,27 +42,6 @@ class CallingSource(FakePriceSource):
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
         self._before()
         return super().history(ticker, now)
-
-
-class DownStore(InMemoryArtifactStore):
-    """Fails ``n_failures`` times to write a key that ends with ``suffix``."""
-
-    def __init__(self, suffix: str, n_failures: int) -> None:
-        super().__init__()
-        self._suffix, self.n_failures = suffix, n_failures
-
-    def put(self, key: str, data: bytes) -> None:
-        self._fail(key)
-        super().put(key, data)
-
-    def create(self, key: str, data: bytes) -> bool:
-        self._fail(key)
-        return super().create(key, data)
-
-    def _fail(self, key: str) -> None:
-        if key.endswith(self._suffix) and self.n_failures:
-            self.n_failures -= 1
-            raise StoreUnavailable("no space left")
 
 
 @pytest.fixture
@@ -167,10 +153,11 @@ def test_a_worker_whose_job_was_declared_lost_withdraws_its_model(jobs: Jobs) ->
 @pytest.mark.parametrize("suffix", [CARD, "/end.json"])
 @pytest.mark.usefixtures("no_waiting")
 def test_writes_that_a_store_refuses_for_a_moment_are_retried(suffix: str) -> None:
-    store = DownStore(suffix, n_failures=3)
+    store, refusals = UnreliableStore(), iter([True] * 3)
+    store.refuses = lambda key: key.endswith(suffix) and next(refusals, False)
 
     assert train(Jobs(store), store).state == "succeeded"
-    assert store.n_failures == 0
+    assert list(refusals) == []
     assert ModelRegistry(store).ids() == [MODEL]
 
 

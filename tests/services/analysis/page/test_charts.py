@@ -45,11 +45,6 @@ def test_figure_has_text_and_neither_script_style_sheet_nor_address(of_sample: A
     assert "://" not in FIGURES[name](of_sample)
 
 
-@EVERY_FIGURE
-def test_figure_is_the_same_each_time(of_sample: Analysis, name: str) -> None:
-    assert FIGURES[name](of_sample) == FIGURES[name](of_sample)
-
-
 def test_references_lead_to_ids_of_the_same_figure_and_no_two_figures_share_one(of_sample: Analysis) -> None:
     seen: set[str] = set()
     for draw in FIGURES.values():

@@ -13,6 +13,7 @@ from services.prices.exchanges import Listing
 from services.prices.series import RawBars
 from tests.fakes import new_york_sessions, random_walk
 
+MEMBERS = ("metadata.npy", "sessions.npy", "bars.npy")
 NOW = datetime(2024, 3, 15, 14, tzinfo=UTC)
 RAW = RawBars(new_york_sessions(30), random_walk(30), "USD", Listing("NMS", "America/New_York", "EQUITY"))
 FETCH = Fetch(
@@ -64,38 +65,27 @@ def test_unknown_cells_come_back_unknown() -> None:
     assert found.defects.n_dropped == {"missing": 1}
 
 
-def bomb() -> bytes:
-    packed = BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("metadata.npy", "sessions.npy", "bars.npy"):
-            archive.writestr(name, b"\0" * MAX_BYTES)
-    return packed.getvalue()
+def packed(members: dict[str, bytes]) -> bytes:
+    archive = BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return archive.getvalue()
+
+
+def huge_header() -> bytes:
+    """A few bytes that announce terabytes."""
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**13, 5)})
+    return header.getvalue()
 
 
 def test_document_that_unpacks_to_too_much_is_not_unpacked() -> None:
-    content = bomb()
+    content = packed(dict.fromkeys(MEMBERS, b"\0" * MAX_BYTES))
 
     assert len(content) < MAX_BYTES / 100
     with pytest.raises(Corrupt, match=f"at most {MAX_BYTES} bytes"):
         from_bytes("WALK", content)
-
-
-def huge_header() -> bytes:
-    """A few bytes whose header announces terabytes."""
-    header = BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**13, 5)})
-    packed = BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name in ("metadata.npy", "sessions.npy", "bars.npy"):
-            archive.writestr(name, header.getvalue())
-    return packed.getvalue()
-
-
-def renamed_member() -> bytes:
-    packed = BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("../evil.npy", b"")
-    return packed.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -106,8 +96,8 @@ def renamed_member() -> bytes:
         b"PK",
         DOCUMENT[: len(DOCUMENT) // 2],
         b"\0" * (MAX_BYTES + 1),
-        huge_header(),
-        renamed_member(),
+        packed(dict.fromkeys(MEMBERS, huge_header())),
+        packed({"../evil.npy": b""}),
         document(extra=np.zeros(3)),
         document(bars=None),
         document(bars=RAW.bars[:, :4]),

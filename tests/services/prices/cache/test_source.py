@@ -14,11 +14,10 @@ from errors import (
     PricesInvalid,
     PricesRateLimited,
     PricesUnreachable,
-    StoreUnavailable,
     TickerNotFound,
     UnknownExchange,
 )
-from services.prices.cache.breaker import FAILURES_TO_OPEN, LONGEST_PAUSE_S
+from services.prices.cache.breaker import FAILURES_TO_OPEN
 from services.prices.cache.kept import STORE_PAUSE_S, PriceStore, price_key
 from services.prices.cache.source import NOT_FOUND_PAUSE_S, OVERLAP, READ_AGAIN_S, CachedSource
 from services.prices.calendars import next_sessions
@@ -26,7 +25,7 @@ from services.prices.exchanges import Listing
 from services.prices.series import PriceHistory, RawBars, Sessions
 from services.storage.store import LocalArtifactStore
 from telemetry.measures import PRICE_CACHE
-from tests.fakes import InMemoryArtifactStore, RecordingMeter
+from tests.fakes import InMemoryArtifactStore, RecordingMeter, UnreliableStore
 
 SESSIONS = next_sessions("XNYS", date(2024, 1, 1), 60)  # the last one is 2024-03-27
 NOW = datetime(2024, 3, 15, 14, tzinfo=UTC)  # a Friday, the session is open
@@ -56,28 +55,6 @@ class FakeFetcher:
         closes = np.array([self.factor * (100.0 + SESSIONS.index(day)) for day in days])
         bars = np.column_stack([closes, closes, closes, closes, np.ones(len(days))])
         return self.alter(RawBars(np.array(days, dtype="datetime64[D]"), bars, "USD", self.listing))
-
-
-class CountingStore(InMemoryArtifactStore):
-    """Records its calls, and fails when it is broken."""
-
-    def __init__(self, *, broken: bool = False) -> None:
-        super().__init__()
-        self.calls: list[str] = []
-        self._broken = broken
-
-    def get(self, key: str) -> bytes:
-        self._record("get")
-        return super().get(key)
-
-    def put(self, key: str, data: bytes) -> None:
-        self._record("put")
-        super().put(key, data)
-
-    def _record(self, call: str) -> None:
-        self.calls.append(call)
-        if self._broken:
-            raise StoreUnavailable("the store is down")
 
 
 @pytest.fixture
@@ -234,7 +211,7 @@ def test_tail_that_does_not_meet_the_cached_rows_brings_the_whole_history(
 
 
 def test_warm_answer_is_the_same_object_until_another_session_is_final() -> None:
-    store = CountingStore()
+    store = UnreliableStore()
     source = CachedSource(FakeFetcher(), store, ttl_s=86_400.0, shared=store)
     first = source.history("AAPL", NOW)
     store.calls.clear()
@@ -285,7 +262,7 @@ def test_corrupt_document_is_discarded_and_fetched_again(
 def test_store_that_fails_costs_a_warning_and_is_not_used_for_a_while(
     fetcher: FakeFetcher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = CountingStore(broken=True)
+    store = UnreliableStore(down=True)
     source = CachedSource(fetcher, store, TTL_S)
 
     source.history("AAPL", NOW)
@@ -312,9 +289,6 @@ def test_disk_that_cannot_be_written_costs_a_warning(
     assert "prices of AAPL" in caplog.text
 
 
-# the shared store
-
-
 def test_another_machine_answers_from_the_shared_store(fetcher: FakeFetcher) -> None:
     shared, local = InMemoryArtifactStore(), InMemoryArtifactStore()
     new_source(FakeFetcher(), shared).history("AAPL", NOW)
@@ -339,7 +313,7 @@ def test_the_shared_store_is_read_before_a_fetch(fetcher: FakeFetcher) -> None:
 
 
 def test_stores_are_not_read_for_every_stale_answer(fetcher: FakeFetcher) -> None:
-    shared = CountingStore()
+    shared = UnreliableStore()
     source = new_source(fetcher, shared)
     source.history("AAPL", NOW)
     fetcher.error = PricesUnreachable("down")
@@ -352,7 +326,7 @@ def test_stores_are_not_read_for_every_stale_answer(fetcher: FakeFetcher) -> Non
 
 
 def test_stores_are_not_read_for_every_request_of_an_unknown_ticker(fetcher: FakeFetcher) -> None:
-    shared = CountingStore()
+    shared = UnreliableStore()
     fetcher.error = TickerNotFound("no such ticker")
     source = new_source(fetcher, shared)
 
@@ -387,10 +361,7 @@ def test_stale_entry_is_replaced_by_the_one_another_machine_fetches_meanwhile(fe
 
 
 def test_shared_store_that_fails_costs_no_answer(fetcher: FakeFetcher) -> None:
-    assert not new_source(fetcher, CountingStore(broken=True)).history("AAPL", NOW).stale
-
-
-# partial histories
+    assert not new_source(fetcher, UnreliableStore(down=True)).history("AAPL", NOW).stale
 
 
 PARTIAL_START = date(2024, 3, 15) - timedelta(days=int(10 * 365.25 / 235) + 20)
@@ -475,9 +446,6 @@ def test_partial_history_is_not_served_as_stale_to_a_caller_that_needs_more(
     assert source.history("AAPL", NEXT_EVENING, recent=10).stale
 
 
-# calendars
-
-
 def test_calendar_is_the_one_that_the_listing_names(fetcher: FakeFetcher) -> None:
     fetcher.listing = Listing("NSI", "Asia/Kolkata", "INDEX")
     store = InMemoryArtifactStore()
@@ -509,9 +477,6 @@ def test_session_that_no_calendar_lists_is_kept_once_it_is_final(source: CachedS
     assert None not in fetcher.starts[1:]
 
 
-# failures
-
-
 @pytest.mark.parametrize(
     "failure", [PricesUnreachable("down"), PricesRateLimited("slow"), PricesEmpty("none"), "no usable row"]
 )
@@ -529,8 +494,7 @@ def test_stale_history_is_served_while_the_fetcher_is_unavailable(
     assert (history.as_of, history.stale) == (date(2024, 3, 14), True)
 
 
-def test_meter_counts_hits_misses_and_stale_answers(fetcher: FakeFetcher) -> None:
-    meter = RecordingMeter()
+def test_meter_counts_hits_misses_and_stale_answers(fetcher: FakeFetcher, meter: RecordingMeter) -> None:
     source = CachedSource(fetcher, InMemoryArtifactStore(), TTL_S, meter)
 
     source.history("AAPL", NOW)
@@ -566,14 +530,6 @@ def test_rate_limit_stops_requests_for_every_ticker(source: CachedSource, fetche
     assert len(fetcher.starts) == 1
 
 
-def test_no_pause_lasts_longer_than_a_quarter_of_an_hour(source: CachedSource, fetcher: FakeFetcher) -> None:
-    fetcher.error = PricesRateLimited("slow down", retry_after_s=10**9)
-    refused(source, "AAPL", NOW)
-    fetcher.error = None
-
-    assert not source.history("AAPL", later(LONGEST_PAUSE_S + 1)).stale
-
-
 def test_unknown_ticker_is_remembered_for_hours(fetcher: FakeFetcher) -> None:
     fetcher.error = TickerNotFound("no such ticker")
     source = CachedSource(fetcher, InMemoryArtifactStore(), TTL_S, unknown_ttl_s=3_600.0)
@@ -606,9 +562,6 @@ def test_impossible_ticker_is_never_fetched(source: CachedSource, fetcher: FakeF
 
 def test_listing_whose_first_session_is_not_over_is_empty(source: CachedSource) -> None:
     assert isinstance(refused(source, "AAPL", datetime(2024, 1, 2, 15, tzinfo=UTC)), PricesEmpty)
-
-
-# tickers that vanish
 
 
 NOT_FOUND = TickerNotFound("no such ticker")
@@ -665,19 +618,6 @@ def test_one_404_does_not_make_a_partial_history_answer_for_a_whole_one(
     assert (error.code, error.retry_after_s) == ("prices_unreachable", NOT_FOUND_PAUSE_S)
 
 
-# the circuit breaker
-
-
-def test_fetcher_that_is_down_is_requested_a_few_times_for_a_batch(source: CachedSource, fetcher: FakeFetcher) -> None:
-    fetcher.error = PricesUnreachable("timed out")
-
-    errors = [refused(source, f"T{number}", NOW) for number in range(500)]
-
-    assert len(fetcher.starts) == FAILURES_TO_OPEN
-    assert str(errors[-1]) == "fake failed 3 times in a row; next try in 45 s, at 14:00:45 UTC"
-    assert errors[-1].retry_after_s == 45
-
-
 def test_fetcher_that_is_down_is_requested_a_few_times_by_threads(source: CachedSource, fetcher: FakeFetcher) -> None:
     n_threads = 8
     fetcher.error, fetcher.meanwhile = PricesUnreachable("timed out"), lambda ticker: threading.Event().wait(0.05)
@@ -713,9 +653,6 @@ def test_every_ticker_is_fetched_again_once_a_trial_has_succeeded(source: Cached
     histories = [source.history(ticker, later(45)) for ticker in ("TRIAL", "OTHER", "T3", "T2", "T1", "T0")]
 
     assert not any(history.stale for history in histories)
-
-
-# threads
 
 
 def test_threads_that_need_one_ticker_share_one_fetch(source: CachedSource, fetcher: FakeFetcher) -> None:

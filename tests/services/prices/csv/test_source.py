@@ -23,7 +23,6 @@ TIDY = """Date,Open,High,Low,Close,Volume
 2024-03-14,10.5,12,10,11,200
 2024-03-15,11,11.5,10.5,11.2,300
 """
-DIRTY = Path(__file__).parents[5] / "shared" / "data" / "dirty"
 
 
 def read(folder: Path, text: str | bytes, ticker: str = "AAPL", now: datetime = NOW) -> PriceHistory:
@@ -41,9 +40,6 @@ def closes_on(folder: Path, *days: str, ticker: str = "AAPL") -> list[str]:
     return days_of(read(folder, f"Date,Close\n{rows}", ticker, datetime(2027, 1, 1, tzinfo=UTC)))
 
 
-# our own format
-
-
 def test_tidy_file_is_read_as_it_stands(tmp_path: Path) -> None:
     history = read(tmp_path, TIDY)
 
@@ -51,25 +47,6 @@ def test_tidy_file_is_read_as_it_stands(tmp_path: Path) -> None:
     assert history.as_of == date(2024, 3, 15)
     assert history.source == "csv"
     assert not history.stale
-
-
-def test_columns_may_come_in_any_order_and_case_between_others(tmp_path: Path) -> None:
-    history = read(tmp_path, "\ufeffvolume,CLOSE,Remark,low,High,open, date \n300,11.2,9.9,10.5,11.5,11,2024-03-15\n")
-
-    assert history.series.bars.tolist() == [[11.0, 11.5, 10.5, 11.2, 300.0]]
-
-
-@pytest.mark.parametrize("day", ["2024-03-15 00:00:00-04:00", "2024-03-15T21:00:00Z", "2024-03-15 00:00:00"])
-def test_dates_may_carry_a_time(tmp_path: Path, day: str) -> None:
-    history = read(tmp_path, TIDY.replace("2024-03-15", day))
-
-    assert history.as_of == date(2024, 3, 15)
-
-
-def test_unfinished_session_is_dropped(tmp_path: Path) -> None:
-    history = read(tmp_path, TIDY, now=datetime(2024, 3, 15, 18, tzinfo=UTC))
-
-    assert history.as_of == date(2024, 3, 14)
 
 
 def test_rows_with_missing_values_are_dropped_and_reported(tmp_path: Path) -> None:
@@ -105,15 +82,6 @@ def test_cell_that_stands_for_nothing_is_unknown(tmp_path: Path, cell: str) -> N
 
     assert np.isnan(history.series.bars[1, 0])
     assert history.series.close.tolist() == [10.5, 11.0, 11.2]
-
-
-def test_closes_alone_are_enough(tmp_path: Path) -> None:
-    history = read(tmp_path, "date;close\n2024-03-14;10.5\n2024-03-15;10.75\n")
-
-    np.testing.assert_equal(history.series.bars, [[np.nan] * 3 + [10.5, 0], [np.nan] * 3 + [10.75, 0]])
-
-
-# other formats
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -161,10 +129,20 @@ def _text(content: bytes) -> str:
     raise AssertionError(content)
 
 
-def test_adjusted_close_scales_the_whole_bar(tmp_path: Path) -> None:
-    history = read(tmp_path, "Date,Open,High,Low,Close,Adj Close,Volume\n2024-03-15,98,104,96,100,50,7\n")
-
-    assert history.series.bars.tolist() == [[49.0, 52.0, 48.0, 50.0, 7.0]]
+@pytest.mark.parametrize(
+    ("text", "bars"),
+    [
+        ("date;close\n2024-03-14;10.5\n2024-03-15;10.75\n", [[np.nan] * 3 + [10.5, 0], [np.nan] * 3 + [10.75, 0]]),
+        ("Date,Open,High,Low,Close,Adj Close,Volume\n2024-03-15,98,104,96,100,50,7\n", [[49, 52, 48, 50, 7]]),
+        ("Date,Open,Close,Adj Close\n2024-03-15,98,null,50\n", [[np.nan, np.nan, np.nan, 50, 0]]),
+        ("Date,Close,Adj Close\n2024-03-14,100,\n2024-03-15,101,null\n", [[np.nan] * 3 + [c, 0] for c in (100, 101)]),
+    ],
+    ids=["closes alone", "adjusted", "adjusted without a raw close", "no number among the adjusted closes"],
+)
+def test_adjusted_closes_scale_the_bar_and_what_is_missing_is_unknown(
+    tmp_path: Path, text: str, bars: list[list[float]]
+) -> None:
+    np.testing.assert_equal(read(tmp_path, text).series.bars, bars)
 
 
 @pytest.mark.parametrize(("cell", "reason"), [("null", "missing"), ("0", "not_positive"), ("-1", "not_positive")])
@@ -173,18 +151,6 @@ def test_close_without_its_adjusted_one_is_on_another_scale_and_dropped(tmp_path
 
     assert history.series.close.tolist() == [50.0]
     assert history.dropped == {reason: 1}
-
-
-def test_adjusted_close_without_a_raw_one_leaves_the_rest_of_the_bar_unknown(tmp_path: Path) -> None:
-    history = read(tmp_path, "Date,Open,Close,Adj Close\n2024-03-15,98,null,50\n")
-
-    np.testing.assert_equal(history.series.bars, [[np.nan, np.nan, np.nan, 50.0, 0.0]])
-
-
-def test_column_of_adjusted_closes_without_a_number_counts_as_absent(tmp_path: Path) -> None:
-    history = read(tmp_path, "Date,Close,Adj Close\n2024-03-14,100,\n2024-03-15,101,null\n")
-
-    assert history.series.close.tolist() == [100.0, 101.0]
 
 
 def test_download_of_two_tickers_skips_the_days_of_the_other(tmp_path: Path) -> None:
@@ -216,9 +182,6 @@ def test_metatrader_volume_counts_where_it_is_known(tmp_path: Path) -> None:
     assert read(tmp_path, header + "2024.03.15\t10\t7\t900\n").series.bars[0, 4] == 900
     assert read(tmp_path, header + "2024.03.15\t10\t7\t0\n").series.bars[0, 4] == 7
     assert read(tmp_path, "<DATE>\t<CLOSE>\t<TICKVOL>\n2024.03.15\t10\t7\n").series.bars[0, 4] == 7
-
-
-# numbers
 
 
 @pytest.mark.parametrize(
@@ -284,9 +247,6 @@ def test_comma_that_can_mean_two_things_is_refused(tmp_path: Path, cells: list[s
 
     with pytest.raises(PricesInvalid, match=message):
         read(tmp_path, f"Date;Close\n{rows}")
-
-
-# dates
 
 
 @pytest.mark.parametrize(
@@ -370,14 +330,6 @@ def test_date_that_can_be_misread_is_refused(tmp_path: Path, cells: list[str], m
 )
 def test_moment_is_of_the_day_at_the_exchange(tmp_path: Path, ticker: str, moments: list[str], days: list[str]) -> None:
     assert closes_on(tmp_path, *moments, ticker=ticker) == days
-
-
-# what is refused
-
-
-def test_file_that_is_not_there_is_an_unknown_ticker(tmp_path: Path) -> None:
-    with pytest.raises(TickerNotFound, match="MSFT"):
-        CsvSource(tmp_path).history("MSFT", NOW)
 
 
 def test_folder_that_is_not_there_has_no_ticker(tmp_path: Path) -> None:
@@ -495,9 +447,6 @@ def test_more_rows_than_days_are_no_daily_prices(tmp_path: Path) -> None:
         read(tmp_path, "Date,Close\n" + "2024-03-15,1\n" * (MAX_ROWS + 1))
 
 
-# anything
-
-
 def outcome(content: bytes) -> PriceHistory | AppError:
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -542,13 +491,3 @@ def test_damaged_files_are_prices_or_an_error_of_ours(dialect: str, changes: lis
         content = content[:start] + token + content[start + length :]
 
     assert_prices_or_a_readable_error(outcome(content))
-
-
-@pytest.mark.skipif(not DIRTY.is_dir(), reason="the real exports are not in this checkout")
-@pytest.mark.parametrize(
-    ("ticker", "n_sessions"), [("^GSPC", 10_000), ("^GDAXI", 7_000), ("^TNX", 9_000), ("GC=F", 4_000)]
-)
-def test_real_exports_of_yahoo_are_read(ticker: str, n_sessions: int) -> None:
-    history = CsvSource(DIRTY).history(ticker, datetime(2024, 1, 1, tzinfo=UTC))
-
-    assert len(history.series) > n_sessions
