@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Bars, Forecaster, Origins, QuantileForecast
+from models.base import Bars, Forecaster, Origins, QuantileForecast, never_narrowing
 from models.conformal import CalibratedForecaster, Calibration
 from models.windows import future_closes, sessions_needed
 
@@ -165,7 +165,7 @@ def _stretched(raw: QuantileForecast, factors: LogFactors) -> QuantileForecast:
     outward = np.maximum.accumulate(distance[..., middle:], axis=-1)
     inward = np.minimum.accumulate(distance[..., middle::-1], axis=-1)[..., ::-1]
     distance = np.concatenate([inward, outward[..., 1:]], axis=-1)
-    return QuantileForecast(levels, np.exp(log_prices[..., middle, None] + distance))
+    return never_narrowing(QuantileForecast(levels, np.exp(log_prices[..., middle, None] + distance)))
 
 
 def _at_levels(factors: LogFactors, coverage: NDArray[np.float64]) -> NDArray[np.float64]:

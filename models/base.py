@@ -100,6 +100,19 @@ class QuantileForecast:
         return self.at(np.array([0.5]))[..., 0]
 
 
+def never_narrowing(forecast: QuantileForecast) -> QuantileForecast:
+    """The forecast with no quantile nearer to its median than that of the step before, in price.
+
+    More can happen in more sessions; steps that are calibrated one by one do not know.
+    """
+    middle = forecast.median[..., None]  # (n_origins, horizon, 1)
+    distance = forecast.prices - middle
+    above = np.maximum.accumulate(distance, axis=1)
+    below = np.minimum.accumulate(distance, axis=1)
+    prices = middle + np.where(forecast.quantile_levels >= 0.5, above, below)
+    return QuantileForecast(forecast.quantile_levels, np.where(prices > 0, prices, forecast.prices))
+
+
 class Intervals(NamedTuple):
     """Prices at steps 1…horizon after each origin.
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CalibrationTooSmall, HorizonTooLong
-from models.base import Bars, Forecaster, Origins, QuantileForecast
+from models.base import Bars, Forecaster, Origins, QuantileForecast, never_narrowing
 from models.windows import future_closes, sessions_needed
 
 SPREAD_LEVELS = (0.1, 0.5, 0.9)
@@ -125,7 +125,7 @@ class Calibration:
         signed = self._by_grid[key]
         log_median, below, above = _centre(forecast)
         spread = np.where(signed < 0, below[..., None], above[..., None])
-        return QuantileForecast(levels, np.exp(log_median[..., None] + signed * spread))
+        return never_narrowing(QuantileForecast(levels, np.exp(log_median[..., None] + signed * spread)))
 
 
 def _centre(forecast: QuantileForecast) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

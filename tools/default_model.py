@@ -44,9 +44,7 @@ TRAIN_SIZE = 0.97  # of a universe, the last 3 % of the windows are half a year 
 def main() -> None:
     """Train, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "universe", type=Path, help="folder of TICKER.csv files, with the exchanges' indices"
-    )
+    parser.add_argument("universe", type=Path, help="folder of TICKER.csv files, with the exchanges' indices")
     parser.add_argument("--held-out", type=Path, help="folder of TICKER.csv files that reach beyond the universe's")
     parser.add_argument("--into", type=Path, default=BUNDLED, help="folder to write to")
     arguments = parser.parse_args()
@@ -62,15 +60,13 @@ def main() -> None:
 
 def train_bundled(universe: Universe, folder: Path) -> TrainedModel:
     """The model of a universe, dated by its newest price, so that the same prices give the same bytes."""
-    now = datetime.now(UTC)
-    newest = max(universe.prices.history(ticker, now).as_of for ticker in universe.tickers)
-    created_at = datetime.combine(newest, time.min, UTC)
     request = TrainRequest(universe=NAME, train_size=TRAIN_SIZE)
     registry = ModelRegistry(LocalArtifactStore(folder / "unused"))
-    model_id = f"{NAME}-{newest:%Y%m%d}-00000001"
     named = replace(universe, name=NAME)
-    model = train_model(request, named.prices, registry, model_id, now, on_epoch=print, universe=named)
-    return replace(model, card=model.card.model_copy(update={"created_at": created_at}))
+    model = train_model(request, named.prices, registry, NAME, datetime.now(UTC), on_epoch=print, universe=named)
+    newest = model.card.last_session
+    dated = {"model_id": f"{NAME}-{newest:%Y%m%d}-00000001", "created_at": datetime.combine(newest, time.min, UTC)}
+    return replace(model, card=model.card.model_copy(update=dated))
 
 
 def write(model: TrainedModel, held_out: tuple[HeldOut, ...], folder: Path) -> None:

@@ -32,6 +32,7 @@ class Recipe:
         hidden_market, hidden_ranges: shares of the windows in which they are unknown.
         weight_decay: of the LSTMs.
         step_decay: step h weighs h ** −step_decay in the loss: near steps matter most.
+        min_gain: share of the loss that continuing from a model must save, for the new weights to replace its own.
         ridge: penalty on the squared coefficients of the volatility regression.
     """
 
@@ -45,13 +46,14 @@ class Recipe:
     hidden_ranges: float = 0.0
     weight_decay: float = 0.01
     step_decay: float = 0.5
+    min_gain: float = 0.0
     ridge: float = 1e-3
 
 
 ONE_TICKER = Recipe()
 # a universal model must serve tickers without an index, and callers who send closes only
 POOLED = Recipe(batch_size=512, max_epochs=2, patience=2, scheduled=True, hidden_market=1 / 3, hidden_ranges=0.15)
-CONTINUED = Recipe(learning_rate=3e-4, max_epochs=8, patience=2)
+CONTINUED = Recipe(learning_rate=3e-4, max_epochs=10, patience=4, min_gain=0.005)
 
 
 def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
@@ -121,7 +123,15 @@ def _train(
             weight_decay=recipe.weight_decay,
             n_steps=settings.max_epochs * steps_per_epoch if recipe.scheduled else None,
         )
-        report = run_loop(module, windows, held_out, batch_size=recipe.batch_size, settings=settings, on_epoch=on_epoch)
+        report = run_loop(
+            module,
+            windows,
+            held_out,
+            batch_size=recipe.batch_size,
+            settings=settings,
+            on_epoch=on_epoch,
+            min_gain=recipe.min_gain,
+        )
         if settings.start is None:
             network.table.copy_(_standardized_quantiles(network, known, QUANTILE_GRID).double())
     return network, report

@@ -57,6 +57,7 @@ def run_loop(
     batch_size: int,
     settings: FitSettings,
     on_epoch: OnEpoch,
+    min_gain: float = 0.0,
 ) -> LoopReport:
     """Train the module's network on ``known`` and leave it with its best weights.
 
@@ -67,10 +68,11 @@ def run_loop(
         batch_size: windows per step.
         settings: epochs, patience and seconds at most; shuffling follows torch's generator.
         on_epoch: called after every validated epoch.
+        min_gain: share of the initial loss that an epoch must save for its weights to replace the initial ones.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it prints tips and adverts
     module.deadline = time.monotonic() + settings.max_seconds
-    keeper = _KeepBest(held_out, settings, on_epoch)
+    keeper = _KeepBest(held_out, settings, on_epoch, min_gain)
     loader = DataLoader(known, batch_size=batch_size, shuffle=True, collate_fn=lambda batch: batch)
     trainer = pl.Trainer(
         max_epochs=settings.max_epochs,
@@ -99,8 +101,9 @@ class _KeepBest(pl.Callback):
     Epoch 0 is the initial weights, which stay where no epoch is better.
     """
 
-    def __init__(self, held_out: Batch | None, settings: FitSettings, on_epoch: OnEpoch) -> None:
+    def __init__(self, held_out: Batch | None, settings: FitSettings, on_epoch: OnEpoch, min_gain: float) -> None:
         self._held_out = held_out
+        self._min_gain = min_gain
         self._patience = settings.patience
         self._on_epoch = on_epoch
         self.losses: list[float] = []
@@ -115,6 +118,7 @@ class _KeepBest(pl.Callback):
             loss = self._validate(pl_module, epoch=0)
             if not math.isfinite(loss):
                 raise NotFittable("the early-stopping block has no known outcome")
+            self.best_loss -= self._min_gain * abs(loss)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.base import QUANTILE_GRID, QuantileForecast
+from models.base import QUANTILE_GRID, QuantileForecast, never_narrowing
 
 LEVELS = np.array([0.1, 0.5, 0.9])
 
@@ -45,3 +45,21 @@ def test_interpolated_quantiles_never_cross(prices: np.ndarray, levels: list[flo
     interpolated = ordered.at(np.sort(levels))
 
     assert (np.diff(interpolated, axis=-1) >= -1e-9 * interpolated.max()).all()
+
+
+@given(seed=st.integers(0, 2**16), drift=st.floats(-0.05, 0.05))
+def test_no_interval_is_narrower_than_that_of_the_step_before(seed: int, drift: float) -> None:
+    rng = np.random.default_rng(seed)
+    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+    returns = np.sort(rng.normal(size=(3, 6, 5)), axis=-1) * 0.02 + drift
+    forecast = QuantileForecast(levels, 100 * np.exp(returns))
+
+    widened = never_narrowing(forecast)
+
+    np.testing.assert_array_equal(widened.median, forecast.median)
+    for low, high in ((0, 4), (1, 3)):
+        width = widened.prices[..., high] - widened.prices[..., low]
+        assert (np.diff(width, axis=1) >= -1e-9).all()
+    assert (np.diff(widened.prices, axis=-1) >= 0).all()
+    assert (widened.prices[..., :2] <= forecast.prices[..., :2] + 1e-9).all()
+    assert (widened.prices[..., 3:] >= forecast.prices[..., 3:] - 1e-9).all()
