@@ -210,8 +210,8 @@ DIRT: Mapping[str, Dirt] = {
 NAMED_BY: Mapping[str, str] = {
     "zero_opens": "unusable values", "bad_cells": "unusable values", "bad_volumes": "unusable values",
     "nulls": "left out", "negative_past": "left out", "contradictions": "left out", "halts": "no trades",
-    "locked": "one price", "late": "missing|prices end on", "unit_step": "by a factor of", "future": "left out",
-    "trailing_nulls": "prices end on", "extremes": "left out",
+    "locked": "low and close are equal", "late": "missing|prices end on", "unit_step": "by a factor of",
+    "future": "left out", "trailing_nulls": "prices end on", "extremes": "left out",
 }  # fmt: skip
 """A pattern of the warning that names a kind of dirt; the other kinds change nothing."""
 

@@ -137,7 +137,7 @@ def test_limit_locked_days_do_not_shrink_the_interval(world: World, n_locked: in
     lower, upper = bounds_pct(answer)
     assert lower <= -4
     assert upper >= 4
-    assert any("one price" in warning for warning in answer["warnings"]) == (n_locked > 0)
+    assert any("low and close are equal" in warning for warning in answer["warnings"]) == (n_locked > 0)
 
 
 def test_a_halted_share_gets_a_wider_interval_and_says_so(world: World) -> None:
