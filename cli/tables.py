@@ -47,14 +47,14 @@ def prediction_table(answer: PredictResponse) -> RenderableType:
     table = _price_columns(answer.intervals)
     prices = (price(answer.prediction[0]), price(answer.persistence))
     table.add_row(str(answer.target_session), *prices, *_bounds(answer.intervals))
-    return Group(_origin(answer), table, *_evidence(answer.test, answer.test.tickers), *notes(answer.warnings))
+    return Group(_origin(answer), table, *_evidence(answer.test, _tested(answer.test)), *notes(answer.warnings))
 
 
 def forecast_table(answer: ForecastResponse) -> RenderableType:
     table = _price_columns(answer.forecast[0].intervals)
     for step in answer.forecast:
         table.add_row(str(step.session), price(step.price), price(step.persistence), *_bounds(step.intervals))
-    return Group(_origin(answer), table, *_evidence(answer.test, answer.test.tickers), *notes(answer.warnings))
+    return Group(_origin(answer), table, *_evidence(answer.test, _tested(answer.test)), *notes(answer.warnings))
 
 
 def backtest_table(answer: BacktestResponse) -> RenderableType:
@@ -92,7 +92,7 @@ def model_table(page: ModelPage) -> RenderableType:
         table.add_row(
             one.id,
             one.model,
-            ", ".join(one.tickers),
+            _subject(one.tickers, one.universe),
             f"{one.first_session} to {one.last_session}",
             f"{one.test.n_origins:,}",
             f"{one.test.model.mape:.3%}",
@@ -117,7 +117,8 @@ def card_table(card: ModelCard) -> RenderableType:
     if card.base_model_id is not None:
         rows.append(("started from", card.base_model_id))
     shown = card.test if len(card.test) == 1 else (card.test[0], card.test[-1])
-    evidence = [part for report in shown for part in _evidence(report, [one.ticker for one in card.series])]
+    tickers = _subject([one.ticker for one in card.series], card.universe)
+    evidence = [part for report in shown for part in _evidence(report, tickers)]
     return Group(fact_sheet(rows), *evidence, *notes(card.warnings))
 
 
@@ -129,7 +130,8 @@ def trained_table(result: TrainResult) -> RenderableType:
     for name, by_measure, formatted in (("skill", test.skill, format_skill), ("p-value", test.p_value, p_cell)):
         figures = (by_measure.mae, by_measure.mape, by_measure.rmse, by_measure.crps)
         table.add_row(name, *map(formatted, figures))
-    head = f"model {result.id} of {', '.join(result.tickers)}, prices to {result.as_of} from {result.source}"
+    tickers = _subject(result.tickers, result.universe)
+    head = f"model {result.id} of {tickers}, prices to {result.as_of} from {result.source}"
     evaluation = [] if result.evaluation is None else [line(_outcome(result.evaluation))]
     return Group(line(head), table, line(_coverage(test.coverage)), *evaluation, *notes(result.warnings))
 
@@ -192,7 +194,8 @@ def _origin(answer: PredictResponse | ForecastResponse) -> Text:
 
 
 def _tickers(job: Job) -> str:
-    return ", ".join(job.request.tickers) or str(job.request.ticker)
+    request = job.request
+    return ", ".join(request.tickers) or request.ticker or f"universe {request.universe}"
 
 
 def _epochs(job: Job) -> str:
@@ -205,14 +208,22 @@ def _fit(fit: TrainingReport) -> str:
     return f"{fit.epochs_run} epochs, best {fit.best_epoch}, ended by {fit.stopped_by}"
 
 
-def _evidence(test: Evidence | StepReport, tickers: Sequence[str]) -> list[RenderableType]:
+def _evidence(test: Evidence | StepReport, tickers: str) -> list[RenderableType]:
     chance = "" if test.p_value.mae is None else f", {format_p(test.p_value.mae)}"
     skill = "" if test.skill.mae is None else f", skill {format_skill(test.skill.mae)} (MAE{chance})"
     scores = (
-        f"{_ahead(test)}, on {counted(test.n_origins, 'test origin')} of {', '.join(tickers)}: "
+        f"{_ahead(test)}, on {counted(test.n_origins, 'test origin')} of {tickers}: "
         f"MAPE {test.model.mape:.3%}, no change {test.persistence.mape:.3%}{skill}"
     )
     return [line(scores), *([line(_coverage(test.coverage))] if test.coverage else [])]
+
+
+def _tested(test: Evidence) -> str:
+    return _subject(test.tickers, test.universe)
+
+
+def _subject(tickers: Sequence[str], universe: str | None) -> str:
+    return ", ".join(tickers) if universe is None else f"all tickers of universe {universe}"
 
 
 def _ahead(report: Evidence | StepReport) -> str:

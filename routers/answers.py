@@ -79,7 +79,7 @@ def symbol_forecast(forecast: Forecast) -> SymbolForecast:
 def batch_forecast(batch: Batch) -> BatchForecast:
     """Every symbol's forecast or error, in the order of the request."""
     return BatchForecast(
-        **_model(batch, evidence(*batch.card.evidence(None, batch.horizon), batch.levels)),
+        **_model(batch, evidence(batch.card, *batch.card.evidence(None, batch.horizon), batch.levels)),
         forecast_days=batch.horizon,
         results=tuple(_result(symbol, one) for symbol, one in batch.forecasts.items()),
     )

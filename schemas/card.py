@@ -6,8 +6,8 @@ from functools import cached_property
 from pydantic import Field, JsonValue
 
 from schemas.accuracy import StepReport
-from schemas.common import Document, ModelId, Ticker
-from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn, TrainRequest, UniverseName
+from schemas.common import Document, ModelId, Ticker, UniverseName
+from schemas.train import CalibrationKind, ModelName, StoppedBy, TargetColumn, TrainRequest
 
 FORMAT_VERSION = 2
 
@@ -133,6 +133,13 @@ class ModelCard(Document):
         return tuple(series.ticker for series in self.series)
 
     @cached_property
+    def fitted_on(self) -> str:
+        """The tickers as a sentence names them."""
+        if self.universe is None:
+            return ", ".join(self.tickers)
+        return f"{len(self.tickers)} tickers of universe {self.universe}"
+
+    @cached_property
     def test_start(self) -> date:
         """The first origin of the test part: from it on, the model has seen nothing."""
         return min(series.split.test.first_origin for series in self.series if series.split.test)
@@ -145,11 +152,15 @@ class ModelCard(Document):
     def evidence(self, ticker: str | None, step: int) -> tuple[tuple[str, ...], StepReport]:
         """The report at ``step`` with the tickers whose sessions it is of: the ticker's own, else all together.
 
+        Of a universe's tickers together none is named.
+
         Where none has that step, as in a short test part or in a card of format 1, the farthest step before it.
         """
-        tested = {one.ticker: one.test for one in self.held_out} | {one.ticker: one.test for one in self.series}
+        tested = {one.ticker: one.test for one in self.held_out}
+        tested |= {one.ticker: one.test for one in self.series if one.test}
         own = () if ticker is None else tested.get(ticker, ())
-        reports = [*((one, (str(ticker),)) for one in own), *((one, self.tickers) for one in self.test)]
+        together = self.tickers if self.universe is None else ()
+        reports = [*((one, (str(ticker),)) for one in own), *((one, together) for one in self.test)]
         complete = [(one.step or 0, tickers, one) for one, tickers in reports if one.coverage]
         reached = [found for found in complete if found[0] <= step] or complete[:1]
         _, tickers, report = max(reached, key=lambda found: found[0])

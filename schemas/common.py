@@ -93,4 +93,6 @@ Levels = Annotated[
     AfterValidator(distinct_sorted),
 ]
 
+UniverseName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
 DEFAULT_LEVELS = (0.8, 0.95)

@@ -5,14 +5,15 @@ from datetime import date, datetime
 from pydantic import Field
 
 from schemas.accuracy import StepReport
-from schemas.common import Document, ModelId, Ticker
+from schemas.common import Document, ModelId, Ticker, UniverseName
 from schemas.train import ModelName, TargetColumn
 
 
 class ModelSummary(Document):
     id: ModelId
     model: ModelName
-    tickers: tuple[Ticker, ...]
+    tickers: tuple[Ticker, ...] = Field(description="The tickers it was trained on; empty for a universe.")
+    universe: UniverseName | None = Field(default=None, description="The universe that it was trained on.")
     created_at: datetime = Field(description="Time of the training request, in UTC.")
     first_session: date = Field(description="First session that the model was made with.")
     last_session: date = Field(description="Last session that the model was made with.")

@@ -6,7 +6,17 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.accuracy import StepReport
-from schemas.common import DEFAULT_LEVELS, MAX_HORIZON, Document, Levels, ModelId, Price, Request, Ticker
+from schemas.common import (
+    DEFAULT_LEVELS,
+    MAX_HORIZON,
+    Document,
+    Levels,
+    ModelId,
+    Price,
+    Request,
+    Ticker,
+    UniverseName,
+)
 
 ESTIMATED = "Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."
 
@@ -48,8 +58,10 @@ class Evidence(StepReport):
     """How accurate the model was at the farthest step of the answer, on sessions that it had not seen."""
 
     tickers: tuple[Ticker, ...] = Field(
-        description="The tickers of those sessions: the forecast's own if the card has it, else all tickers tested."
+        description="The tickers of those sessions: the forecast's own if the card has it, else all tickers tested; "
+        "empty for those of a universe."
     )
+    universe: UniverseName | None = Field(default=None, description="The universe whose tickers all were tested.")
 
 
 class ForecastContext(Document):

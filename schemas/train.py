@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from schemas.accuracy import PointAccuracy, StepReport
 from schemas.alias import AliasName
 from schemas.challenge import ChallengerEvaluation
-from schemas.common import Document, ModelId, Request, Ticker
+from schemas.common import Document, ModelId, Request, Ticker, UniverseName
 
 ModelName = Literal[
     "return_lstm",
@@ -21,7 +21,6 @@ ModelName = Literal[
     "gjr_garch",
     "volatility_regression",
 ]
-UniverseName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 CalibrationKind = Literal["adaptive", "static"]
 TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]
 StoppedBy = Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]
@@ -129,7 +128,11 @@ class TrainResult(Document):
     paths: Paths
     train: StepReport = Field(description="One step ahead, as in the card.")
     test: StepReport = Field(description="One step ahead on sessions the fit has not seen.")
-    tickers: tuple[Ticker, ...]
+    tickers: tuple[Ticker, ...] = Field(description="Empty for a universe.")
+    universe: UniverseName | None = Field(default=None, description="The universe that the model was trained on.")
+    kept_parent: bool = Field(
+        default=False, description="Whether continuing from the base model brought no gain, so that its weights stayed."
+    )
     source: str = Field(description="Where the prices come from: yahoo, sample or csv.")
     as_of: date = Field(description="The newest session of the prices used.")
     stale: bool = Field(description="Whether a newer completed session should exist but is missing.")

@@ -42,7 +42,8 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
                 ModelSummary(
                     id=card.model_id,
                     model=card.model,
-                    tickers=card.tickers,
+                    tickers=card.tickers if card.universe is None else (),
+                    universe=card.universe,
                     created_at=card.created_at,
                     first_session=min(series.data.first_session for series in card.series),
                     last_session=card.last_session,

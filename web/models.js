@@ -36,14 +36,16 @@ const defaultModel = (models, aliases) =>
 function fillChoice(chosen, models, aliases) {
   const choices = { [chosen]: "", default: defaultModel(models, aliases) ?? "" };
   aliases.forEach(({ alias, model_id }) => { choices[alias] = model_id; });
-  models.forEach(({ id, tickers }) => { choices[id] = tickers.join(", "); });
+  models.forEach((one) => { choices[one.id] = madeOf(one); });
   $("ask").elements.model.replaceChildren(...Object.entries(choices).map(([value, what]) => new Option(`${value}${what && ` · ${what}`}`, value, false, value === chosen)));
 }
+
+const madeOf = ({ tickers, universe }) => (universe ? "every ticker" : tickers.join(", "));
 
 function comparison({ models, unreadable }, byDefault, chosen, use) {
   const rows = models.map((one) => {
     const current = one.id === chosen || (chosen === "default" && one.id === byDefault);
-    return { current, cells: [link(one.id, () => use(one.id), current), kind(one), one.tickers.join(", "), day(one.last_session),
+    return { current, cells: [link(one.id, () => use(one.id), current), kind(one), madeOf(one), day(one.last_session),
       count(one.test.n_origins), ...errors(one.test), ...covered(one.test.coverage)] };
   });
   const head = ["Model", "Kind", "Tickers", "Until", "Sessions", ...ERRORS, ...COVERAGE];
@@ -110,5 +112,5 @@ export function coverage(reports) {
 
 function heldOut(tickers) {
   const rows = tickers.map(({ ticker, test: [test] }) => ({ cells: [ticker, count(test.n_origins), ...errors(test), ...covered(test.coverage)] }));
-  return table("Accuracy on tickers it was not trained on", ["Ticker", "Sessions", ...ERRORS, ...COVERAGE], rows);
+  return table("Accuracy on sessions after its training", ["Ticker", "Sessions", ...ERRORS, ...COVERAGE], rows);
 }

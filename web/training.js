@@ -89,7 +89,7 @@ function view(job) {
     button && action(...button, { "data-job": true, disabled: job.cancel_requested && !job.ended_at }));
 }
 
-const tickersOf = ({ request: { ticker, tickers } }) => (ticker ? [ticker] : tickers);
+const tickersOf = ({ request: { ticker, tickers, universe } }) => (universe ? [`universe ${universe}`] : ticker ? [ticker] : tickers);
 
 function pace({ progress, cancel_requested }) {
   if (cancel_requested) return "The training stops within seconds.";

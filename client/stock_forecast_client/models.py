@@ -938,7 +938,9 @@ class Evidence(BaseModel):
     """P-value of each skill (two-sided Diebold–Mariano test): small if chance hardly explains the difference. Null with too few origins, without any difference, or without scipy."""
     coverage: list[Coverage]
     tickers: list[str]
-    """The tickers of those sessions: the forecast's own if the card has it, else all tickers tested."""
+    """The tickers of those sessions: the forecast's own if the card has it, else all tickers tested; empty for those of a universe."""
+    universe: str | None = None
+    """The universe whose tickers all were tested."""
 
 
 class ForecastResponse(ForecastFrame):
@@ -1090,6 +1092,9 @@ class ModelSummary(BaseModel):
         "volatility_regression",
     ]
     tickers: list[str]
+    """The tickers it was trained on; empty for a universe."""
+    universe: str | None = None
+    """The universe that it was trained on."""
     created_at: AwareDatetime
     """Time of the training request, in UTC."""
     first_session: date_aliased
@@ -1346,6 +1351,11 @@ class TrainResult(BaseModel):
     test: StepReport
     """One step ahead on sessions the fit has not seen."""
     tickers: list[str]
+    """Empty for a universe."""
+    universe: str | None = None
+    """The universe that the model was trained on."""
+    kept_parent: bool = False
+    """Whether continuing from the base model brought no gain, so that its weights stayed."""
     source: str
     """Where the prices come from: yahoo, sample or csv."""
     as_of: date_aliased

@@ -96,18 +96,20 @@ def _about(
     """The warnings about the model, and how accurate it was at the farthest step."""
     card, warnings = model.card, model.warnings
     if history is None:
-        return warnings, evidence(card.tickers, card.test_closes_only, levels)
+        together = card.tickers if card.universe is None else ()
+        return warnings, evidence(card, together, card.test_closes_only, levels)
     ticker = history.series.ticker
     warnings = (*warnings, *ticker_warnings(card, ticker))
     if history.as_of < card.last_session:
         warnings = (*warnings, f"the model was fitted on prices up to {card.last_session}: this forecast looks back")
-    return warnings, evidence(*card.evidence(ticker, horizon), levels)
+    return warnings, evidence(card, *card.evidence(ticker, horizon), levels)
 
 
-def evidence(tickers: tuple[str, ...], report: StepReport, levels: tuple[float, ...]) -> Evidence:
-    """A report of these tickers as answers have it: coverage of the levels asked for alone."""
+def evidence(card: ModelCard, tickers: tuple[str, ...], report: StepReport, levels: tuple[float, ...]) -> Evidence:
+    """A report of these tickers, or of the card's universe, as answers have it: coverage of the levels asked for."""
     coverage = tuple(one for one in report.coverage if one.level in levels)
-    return Evidence(**{**dict(report), "coverage": coverage}, tickers=tickers)
+    universe = None if tickers else card.universe
+    return Evidence(**{**dict(report), "coverage": coverage}, tickers=tickers, universe=universe)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,7 @@ class Batch:
 
 
 def ticker_warnings(card: ModelCard, ticker: str | None) -> tuple[str, ...]:
-    """A warning where the model was fitted on other tickers than this one."""
-    if ticker is None or ticker in card.tickers:
+    """A warning where the model was fitted on other tickers than this one; a universe's model is for every ticker."""
+    if ticker is None or card.universe is not None or ticker in card.tickers:
         return ()
-    return (f"the model was fitted and tested on {', '.join(card.tickers)}, not on {ticker}",)
+    return (f"the model was fitted and tested on {card.fitted_on}, not on {ticker}",)

@@ -160,7 +160,7 @@ class Forecasting:
 def own_ticker(card: ModelCard) -> str:
     """The one ticker of a model; InvalidRequest where it was fitted on several."""
     if len(card.tickers) > 1:
-        raise InvalidRequest(f"model {card.model_id!r} was fitted on {', '.join(card.tickers)}: name one as ticker")
+        raise InvalidRequest(f"model {card.model_id!r} was fitted on {card.fitted_on}: name one as ticker")
     return card.tickers[0]
 
 

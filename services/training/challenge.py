@@ -120,9 +120,7 @@ def _window(challenger: Challenger, champion: ModelCard, prices: PriceSource) ->
     whole = whole[~np.isnan(future_closes(series.bars, whole, HORIZON)).any(axis=1)]
     unseen = whole[series.sessions[whole] > np.datetime64(champion.last_session)]
     others = set(champion.tickers) - {challenger.ticker}
-    warnings = (
-        (f"the champion was made of {', '.join(champion.tickers)}; only {challenger.ticker} decided",) if others else ()
-    )
+    warnings = (f"the champion was made of {champion.fitted_on}; only {challenger.ticker} decided",) if others else ()
     if unseen.size >= MIN_UNSEEN:
         return EvaluationWindow(history, unseen, warnings)
     seen = f"the champion was made with prices up to {champion.last_session}: it has seen some of these sessions"

@@ -54,7 +54,7 @@ def test_a_model_of_a_universe_names_its_data_and_leaves_out_what_is_too_short(f
     assert all(len(one.data.sha256) == 64 for one in card.series)
     assert {one.step for one in card.test} == set(range(1, 31))
     assert card.series[0].test == ()  # of all tickers together
-    assert max(card.n_calibration) <= 2000
+    assert max(card.n_calibration) <= 500
 
 
 def test_the_same_universe_gives_the_same_bytes(folder: Path) -> None:
