@@ -25,9 +25,13 @@ class BacktestRequest(Request):
     """From which origins to forecast, how far, and what to report."""
 
     ticker: Annotated[Ticker | None, Field(description="By default the ticker that the model was trained on.")] = None
-    start: Annotated[date | None, Field(description="First origin; by default the first of the model's test part.")] = (
-        None
-    )
+    start: Annotated[
+        date | None,
+        Field(
+            description="First origin; by default the first of the model's test part, or if the prices end before it, "
+            "the last 250 sessions."
+        ),
+    ] = None
     end: Annotated[date | None, Field(description="Last session that may be known as an outcome.")] = None
     stride: Annotated[int, Field(ge=1, le=250, description="Sessions between origins.")] = 1
     horizon: Annotated[int, Field(ge=1, le=MAX_HORIZON, description="Sessions forecast from each origin.")] = 5

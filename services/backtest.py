@@ -27,6 +27,7 @@ from services.storage.registry import ModelRegistry
 
 MAX_REFITS = 20
 REFIT_SECONDS = 600.0  # of all fits together: what a function that may run 15 minutes can spare
+DEFAULT_ORIGINS = 250  # the newest, where prices end before the model's test part begins
 MIN_OUTCOMES = 30
 MAX_FIGURES = 150_000  # of forecasts answered: about 3 MB of JSON, half of what Lambda can answer
 
@@ -105,8 +106,12 @@ def _data(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: d
     ticker = request.ticker or own_ticker(card)
     history = prices.history(ticker, now).between(None, request.end).with_target(card.target_column)
     sessions = history.series.sessions
-    start = request.start or card.test_start
-    first = max(card.lookback - 1, int(np.searchsorted(sessions, np.datetime64(start))))
+    start = np.datetime64(request.start or card.test_start)
+    if (
+        request.start is None and len(sessions) and start >= sessions[-1]
+    ):  # the prices end before the model's test part begins
+        start = sessions[-min(DEFAULT_ORIGINS + 1, len(sessions))]
+    first = max(card.lookback - 1, int(np.searchsorted(sessions, start)))
     origins = np.arange(first, len(sessions) - 1, request.stride)
     if not origins.size:
         raise InsufficientHistory(ticker, needed=first + 2, found=len(sessions))
