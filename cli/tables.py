@@ -109,13 +109,18 @@ def card_table(card: ModelCard) -> RenderableType:
         ("kind", f"{card.model} of {card.target_column}, lookback {card.lookback}, horizon {card.horizon}"),
         ("created", f"{card.created_at:%Y-%m-%d %H:%M} UTC, {card.calibration} calibration"),
     ]
-    for one in card.series:
-        data = one.data
-        sessions = f"{data.n_sessions} sessions, {data.first_session} to {data.last_session}, {data.source}"
-        rows.append((one.ticker, sessions))
+    if card.universe is None:
+        for one in card.series:
+            data = one.data
+            sessions = f"{data.n_sessions} sessions, {data.first_session} to {data.last_session}, {data.source}"
+            rows.append((one.ticker, sessions))
+    else:
+        first = min(one.data.first_session for one in card.series)
+        rows.append((f"universe {card.universe}", f"{len(card.series)} tickers, {first} to {card.last_session}"))
     rows.append(("fit", f"{_fit(card.training)}, {card.training.seconds} s"))
     if card.base_model_id is not None:
-        rows.append(("started from", card.base_model_id))
+        kept = "; its weights were kept, because training brought no gain" if card.kept_parent else ""
+        rows.append(("started from", f"{card.base_model_id}{kept}"))
     shown = card.test if len(card.test) == 1 else (card.test[0], card.test[-1])
     tickers = _subject([one.ticker for one in card.series], card.universe)
     evidence = [part for report in shown for part in _evidence(report, tickers)]

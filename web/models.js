@@ -81,7 +81,7 @@ function card(model) {
   const last = data.map((one) => one.last_session).toSorted().at(-1);
   return [
     facts([
-      ["Model", model.model_id], ["Kind", kind(model)], ["Tickers", model.series.map(({ ticker }) => ticker).join(", ")],
+      ["Model", model.model_id], ["Kind", kind(model)], ["Tickers", madeOf({ ...model, tickers: model.series.map(({ ticker }) => ticker) })],
       ["Sessions", `${day(first)} to ${day(last)}`],
       ["Lookback", `${model.lookback} sessions`], ["Created", day(model.created_at.slice(0, 10))],
       ["Fit", `${model.training.epochs_run} epochs, ${model.training.stopped_by.replaceAll("_", " ")}`],
