@@ -80,7 +80,7 @@ class BacktestRequest(TypedDict, total=False):
     ticker: str | None
     """By default the ticker that the model was trained on."""
     start: Day | None
-    """First origin; by default the first of the model's test part."""
+    """First origin; by default the first of the model's test part, or if the prices end before it, the last 250 sessions."""
     end: Day | None
     """Last session that may be known as an outcome."""
     stride: int
