@@ -115,8 +115,11 @@ def card_table(card: ModelCard) -> RenderableType:
             sessions = f"{data.n_sessions} sessions, {data.first_session} to {data.last_session}, {data.source}"
             rows.append((one.ticker, sessions))
     else:
-        first = min(one.data.first_session for one in card.series)
-        rows.append((f"universe {card.universe}", f"{len(card.series)} tickers, {first} to {card.last_session}"))
+        first, last = (
+            min(one.data.first_session for one in card.series),
+            max(one.data.last_session for one in card.series),
+        )
+        rows.append((f"universe {card.universe}", f"{len(card.series)} tickers, {first} to {last}"))
     rows.append(("fit", f"{_fit(card.training)}, {card.training.seconds} s"))
     if card.base_model_id is not None:
         kept = "; its weights were kept, because training brought no gain" if card.kept_parent else ""
