@@ -44,7 +44,7 @@ def lived(tmp_path: Path, without_analysis: None) -> Iterator[str]:
 def test_past_forecasts_are_scored_and_shown_with_no_change_and_drift(lived: str, visit: Open) -> None:
     page = visit(lived)
     body = scroll_to(page, "accuracy")
-    status = r"bundled-20181231-00000001: (no drift|possible drift; .+|drift, retrain it; .+)\."
+    status = r"bundled-20210421-00000001: (no drift|possible drift; .+|drift, retrain it; .+)\."
     from_prices = " From recent prices only: there are no forecast results to check yet."
     expect(body.locator("p").first).to_have_text(re.compile(f"^{status}{re.escape(from_prices)}$"))
     expect(body).to_contain_text("No ^GSPC forecasts have been scored since 2 Oct 2018")
@@ -101,7 +101,7 @@ def test_the_default_is_moved_and_moved_back(changing: tuple[str, str], visit: O
     row = body.locator("table", has_text="Aliases").locator("tbody tr")
     expect(row.locator("td").first).to_have_text(trained)
     expect(body.get_by_role("button", name="bundled-", exact=False).first).to_be_visible()
-    assert "bundled-20181231-00000001" in page.locator("#ask select[name=model]").inner_text()
+    assert "bundled-20210421-00000001" in page.locator("#ask select[name=model]").inner_text()
     moved = row.locator("th, td").all_inner_texts()
     row.get_by_role("button", name=re.compile("back to bundled-")).click()
 

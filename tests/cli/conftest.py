@@ -49,7 +49,7 @@ def scored(folder: Path) -> None:
 def came_true(session: date, actual: float) -> SessionScores:
     """The scores of one forecast of 102 after a close of 100, whose 80 % interval went from 90 to 110."""
     pair = ForecastOutcome(
-        model_id="bundled-20181231-00000001",
+        model_id="bundled-20210421-00000001",
         model="return_lstm",
         origin=session - timedelta(days=1),
         step=1,

@@ -41,7 +41,7 @@ def walk(tmp_path: Path) -> Path:
         rows.writerows([str(day), *bar] for day, bar in zip(sessions, bars.tolist(), strict=True))
     close = float(bars[-2, CLOSE])
     origin, session = (day.item() for day in sessions[-2:])
-    bundled = "bundled-20181231-00000001"
+    bundled = "bundled-20210421-00000001"
     record = forecast_record("WALK", origin, [session], close, half=0.5 * close, model_id=bundled)
     LocalArtifactStore(folder).create(record_key(record), record.model_dump_json().encode())
     return folder

@@ -62,7 +62,7 @@ def test_the_bundled_model_is_listed_in_its_place_and_marked(
 
     assert [model.bundled for model in (*first.models, *rest.models)] == [False, False, False, True, False]
     assert [model.id for model in (*first.models, *rest.models)] == sorted(
-        [*registry.ids(), "bundled-20181231-00000001"]
+        [*registry.ids(), "bundled-20210421-00000001"]
     )
 
 
@@ -88,4 +88,4 @@ def test_the_bundled_model_cannot_be_deleted(store: InMemoryArtifactStore) -> No
     both = bundled_beside(store)
 
     with pytest.raises(ModelInUse, match="bundled model and cannot be deleted"):
-        both.delete("bundled-20181231-00000001")
+        both.delete("bundled-20210421-00000001")

@@ -203,12 +203,12 @@ def warm(history: PriceHistory, **request: object) -> TrainedModel:
     return train_model(asked, FakePriceSource(history), BUNDLED_REGISTRY, "walk-1", NOW, lambda _: None)
 
 
-def after_2018() -> PriceHistory:
-    return history_of(random_walk(500), sessions=new_york_sessions(500, date(2019, 1, 2)))
+def after_the_bundled() -> PriceHistory:
+    return history_of(random_walk(500), sessions=new_york_sessions(500, date(2021, 5, 3)))
 
 
 def test_a_model_of_later_sessions_starts_from_the_bundled_one() -> None:
-    card = warm(after_2018()).card
+    card = warm(after_the_bundled()).card
 
     assert BUNDLED_REGISTRY.bundled is not None
     assert card.base_model_id == BUNDLED_REGISTRY.bundled.model_id
@@ -219,7 +219,7 @@ def test_a_model_of_later_sessions_starts_from_the_bundled_one() -> None:
     "request_", [{"warm_start": False}, {"sequence_length": 30}, {"model": "volatility_regression"}]
 )
 def test_a_model_that_cannot_or_must_not_starts_from_nothing(request_: dict[str, object]) -> None:
-    assert warm(after_2018(), **request_).card.base_model_id is None
+    assert warm(after_the_bundled(), **request_).card.base_model_id is None
 
 
 def test_the_bundled_model_is_no_start_where_it_has_seen_the_test_part() -> None:
@@ -271,7 +271,7 @@ def test_a_ticker_too_young_for_the_fit_of_a_pool_is_refused_by_name() -> None:
 )
 def test_a_base_model_of_another_column_or_lookback_is_refused(request_: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
-        warm(after_2018(), base_model_id="default", **request_)
+        warm(after_the_bundled(), base_model_id="default", **request_)
 
 
 def test_a_median_that_is_the_last_close_but_for_rounding_has_no_skill() -> None:
