@@ -12,7 +12,7 @@ from models.specs import ModelSpec
 from models.windows import target_stop
 from schemas.train import CalibrationKind
 
-MAX_SCORES = 500  # of each step: a universe has a hundred thousand, which sharpen no margin that is asked for
+MAX_SCORES = 500  # of each step: a universe has a hundred thousand, and more would not move a margin
 
 
 def calibrated(

@@ -1,4 +1,4 @@
-"""The market of an exchange beside the prices of its tickers: one index each, and its implied volatility."""
+"""The market of each exchange: its index, and the implied volatility of that."""
 
 import logging
 from collections.abc import Mapping
