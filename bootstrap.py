@@ -28,6 +28,7 @@ from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
 from services.storage.write_behind import WriteBehind
+from services.training.checkpoints import Checkpoints
 from services.training.slots import TrainingSlots
 from services.training.universe import Universes
 from services.training.work import WorkerContext
@@ -116,11 +117,14 @@ class Runtime:
 
     @property
     def universes(self) -> Universes:
-        return Universes(self.settings.writable_dir / "universes")
+        """Those of the machine that trains."""
+        on_server = _trainer_function(self.settings) is None
+        return Universes(self.settings.writable_dir / "universes" if on_server else None)
 
     @property
     def worker_context(self) -> WorkerContext:
-        return WorkerContext(self.jobs, self.model_prices, self.registry, self.clock, self.universes)
+        checkpoints = Checkpoints(self.settings.writable_dir / "checkpoints")
+        return WorkerContext(self.jobs, self.model_prices, self.registry, self.clock, self.universes, checkpoints)
 
 
 def store_of(settings: Settings) -> ArtifactStore:
@@ -169,7 +173,7 @@ def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:
 
 def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
     """Runs each job in a Lambda invocation or, on a server, in a process."""
-    function = settings.trainer_function_name or settings.aws_lambda_function_name
+    function = _trainer_function(settings)
     if function is not None:
         return LambdaExecutor(function)
     return LocalExecutor(
@@ -181,3 +185,8 @@ def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Exe
         max_running=settings.max_trainings,
         max_waiting=settings.max_waiting_trainings,
     )
+
+
+def _trainer_function(settings: Settings) -> str | None:
+    """The Lambda function that trains; None where this machine does."""
+    return settings.trainer_function_name or settings.aws_lambda_function_name

@@ -1,5 +1,6 @@
 """The training request and its answer, with the fields of legacy contract v1."""
 
+import re
 from datetime import date
 from typing import Annotated, Literal
 
@@ -21,7 +22,8 @@ ModelName = Literal[
     "gjr_garch",
     "volatility_regression",
 ]
-UniverseName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+UNIVERSE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+UniverseName = Annotated[str, Field(pattern=rf"^{UNIVERSE_NAME.pattern}$")]
 CalibrationKind = Literal["adaptive", "static"]
 TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]
 StoppedBy = Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]

@@ -44,9 +44,7 @@ TRAIN_SIZE = 0.97  # of a universe, the last 3 % of the windows are half a year 
 def main() -> None:
     """Train, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "universe", type=Path, help="folder of TICKER.csv files, with the exchanges' indices"
-    )
+    parser.add_argument("universe", type=Path, help="folder of TICKER.csv files, with the exchanges' indices")
     parser.add_argument("--held-out", type=Path, help="folder of TICKER.csv files that reach beyond the universe's")
     parser.add_argument("--into", type=Path, default=BUNDLED, help="folder to write to")
     arguments = parser.parse_args()

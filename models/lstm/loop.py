@@ -93,9 +93,8 @@ def run_loop(
         module.load_state_dict(saved.module)
     else:
         n_before = 0 if saved is None else saved.loop.epoch
-        loader = DataLoader(
-            known, batch_size, sampler=_Shuffled(len(known), settings.seed, n_before), collate_fn=lambda batch: batch
-        )
+        order = _Shuffled(len(known), settings.seed, n_before)  # type: ignore[arg-type]  # every data set here has one
+        loader = DataLoader(known, batch_size, sampler=order, collate_fn=lambda batch: batch)
         _fit(module, loader, keeper, settings.max_epochs - n_before)
     if keeper.best_weights is not None:
         module.network.load_state_dict(keeper.best_weights)

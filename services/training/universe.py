@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import UniverseNotFound
+from errors import TrainingUnavailable, UniverseNotFound
+from schemas.train import UNIVERSE_NAME
 from services.prices.csv import CsvSource
 from services.prices.market import MARKETS, MarketAwareSource
 from services.prices.series import PriceSource
@@ -37,14 +38,40 @@ class Universe:
 
 
 class Universes:
-    """The universes of an installation, a folder each in ``folder``."""
+    """The universes of an installation.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: has a folder for each; None where trainings run without a disk of their own, as on AWS Lambda.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
     def folder(self, name: str) -> Path:
+        """The folder of a universe, which may not exist yet.
+
+        Raises:
+            TrainingUnavailable: there is no disk.
+        """
+        if self._folder is None:
+            raise TrainingUnavailable("a universe needs a server with a disk: AWS Lambda has none to keep it on")
         return self._folder / name
 
     def get(self, name: str) -> Universe:
-        """The universe of this name, or UniverseNotFound."""
+        """The universe of this name.
+
+        Raises:
+            UniverseNotFound: there is none.
+            TrainingUnavailable: there is no disk.
+        """
         return Universe.in_folder(self.folder(name))
+
+    def names(self) -> tuple[str, ...]:
+        """Folders with prices, ascending; other names than those of ``UniverseName`` cannot be trained on."""
+        if self._folder is None or not self._folder.is_dir():
+            return ()
+        folders = (path for path in self._folder.iterdir() if path.is_dir() and any(path.glob(f"*{SUFFIX}")))
+        return tuple(sorted(path.name for path in folders if UNIVERSE_NAME.fullmatch(path.name)))
+
+
+NO_UNIVERSES = Universes(None)
