@@ -192,6 +192,8 @@ def _origin(answer: PredictResponse | ForecastResponse) -> Text:
 
 
 def _tickers(job: Job) -> str:
+    if job.request.universe is not None:
+        return f"universe {job.request.universe}"
     return ", ".join(job.request.tickers) or str(job.request.ticker)
 
 

@@ -1,10 +1,13 @@
 """Universes: named folders of prices that a model for every ticker is trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from errors import TrainingUnavailable, UniverseNotFound
+from errors import AppError, TrainingUnavailable, UniverseNotFound
 from schemas.train import UNIVERSE_NAME
+from schemas.universe import UniverseExchange, UniverseFailure, UniverseReport, UniverseTicker
 from services.prices.csv import CsvSource
 from services.prices.market import MARKETS, MarketAwareSource
 from services.prices.series import PriceSource
@@ -35,6 +38,52 @@ class Universe:
         if not tickers:
             raise UniverseNotFound(f"no universe {folder.name!r}: expected a folder of TICKER.csv files")
         return cls(folder.name, tickers, MarketAwareSource(CsvSource(folder)))
+
+
+def report(universe: Universe, folder: Path, now: datetime) -> UniverseReport:
+    """Tickers, sessions and exchanges of a universe; reads every file."""
+    source = CsvSource(folder)
+    tickers, unreadable = [], []
+    for ticker in universe.tickers:
+        try:
+            series = source.history(ticker, now).series
+        except AppError as error:
+            unreadable.append(UniverseFailure(ticker=ticker, code=error.code, detail=error.message))
+            continue
+        tickers.append(
+            UniverseTicker(
+                ticker=ticker,
+                exchange=series.exchange,
+                n_sessions=len(series),
+                first_session=series.first_session,
+                last_session=series.last_session,
+            )
+        )
+    return UniverseReport(
+        name=universe.name,
+        folder=str(folder),
+        first_session=min((one.first_session for one in tickers), default=None),
+        last_session=max((one.last_session for one in tickers), default=None),
+        tickers=tuple(tickers),
+        exchanges=tuple(_exchange(exchange, tickers, folder) for exchange in sorted({one.exchange for one in tickers})),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _exchange(exchange: str, tickers: Sequence[UniverseTicker], folder: Path) -> UniverseExchange:
+    market = MARKETS.get(exchange)
+    index, implied = (None, None) if market is None else (market.index, market.implied)
+
+    def present(ticker: str | None) -> str | None:
+        return ticker if ticker is not None and (folder / f"{ticker}{SUFFIX}").exists() else None
+
+    return UniverseExchange(
+        exchange=exchange,
+        n_tickers=sum(one.exchange == exchange and one.ticker != index for one in tickers),
+        index=present(index),
+        implied_volatility=present(implied),
+        missing=tuple(one for one in (index, implied) if one is not None and present(one) is None),
+    )
 
 
 class Universes:
