@@ -29,7 +29,7 @@ class ReturnBatch(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """Shares of the windows, drawn anew for every batch, in which something is unknown.
+    """Shares of the windows, drawn for every batch, in which something is unknown.
 
     Attributes:
         market: everything about the market.

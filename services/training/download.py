@@ -151,7 +151,7 @@ class _Files:
 
     def write(self, ticker: str, text: str) -> None:
         if self._notes.pop(ticker, self._from) != self._from:
-            self._write_notes()  # a crash between the two files must not leave the old note beside the new prices
+            self._write_notes()  # a crash between the two files must not leave the old note with the new prices
         _replace(self._folder / f"{ticker}.csv", text)
         self._notes[ticker] = self._from
         self._write_notes()

@@ -16,7 +16,6 @@ from services.prices.csv import CsvSource
 from services.prices.patient import MOST_WAITS, PatientFetcher
 from services.prices.yahoo import YahooSource
 from services.storage.store import LocalArtifactStore
-from services.training import download
 from services.training.download import NOTES, download_universe, read_tickers, with_markets
 from services.training.universe import Universe, report
 from tests.yahoo_server import Quotes, Reply, YahooServer
@@ -169,18 +168,22 @@ def test_a_server_that_is_down_is_not_asked_for_every_ticker(downloads: Download
     assert downloads.files == set()
 
 
-def test_a_file_that_is_interrupted_leaves_the_old_one(downloads: Downloads, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_: int) -> None:
-        raise KeyboardInterrupt
+def test_a_file_that_is_interrupted_never_looks_whole(downloads: Downloads, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = Path.replace
 
-    monkeypatch.setattr(download.os, "fsync", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        downloads.run(["AAPL"])
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == ".AAPL.csv.tmp":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            downloads.run(["AAPL"])
 
     assert downloads.files == set()
-    monkeypatch.undo()
     assert downloads.run(["AAPL"]).n_downloaded == 1
-    assert [path.name for path in downloads.folder.iterdir() if path.name.endswith(".tmp")] == []
+    assert {path.name for path in downloads.folder.iterdir()} == {"AAPL.csv", NOTES}
 
 
 @pytest.mark.parametrize("notes", ["not json", "[]", '{"from": []}'])
