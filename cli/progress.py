@@ -33,8 +33,8 @@ class _Bar:
         self._progress.stop()
 
 
-class DownloadBar(_Bar):
-    """Shows the ticker that is downloaded, and the waits between."""
+class TickersBar(_Bar):
+    """Shows the ticker in work, and the waits between."""
 
     def ticker(self, ticker: str, done: int, count: int) -> None:
         self._progress.update(self._task, description=ticker, total=float(count), completed=float(done))

@@ -14,7 +14,7 @@ from cli.exits import exit_code_of
 from cli.layout import UNKNOWN, columns, console, counted, line, notes
 from cli.options import AsJson
 from cli.output import show
-from cli.progress import DownloadBar
+from cli.progress import TickersBar
 from cli.target import configure_log, local_settings, target_of
 from stock_forecast_client.errors import error_from
 
@@ -74,7 +74,7 @@ def list_universes(context: typer.Context, as_json: AsJson = False) -> None:
         found = UniverseList(
             folder=str(universes.folder("")),
             universes=tuple(
-                UniverseName(name=name, n_files=len(universes.get(name).tickers)) for name in universes.names()
+                UniverseName(name=name, n_tickers=len(universes.get(name).tickers)) for name in universes.names()
             ),
         )
     show(found, _list_table, as_json=as_json)
@@ -88,7 +88,8 @@ def show_universe(context: typer.Context, name: Name, as_json: AsJson = False) -
 
     with _local(context, "universe show") as settings:
         universes = _universes(settings)
-        found = report(universes.get(name), universes.folder(name), utc_now())
+        with TickersBar(console(stderr=True)) as bar:
+            found = report(universes.get(name), universes.folder(name), utc_now(), bar.ticker)
     show(found, _report_table, as_json=as_json)
 
 
@@ -122,7 +123,7 @@ def _download(settings: "Settings", name: str, tickers: str, first_day: date | N
 
     folder = _universes(settings).folder(name)
     wanted = with_markets(read_tickers(tickers))
-    with DownloadBar(console(stderr=True)) as bar:
+    with TickersBar(console(stderr=True)) as bar:
 
         def wait(wait_s: float) -> None:
             bar.waiting(wait_s)
@@ -148,7 +149,7 @@ def _download_table(result: "UniverseDownload") -> RenderableType:
 def _list_table(found: "UniverseList") -> RenderableType:
     table = columns("universe", "tickers")
     for one in found.universes:
-        table.add_row(one.name, f"{one.n_files:,}")
+        table.add_row(one.name, f"{one.n_tickers:,}")
     return table if found.universes else line(f"no universe in {found.folder}; see `universe download --help`")
 
 

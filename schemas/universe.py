@@ -31,7 +31,7 @@ class UniverseName(Document):
     """A universe in the list."""
 
     name: str
-    n_files: int
+    n_tickers: int
 
 
 class UniverseList(Document):

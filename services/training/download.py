@@ -16,13 +16,11 @@ from services.prices.exchanges import exchange_of
 from services.prices.market import MARKETS
 from services.prices.patient import PatientFetcher
 from services.prices.series import PriceSource
+from services.training.universe import OnTicker
 
 MOST_FAILURES = 3  # in a row: the price source is down, not its tickers
 NOTES = "universe.json"
 _HEADERS = ("TICKER", "SYMBOL")
-
-OnTicker = Callable[[str, int, int], None]
-"""Called before each ticker with it, the number of tickers that are done, and the number of all."""
 
 
 def read_tickers(text: str) -> tuple[str, ...]:

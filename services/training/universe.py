@@ -1,6 +1,6 @@
 """Universes: named folders of prices that a model for every ticker is trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +10,13 @@ from schemas.train import UNIVERSE_NAME
 from schemas.universe import UniverseExchange, UniverseFailure, UniverseReport, UniverseTicker
 from services.prices.csv import CsvSource
 from services.prices.market import MARKETS, MarketAwareSource
-from services.prices.series import PriceSource
+from services.prices.series import PriceHistory, PriceSource
 
 SUFFIX = ".csv"
+
+OnTicker = Callable[[str, int, int], None]
+"""Called before each ticker with it, the number of tickers that are done, and the number of all."""
+
 _IMPLIED = {market.implied for market in MARKETS.values()}
 
 
@@ -37,14 +41,30 @@ class Universe:
         tickers = tuple(ticker for ticker in found if ticker not in _IMPLIED)
         if not tickers:
             raise UniverseNotFound(f"no universe {folder.name!r}: expected a folder of TICKER.csv files")
-        return cls(folder.name, tickers, MarketAwareSource(CsvSource(folder)))
+        return cls(folder.name, tickers, MarketAwareSource(_IndicesOnce(CsvSource(folder))))
 
 
-def report(universe: Universe, folder: Path, now: datetime) -> UniverseReport:
+class _IndicesOnce:
+    """Reads the file of an index once, however many tickers its exchange has."""
+
+    def __init__(self, source: PriceSource) -> None:
+        self._source = source
+        self._indices: dict[tuple[str, datetime], PriceHistory] = {}
+
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+        if not ticker.startswith("^"):
+            return self._source.history(ticker, now, recent)
+        if (ticker, now) not in self._indices:
+            self._indices[ticker, now] = self._source.history(ticker, now)
+        return self._indices[ticker, now]
+
+
+def report(universe: Universe, folder: Path, now: datetime, on_ticker: OnTicker = lambda *_: None) -> UniverseReport:
     """Tickers, sessions and exchanges of a universe; reads every file."""
     source = CsvSource(folder)
     tickers, unreadable = [], []
-    for ticker in universe.tickers:
+    for done, ticker in enumerate(universe.tickers):
+        on_ticker(ticker, done, len(universe.tickers))
         try:
             series = source.history(ticker, now).series
         except AppError as error:
@@ -116,7 +136,7 @@ class Universes:
         return Universe.in_folder(self.folder(name))
 
     def names(self) -> tuple[str, ...]:
-        """Folders with prices, ascending; other names than those of ``UniverseName`` cannot be trained on."""
+        """Folders with prices whose names a request can have, ascending."""
         if self._folder is None or not self._folder.is_dir():
             return ()
         folders = (path for path in self._folder.iterdir() if path.is_dir() and any(path.glob(f"*{SUFFIX}")))

@@ -51,7 +51,7 @@ def test_a_universe_is_downloaded_listed_and_shown(run: Run, tmp_path: Path, tic
         "^GSPC.csv",
         "^VIX.csv",
     ]
-    assert json.loads(listed.stdout)["universes"] == [{"name": "us", "n_files": 2}]
+    assert json.loads(listed.stdout)["universes"] == [{"name": "us", "n_tickers": 2}]
     assert shown.exit_code == 0, shown.output
     assert "us: 2 tickers, " in shown.stdout
     assert " ".join(shown.stdout.split()).count("XNYS 1 ^GSPC ^VIX") == 1

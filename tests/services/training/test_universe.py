@@ -10,6 +10,8 @@ import pytest
 from errors import UniverseNotFound
 from models.fitting import Epoch
 from schemas.train import TrainRequest
+from services.prices.csv import CsvSource
+from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel, train_model
 from services.training.universe import Universe
@@ -60,6 +62,23 @@ def test_no_test_session_of_one_ticker_is_seen_by_another(folder: Path) -> None:
     blocks = [series.split for series in card.series]
     first_test = min(split.test.first_origin for split in blocks if split.test)
     assert all(split.calibration.last_origin < first_test for split in blocks if split.calibration)
+
+
+def test_an_index_is_read_once_for_all_tickers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    history = CsvSource.history
+
+    def recorded(source: CsvSource, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+        read.append(ticker)
+        return history(source, ticker, now, recent)
+
+    monkeypatch.setattr(CsvSource, "history", recorded)
+    universe = Universe.in_folder(folder)
+
+    markets = [universe.prices.history(ticker, NOW).market for ticker in ("AAA", "BBB", "^GSPC")]
+
+    assert None not in markets
+    assert sorted(read) == ["AAA", "BBB", "^GSPC", "^VIX"]
 
 
 @pytest.mark.parametrize("prepare", [lambda folder: None, lambda folder: folder.mkdir()])
