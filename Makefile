@@ -45,8 +45,9 @@ format: .venv/.dev ## Let ruff mend what it can
 client: .venv/.dev ## Generate the Python client's models and synchronous client from the application
 	$(BIN)/python -m tools.client_code
 
-default-model: .venv/.dev ## Train the bundled model; HELD_OUT=DIR measures it on DIR's TICKER.csv files
-	$(BIN)/python -m tools.default_model $(if $(HELD_OUT),--held-out $(HELD_OUT))
+default-model: .venv/.dev ## Train the bundled model on UNIVERSE=DIR; HELD_OUT=DIR measures it on later sessions
+	@test -n "$(UNIVERSE)" || { echo "expected the folder of TICKER.csv files: make default-model UNIVERSE=DIR"; exit 2; }
+	$(BIN)/python -m tools.default_model "$(UNIVERSE)" $(if $(HELD_OUT),--held-out "$(HELD_OUT)")
 
 demo: .venv/.run ## Train, forecast, backtest and draw on sample prices, without a network
 	bin/stock-forecast demo

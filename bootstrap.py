@@ -15,6 +15,7 @@ from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from services.monitoring.forecast_log import ForecastLog
 from services.prices.cache import CachedSource
+from services.prices.cache.source import Fetcher
 from services.prices.csv import CsvSource
 from services.prices.fallback import FallbackSource
 from services.prices.market import MarketAwareSource
@@ -28,6 +29,7 @@ from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
 from services.storage.write_behind import WriteBehind
+from services.training.checkpoints import Checkpoints
 from services.training.slots import TrainingSlots
 from services.training.universe import Universes
 from services.training.work import WorkerContext
@@ -116,11 +118,13 @@ class Runtime:
 
     @property
     def universes(self) -> Universes:
-        return Universes(self.settings.writable_dir / "universes")
+        """Those of the machine that trains."""
+        return Universes(None) if _trainer_function(self.settings) else universes_of(self.settings)
 
     @property
     def worker_context(self) -> WorkerContext:
-        return WorkerContext(self.jobs, self.model_prices, self.registry, self.clock, self.universes)
+        checkpoints = Checkpoints(self.settings.writable_dir / "checkpoints")
+        return WorkerContext(self.jobs, self.model_prices, self.registry, self.clock, self.universes, checkpoints)
 
 
 def store_of(settings: Settings) -> ArtifactStore:
@@ -128,6 +132,11 @@ def store_of(settings: Settings) -> ArtifactStore:
     if settings.s3_bucket_name:
         return S3ArtifactStore(settings.s3_bucket_name, endpoint_url=settings.s3_endpoint_url)
     return LocalArtifactStore(settings.writable_dir)
+
+
+def universes_of(settings: Settings) -> Universes:
+    """Those of this machine."""
+    return Universes(None if settings.on_lambda else settings.writable_dir / "universes")
 
 
 def bundled_model(settings: Settings) -> BundledModel:
@@ -152,12 +161,22 @@ def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
         return SampleSource()
     if settings.price_source == "csv":
         return CsvSource(settings.price_dir or settings.writable_dir / "prices")
-    cache = settings.writable_dir / "cache"
-    fetcher = YahooSource(cache / "yfinance", settings.yahoo_timeout_s, settings.yahoo_attempts)
+    return cached_prices(settings, InstrumentedFetcher(yahoo_fetcher(settings), meter), meter)
+
+
+def yahoo_fetcher(settings: Settings) -> YahooSource:
+    """Yahoo without a cache."""
+    folder = settings.writable_dir / "cache" / "yfinance"
+    return YahooSource(folder, settings.yahoo_timeout_s, settings.yahoo_attempts)
+
+
+def cached_prices(settings: Settings, fetcher: Fetcher, meter: Meter = NO_METER) -> CachedSource:
+    """The fetcher's prices, kept on disk."""
     # a fresh Lambda instance has an empty disk: the bucket keeps it from requesting what another one has fetched
     shared = store_of(settings) if settings.on_lambda and settings.s3_bucket_name else None
-    fetched = InstrumentedFetcher(fetcher, meter)
-    return CachedSource(fetched, LocalArtifactStore(cache), settings.price_ttl_s, meter, shared)
+    return CachedSource(
+        fetcher, LocalArtifactStore(settings.writable_dir / "cache"), settings.price_ttl_s, meter, shared
+    )
 
 
 def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:
@@ -169,7 +188,7 @@ def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:
 
 def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
     """Runs each job in a Lambda invocation or, on a server, in a process."""
-    function = settings.trainer_function_name or settings.aws_lambda_function_name
+    function = _trainer_function(settings)
     if function is not None:
         return LambdaExecutor(function)
     return LocalExecutor(
@@ -181,3 +200,8 @@ def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Exe
         max_running=settings.max_trainings,
         max_waiting=settings.max_waiting_trainings,
     )
+
+
+def _trainer_function(settings: Settings) -> str | None:
+    """The Lambda function that trains; None where this machine does."""
+    return settings.trainer_function_name or settings.aws_lambda_function_name

@@ -8,6 +8,7 @@ AppError                        500 internal
 ├── NotFound                    404 not_found
 │   ├── TickerNotFound          404 ticker_not_found
 │   ├── ModelNotFound           404 model_not_found
+│   ├── UniverseNotFound        404 universe_not_found     no folder of prices has the name
 │   ├── JobNotFound             404 job_not_found
 │   └── ArtifactNotFound        404 artifact_not_found     a key that the store does not have
 ├── Conflict                    409 conflict

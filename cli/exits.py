@@ -39,6 +39,7 @@ _HINTS = {
     "unknown_exchange": "use a ticker of a known exchange, such as PETR4.SA or ^GSPC",
     "model_not_found": "see `models list` and `models aliases`",
     "job_not_found": "see `jobs list`",
+    "universe_not_found": "see `universe list`, or make one with `universe download`",
     "not_found": "this version of the service has no such route",
     "insufficient_history": "widen the dates (`fetch` shows the newest), or train with a shorter --sequence-length",
     "address_not_free": "choose another port with --port, or stop the program that uses this one",

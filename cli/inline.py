@@ -27,7 +27,8 @@ def local_client(settings: Settings) -> Iterator[Client]:
     from app import create_app  # importing the routes takes a second: not for --help
     from bootstrap import Runtime
 
-    runtime = Runtime.from_settings(settings.model_copy(update={"api_key": None}))
+    # trained here, whatever a server would do
+    runtime = Runtime.from_settings(settings.model_copy(update={"api_key": None, "trainer_function_name": None}))
     trainer = runtime.executor = InThisProcess(runtime.worker_context)
     asgi = httpx2.ASGITransport(create_app(runtime), raise_app_exceptions=False)
     with (

@@ -10,6 +10,7 @@ from cli.exits import exit_code, format_error, hint
 from cli.models import models_app
 from cli.target import Target
 from cli.training import jobs_app
+from cli.universe import universe_app
 from stock_forecast_client import StockForecastError
 
 HELP = (
@@ -41,6 +42,7 @@ app = typer.Typer(
 for command in (
     forecasting.fetch,
     training.train,
+    training.train_universe,
     forecasting.predict,
     forecasting.forecast,
     forecasting.backtest,
@@ -55,6 +57,7 @@ for command in (
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(universe_app, name="universe")
 
 
 @app.callback()

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from stock_forecast_client.models import Job
 
 
-class TrainingBar:
-    """Shows the job that it is called with; draws nothing if standard error is not a terminal."""
+class _Bar:
+    """Draws nothing if standard error is not a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -32,8 +32,22 @@ class TrainingBar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._progress.stop()
 
+
+class TickersBar(_Bar):
+    """Shows the ticker in work, and the waits between."""
+
+    def ticker(self, ticker: str, done: int, count: int) -> None:
+        self._progress.update(self._task, description=ticker, total=float(count), completed=float(done))
+
+    def waiting(self, wait_s: float) -> None:
+        self._progress.update(self._task, description=f"Yahoo limits requests: waiting {wait_s:.0f} s")
+
+
+class TrainingBar(_Bar):
+    """Shows the job that it is called with."""
+
     def __call__(self, job: Job) -> None:
-        share = None if job.progress is None or not job.progress.epoch else job.progress.share
+        share = None if job.progress is None or not job.progress.share else job.progress.share
         self._progress.update(
             self._task,
             description=description(job),
@@ -50,10 +64,12 @@ def has_epochs(job: Job) -> bool:
 def description(job: Job) -> str:
     """The state of a job in a few words."""
     progress = job.progress
-    if progress is None or not progress.validation_losses:
+    if progress is None or not progress.share:
         running = "preparing data" if has_epochs(job) else "fitting"
         return {"queued": "waiting", "running": running}.get(job.state, job.state)
-    words = f"epoch {progress.epoch} of up to {progress.max_epochs}, loss {progress.validation_losses[-1]:.5g}"
+    words = f"epoch {max(progress.epoch, 1)} of up to {progress.max_epochs}"
+    if progress.validation_losses:
+        words += f", loss {progress.validation_losses[-1]:.5g}"
     if job.ended_at is not None or progress.estimated_end is None:
         return words
     left_s = max(0.0, (progress.estimated_end - progress.at).total_seconds())

@@ -202,8 +202,9 @@ def _origin(answer: PredictResponse | ForecastResponse) -> Text:
 
 
 def _tickers(job: Job) -> str:
-    request = job.request
-    return ", ".join(request.tickers) or request.ticker or f"universe {request.universe}"
+    if job.request.universe is not None:
+        return f"universe {job.request.universe}"
+    return ", ".join(job.request.tickers) or str(job.request.ticker)
 
 
 def _epochs(job: Job) -> str:

@@ -1,7 +1,7 @@
 """Commands for trainings: train, and the jobs that train."""
 
 from contextlib import suppress
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -24,39 +24,46 @@ def _values(field: str) -> str:
 jobs_app = typer.Typer(help="Training jobs: list, show, cancel, retry, watch.", no_args_is_help=True)
 
 
+Kind = Annotated[str | None, typer.Option(metavar=_values("model"), help="Kind of model; return_lstm by default.")]
+TrainSize = Annotated[float | None, typer.Option(help="Share of the windows before the test block; 0.8 by default.")]
+Lookback = Annotated[int | None, typer.Option(help="Lookback, in sessions; 60 by default.")]
+TargetColumn = Annotated[
+    str | None, typer.Option(metavar=_values("target_column"), help="Price to forecast; Close by default.")
+]
+Epochs = Annotated[int | None, typer.Option(help="Most epochs; 50 by default.")]
+Patience = Annotated[int | None, typer.Option(help="Stop after this many epochs without improvement; 5 by default.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed and data give the same weights.")]
+Calibration = Annotated[
+    str | None, typer.Option(metavar=_values("calibration"), help="Whether ranges adapt to recent misses.")
+]
+WarmStart = Annotated[
+    bool | None,
+    typer.Option(help="Start from the bundled model if it has not seen the calibration and test sessions."),
+]
+Base = Annotated[str | None, typer.Option(help="Start from the weights of this stored model.")]
+PromoteTo = Annotated[
+    str | None,
+    typer.Option(help="Move this alias to the new model if it is better than the alias's current model."),
+]
+
+
 def train(
     context: typer.Context,
     tickers: Annotated[list[str], typer.Argument(help="One ticker, or several for a pooled model.")],
-    model: Annotated[
-        str | None, typer.Option(metavar=_values("model"), help="Kind of model; return_lstm by default.")
-    ] = None,
+    model: Kind = None,
     start: Start = None,
     end: End = None,
-    train_size: Annotated[
-        float | None, typer.Option(help="Share of the windows before the test block; 0.8 by default.")
-    ] = None,
-    sequence_length: Annotated[int | None, typer.Option(help="Lookback, in sessions; 60 by default.")] = None,
-    target_column: Annotated[
-        str | None, typer.Option(metavar=_values("target_column"), help="Price to forecast; Close by default.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs; 50 by default.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after this many epochs without improvement; 5 by default.")
-    ] = None,
+    train_size: TrainSize = None,
+    sequence_length: Lookback = None,
+    target_column: TargetColumn = None,
+    epochs: Epochs = None,
+    patience: Patience = None,
     max_seconds: Annotated[float | None, typer.Option(help="Most seconds for the fit; 60 by default.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed and data give the same weights.")] = None,
-    calibration: Annotated[
-        str | None, typer.Option(metavar=_values("calibration"), help="Whether ranges adapt to recent misses.")
-    ] = None,
-    warm_start: Annotated[
-        bool | None,
-        typer.Option(help="Start from the bundled model if it has not seen the calibration and test sessions."),
-    ] = None,
-    base: Annotated[str | None, typer.Option(help="Start from the weights of this stored model.")] = None,
-    promote_to: Annotated[
-        str | None,
-        typer.Option(help="Move this alias to the new model if it is better than the alias's current model."),
-    ] = None,
+    seed: Seed = None,
+    calibration: Calibration = None,
+    warm_start: WarmStart = None,
+    base: Base = None,
+    promote_to: PromoteTo = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -78,9 +85,48 @@ def train(
         promote_to=promote_to,
     )
     request |= {"ticker": tickers[0]} if len(tickers) == 1 else {"tickers": tickers}
-    target = waiting_target(context, no_wait=no_wait)
-    with target.client() as client:
-        _finish(client.start_training(**request), client, target, no_wait=no_wait, as_json=as_json)
+    _train(context, request, no_wait=no_wait, as_json=as_json)
+
+
+def train_universe(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of a universe, see `universe list`.")],
+    model: Kind = None,
+    start: Start = None,
+    end: End = None,
+    train_size: TrainSize = None,
+    sequence_length: Lookback = None,
+    target_column: TargetColumn = None,
+    epochs: Epochs = None,
+    patience: Patience = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Most seconds for the fit; 3600 by default.")] = None,
+    seed: Seed = None,
+    calibration: Calibration = None,
+    warm_start: WarmStart = None,
+    base: Base = None,
+    promote_to: PromoteTo = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train and store one model for every ticker, on a universe of prices; --json prints the job."""
+    request = given(
+        universe=name,
+        model=model,
+        start_date=start,
+        end_date=end,
+        train_size=train_size,
+        sequence_length=sequence_length,
+        target_column=target_column,
+        epochs=epochs,
+        patience=patience,
+        max_seconds=max_seconds,
+        seed=seed,
+        calibration=calibration,
+        warm_start=warm_start,
+        base_model_id=base,
+        promote_to=promote_to,
+    )
+    _train(context, request, no_wait=no_wait, as_json=as_json)
 
 
 @jobs_app.command("list")
@@ -146,6 +192,12 @@ def raise_failure(job: Job) -> None:
     """Raise the error that ended the job, if it has no result."""
     if job.result is None:
         raise error_of_job(job)
+
+
+def _train(context: typer.Context, request: dict[str, Any], *, no_wait: bool, as_json: bool) -> None:
+    target = waiting_target(context, no_wait=no_wait)
+    with target.client() as client:
+        _finish(client.start_training(**request), client, target, no_wait=no_wait, as_json=as_json)
 
 
 def _finish(job: Job, client: Client, target: Target, *, no_wait: bool, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pydantic import JsonValue
 
@@ -11,6 +12,27 @@ from schemas.train import StoppedBy
 WEIGHTS = "weights.safetensors"  # to resume
 NETWORK = "model.onnx"  # to serve
 PARAMETERS = "parameters.json"  # of a model that has no network
+
+
+class Checkpoint(Protocol):
+    """Where a fit keeps its state, so that another process can continue it."""
+
+    def load(self) -> bytes | None:
+        """The state saved last; None where there is none."""
+
+    def save(self, state: bytes) -> None:
+        """Replace the state; a failure to store it does not end the fit."""
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """How far a fit is: finished passes over the fit block, with the share of the current one, of ``max_epochs``."""
+
+    passes: float
+    max_epochs: int
+
+
+OnProgress = Callable[[FitProgress], None]
 
 
 @dataclass(frozen=True)
@@ -25,6 +47,9 @@ class FitSettings:
         max_seconds: wall-clock budget; the best weights so far are kept when it is spent.
         seed: same seed and data give the same weights.
         start: WEIGHTS of a model of the same shape to continue from; None for random weights.
+        checkpoint: keeps the state after every epoch, and has that of an earlier process with the same settings and
+            data, which the fit continues to the same weights; None to keep nothing.
+        on_progress: called often during a network's fit; what it raises ends the fit.
     """
 
     lookback: int
@@ -34,6 +59,8 @@ class FitSettings:
     max_seconds: float
     seed: int
     start: bytes | None = None
+    checkpoint: Checkpoint | None = None
+    on_progress: OnProgress = lambda _: None
 
 
 @dataclass(frozen=True, eq=False)

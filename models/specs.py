@@ -33,6 +33,7 @@ class ModelSpec:
         files: the names of those files.
         lookback: fixed lookback in sessions; None where the request chooses it.
         reads_market: whether it reads the market of the exchange, where that is known.
+        pools: whether one model can be fitted to several tickers.
     """
 
     fit: Fit
@@ -40,9 +41,10 @@ class ModelSpec:
     files: tuple[str, ...]
     lookback: int | None = None
     reads_market: bool = False
+    pools: bool = True
 
 
-def _closed_form(fit: Fit, load: Load, lookback: int, *, needs_scipy: bool = False) -> ModelSpec:
+def _closed_form(fit: Fit, load: Load, lookback: int, *, needs_scipy: bool = False, pools: bool = True) -> ModelSpec:
     def fit_where_installed(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
         if needs_scipy and find_spec("scipy") is None:  # not "arch", which a serving installation has for its data
             raise TrainingUnavailable("scipy is not installed: this installation can only fit the simplest baselines")
@@ -51,7 +53,7 @@ def _closed_form(fit: Fit, load: Load, lookback: int, *, needs_scipy: bool = Fal
     def load_halt_aware(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
         return HaltAwareForecaster(load(files, quantile_levels))
 
-    return ModelSpec(fit_where_installed, load_halt_aware, files=(PARAMETERS,), lookback=lookback)
+    return ModelSpec(fit_where_installed, load_halt_aware, files=(PARAMETERS,), lookback=lookback, pools=pools)
 
 
 def _network(import_fit: Callable[[], Fit], *, reads_market: bool = False) -> ModelSpec:
@@ -94,7 +96,7 @@ MODEL_SPECS: Mapping[str, ModelSpec] = {
     "drift": _closed_form(fit_drift, load_drift, Drift.lookback),
     "rolling_empirical": _closed_form(fit_rolling_empirical, load_rolling_empirical, RollingEmpirical.lookback),
     "ewma": _closed_form(fit_ewma, load_ewma, Ewma.lookback),
-    "gjr_garch": _closed_form(fit_gjr_garch, load_gjr_garch, GjrGarch.lookback, needs_scipy=True),
+    "gjr_garch": _closed_form(fit_gjr_garch, load_gjr_garch, GjrGarch.lookback, needs_scipy=True, pools=False),
     "volatility_regression": _closed_form(
         fit_volatility_regression, load_volatility_regression, VolatilityRegression.lookback, needs_scipy=True
     ),

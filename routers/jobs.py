@@ -26,6 +26,7 @@ from errors import (
     TrainerUnavailable,
     TrainingCapacityExceeded,
     TrainingUnavailable,
+    UniverseNotFound,
     ZeroVariance,
 )
 from routers.dependencies import RuntimeDep, validate_not_future
@@ -65,6 +66,7 @@ JobIdPath = Annotated[
         *PRICE_PROBLEMS,
         *MODEL_PROBLEMS,
         InvalidRequest,
+        UniverseNotFound,
         ZeroVariance,
         JobCancelled,
         JobFailed,
@@ -101,7 +103,9 @@ async def train(
     now = runtime.clock()
     validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
     token = secrets.token_hex(4)
-    job = await run_in_threadpool(submit_training, request, runtime.jobs, runtime.executor, now, token, idempotency_key)
+    job = await run_in_threadpool(
+        submit_training, request, runtime.jobs, runtime.executor, now, token, idempotency_key, runtime.universes
+    )
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
     job = await _ended(
         job, runtime.jobs, runtime.clock, preferred.max_wait_s(min(runtime.settings.train_wait_s, _seconds_left(http)))
@@ -150,12 +154,20 @@ def cancel(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
     status_code=202,
     responses=ACCEPTED
     | problems(
-        JobNotFound, JobNotRetryable, TrainingCapacityExceeded, TrainerUnavailable, ArtifactCorrupt, StoreUnavailable
+        JobNotFound,
+        UniverseNotFound,
+        JobNotRetryable,
+        TrainingCapacityExceeded,
+        TrainingUnavailable,
+        TrainerUnavailable,
+        ArtifactCorrupt,
+        StoreUnavailable,
     ),
 )
 def retry(job_id: JobIdPath, runtime: RuntimeDep) -> Response:
     """Submit a new job with the request of a failed, cancelled or lost one."""
-    return _accepted(retry_training(job_id, runtime.jobs, runtime.executor, runtime.clock(), secrets.token_hex(4)))
+    now, token = runtime.clock(), secrets.token_hex(4)
+    return _accepted(retry_training(job_id, runtime.jobs, runtime.executor, now, token, runtime.universes))
 
 
 @dataclass(frozen=True)

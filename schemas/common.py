@@ -93,6 +93,7 @@ Levels = Annotated[
     AfterValidator(distinct_sorted),
 ]
 
-UniverseName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+UNIVERSE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+UniverseName = Annotated[str, Field(pattern=rf"^{UNIVERSE_NAME.pattern}$")]
 
 DEFAULT_LEVELS = (0.8, 0.95)

@@ -46,12 +46,16 @@ class Progress(Document):
 
     at: datetime = Field(description="When it was written, in UTC.")
     epoch: int = Field(description="Finished passes over the fit part.")
-    max_epochs: int = Field(description="Most epochs allowed.")
+    max_epochs: int = Field(description="Most epochs that the fit runs.")
     validation_losses: tuple[float, ...] = Field(
         description="Loss on the early-stopping block after each epoch; lower is better."
     )
-    share: float = Field(ge=0, le=1, description="Epochs done divided by max_epochs; the fit may stop earlier.")
-    estimated_end: datetime | None = Field(description="At the pace so far; null before the first epoch.")
+    share: float = Field(
+        ge=0,
+        le=1,
+        description="Passes done, with the part of the current one, by max_epochs; the fit may stop earlier.",
+    )
+    estimated_end: datetime | None = Field(description="At the pace so far; null before the fit.")
 
 
 class JobFailure(Document):

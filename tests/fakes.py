@@ -287,3 +287,12 @@ def forecast_record(
         levels=levels,
         steps=steps,
     )
+
+
+def write_prices(folder: Path, history: PriceHistory) -> None:
+    """One file of a universe."""
+    series = history.series
+    rows = [
+        ",".join([str(day), *map(repr, bar)]) for day, bar in zip(series.sessions, series.bars.tolist(), strict=True)
+    ]
+    (folder / f"{series.ticker}.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]))

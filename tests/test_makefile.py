@@ -48,3 +48,41 @@ def test_make_run_uses_the_price_source_of_the_shell(tmp_path: Path, dotenv: str
 @pytest.mark.parametrize("line", ["PRICE_SOURCE=yahoo", "export PRICE_SOURCE = 'csv'", 'price_source="sample"'])
 def test_make_run_keeps_a_price_source_in_dotenv(tmp_path: Path, line: str) -> None:
     assert price_source_of_run(tmp_path, None, f"PORT=8000\n{line}\n") == ""
+
+
+def default_model(folder: Path, *variables: str) -> subprocess.CompletedProcess[str]:
+    """``make default-model`` with a program that prints its arguments instead of training."""
+    program = folder / "python"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    command = ["make", "-s", "-f", str(ROOT / "Makefile"), "-o", ".venv/.dev", f"BIN={folder}", "default-model"]
+    return subprocess.run(
+        [*command, *variables],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments"),
+    [
+        (["UNIVERSE=my prices"], "my prices"),
+        (["UNIVERSE=prices", "HELD_OUT=later"], "prices --held-out later"),
+    ],
+)
+def test_make_default_model_trains_on_a_universe(tmp_path: Path, variables: list[str], arguments: str) -> None:
+    done = default_model(tmp_path, *variables)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"-m tools.default_model {arguments}"
+
+
+def test_make_default_model_needs_a_universe(tmp_path: Path) -> None:
+    done = default_model(tmp_path)
+
+    assert done.returncode != 0
+    assert "make default-model UNIVERSE=DIR" in done.stdout

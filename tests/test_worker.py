@@ -15,6 +15,7 @@ import requests
 
 from benchmarks.server import running_server
 from config import Settings
+from tests.fakes import walk_history, write_prices
 from tests.processes import dies_with_us
 
 pytestmark = pytest.mark.slow
@@ -103,3 +104,31 @@ def test_two_workers_of_one_job_train_once(tmp_path: Path) -> None:
     assert second.returncode == 0
     assert ended["result"]["id"] == job["model_id"]
     assert [folder.name for folder in (tmp_path / "models").iterdir()] == [job["model_id"]]
+
+
+def test_a_killed_training_of_a_universe_continues_to_the_same_weights(server: str, data: Path) -> None:
+    universe = data / "universes" / "walks"
+    universe.mkdir(parents=True)
+    for seed in range(4):
+        write_prices(universe, walk_history(f"W{seed}", n_sessions=1500, seed=seed))
+    request = {"universe": "walks", "sequence_length": 20}
+    job = order(server, request)
+
+    deadline = time.monotonic() + 120
+    while not any((data / "checkpoints").glob("*.safetensors")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(worker_of(data, job["id"]), signal.SIGKILL)
+    wait_until(server, job["id"], "lost", within_s=LOST_WITHIN_S)
+    assert any((data / "checkpoints").iterdir())
+    retried = requests.post(f"{server}/jobs/{job['id']}/retry", timeout=30).json()
+    continued = wait_until(server, retried["id"], "succeeded")
+    assert not any((data / "checkpoints").iterdir())
+    again = wait_until(server, order(server, request)["id"], "succeeded")
+
+    def files(one: dict[str, Any]) -> dict[str, bytes]:
+        folder = data / "models" / one["model_id"]
+        return {name: (folder / name).read_bytes() for name in ("weights.safetensors", "model.onnx")}
+
+    assert files(continued) == files(again)
+    assert continued["progress"]["validation_losses"] == again["progress"]["validation_losses"]

@@ -95,8 +95,8 @@ function pace({ progress, cancel_requested }) {
   if (cancel_requested) return "The training stops within seconds.";
   if (!progress) return "The training starts when a worker is free.";
   const end = progress.estimated_end && (new Date(progress.estimated_end) - Date.now()) / 1000;
-  if (progress.epoch === 0) return "Preparing data …";
-  return `Epoch ${progress.epoch} of up to ${progress.max_epochs}${end > 0 ? ` · ${span(end)} left, usually stops early` : ""}`;
+  if (progress.share === 0) return "Preparing data …";
+  return `Epoch ${Math.max(progress.epoch, 1)} of up to ${progress.max_epochs}${end > 0 ? ` · ${span(end)} left, usually stops early` : ""}`;
 }
 
 const outcome = ({ test, seconds }) => el("p", {}, `Done in ${span(seconds)}. ${testSummary(test)}`);

@@ -439,13 +439,13 @@ class Progress(BaseModel):
     epoch: int
     """Finished passes over the fit part."""
     max_epochs: int
-    """Most epochs allowed."""
+    """Most epochs that the fit runs."""
     validation_losses: list[float]
     """Loss on the early-stopping block after each epoch; lower is better."""
     share: float
-    """Epochs done divided by max_epochs; the fit may stop earlier."""
+    """Passes done, with the part of the current one, by max_epochs; the fit may stop earlier."""
     estimated_end: AwareDatetime | None
-    """At the pace so far; null before the first epoch."""
+    """At the pace so far; null before the fit."""
 
 
 class Quantile(BaseModel):

@@ -81,7 +81,9 @@ def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
         # the newest sessions are the most informative: with the number of epochs chosen, train on them too
         whole = [(one.bars, range(one.fit.start, one.early_stopping.stop)) for one in series]
         left_s = settings.max_seconds - (time.monotonic() - started)
-        again = replace(bounded, max_epochs=report.best_epoch, max_seconds=left_s)
+        again = replace(
+            bounded, max_epochs=report.best_epoch, max_seconds=left_s, checkpoint=None, on_progress=lambda _: None
+        )
         refitted, refit_report = _train(whole, None, recipe, again, on_epoch)
         if refit_report.stopped_by != "max_seconds":
             network = refitted

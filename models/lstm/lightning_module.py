@@ -106,7 +106,7 @@ class ReturnLSTMModule(TimedModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate * group["share"] * self._pace(self.global_step)
+            group["lr"] = self.learning_rate * group["share"] * self._pace(self.n_steps_done)
 
     def _pace(self, step: int) -> float:
         """Share of the learning rate at a step: a linear rise, then half a cosine."""

@@ -56,7 +56,7 @@ class PointModule(TimedModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Decay the learning rate; torch's schedulers warn where the budget ends before the first step."""
         for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate * self.decay**self.global_step
+            group["lr"] = self.learning_rate * self.decay**self.n_steps_done
 
     def _error(self, batch: CloseBatch) -> Tensor:
         return self.loss(self.network.next_scaled(batch.windows), batch.target)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from errors import StoreUnavailable
+from models.fitting import FitProgress
 from schemas.job import Progress
 from services.jobs.job import Jobs
 
@@ -26,7 +27,7 @@ class Heartbeat:
     Args:
         jobs: stores the progress.
         job_id: the job that this process has claimed.
-        max_epochs: most epochs allowed.
+        max_epochs: most epochs allowed; the fit may say fewer.
         clock: the current time.
     """
 
@@ -35,9 +36,9 @@ class Heartbeat:
         self._job_id = job_id
         self._max_epochs = max_epochs
         self._clock = clock
-        self._started_at = clock()
         self._losses: tuple[float, ...] = ()
-        self._last_epoch_at = self._started_at
+        self._began: tuple[datetime, float] | None = None  # when the fit did, and with how many passes
+        self._now: tuple[datetime, float] = clock(), 0.0
         self._stopped = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -58,7 +59,19 @@ class Heartbeat:
         Raises:
             JobStopped: the job should stop.
         """
-        self._losses, self._last_epoch_at = (*self._losses, validation_loss), self._clock()
+        self._losses = (*self._losses, validation_loss)
+        if self._stopped:
+            raise JobStopped
+
+    def fit(self, done: FitProgress) -> None:
+        """Record how far the fit is.
+
+        Raises:
+            JobStopped: the job should stop.
+        """
+        self._max_epochs = done.max_epochs
+        self._now = self._clock(), done.passes
+        self._began = self._began or self._now
         if self._stopped:
             raise JobStopped
 
@@ -84,14 +97,21 @@ class Heartbeat:
             log.warning("the heartbeat of job %s was not stored: %s", self._job_id, error.message)
 
     def _progress(self) -> Progress:
-        losses, now = self._losses, self._clock()
-        share = len(losses) / self._max_epochs
-        elapsed = self._last_epoch_at - self._started_at
+        losses = self._losses
+        share = max(len(losses), self._now[1]) / self._max_epochs
         return Progress(
-            at=now,
+            at=self._clock(),
             epoch=len(losses),
             max_epochs=self._max_epochs,
             validation_losses=losses,
-            share=share,
-            estimated_end=self._started_at + elapsed / share if losses else None,
+            share=min(share, 1.0),
+            estimated_end=self._estimated_end(),
         )
+
+    def _estimated_end(self) -> datetime | None:
+        if self._began is None:
+            return None
+        (began_at, passes_before), (at, passes) = self._began, self._now
+        if passes <= passes_before:
+            return None
+        return at + (at - began_at) / (passes - passes_before) * (self._max_epochs - passes)

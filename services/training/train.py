@@ -15,7 +15,7 @@ import numpy as np
 from errors import AppError, CalibrationTooSmall, InvalidRequest, UniverseNotFound, ZeroVariance
 from models.base import CLOSE, Bars, closes_only
 from models.conformal import Calibration, ServedForecaster
-from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, OnEpoch
+from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, OnEpoch, OnProgress
 from models.serving import calibrated, served
 from models.specs import MODEL_SPECS
 from models.windows import target_stop
@@ -46,6 +46,7 @@ from services.storage.registry import (
     file_report,
     model_key,
 )
+from services.training.checkpoints import Checkpoints, StoredCheckpoint
 from services.training.universe import Universe
 
 DEFAULT_SESSIONS = 2000  # about eight years: older volatility says little about tomorrow's
@@ -59,10 +60,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model that is ready to be published."""
+    """A model that is ready to be published.
+
+    Attributes:
+        card: its card.
+        files: the files that the card names.
+        checkpoint: the state of its fit, of no use once the model is stored.
+    """
 
     card: ModelCard
     files: dict[str, bytes]
+    checkpoint: StoredCheckpoint | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +98,13 @@ def train_model(
     on_epoch: OnEpoch,
     fit_until: float = math.inf,
     universe: Universe | None = None,
+    on_progress: OnProgress = lambda _: None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedModel:
     """Fit, calibrate and measure a model on the prices the request names; nothing is stored yet.
 
-    A ``universe`` replaces the tickers and the prices of the request.
+    A ``universe`` replaces the tickers and the prices of the request. Its fit keeps its state in ``checkpoints`` and
+    continues from there what an earlier process began with the same request, prices and program.
 
     The fit ends at ``request.max_seconds`` or when ``time.monotonic()`` reaches ``fit_until``, with the best so far.
 
@@ -106,20 +117,30 @@ def train_model(
     started = time.monotonic()
     spec = MODEL_SPECS[request.model]
     lookback = spec.lookback or request.sequence_length
+    checkpoint = None
     if universe is None:
         materials = _materials(request, lookback, prices, now)
     else:
+        log.info("reading universe %s: %d tickers", universe.name, len(universe.tickers))
         materials = _universe_materials(request, lookback, universe, now)
     base = _base(request, lookback, materials, registry)
     start = None if base is None else registry.file(base, WEIGHTS)
     settings = _settings(request, lookback, start, fit_until - time.monotonic())
+    settings = replace(settings, on_progress=on_progress)
+    if universe is not None and checkpoints is not None:
+        checkpoints.remove_old(now)
+        checkpoint = checkpoints.of(request, start, _libraries(), [(m.ticker, m.bars, m.split) for m in materials])
+        settings = replace(settings, checkpoint=checkpoint)
 
+    log.info("fitting %s to %d tickers", request.model, len(materials))
     fitted = spec.fit([FitBlocks(m.bars, m.split.fit, m.split.early_stopping) for m in materials], settings, on_epoch)
+    log.info("calibrating")
     exact = calibrated(spec, fitted, [(m.bars, m.split.calibration) for m in materials], request.calibration)
     _validate_outcomes(exact.calibration)
     files = {**fitted.files, CALIBRATION: calibration_to_json(exact.calibration)}
     # measured as it will be served, from the very files that are stored
     forecaster = served(exact.static.inner, calibration_from_json(files[CALIBRATION]), request.calibration)
+    log.info("testing")
     found = _accuracy(forecaster, materials, of_universe=universe is not None)
     card = ModelCard(
         format_version=FORMAT_VERSION,
@@ -154,7 +175,7 @@ def train_model(
         files={name: file_report(content) for name, content in files.items()},
         libraries=_libraries(),
     )
-    return TrainedModel(card, files)
+    return TrainedModel(card, files, checkpoint)
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,20 @@ from tenacity import Retrying, retry, retry_if_exception_type, stop_after_delay,
 from errors import AppError, ModelInUse, ModelNotFound, StoreUnavailable
 from schemas.card import ModelCard
 from schemas.job import JobEnd, JobFailure, JobSpec
-from schemas.train import TrainResult
+from schemas.train import TrainRequest, TrainResult
 from services.jobs.heartbeat import Heartbeat, JobStopped
 from services.jobs.job import Jobs, cancelled_end
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry
 from services.training.challenge import Challenger, evaluate_challenger
+from services.training.checkpoints import Checkpoints
 from services.training.train import TrainedModel, train_model, train_result
-from services.training.universe import Universes
+from services.training.universe import Universe, Universes
 
 # Of the time left to the process, what is reserved after the fit for calibrating, measuring and storing.
 RESERVED_S = 60.0
 RESERVED_PER_TICKER_S = 5.0
+RESERVED_PER_TICKER_OF_UNIVERSE_S = 2.0  # all steps of all tickers are measured together
 
 PUBLISH_WITHIN_S = 600.0
 END_WITHIN_S = 15.0  # shorter than the silence after which a job counts as lost
@@ -33,13 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class WorkerContext:
-    """Where a worker reads jobs, prices and universes, and stores models."""
+    """Where a worker reads jobs, prices and universes, and stores models and the state of long trainings."""
 
     jobs: Jobs
     prices: PriceSource
     registry: ModelRegistry
     clock: Callable[[], datetime]
     universes: Universes
+    checkpoints: Checkpoints | None = None
 
 
 def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left: float = math.inf) -> JobEnd | None:
@@ -94,10 +97,20 @@ def _train(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at:
         context.clock(),
         lambda epoch: heartbeat.epoch(epoch.validation_loss),
         universe=universe,
-        fit_until=ends_at - RESERVED_S - RESERVED_PER_TICKER_S * len(spec.request.all_tickers),
+        fit_until=ends_at - _reserved_s(spec.request, universe),
+        on_progress=heartbeat.fit,
+        checkpoints=context.checkpoints,
     )
     _publish(model, heartbeat, context.registry, ends_at)
+    if model.checkpoint is not None:
+        model.checkpoint.remove()
     return _with_evaluation(spec, model.card, context)
+
+
+def _reserved_s(request: TrainRequest, universe: Universe | None) -> float:
+    if universe is not None:
+        return RESERVED_S + RESERVED_PER_TICKER_OF_UNIVERSE_S * len(universe.tickers)
+    return RESERVED_S + RESERVED_PER_TICKER_S * len(request.all_tickers)
 
 
 def _publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry, ends_at: float) -> None:

@@ -1,5 +1,6 @@
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -211,3 +212,34 @@ def test_a_store_that_refuses_the_job_trains_nothing(client: TestClient, app: Fa
     answer = train(client)
 
     assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_universe_that_does_not_exist_is_404_and_makes_no_job(client: TestClient) -> None:
+    answer = client.post("/models/train", json={"universe": "nowhere"})
+
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "universe_not_found"
+    assert client.get("/jobs").json()["jobs"] == []
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_universe_is_trained_for_up_to_an_hour(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "universes" / "walks").mkdir(parents=True)
+    (tmp_path / "universes" / "walks" / "AAA.csv").touch()
+
+    answer = client.post("/models/train", json={"universe": "walks"}, headers=ASYNC)
+
+    assert answer.status_code == 202
+    assert answer.json()["request"]["max_seconds"] == 3600
+
+
+@pytest.mark.usefixtures("idle")
+def test_where_lambda_trains_a_universe_needs_a_server(app: FastAPI, client: TestClient) -> None:
+    settings = app.state.runtime.settings
+    app.state.runtime.settings = settings.model_copy(update={"trainer_function_name": "trainer"})
+
+    answer = client.post("/models/train", json={"universe": "walks"})
+
+    assert answer.status_code == 501
+    assert "server with a disk" in answer.json()["detail"]

@@ -1,22 +1,27 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from errors import (
     AppError,
     InsufficientHistory,
+    InvalidRequest,
     JobFailed,
     JobNotRetryable,
     TrainerUnavailable,
     TrainingCapacityExceeded,
+    TrainingUnavailable,
+    UniverseNotFound,
 )
 from schemas.job import JobEnd, JobFailure
 from schemas.train import TrainRequest
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs
 from services.training.submission import resume_waiting, retry_training, submit_training
+from services.training.universe import NO_UNIVERSES, Universes
 from tests.fakes import InMemoryArtifactStore
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -125,3 +130,57 @@ def test_a_failure_of_a_later_version_keeps_its_message(jobs: Jobs, executor: Li
 
     assert type(error) is JobFailed
     assert error.message == "too new"
+
+
+@pytest.fixture
+def universes(tmp_path: Path) -> Universes:
+    (tmp_path / "walks").mkdir()
+    (tmp_path / "walks" / "AAA.csv").touch()
+    return Universes(tmp_path)
+
+
+def test_a_universe_that_exists_is_submitted(jobs: Jobs, executor: ListingExecutor, universes: Universes) -> None:
+    request = TrainRequest(universe="walks")
+
+    job = submit_training(request, jobs, executor, NOW, "1a2b3c4d", universes=universes)
+
+    assert job.model_id == "walks-20240719-1a2b3c4d"
+    assert executor.submitted == [job.id]
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (TrainRequest(universe="unknown"), UniverseNotFound),
+        (TrainRequest(universe="walks", model="gjr_garch"), InvalidRequest),
+    ],
+    ids=["unknown", "not pooled"],
+)
+def test_a_universe_that_cannot_be_trained_on_makes_no_job(
+    jobs: Jobs,
+    store: InMemoryArtifactStore,
+    executor: ListingExecutor,
+    universes: Universes,
+    request_: TrainRequest,
+    error: type[AppError],
+) -> None:
+    with pytest.raises(error):
+        submit_training(request_, jobs, executor, NOW, "1a2b3c4d", "order-66", universes)
+
+    assert store.list_keys("") == []
+
+
+def test_a_machine_without_a_disk_says_what_a_universe_needs(jobs: Jobs, executor: ListingExecutor) -> None:
+    with pytest.raises(TrainingUnavailable, match="needs a server with a disk"):
+        submit_training(TrainRequest(universe="walks"), jobs, executor, NOW, "1a2b3c4d", universes=NO_UNIVERSES)
+
+
+def test_a_retry_needs_the_universe_too(
+    jobs: Jobs, executor: ListingExecutor, universes: Universes, tmp_path: Path
+) -> None:
+    first = submit_training(TrainRequest(universe="walks"), jobs, executor, NOW, "1a2b3c4d", universes=universes)
+    jobs.end(first.id, JobEnd(state="lost", at=NOW))
+    (tmp_path / "walks" / "AAA.csv").unlink()
+
+    with pytest.raises(UniverseNotFound):
+        retry_training(first.id, jobs, executor, NOW, "5e6f7a8b", universes)

@@ -10,21 +10,14 @@ import pytest
 from errors import UniverseNotFound
 from models.fitting import Epoch
 from schemas.train import TrainRequest
+from services.prices.csv import CsvSource
 from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel, train_model
 from services.training.universe import Universe
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history, write_prices
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
-
-
-def write(folder: Path, history: PriceHistory) -> None:
-    series = history.series
-    rows = [
-        ",".join([str(day), *map(repr, bar)]) for day, bar in zip(series.sessions, series.bars.tolist(), strict=True)
-    ]
-    (folder / f"{series.ticker}.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("universes") / "walks"
     folder.mkdir()
     for seed, ticker in enumerate(["AAA", "BBB", "^GSPC", "^VIX"]):
-        write(folder, walk_history(ticker, n_sessions=450, seed=seed))
-    write(folder, walk_history("YOUNG", n_sessions=100, seed=9))
+        write_prices(folder, walk_history(ticker, n_sessions=450, seed=seed))
+    write_prices(folder, walk_history("YOUNG", n_sessions=100, seed=9))
     return folder
 
 
@@ -69,6 +62,23 @@ def test_no_test_session_of_one_ticker_is_seen_by_another(folder: Path) -> None:
     blocks = [series.split for series in card.series]
     first_test = min(split.test.first_origin for split in blocks if split.test)
     assert all(split.calibration.last_origin < first_test for split in blocks if split.calibration)
+
+
+def test_an_index_is_read_once_for_all_tickers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    history = CsvSource.history
+
+    def recorded(source: CsvSource, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+        read.append(ticker)
+        return history(source, ticker, now, recent)
+
+    monkeypatch.setattr(CsvSource, "history", recorded)
+    universe = Universe.in_folder(folder)
+
+    markets = [universe.prices.history(ticker, NOW).market for ticker in ("AAA", "BBB", "^GSPC")]
+
+    assert None not in markets
+    assert sorted(read) == ["AAA", "BBB", "^GSPC", "^VIX"]
 
 
 @pytest.mark.parametrize("prepare", [lambda folder: None, lambda folder: folder.mkdir()])

@@ -2,19 +2,26 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from errors import AppError
+from models.fitting import FitProgress
 from schemas.job import Job, JobEnd, JobSpec
 from schemas.train import TrainRequest
 from services.jobs import heartbeat
+from services.jobs.executor import Submit
 from services.jobs.job import Jobs
 from services.prices.series import PriceHistory
 from services.storage.registry import CARD, ModelRegistry
 from services.training import work
+from services.training.checkpoints import Checkpoints
+from services.training.submission import retry_training
+from services.training.universe import Universes
 from services.training.work import WorkerContext, run_training
 from tests.fakes import (
     NO_UNIVERSES,
@@ -23,6 +30,7 @@ from tests.fakes import (
     InMemoryArtifactStore,
     UnreliableStore,
     walk_history,
+    write_prices,
 )
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -196,3 +204,72 @@ def test_time_that_ends_in_the_first_epoch_still_gives_a_calibrated_model(
     assert job.state == "succeeded"
     assert (card.training.stopped_by, card.training.best_epoch) == ("max_seconds", 0)
     assert min(card.n_calibration) > 0
+
+
+class Killed(BaseException):
+    """Stands for the death of the worker: nothing may catch it."""
+
+
+class ListingExecutor:
+    """Runs nothing."""
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        yield lambda _: None
+
+    def close(self) -> None: ...
+
+
+def test_the_retry_of_a_lost_training_of_a_universe_continues_to_the_same_weights(
+    jobs: Jobs, store: InMemoryArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    universes, checkpoints = tmp_path / "universes", tmp_path / "checkpoints"
+    (universes / "walks").mkdir(parents=True)
+    for seed, ticker in enumerate(["AAA", "BBB", "^GSPC"]):
+        write_prices(universes / "walks", walk_history(ticker, n_sessions=450, seed=seed))
+    request = TrainRequest(universe="walks", sequence_length=20, epochs=2)
+    registry, nowhere = ModelRegistry(store), FakePriceSource()
+    context = WorkerContext(jobs, nowhere, registry, lambda: NOW, Universes(universes), Checkpoints(checkpoints))
+    passes: list[float] = []
+    died: list[float] = []
+    record = heartbeat.Heartbeat.fit
+
+    def dies_once(self: heartbeat.Heartbeat, done: FitProgress) -> None:
+        passes.append(done.passes)
+        record(self, done)
+        if done.passes > 1 and not died:
+            died.append(done.passes)
+            raise Killed
+
+    monkeypatch.setattr(heartbeat.Heartbeat, "fit", dies_once)
+
+    def spec(token: str) -> JobSpec:
+        return JobSpec(
+            id=f"20240719t220000-{token}",
+            created_at=NOW,
+            claim_deadline=NOW + timedelta(hours=1),
+            model_id=f"walks-20240719-{token}",
+            request=request,
+        )
+
+    jobs.add(spec("1a2b3c4d"))
+    with pytest.raises(Killed):
+        run_training(JOB, "w1", context)
+    kept = len([*checkpoints.iterdir()])
+    later = NOW + timedelta(minutes=1)
+    retried = retry_training(JOB, jobs, ListingExecutor(), later, "5e6f7a8b", Universes(universes))
+    passes.clear()
+    run_training(retried.id, "w2", context)
+    continued_at = passes[0]
+    jobs.add(spec("99999999"))
+    run_training("20240719t220000-99999999", "w3", context)
+
+    assert jobs.status(JOB, later).state == "lost"
+    assert (kept, continued_at) == (1, 1.0)
+    assert [*checkpoints.iterdir()] == []  # removed with the model's publication
+    progress = jobs.status(retried.id, later).progress
+    assert progress is not None
+    assert (progress.epoch, progress.max_epochs, progress.share) == (2, 2, 1.0)
+    continued, undisturbed = (registry.card(f"walks-20240719-{token}") for token in ("5e6f7a8b", "99999999"))
+    assert continued.files == undisturbed.files  # checksums
+    assert continued.training.validation_losses == undisturbed.training.validation_losses
