@@ -288,13 +288,13 @@ def _copy(store: InMemoryArtifactStore) -> InMemoryArtifactStore:
 def replays(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many histories each replay was of."""
     counted: list[int] = []
-    replay = AdaptiveForecaster.newest_log_factors
+    replay = AdaptiveForecaster.newest_replays
 
-    def counting(self: AdaptiveForecaster, histories: list[np.ndarray]) -> np.ndarray:
+    def counting(self: AdaptiveForecaster, histories: list[np.ndarray], kept: int) -> object:
         counted.append(len(histories))
-        return replay(self, histories)
+        return replay(self, histories, kept)
 
-    monkeypatch.setattr(AdaptiveForecaster, "newest_log_factors", counting)
+    monkeypatch.setattr(AdaptiveForecaster, "newest_replays", counting)
     return counted
 
 
