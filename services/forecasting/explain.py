@@ -170,7 +170,7 @@ def _because(parts: MoveParts, inputs: MarketInputs, *, wider: bool) -> str:
     market = inputs.market or inputs.implied_volatility
     names = {
         "its own recent range": parts.own,
-        f"its market, {market}": parts.market or 0.0,
+        f"its market ({market})": parts.market or 0.0,
         f"recent {'misses' if wider else 'hits'} of its intervals": parts.calibration,
     }
     shares = {name: part if wider else -part for name, part in names.items()}
