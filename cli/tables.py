@@ -47,14 +47,14 @@ def prediction_table(answer: PredictResponse) -> RenderableType:
     table = _price_columns(answer.intervals)
     prices = (price(answer.prediction[0]), price(answer.persistence))
     table.add_row(str(answer.target_session), *prices, *_bounds(answer.intervals))
-    return Group(_origin(answer), table, *_evidence(answer.test, _tested(answer.test)), *notes(answer.warnings))
+    return Group(_origin(answer), table, *_sentences(answer), *notes(answer.warnings))
 
 
 def forecast_table(answer: ForecastResponse) -> RenderableType:
     table = _price_columns(answer.forecast[0].intervals)
     for step in answer.forecast:
         table.add_row(str(step.session), price(step.price), price(step.persistence), *_bounds(step.intervals))
-    return Group(_origin(answer), table, *_evidence(answer.test, _tested(answer.test)), *notes(answer.warnings))
+    return Group(_origin(answer), table, *_sentences(answer), *notes(answer.warnings))
 
 
 def backtest_table(answer: BacktestResponse) -> RenderableType:
@@ -199,6 +199,10 @@ def _origin(answer: PredictResponse | ForecastResponse) -> Text:
         f"{answer.ticker} ({answer.currency or 'currency unknown'}), {answer.model} model {answer.model_id}: last "
         f"close {price(answer.last_close)} on {answer.last_session}, source {answer.source}"
     )
+
+
+def _sentences(answer: PredictResponse | ForecastResponse) -> list[RenderableType]:
+    return [line(answer.explanation.sentence), *_evidence(answer.test, _tested(answer.test))]
 
 
 def _tickers(job: Job) -> str:

@@ -16,7 +16,7 @@ for time series prediction", quantile tracking, here on log margins.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,18 @@ ROUNDING = 1e-9  # an outcome that has made a bound, as those of the calibration
 
 LogFactors = NDArray[np.float64]
 """Log of what each distance is multiplied by, shape (n_origins, horizon, n_tracked_levels)."""
+
+
+class NextSessions(NamedTuple):
+    """Forecasts of the session after each of successive origins, prices of shape (n_origins, 1, n_levels).
+
+    Attributes:
+        raw: as the inner forecaster states them.
+        served: calibrated and, where the model adapts, adapted.
+    """
+
+    raw: QuantileForecast
+    served: QuantileForecast
 
 
 class AdaptiveForecaster:
@@ -61,33 +73,58 @@ class AdaptiveForecaster:
         if not origins.size:
             return np.empty((0, self.horizon, TRACKED_LEVELS.size))
         first = max(self.lookback - 1, int(origins.min()) - MEMORY)
-        return _replay([self._record(bars, first, int(origins.max()))], [origins - first])
+        return _replay([self._record(bars, np.arange(first, int(origins.max())))], [origins - first])
 
-    def newest_log_factors(self, histories: Sequence[Bars]) -> LogFactors:
-        """Replay the sessions before the last one of each history, all histories in step."""
-        lasts = [len(bars) - 1 for bars in histories]
-        firsts = [max(self.lookback - 1, last - MEMORY) for last in lasts]
-        records = [self._record(*one) for one in zip(histories, firsts, lasts, strict=True)]
-        return _replay(records, [np.array([last - first]) for first, last in zip(firsts, lasts, strict=True)])
+    def newest_replays(self, histories: Sequence[Bars], kept: int) -> tuple[LogFactors, list[NextSessions]]:
+        """Replay the sessions before the last one of each history, all histories in step.
 
-    def _record(self, bars: Bars, first: int, stop: int) -> "_Record":
-        past = np.arange(first, stop)
+        The second part has what the replay forecasts from the last ``kept`` origins of each history, the newest
+        included, or from all that it has. Their own replays would begin earlier, which no longer matters to an origin
+        that has hundreds of others before it.
+        """
+        lasts = np.array([len(bars) - 1 for bars in histories])
+        firsts = np.maximum(self.lookback - 1, lasts - MEMORY)
+        records = [
+            self._record(bars, np.arange(first, last + 1), kept)
+            for bars, first, last in zip(histories, firsts, lasts, strict=True)
+        ]
+        path: list[NDArray[np.float64]] = []
+        factors = _replay(records, list((lasts - firsts)[:, None]), path)
+        of_step_one = np.array([*path, factors[:, 0]])  # (n_rounds + 1, n_histories, n_tracked_levels)
+        replayed = []
+        for row, record in enumerate(records):
+            own = of_step_one[len(of_step_one) - len(record.static.prices) :, row, None]
+            replayed.append(NextSessions(record.raw, _stretched(record.static, own)))
+        return factors, replayed
+
+    def _record(self, bars: Bars, past: Origins, kept: int = 0) -> "_Record":
         actuals = future_closes(bars, past, self.horizon)
-        static = self.static.predict_quantiles(bars, past)
-        return _Record(_log_factors_at_outcome(static, actuals), _by_session(~np.isnan(actuals)))
+        raw = self.static.inner.predict_quantiles(bars, past)
+        static = self.static.calibration.quantiles(raw)
+        at_outcome, happened = _log_factors_at_outcome(static, actuals), _by_session(~np.isnan(actuals))
+        return _Record(at_outcome, happened, _first_step(raw, kept), _first_step(static, kept))
 
 
 @dataclass(frozen=True, eq=False)
 class _Record:
-    """What became known after each of n successive origins.
+    """What became known after each of n successive origins, and what was forecast from the last of them.
 
     Attributes:
         at_outcome: see ``_log_factors_at_outcome``, shape (horizon, n_levels, n).
         happened: False where a step has no outcome because its session did not trade, shape (horizon, n).
+        raw, static: of the inner forecaster, and with static intervals, prices of shape (n_kept, 1, n_levels).
     """
 
     at_outcome: NDArray[np.float64]
     happened: NDArray[np.bool_]
+    raw: QuantileForecast
+    static: QuantileForecast
+
+
+def _first_step(forecast: QuantileForecast, kept: int) -> QuantileForecast:
+    """The first step of the last ``kept`` origins, in memory of its own: a view would keep all steps."""
+    first = max(len(forecast.prices) - kept, 0)
+    return QuantileForecast(forecast.quantile_levels, forecast.prices[first:, :1].copy())
 
 
 def _log_factors_at_outcome(forecast: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -119,8 +156,12 @@ def _by_session(values: NDArray[Any]) -> NDArray[Any]:
     return known
 
 
-def _replay(records: Sequence[_Record], pasts: Sequence[Origins]) -> LogFactors:
+def _replay(
+    records: Sequence[_Record], pasts: Sequence[Origins], path: list[NDArray[np.float64]] | None = None
+) -> LogFactors:
     """Log factors of origins that have ``pasts`` columns of their record before them, all replayed together.
+
+    Those that the first step had before each round are appended to ``path``, shape (n_origins, n_levels).
 
     In round r each origin takes up what became known MEMORY − r sessions before it, and adds
     miss − (1 − c) to its excess of misses; the rates make log factors of these at the end.
@@ -140,6 +181,8 @@ def _replay(records: Sequence[_Record], pasts: Sequence[Origins]) -> LogFactors:
         row = past - MEMORY + round_
         column = np.where(row < 0, -1, starts + row)
         then[round_ % horizon] = excess
+        if path is not None:
+            path.append(excess[0].T * RATE)
         made = round_ - every  # the round in which step h's forecast, now known, was made
         outside = at_outcome[:, :, column] > then[made % horizon, every]
         for level in range(1, n_levels):  # inside the bounds of one level is inside those of all above

@@ -56,6 +56,7 @@ def symbol_prediction(forecast: Forecast, symbol: str | None = None) -> SymbolPr
     return SymbolPrediction(
         **_model(forecast, forecast.test),
         **about,
+        **_width(forecast),
         predicted_price=price,
         intervals=forecast.intervals[0],
         persistence=given.last_value,
@@ -101,6 +102,7 @@ def _daily(forecast: Forecast) -> DailyForecast:
     last_close = forecast.given.last_close
     return DailyForecast(
         **_prices(forecast),
+        **_width(forecast),
         base_price=last_close,
         base_date=forecast.given.history.as_of,
         persistence=forecast.given.last_value,
@@ -158,10 +160,15 @@ def _prices(forecast: Forecast) -> dict[str, Any]:
     }
 
 
+def _width(forecast: Forecast) -> dict[str, Any]:
+    return {"inputs": forecast.inputs, "explanation": forecast.explanation}
+
+
 def _context(forecast: Forecast) -> dict[str, Any]:
     history = forecast.given.history
     return {
         **_prices(forecast),
+        **_width(forecast),
         "model_id": forecast.card.model_id,
         "model": forecast.card.model,
         "ticker": history.series.ticker,

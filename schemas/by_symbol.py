@@ -13,17 +13,17 @@ from schemas.common import (
     Document,
     Levels,
     ModelId,
+    Percent,
     Price,
     Request,
     Ticker,
     Timestamp,
 )
-from schemas.predict import ESTIMATED, Evidence, Interval
+from schemas.predict import ESTIMATED, Evidence, Explanation, Interval, MarketInputs
 
 DEFAULT_SYMBOL = "PETR4.SA"
 
 GivenPrice = Annotated[float, Field(ge=1e-12, le=1e12)]
-Percent = Annotated[float, PlainSerializer(partial(round, ndigits=4), when_used="json")]
 Milliseconds = Annotated[float, PlainSerializer(partial(round, ndigits=3), when_used="json")]
 Days = Annotated[int, Field(ge=1, le=MAX_HORIZON, description="Sessions to forecast.")]
 
@@ -88,6 +88,8 @@ class Provenance(Document):
         description="Prices or volumes of the history that were set to unknown, by column."
     )
     warnings: tuple[str, ...] = Field(description="About the model and about missing, repaired or suspect prices.")
+    inputs: MarketInputs
+    explanation: Explanation
 
 
 NotKnown = Literal["N/A"]

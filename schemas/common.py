@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, get_args
 
 from pydantic import (
@@ -84,6 +84,8 @@ ModelId = Annotated[str, Field(pattern=MODEL_ID_PATTERN, max_length=64, descript
 
 Price = Annotated[float, PlainSerializer(_significant, when_used="json")]
 """A price in quote currency, written with eight significant digits."""
+
+Percent = Annotated[float, PlainSerializer(partial(round, ndigits=4), when_used="json")]
 
 Level = Annotated[float, Field(ge=0.01, le=0.99)]
 

@@ -12,6 +12,7 @@ from schemas.common import (
     Document,
     Levels,
     ModelId,
+    Percent,
     Price,
     Request,
     Ticker,
@@ -64,6 +65,35 @@ class Evidence(StepReport):
     universe: UniverseName | None = Field(default=None, description="The universe whose tickers all were tested.")
 
 
+class MarketInputs(Document):
+    """The market that the model read with the ticker's own prices; all null where it read none."""
+
+    market: str | None = Field(description="The index of the ticker's exchange.")
+    as_of: date | None = Field(description="The newest session of the index that the model read.")
+    implied_volatility: str | None = Field(description="The index of the market's implied volatility.")
+
+
+class MoveParts(Document):
+    """Where the difference from the usual move comes from, in percent of the usual move: the parts sum to it."""
+
+    own: Percent = Field(description="The ticker's own recent prices.")
+    market: Percent | None = Field(description="Its market; null where the model read none.")
+    calibration: Percent = Field(description="Recent hits and misses of the intervals, which adapt to them.")
+
+
+class Explanation(Document):
+    """How large a move the forecast expects of the next session, and why."""
+
+    expected_move_pct: Percent = Field(
+        description="One standard deviation of the next session's log return, in percent: half its 68.27 % interval."
+    )
+    usual_move_pct: Percent | None = Field(
+        description="The median of the same over the ticker's last 250 sessions; null where there are fewer."
+    )
+    parts: MoveParts | None = Field(description="Null where usual_move_pct is null.")
+    sentence: str = Field(description="The same for people.")
+
+
 class ForecastContext(Document):
     """The model, the prices and the origin of a forecast."""
 
@@ -84,6 +114,8 @@ class ForecastContext(Document):
     last_session: date = Field(description="The session of last_close.")
     test: Evidence
     warnings: tuple[str, ...] = Field(description="About the model and about missing, repaired or suspect prices.")
+    inputs: MarketInputs
+    explanation: Explanation
 
 
 class PredictResponse(ForecastContext):

@@ -40,7 +40,7 @@ function parts(prices, forecast) {
   return [
     forecast.demo && el("p", { class: "warning" }, `Demo data, ends ${day(forecast.base_date)}`),
     el("p", { class: "faint last" }, `Closed at ${money(forecast.base_price, forecast.currency)} on ${day(forecast.base_date)}`),
-    el("div", { class: "said" }, sentence(forecast), evidence(forecast)),
+    el("div", { class: "said" }, sentence(forecast), second(forecast.explanation.sentence), second(testSummary(forecast.test))),
     notes(forecast.warnings),
     figure(prices, forecast),
     more("All sessions in figures", sessions(forecast)),
@@ -54,7 +54,7 @@ function sentence({ forecast: [next], currency, persistence }) {
     ` (${signed(next.expected_change_pct / 100, 2)}). ${level(0.8)} range: ${money(wide.lower, currency)}–${money(wide.upper, currency)}. No change: ${money(persistence, currency)}.`);
 }
 
-const evidence = ({ test }) => el("p", { class: "second" }, testSummary(test));
+const second = (text) => el("p", { class: "second" }, text);
 
 function figure(prices, forecast) {
   const rest = "Point at the chart to see its values.";

@@ -347,6 +347,17 @@ class LjungBox(BaseModel):
     """Small: some autocorrelation is not zero."""
 
 
+class MarketInputs(BaseModel):
+    """The market that the model read with the ticker's own prices; all null where it read none."""
+
+    market: str | None
+    """The index of the ticker's exchange."""
+    as_of: date_aliased | None
+    """The newest session of the index that the model read."""
+    implied_volatility: str | None
+    """The index of the market's implied volatility."""
+
+
 class MissingRun(BaseModel):
     """Consecutive sessions of the exchange's calendar that are missing."""
 
@@ -371,6 +382,17 @@ class MonitoringEndpoints(BaseModel):
     prometheus_metrics: str = "/metrics"
     model_info: str = "/monitoring/model/info"
     health: str = "/health"
+
+
+class MoveParts(BaseModel):
+    """Where the difference from the usual move comes from, in percent of the usual move: the parts sum to it."""
+
+    own: float
+    """The ticker's own recent prices."""
+    market: float | None
+    """Its market; null where the model read none."""
+    calibration: float
+    """Recent hits and misses of the intervals, which adapt to them."""
 
 
 class OvernightGap(BaseModel):
@@ -943,6 +965,19 @@ class Evidence(BaseModel):
     """The universe whose tickers all were tested."""
 
 
+class Explanation(BaseModel):
+    """How large a move the forecast expects of the next session, and why."""
+
+    expected_move_pct: float
+    """One standard deviation of the next session's log return, in percent: half its 68.27 % interval."""
+    usual_move_pct: float | None
+    """The median of the same over the ticker's last 250 sessions; null where there are fewer."""
+    parts: MoveParts | None
+    """Null where usual_move_pct is null."""
+    sentence: str
+    """The same for people."""
+
+
 class ForecastResponse(ForecastFrame):
     """The closes of the next sessions."""
 
@@ -975,6 +1010,8 @@ class ForecastResponse(ForecastFrame):
     test: Evidence
     warnings: list[str]
     """About the model and about missing, repaired or suspect prices."""
+    inputs: MarketInputs
+    explanation: Explanation
     horizon: int
     """Sessions forecast."""
     forecast: list[Step]
@@ -1154,6 +1191,8 @@ class PredictResponse(PredictionFrame):
     test: Evidence
     warnings: list[str]
     """About the model and about missing, repaired or suspect prices."""
+    inputs: MarketInputs
+    explanation: Explanation
     prediction: list[float]
     """One price: the median of the next session's close."""
     target_session: date_aliased
@@ -1263,6 +1302,8 @@ class SymbolForecast(SymbolForecastFrame):
     """Prices or volumes of the history that were set to unknown, by column."""
     warnings: list[str]
     """About the model and about missing, repaired or suspect prices."""
+    inputs: MarketInputs
+    explanation: Explanation
     base_price: float
     """The last known close."""
     base_date: date_aliased
@@ -1336,6 +1377,8 @@ class SymbolPrediction(BaseModel):
     """Prices or volumes of the history that were set to unknown, by column."""
     warnings: list[str]
     """About the model and about missing, repaired or suspect prices."""
+    inputs: MarketInputs
+    explanation: Explanation
 
 
 class TrainResult(BaseModel):
@@ -1494,6 +1537,8 @@ class DailyForecast(BaseModel):
     """Prices or volumes of the history that were set to unknown, by column."""
     warnings: list[str]
     """About the model and about missing, repaired or suspect prices."""
+    inputs: MarketInputs
+    explanation: Explanation
     base_price: float
     """The last known close."""
     base_date: date_aliased

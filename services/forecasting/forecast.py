@@ -12,7 +12,8 @@ from errors import AppError, PricesInvalid
 from models.base import QuantileForecast
 from schemas.accuracy import StepReport
 from schemas.card import ModelCard
-from schemas.predict import Evidence, Interval
+from schemas.predict import Evidence, Explanation, Interval, MarketInputs
+from services.forecasting.explain import Width, expected_moves, explanation, market_inputs
 from services.forecasting.forecast_input import ForecastInput
 from services.prices.series import PriceHistory
 from services.storage.registry import ServedModel
@@ -37,6 +38,8 @@ class Forecast:
         warnings: about the model and the prices.
         made_at: when.
         elapsed_ms: what the model took; next to nothing where the same forecast was made before.
+        inputs: the market that the model read.
+        explanation: why the forecast is as wide as it is.
     """
 
     card: ModelCard
@@ -51,6 +54,8 @@ class Forecast:
     warnings: tuple[str, ...]
     made_at: datetime
     elapsed_ms: float
+    inputs: MarketInputs
+    explanation: Explanation
 
     @classmethod
     def of(
@@ -61,8 +66,11 @@ class Forecast:
         levels: tuple[float, ...],
         made_at: datetime,
         elapsed_ms: float,
+        width: Width | None = None,
     ) -> "Forecast":
         """The sessions of ``given`` out of a distribution of more steps; of one step where there are no sessions.
+
+        ``width`` is None where no year precedes the forecast.
 
         Raises:
             PricesInvalid: prices that jump so far that a bound leaves the range of numbers.
@@ -72,7 +80,19 @@ class Forecast:
         about, test = _about(model, given.source, horizon, levels)
         warnings = (*about, *given.warnings)
         return cls(
-            model.card, given, levels, steps, median, lower, upper, intervals, test, warnings, made_at, elapsed_ms
+            model.card,
+            given,
+            levels,
+            steps,
+            median,
+            lower,
+            upper,
+            intervals,
+            test,
+            warnings,
+            made_at,
+            elapsed_ms,
+            *_explained(model, given, distribution, width),
         )
 
 
@@ -103,6 +123,16 @@ def _about(
     if history.as_of < card.last_session:
         warnings = (*warnings, f"the model was fitted on prices up to {card.last_session}: this forecast looks back")
     return warnings, evidence(card, *card.evidence(ticker, horizon), levels)
+
+
+@lru_cache(maxsize=64)
+def _explained(
+    model: ServedModel, given: ForecastInput, distribution: QuantileForecast, width: Width | None
+) -> tuple[MarketInputs, Explanation]:
+    card, ticker = model.card, None if given.source is None else given.source.series.ticker
+    inputs = market_inputs(given, card.lookback, reads_market=card.reads_market)
+    expected = float(expected_moves(distribution)[0])
+    return inputs, explanation(expected, width, ticker, inputs, reads_market=card.reads_market)
 
 
 def evidence(card: ModelCard, tickers: tuple[str, ...], report: StepReport, levels: tuple[float, ...]) -> Evidence:

@@ -1,5 +1,6 @@
 """The one path to a forecast: every route, the command line and nightly runs take it."""
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -15,14 +16,18 @@ from errors import AppError, InvalidRequest
 from models.adaptive import AdaptiveForecaster
 from models.base import N_INPUTS, Bars, QuantileForecast, with_columns
 from schemas.card import ModelCard
+from services.forecasting.explain import Width, static_width, wanted_sessions
 from services.forecasting.forecast import Batch, Forecast
 from services.forecasting.forecast_input import ForecastInput, form_input, input_from_closes, input_from_history
-from services.forecasting.replays import ReplayStore
+from services.forecasting.replays import ReplayStore, replay
 from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import ModelRegistry, ServedModel
 
 FETCHERS = 8  # at once: enough to hide the waiting, too few to look like an attack on the source
 REMEMBERED = 512  # distributions, of 25 kB each
+
+Formed = tuple[QuantileForecast, Width | None]
+"""A distribution of every step, and what explains its width."""
 
 
 class Forecasting:
@@ -38,7 +43,7 @@ class Forecasting:
         self.registry = registry
         self.prices = prices
         self._replays = replays
-        self._distributions: LRUCache[tuple[str, datetime, bytes], QuantileForecast] = LRUCache(REMEMBERED)
+        self._distributions: LRUCache[tuple[str, datetime, bytes], Formed] = LRUCache(REMEMBERED)
         self._lock = threading.Lock()
 
     def forecast_ticker(
@@ -62,14 +67,14 @@ class Forecasting:
         """
         served = self.registry.serve(model)
         served.forecaster.calibration.validate(horizon, levels)
-        card, wanted = served.card, served.forecaster.wanted_sessions
+        card, wanted = served.card, wanted_sessions(served.forecaster)
         # a past day may lie anywhere in the history
         history = self.prices.history(ticker or own_ticker(card), now, wanted if as_of is None else None)
         if as_of is not None:
             history = history.between(None, as_of)
         given = input_from_history(history, card.target_column, wanted, card.lookback, horizon)
-        (distribution,), elapsed_ms = self._distributions_of(served, [given], newest=as_of is None)
-        return Forecast.of(served, given, distribution, levels, now, elapsed_ms)
+        ((distribution, width),), elapsed_ms = self._distributions_of(served, [given], newest=as_of is None)
+        return Forecast.of(served, given, distribution, levels, now, elapsed_ms, width)
 
     def forecast_tickers(
         self, model: str, tickers: Sequence[str], horizon: int, levels: tuple[float, ...], now: datetime
@@ -81,7 +86,7 @@ class Forecasting:
         """
         served = self.registry.serve(model)
         served.forecaster.calibration.validate(horizon, levels)
-        card, wanted = served.card, served.forecaster.wanted_sessions
+        card, wanted = served.card, wanted_sessions(served.forecaster)
 
         def given_of(ticker: str) -> ForecastInput | AppError:
             try:
@@ -99,8 +104,9 @@ class Forecasting:
         def forecast_of(ticker: str, given: ForecastInput | AppError) -> Forecast | AppError:
             if isinstance(given, AppError):
                 return given
+            distribution, width = formed[ticker]
             try:
-                return Forecast.of(served, given, formed[ticker], levels, now, elapsed_ms)
+                return Forecast.of(served, given, distribution, levels, now, elapsed_ms, width)
             except AppError as error:
                 return error
 
@@ -118,13 +124,13 @@ class Forecasting:
         """
         model.forecaster.calibration.validate(1, levels)
         given = input_from_closes(closes)
-        (distribution,), elapsed_ms = self._distributions_of(model, [given], newest=False)
+        ((distribution, _),), elapsed_ms = self._distributions_of(model, [given], newest=False)
         return Forecast.of(model, given, distribution, levels, now, elapsed_ms)
 
     def _distributions_of(
         self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool
-    ) -> tuple[list[QuantileForecast], float]:
-        """The calibrated distribution of every step, and the milliseconds that it took.
+    ) -> tuple[list[Formed], float]:
+        """The calibrated distribution of every step and what explains its width, and the milliseconds that it took.
 
         Remembered ones cost no run; the store keeps replays of the ``newest`` sessions only.
         """
@@ -140,21 +146,34 @@ class Forecasting:
                 self._distributions.update(formed)
         return [known[key] for key in keys], 1000 * (time.perf_counter() - started)
 
-    def _run(self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool) -> list[QuantileForecast]:
+    def _run(self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool) -> list[Formed]:
         # one after another as if they were one history: a forecaster looks no further back than its window
         length = max(len(one.bars) for one in inputs)
         bars = np.concatenate([_padded(one.bars, length) for one in inputs])
         origins = length * np.arange(1, len(inputs) + 1) - 1
         with np.errstate(over="ignore", invalid="ignore"):  # ``Forecast.of`` refuses what is not finite
-            if isinstance(model.forecaster, AdaptiveForecaster):
+            if all(one.source is None for one in inputs):  # no origin precedes closes that the caller sent
+                widths: list[Width | None] = [None] * len(inputs)
+                whole = model.forecaster.static.predict_quantiles(bars, origins)
+            elif isinstance(model.forecaster, AdaptiveForecaster):
                 if newest:
-                    factors = self._replays.log_factors(model.card, model.forecaster, inputs)
+                    factors, widths = self._replays.replayed(model.card, model.forecaster, inputs)
                 else:
-                    factors = model.forecaster.newest_log_factors([one.bars for one in inputs])
+                    factors, widths = replay(model.card, model.forecaster, [one.bars for one in inputs])
                 whole = model.forecaster.predict_quantiles(bars, origins, factors)
             else:
+                widths = _static_widths(model, inputs)
                 whole = model.forecaster.predict_quantiles(bars, origins)
-        return [QuantileForecast(whole.quantile_levels, whole.prices[row : row + 1]) for row in range(len(inputs))]
+        distributions = (QuantileForecast(whole.quantile_levels, prices[None]) for prices in whole.prices)
+        return list(zip(distributions, widths, strict=True))
+
+
+def _static_widths(model: ServedModel, inputs: Sequence[ForecastInput]) -> list[Width | None]:
+    def width(given: ForecastInput) -> Width | None:
+        return static_width(model.forecaster, given.bars, reads_market=model.card.reads_market)
+
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        return list(workers.map(width, inputs))
 
 
 def own_ticker(card: ModelCard) -> str:

@@ -1,4 +1,7 @@
-"""Interval adaptation per ticker and session, kept in the store: a replay of 500 origins takes 0.1 s or more."""
+"""Interval adaptation per ticker and session, kept in the store: a replay of 500 origins takes 0.1 s or more.
+
+The replay also says what is usual for the ticker: the year before the session is part of it.
+"""
 
 import logging
 import os
@@ -10,10 +13,12 @@ from hashlib import sha256
 
 import numpy as np
 
-from errors import AppError, ArtifactNotFound
+from errors import AppError, ArtifactCorrupt, ArtifactNotFound
 from models.adaptive import TRACKED_LEVELS, AdaptiveForecaster, LogFactors
+from models.base import Bars
 from schemas.card import ModelCard
 from schemas.common import Document, ModelId, Ticker
+from services.forecasting.explain import YEAR, Width, width_of
 from services.forecasting.forecast_input import ForecastInput
 from services.prices.keys import key_name
 from services.storage.documents import read_document
@@ -35,6 +40,21 @@ class Replay(Document):
     session: date
     sha256: str
     log_factors: tuple[tuple[float, ...], ...]
+    width: Width | None
+
+
+Replayed = tuple[LogFactors, list[Width | None]]
+"""Log factors and what explains the width of each history's last session."""
+
+
+def replay(card: ModelCard, forecaster: AdaptiveForecaster, histories: Sequence[Bars]) -> Replayed:
+    """The last session of each history, all replayed together."""
+    factors, years = forecaster.newest_replays(histories, YEAR + 1)
+    widths = [
+        width_of(forecaster, bars, year, reads_market=card.reads_market)
+        for bars, year in zip(histories, years, strict=True)
+    ]
+    return factors, widths
 
 
 class ReplayStore:
@@ -49,47 +69,49 @@ class ReplayStore:
         self._store = store
         self._writer = writer
 
-    def log_factors(
-        self, card: ModelCard, forecaster: AdaptiveForecaster, inputs: Sequence[ForecastInput]
-    ) -> LogFactors:
-        """The log factors of each input's last session: kept ones, and replays of the rest together."""
+    def replayed(self, card: ModelCard, forecaster: AdaptiveForecaster, inputs: Sequence[ForecastInput]) -> Replayed:
+        """The last session of each input: kept replays, and those of the rest together."""
         factors = np.zeros((len(inputs), forecaster.horizon, TRACKED_LEVELS.size))
+        widths: list[Width | None] = [None] * len(inputs)
         with ThreadPoolExecutor(READERS) as readers:
             kept = list(readers.map(partial(self._read, card, factors.shape[1:]), inputs))
         missing = [row for row, found in enumerate(kept) if found is None]
         for row, found in enumerate(kept):
             if found is not None:
-                factors[row] = found
+                factors[row], widths[row] = found.log_factors, found.width
         chunks = [missing[first : first + TOGETHER] for first in range(0, len(missing), TOGETHER)]
         with ThreadPoolExecutor(os.cpu_count()) as workers:
-            replayed = workers.map(lambda rows: forecaster.newest_log_factors([inputs[k].bars for k in rows]), chunks)
-            for rows, found in zip(chunks, replayed, strict=True):
-                factors[rows] = found
+            replayed = workers.map(lambda rows: replay(card, forecaster, [inputs[k].bars for k in rows]), chunks)
+            for rows, (found_factors, found_widths) in zip(chunks, replayed, strict=True):
+                factors[rows] = found_factors
+                for row, width in zip(rows, found_widths, strict=True):
+                    widths[row] = width
         for row in missing:
-            self._keep(card, inputs[row], factors[row])
-        return factors
+            self._keep(card, inputs[row], factors[row], widths[row])
+        return factors, widths
 
-    def _read(self, card: ModelCard, shape: tuple[int, ...], given: ForecastInput) -> LogFactors | None:
+    def _read(self, card: ModelCard, shape: tuple[int, ...], given: ForecastInput) -> Replay | None:
         if self._writer.pause.lasts:
             return None
         try:
             replay = read_document(self._store, _key(card, given), Replay)
-        except ArtifactNotFound:
+        except (ArtifactNotFound, ArtifactCorrupt):  # damaged, or of an earlier version
             return None
         except AppError as error:
             self._writer.pause.begin()
             log.warning("no replay of %s was read: %s", given.history.series.ticker, error.message)
             return None
-        factors = np.array(replay.log_factors)
-        return factors if replay.sha256 == _digest(card, given) and factors.shape == shape else None
+        fits = replay.sha256 == _digest(card, given) and np.array(replay.log_factors).shape == shape
+        return replay if fits else None
 
-    def _keep(self, card: ModelCard, given: ForecastInput, factors: LogFactors) -> None:
+    def _keep(self, card: ModelCard, given: ForecastInput, factors: LogFactors, width: Width | None) -> None:
         replay = Replay(
             ticker=given.history.series.ticker,
             model_id=card.model_id,
             session=given.history.as_of,
             sha256=_digest(card, given),
             log_factors=tuple(map(tuple, factors.tolist())),
+            width=width,
         )
         self._writer.put(partial(self._write, _key(card, given), replay))
 

@@ -40,6 +40,15 @@ def test_the_sentence_states_price_range_and_no_change(server: str, front_page: 
     assert lede.startswith("Forecast for Wed, 2 Jan 2019: US$")
 
 
+def test_the_width_is_explained_in_a_sentence(server: str, front_page: Page) -> None:
+    answer = post(f"{server}/predict/forecast", {"symbol": "^GSPC"})
+
+    shown = front_page.locator("#forecast-body .second").first.inner_text()
+
+    assert shown == answer["explanation"]["sentence"]
+    assert re.match(r"The expected daily move is \d\.\d\d%, ", shown)
+
+
 @pytest.mark.parametrize("days", [1, 10])
 def test_the_evidence_is_of_the_horizon_asked_for(server: str, visit: Open, days: int) -> None:
     test = post(f"{server}/predict/forecast", {"symbol": "^GSPC", "days": days, "levels": [0.8]})["test"]
@@ -51,7 +60,7 @@ def test_the_evidence_is_of_the_horizon_asked_for(server: str, visit: Open, days
     errors = r"was off by (\d\.\d{2,4})% on average; assuming no change, by (\d\.\d{2,4})%\."
     share = f"{100 * test['coverage'][0]['empirical_coverage']:.1f}%"
     inside = re.escape(f"Its 80% range contained the close on {share} of those days.")
-    evidence = page.locator("#forecast-body .second").inner_text()
+    evidence = page.locator("#forecast-body .second").last.inner_text()
     found = re.fullmatch(f"On {test['n_origins']:,} days it had never seen, {model} {errors} {inside}", evidence)
     assert found, evidence
     expected = [100 * test[name]["mape"] for name in ("model", "persistence")]

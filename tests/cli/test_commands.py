@@ -90,6 +90,14 @@ def test_a_price_has_its_range_and_the_no_change_forecast(run: Run, command: str
         assert f"{interval['lower']:,.2f} – {interval['upper']:,.2f}" in shown
 
 
+@pytest.mark.parametrize("command", ["predict", "forecast"])
+def test_the_width_of_a_forecast_is_explained(run: Run, command: str) -> None:
+    sentence = answered(run(command, "^GSPC", "--json"))["explanation"]["sentence"]
+
+    assert sentence.startswith("The expected daily move is ")
+    assert sentence in " ".join(run(command, "^GSPC").stdout.split())
+
+
 @pytest.mark.parametrize(("command", "ahead"), [("predict", "1 session ahead"), ("forecast", "10 sessions ahead")])
 def test_the_test_scores_are_of_the_horizon_and_have_their_p_value_and_origins(
     run: Run, command: str, ahead: str

@@ -109,3 +109,21 @@ def test_an_origin_asked_for_again_is_answered_the_same() -> None:
     first, again = (forecaster.predict_quantiles(bars, np.array([800])).prices for _ in range(2))
 
     np.testing.assert_array_equal(first, again)
+
+
+def test_a_replay_of_the_newest_origin_leaves_the_forecasts_it_made_on_the_way() -> None:
+    bars, young = random_walk(900, seed=1), random_walk(90, seed=2)
+    forecaster = tracked(bars, np.arange(5, 200))
+
+    factors, (made, made_of_young) = forecaster.newest_replays([bars, young], kept=100)
+
+    np.testing.assert_array_equal(factors[0], forecaster.log_factors(bars, np.array([899]))[0])
+    replayed = bars[899 - MEMORY - forecaster.lookback + 1 :]  # nothing before the replay's first origin
+    for origins, history, found in (
+        (np.arange(len(replayed) - 100, len(replayed)), replayed, made),
+        (np.arange(forecaster.lookback - 1, 90), young, made_of_young),
+    ):
+        raw = forecaster.static.inner.predict_quantiles(history, origins)
+        served = forecaster.predict_quantiles(history, origins)
+        np.testing.assert_array_equal(found.raw.prices, raw.prices[:, :1])
+        np.testing.assert_allclose(found.served.prices, served.prices[:, :1], rtol=1e-12)

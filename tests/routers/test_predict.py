@@ -54,6 +54,38 @@ def test_every_answer_names_its_model_and_its_accuracy(client: TestClient, model
     assert body["inference_time_ms"] > 0
 
 
+def test_every_forecast_of_a_symbol_names_its_market_and_explains_its_width(
+    client: TestClient, app: FastAPI, model_id: str
+) -> None:
+    use_prices(app, FakePriceSource(walk_history(), walk_history("^GSPC", seed=1)))
+
+    answers = [
+        client.post("/predict/live", json=BODIES["/predict/live"]).json(),
+        client.post("/predict/forecast", json=BODIES["/predict/forecast"]).json(),
+        client.post("/predict/batch", json=BODIES["/predict/batch"]).json()["results"][0]["result"],
+        client.post(f"/models/{model_id}/predict").json(),
+        client.post(f"/models/{model_id}/forecast").json(),
+    ]
+
+    as_of = walk_history().as_of.isoformat()
+    assert [one["inputs"] for one in answers] == [{"market": "^GSPC", "as_of": as_of, "implied_volatility": None}] * 5
+    (explanation,) = {json.dumps(one["explanation"]) for one in answers}
+    explained = json.loads(explanation)
+    change = 100 * (explained["expected_move_pct"] / explained["usual_move_pct"] - 1)
+    assert set(explained["parts"]) == {"own", "market", "calibration"}
+    assert sum(explained["parts"].values()) == pytest.approx(change, abs=0.02)  # of rounded figures
+    assert "usual for WALK" in explained["sentence"]
+
+
+def test_closes_sent_along_have_no_market_and_no_usual_move(client: TestClient) -> None:
+    body = client.post("/predict", json={"prices": PRICES}).json()
+
+    assert body["inputs"] == {"market": None, "as_of": None, "implied_volatility": None}
+    assert body["explanation"].pop("expected_move_pct") > 0
+    assert body["explanation"].pop("sentence").endswith("too few to say what is usual.")
+    assert body["explanation"] == {"usual_move_pct": None, "parts": None}
+
+
 @pytest.mark.parametrize("path", ["/predict", "/predict/live"])
 def test_a_prediction_stands_inside_its_intervals_beside_persistence(client: TestClient, path: str) -> None:
     body = client.post(path, json={**BODIES[path], "levels": [0.9, 0.5]}).json()

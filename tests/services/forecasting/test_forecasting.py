@@ -1,5 +1,6 @@
 """The one path: from a model's name and a ticker, many tickers or bare closes to a forecast."""
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,11 +25,13 @@ from errors import (
 )
 from models.adaptive import AdaptiveForecaster
 from models.base import CLOSE, QuantileForecast, closes_only
+from models.trading import HaltAwareForecaster
 from services.forecasting.forecast import Batch, Forecast
 from services.forecasting.forecast_input import input_from_closes
 from services.forecasting.forecasting import FETCHERS, Forecasting
 from services.forecasting.replays import REPLAYS, ReplayStore
 from services.prices.calendars import next_sessions
+from services.prices.market import MarketAwareSource
 from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import CALIBRATION, ModelRegistry, ServedModel, file_report
 from services.storage.write_behind import WriteBehind
@@ -44,6 +47,9 @@ PRICES = FakePriceSource(
     walk_history("B", seed=2),
     walk_history("FEW", n_sessions=300, seed=3),
     walk_history("YOUNG", n_sessions=19),
+)
+MARKET = MarketAwareSource(
+    FakePriceSource(HISTORY, walk_history("YOUNG", n_sessions=19), walk_history("^GSPC", seed=9))
 )
 LOOKBACK = 20
 LEVELS = (0.8, 0.95)
@@ -288,13 +294,13 @@ def _copy(store: InMemoryArtifactStore) -> InMemoryArtifactStore:
 def replays(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many histories each replay was of."""
     counted: list[int] = []
-    replay = AdaptiveForecaster.newest_log_factors
+    replay = AdaptiveForecaster.newest_replays
 
-    def counting(self: AdaptiveForecaster, histories: list[np.ndarray]) -> np.ndarray:
+    def counting(self: AdaptiveForecaster, histories: list[np.ndarray], kept: int) -> object:
         counted.append(len(histories))
-        return replay(self, histories)
+        return replay(self, histories, kept)
 
-    monkeypatch.setattr(AdaptiveForecaster, "newest_log_factors", counting)
+    monkeypatch.setattr(AdaptiveForecaster, "newest_replays", counting)
     return counted
 
 
@@ -340,6 +346,75 @@ def test_a_damaged_replay_is_worked_out_again(store: Store, replays: list[int], 
 
     assert_same(Process(store).ticker(), kept)
     assert replays == [1, 1]
+
+
+def test_a_kept_replay_explains_the_width_without_running_over_the_year(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Process(store, MARKET)
+    explained = first.ticker().explanation
+    first.writer.flush()
+    ran: list[int] = []
+    predict = HaltAwareForecaster.predict_quantiles
+
+    def counting(self: HaltAwareForecaster, bars: np.ndarray, origins: np.ndarray) -> QuantileForecast:
+        ran.append(origins.size)
+        return predict(self, bars, origins)
+
+    monkeypatch.setattr(HaltAwareForecaster, "predict_quantiles", counting)
+
+    again = Process(store, MARKET).ticker().explanation
+
+    assert ran == [1]
+    assert again.parts is not None
+    assert again.parts.market is not None
+    assert again.model_dump_json() == explained.model_dump_json()
+
+
+def test_a_replay_of_an_earlier_version_is_replaced(store: Store, replays: list[int]) -> None:
+    first = Process(store)
+    first.ticker()
+    first.writer.flush()
+    (key,) = store.list_keys(REPLAYS)
+    kept = json.loads(store.get(key))
+    store.put(key, json.dumps({name: value for name, value in kept.items() if name != "width"}).encode())
+
+    second = Process(store)
+    second.ticker()
+    second.writer.flush()
+
+    assert replays == [1, 1]
+    assert json.loads(store.get(key)) == kept
+
+
+@pytest.mark.parametrize("as_of", [None, date(2011, 11, 15)])
+def test_a_static_model_explains_its_width_from_the_same_year(
+    process: Process, trained: TrainedModel, as_of: date | None
+) -> None:
+    card = trained.card.model_copy(update={"model_id": "static-1", "calibration": "static"})
+    process.registry.publish(card, trained.files)
+    process.forecasting.prices = MARKET
+
+    static, adaptive = process.ticker(model="static-1", as_of=as_of), process.ticker(as_of=as_of)
+    batch = process.tickers("WALK", "YOUNG", model="static-1")
+
+    assert static.inputs == adaptive.inputs
+    assert static.inputs.market == "^GSPC"
+    one, other = static.explanation.parts, adaptive.explanation.parts
+    assert one is not None
+    assert other is not None
+    assert one.market == pytest.approx(other.market, rel=0.2)
+    assert one.calibration == pytest.approx(0, abs=0.5)
+    if as_of is None:
+        assert isinstance(batch.forecasts["WALK"], Forecast)
+        assert batch.forecasts["WALK"].explanation == static.explanation
+
+
+def test_a_ticker_without_a_year_of_prices_has_an_expected_move_alone(process: Process) -> None:
+    forecast = process.ticker(as_of=date(2010, 12, 1))
+
+    assert forecast.explanation.expected_move_pct > 0
+    assert (forecast.explanation.usual_move_pct, forecast.explanation.parts) == (None, None)
 
 
 def test_a_store_that_fails_costs_a_replay_and_nothing_else(store: Store, process: Process) -> None:
