@@ -2,8 +2,10 @@
 
 The log scale of the h-step return is a linear function of range volatility
 averaged over 1, 5, 22 and 60 sessions (Corsi, 2009, J. Financial Econometrics,
-"HAR"), the ticker's own and its market's, plus a bounded correction that the
-LSTMs compute from the sessions of the window. Quantiles are that scale times a
+"HAR"), of the size and sign of the newest returns (after Glosten, Jagannathan
+and Runkle, 1993, J. Finance), both the ticker's own and its market's, and of the
+implied volatility, plus a bounded correction that the LSTMs compute from the
+sessions of the window. Quantiles are that scale times a
 table of standardized quantiles, one row per step. All scaling happens here,
 forwards and back: bars go in, prices come out, and k × bars gives k × prices.
 
@@ -22,8 +24,8 @@ from models.base import CLOSE, HIGH, IMPLIED_VOLATILITY, LOW, MARKET_CLOSE, MARK
 MEAN_WIDTHS = (1, 5, 22, 60)  # sessions: a day, a week, a month, a quarter
 N_OWN, N_MARKET, N_IMPLIED = 6, 4, 2  # channels
 N_CHANNELS = N_OWN + N_MARKET + N_IMPLIED
-N_OWN_REGRESSORS = 2 * len(MEAN_WIDTHS) + 1
-N_REGRESSORS = N_OWN_REGRESSORS + len(MEAN_WIDTHS) + 1
+N_NEWEST = 3  # regressors of the newest returns
+N_REGRESSORS = (2 * len(MEAN_WIDTHS) + 1 + N_NEWEST + 2) + (len(MEAN_WIDTHS) + 1 + N_NEWEST) + N_IMPLIED
 FADES = (2.0, 8.0)  # steps: corrections of the next days, of the next weeks, and of what comes later
 FAMILIAR = 6.0  # standard deviations: the regression is not valid further outside the fitted data
 LOG_SCALE_RANGE = (-10.0, 1.0)  # of a return: from half a basis point to a factor of fifteen
@@ -160,9 +162,11 @@ def inputs(bars: Tensor) -> Inputs:
     anchor = volatility.mean(1, keepdim=True)
     unit = 2.0 * torch.exp(anchor)
     volume, volume_known = _log_volume(bars[:, 1:, VOLUME])
+    returns = (logs.close - logs.previous_close) / unit
+    gaps = (logs.open - logs.previous_close) / unit
     own = [
-        (logs.close - logs.previous_close) / unit,
-        (logs.open - logs.previous_close) / unit,
+        returns,
+        gaps,
         volatility - anchor,
         volume,
         logs.known,
@@ -173,8 +177,9 @@ def inputs(bars: Tensor) -> Inputs:
     market = _log_bars(market_bars)
     market_volatility = _log_volatility(market)
     market_anchor = market_volatility.mean(1, keepdim=True)
+    market_returns = has_market * (market.close - market.previous_close) / (2.0 * torch.exp(market_anchor))
     of_market = [
-        has_market * (market.close - market.previous_close) / (2.0 * torch.exp(market_anchor)),
+        market_returns,
         has_market * (market_volatility - market_anchor),
         has_market * market.known,
         has_market.expand_as(market_volatility),
@@ -182,14 +187,29 @@ def inputs(bars: Tensor) -> Inputs:
 
     share = logs.known.mean(1, keepdim=True)  # ranges and squared returns each get their own coefficients
     means, market_means = _means(volatility), _means(market_volatility)
-    regressors = torch.cat([means * share, means * (1.0 - share), share, market_means * has_market, has_market], dim=-1)
-    sessions = torch.stack([*own, *of_market, *_log_implied(bars[:, 1:, IMPLIED_VOLATILITY])], dim=-1)
+    implied, has_implied = _log_implied(bars[:, 1:, IMPLIED_VOLATILITY])
+    regressors = torch.cat(
+        [
+            *(means * share, means * (1.0 - share), share),
+            *(_newest(returns), gaps[:, -1:].abs().clamp(max=5.0), returns[:, -5:].abs().mean(1, keepdim=True)),
+            *(market_means * has_market, has_market, _newest(market_returns)),
+            *(implied[:, -1:], has_implied[:, -1:]),
+        ],
+        dim=-1,
+    )
+    sessions = torch.stack([*own, *of_market, implied, has_implied], dim=-1)
     return Inputs(regressors.float(), sessions.clamp(-5.0, 5.0).float())
 
 
 def _means(volatility: Tensor) -> Tensor:
     """Mean log volatility over each of MEAN_WIDTHS, (batch, lookback − 1) to (batch, len(MEAN_WIDTHS))."""
     return torch.stack([volatility[:, -width:].mean(1) for width in MEAN_WIDTHS], dim=-1) - USUAL_LOG_VOLATILITY
+
+
+def _newest(returns: Tensor) -> Tensor:
+    """Size of the newest return, and the losses of the newest session and of the newest five, (batch, N_NEWEST)."""
+    size, loss = returns[:, -1:].abs(), torch.relu(-returns[:, -1:])
+    return torch.cat([size, loss, torch.relu(-returns[:, -5:].sum(1, keepdim=True))], dim=-1).clamp(max=5.0)
 
 
 def _market(bars: Tensor) -> tuple[Tensor, Tensor]:
