@@ -140,13 +140,16 @@ def explanation(
         sentence = f"{head}. {known} to say what is usual."
         return Explanation(expected_move_pct=100 * expected, usual_move_pct=None, parts=None, sentence=sentence)
     parts = _parts(expected, width)
-    change = expected / width.usual_move - 1
+    ratio = expected / width.usual_move
     usual = f"usual for {ticker} ({_percent(width.usual_move)})"
-    if abs(change) < SAME:
+    if abs(ratio - 1) < SAME:
         sentence = f"{head}, about as {usual}."
     else:
-        much = f"{abs(change):.0%} {'more' if change > 0 else 'less'}"
-        sentence = f"{head}, {much} than {usual}: {_because(parts, inputs, wider=change > 0)}."
+        if ratio < 2:
+            compared = f"{abs(ratio - 1):.0%} {'more' if ratio > 1 else 'less'} than {usual}"
+        else:
+            compared = f"{ratio:.1f} times what is {usual}"
+        sentence = f"{head}, {compared}: {_because(parts, inputs, wider=ratio > 1)}."
     if parts.market is None and reads_market:
         sentence += " Its market was not known."
     return Explanation(

@@ -231,6 +231,11 @@ def test_less_than_a_year_is_compared_with_nothing(n_origins: int) -> None:
             "1.20%, 20% less than usual for AAPL (1.50%): mostly because of recent hits of its intervals.",
         ),
         (
+            0.18,
+            Width(usual_move=0.015, market=0.3, calibration=0.1),
+            "18.00%, 12.0 times what is usual for AAPL (1.50%): mostly because of its own recent range.",
+        ),
+        (
             0.0151,
             Width(usual_move=0.015, market=0.1, calibration=-0.1),
             "1.51%, about as usual for AAPL (1.50%).",
