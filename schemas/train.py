@@ -20,6 +20,7 @@ ModelName = Literal[
     "ewma",
     "gjr_garch",
     "volatility_regression",
+    "gradient_boosting",
 ]
 UniverseName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 CalibrationKind = Literal["adaptive", "static"]

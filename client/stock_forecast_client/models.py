@@ -641,6 +641,7 @@ class TrainRequest(BaseModel):
         "ewma",
         "gjr_garch",
         "volatility_regression",
+        "gradient_boosting",
     ] = "return_lstm"
     start_date: date_aliased | None = None
     """First session; by default the last 2000 sessions are used, of a universe all."""
@@ -1039,6 +1040,7 @@ class ModelInfo(BaseModel):
         "ewma",
         "gjr_garch",
         "volatility_regression",
+        "gradient_boosting",
     ]
     """Kind of model."""
     look_back_days: int
@@ -1088,6 +1090,7 @@ class ModelSummary(BaseModel):
         "ewma",
         "gjr_garch",
         "volatility_regression",
+        "gradient_boosting",
     ]
     tickers: list[str]
     created_at: AwareDatetime
@@ -1551,6 +1554,7 @@ class ModelCard(BaseModel):
         "ewma",
         "gjr_garch",
         "volatility_regression",
+        "gradient_boosting",
     ]
     created_at: AwareDatetime
     """Time of the training request, in UTC."""
