@@ -197,10 +197,11 @@ class _Tested:
         return cls(design, histories, rows)
 
     def since(self, later: Design) -> "_Tested":
-        """The same dates from the test of a later design on."""
+        """The same dates from the test of a later design on, without the tickers that end before."""
         first = {ticker: _row(one, later.test_from) for ticker, one in self.histories.items()}
         rows = {ticker: rows[rows >= first[ticker]] for ticker, rows in self.origins.items()}
-        return _Tested(later, self.histories, rows)
+        histories = {ticker: one for ticker, one in self.histories.items() if rows[ticker].size}
+        return _Tested(later, histories, rows)
 
     def only(self, tickers: Iterable[str]) -> "_Tested":
         return replace(self, histories={ticker: self.histories[ticker] for ticker in tickers})
