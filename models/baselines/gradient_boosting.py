@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from errors import ArtifactCorrupt, NotFittable
 from models.base import (
@@ -101,7 +101,7 @@ class GradientBoostingParameters(Parameters):
         quantiles: of the log return in units of the forecast range, shape (horizon, n_levels).
     """
 
-    steps: tuple[int, ...] = Field(min_length=1)
+    steps: tuple[PositiveInt, ...] = Field(min_length=1)
     trees: tuple[StoredTrees, ...]
     quantiles: tuple[tuple[float, ...], ...]
 
@@ -237,26 +237,23 @@ def _volatility_and_returns(ranges: NDArray[np.float64], closes: NDArray[np.floa
 
 def _fitted_parameters(series: Sequence[FitBlocks], settings: FitSettings) -> GradientBoostingParameters:
     steps = tuple(step for step in FITTED_STEPS if step <= settings.horizon)
-    given, targets, returns = [], [], []
-    for one in series:
-        bars = sessions_to_fit(one)
+    known = [sessions_to_fit(one) for one in series]
+    every = -(-sum(map(len, known)) // MAX_STANDARDIZED)
+    features, targets, given, returns = [], [], [], []
+    for bars in known:
         origins = np.arange(LOOKBACK - 1, len(bars))
         part = _Given.at(bars, origins)
         log_range, log_return = outcomes(bars, origins, part.newest, settings.horizon)
-        given.append(part)
+        features.append(part.features)
         targets.append(log_range[:, np.array(steps) - 1] - part.usual[:, None])  # (n_origins, n_steps)
-        returns.append(log_return)
-    features, target = np.concatenate([part.features for part in given]), np.concatenate(targets)
-    stored = tuple(_fitted_trees(features, of_step, settings.seed) for of_step in target.T)
-    trees = tuple(map(Trees.of, stored))
+        given.append(part.thinned(every))
+        returns.append(log_return[::every].copy())  # not a view, which would keep the rest
+    together = np.concatenate(features)
+    stored = tuple(_fitted_trees(together, target, settings.seed) for target in np.concatenate(targets).T)
 
-    every = -(-len(features) // MAX_STANDARDIZED)
-    standardized = np.concatenate(
-        [
-            log_return[::every] / _scale(part.thinned(every), trees, steps, settings.horizon)
-            for part, log_return in zip(given, returns, strict=True)
-        ]
-    )
+    trees = tuple(map(Trees.of, stored))
+    scales = [_scale(part, trees, steps, settings.horizon) for part in given]
+    standardized = np.concatenate(returns) / np.concatenate(scales)
     return GradientBoostingParameters(
         horizon=settings.horizon,
         steps=steps,
