@@ -40,7 +40,7 @@ def demo(context: typer.Context, plot: Plot = None) -> None:
         echo("\n2. forecast ten sessions")
         answer = client.forecast(job.model_id, **FORECAST)
         show(answer, forecast_table, as_json=False)
-        echo("\n3. backtest the model and six baselines on its test block")
+        echo("\n3. backtest the model and seven baselines on its test block")
         show(client.backtest(job.model_id, **BACKTEST), backtest_table, as_json=False)
         echo("\n4. draw the forecast")
         folder = local_settings().writable_dir

@@ -87,7 +87,7 @@ def backtest(
     plot: Plot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a model with six baselines on past sessions."""
+    """Compare a model with seven baselines on past sessions."""
     request = given(
         ticker=ticker, start=start, end=end, stride=stride, horizon=horizon, levels=level, refit_every=refit_every
     )

@@ -9,6 +9,11 @@ from models.base import Forecaster
 from models.baselines.drift import Drift, fit_drift, load_drift
 from models.baselines.ewma import Ewma, fit_ewma, load_ewma
 from models.baselines.gjr_garch import GjrGarch, fit_gjr_garch, load_gjr_garch
+from models.baselines.gradient_boosting import (
+    GradientBoosting,
+    fit_gradient_boosting,
+    load_gradient_boosting,
+)
 from models.baselines.persistence import Persistence, fit_persistence, load_persistence
 from models.baselines.rolling_empirical import RollingEmpirical, fit_rolling_empirical, load_rolling_empirical
 from models.baselines.volatility_regression import (
@@ -44,16 +49,38 @@ class ModelSpec:
     pools: bool = True
 
 
-def _closed_form(fit: Fit, load: Load, lookback: int, *, needs_scipy: bool = False, pools: bool = True) -> ModelSpec:
+_DISTRIBUTIONS = {"scipy": "scipy", "sklearn": "scikit-learn"}
+
+
+def _closed_form(
+    fit: Fit,
+    load: Load,
+    lookback: int,
+    *,
+    needs: Sequence[str] = (),
+    reads_market: bool = False,
+    pools: bool = True,
+) -> ModelSpec:
     def fit_where_installed(series: Sequence[FitBlocks], settings: FitSettings, on_epoch: OnEpoch) -> FittedModel:
-        if needs_scipy and find_spec("scipy") is None:  # not "arch", which a serving installation has for its data
-            raise TrainingUnavailable("scipy is not installed: this installation can only fit the simplest baselines")
+        for module in needs:  # not "arch", which a serving installation has for its data
+            if find_spec(module) is None:
+                missing = _DISTRIBUTIONS[module]
+                raise TrainingUnavailable(
+                    f"{missing} is not installed: this installation can only fit the simplest baselines"
+                )
         return fit(series, settings, on_epoch)
 
     def load_halt_aware(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
         return HaltAwareForecaster(load(files, quantile_levels))
 
-    return ModelSpec(fit_where_installed, load_halt_aware, files=(PARAMETERS,), lookback=lookback, pools=pools)
+    return ModelSpec(
+        fit_where_installed,
+        load_halt_aware,
+        files=(PARAMETERS,),
+        lookback=lookback,
+        reads_market=reads_market,
+        pools=pools,
+    )
 
 
 def _network(import_fit: Callable[[], Fit], *, reads_market: bool = False) -> ModelSpec:
@@ -96,9 +123,16 @@ MODEL_SPECS: Mapping[str, ModelSpec] = {
     "drift": _closed_form(fit_drift, load_drift, Drift.lookback),
     "rolling_empirical": _closed_form(fit_rolling_empirical, load_rolling_empirical, RollingEmpirical.lookback),
     "ewma": _closed_form(fit_ewma, load_ewma, Ewma.lookback),
-    "gjr_garch": _closed_form(fit_gjr_garch, load_gjr_garch, GjrGarch.lookback, needs_scipy=True, pools=False),
+    "gjr_garch": _closed_form(fit_gjr_garch, load_gjr_garch, GjrGarch.lookback, needs=("scipy",), pools=False),
     "volatility_regression": _closed_form(
-        fit_volatility_regression, load_volatility_regression, VolatilityRegression.lookback, needs_scipy=True
+        fit_volatility_regression, load_volatility_regression, VolatilityRegression.lookback, needs=("scipy",)
+    ),
+    "gradient_boosting": _closed_form(
+        fit_gradient_boosting,
+        load_gradient_boosting,
+        GradientBoosting.lookback,
+        needs=("scipy", "sklearn"),
+        reads_market=True,
     ),
 }
 

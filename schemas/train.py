@@ -20,6 +20,7 @@ ModelName = Literal[
     "ewma",
     "gjr_garch",
     "volatility_regression",
+    "gradient_boosting",
 ]
 CalibrationKind = Literal["adaptive", "static"]
 TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]

@@ -55,6 +55,8 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "safetensors": LSTM,
     "onnxruntime": ("models/runtime.py",),
     "arch": ("models/baselines/gjr_garch.py",),
+    "sklearn": ("models/baselines/gradient_boosting.py",),
+    "threadpoolctl": ("models/baselines/gradient_boosting.py",),
     "yfinance": ("services/prices/yahoo.py",),
     "exchange_calendars": ("services/prices/calendars.py",),
     "statsmodels": ("services/analysis/dependence.py", "services/analysis/seasonality.py"),

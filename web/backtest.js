@@ -21,7 +21,7 @@ export function prepareBacktest(wanted) {
 async function run({ ticker, model }, plan) {
   const button = $("backtest-form").querySelector("button");
   button.disabled = true;
-  await fill($("backtest-body"), `Forecasting ${ticker} from past sessions, with six baselines. This can take a minute …`, async () => {
+  await fill($("backtest-body"), `Forecasting ${ticker} from past sessions, with seven baselines. This can take a minute …`, async () => {
     const report = await post(`/models/${encodeURIComponent(model)}/backtest`, { ticker, ...plan });
     announce("The backtest is done.");
     return parts(report);

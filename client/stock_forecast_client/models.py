@@ -663,6 +663,7 @@ class TrainRequest(BaseModel):
         "ewma",
         "gjr_garch",
         "volatility_regression",
+        "gradient_boosting",
     ] = "return_lstm"
     start_date: date_aliased | None = None
     """First session; by default the last 2000 sessions are used, of a universe all."""
@@ -1078,6 +1079,7 @@ class ModelInfo(BaseModel):
         "ewma",
         "gjr_garch",
         "volatility_regression",
+        "gradient_boosting",
     ]
     """Kind of model."""
     look_back_days: int
@@ -1127,6 +1129,7 @@ class ModelSummary(BaseModel):
         "ewma",
         "gjr_garch",
         "volatility_regression",
+        "gradient_boosting",
     ]
     tickers: list[str]
     """The tickers it was trained on; empty for a universe."""
@@ -1606,6 +1609,7 @@ class ModelCard(BaseModel):
         "ewma",
         "gjr_garch",
         "volatility_regression",
+        "gradient_boosting",
     ]
     created_at: AwareDatetime
     """Time of the training request, in UTC."""

@@ -153,6 +153,7 @@ class TrainRequest(TypedDict, total=False):
         "ewma",
         "gjr_garch",
         "volatility_regression",
+        "gradient_boosting",
     ]
     start_date: Day | None
     """First session; by default the last 2000 sessions are used, of a universe all."""

@@ -51,7 +51,7 @@ class VolatilityRegression:
         return self.parameters.horizon
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        regressors = _regressors(_log_ranges(bars, origins))
+        regressors = _regressors(log_ranges(lookback_windows(bars, origins, LOOKBACK)))
         scale = _scale(regressors, np.array(self.parameters.coefficients))  # (n_origins, horizon)
         log_returns = scale[..., None] * np.array(self.parameters.quantiles)
         return price_forecast(bars, origins, log_returns, self.levels)
@@ -69,7 +69,7 @@ def fit_volatility_regression(series: Sequence[FitBlocks], settings: FitSettings
     parameters = VolatilityRegressionParameters(
         horizon=settings.horizon,
         coefficients=tuple(map(tuple, coefficients.tolist())),
-        quantiles=tuple(_student_t_quantiles(step[~np.isnan(step)]) for step in standardized.T),
+        quantiles=tuple(student_t_quantiles(step[~np.isnan(step)]) for step in standardized.T),
     )
     return fitted(parameters, mean_widths=list(MEAN_WIDTHS))
 
@@ -96,15 +96,8 @@ class _Samples:
     @classmethod
     def of(cls, bars: Bars, horizon: int) -> "_Samples":
         origins = np.arange(LOOKBACK - 1, len(bars))
-        windows = _log_ranges(bars, origins)
-        ranges = np.full_like(bars, np.nan)
-        ranges[origins, CLOSE] = windows[:, -1]  # replaces the close, so that ``future_closes`` finds the ranges too
-        ahead = future_closes(ranges, origins, horizon)
-        return cls(
-            regressors=_regressors(windows),
-            log_range=np.cumsum(ahead, axis=1) / np.arange(1, horizon + 1),
-            log_return=np.log(future_closes(bars, origins, horizon) / bars[origins, CLOSE, None]),
-        )
+        ranges = log_ranges(lookback_windows(bars, origins, LOOKBACK))
+        return cls(_regressors(ranges), *outcomes(bars, origins, ranges[:, -1], horizon))
 
     @classmethod
     def stacked(cls, parts: "Sequence[_Samples]") -> "_Samples":
@@ -115,13 +108,31 @@ class _Samples:
         )
 
 
-def _log_ranges(bars: Bars, origins: Origins) -> NDArray[np.float64]:
-    """Log of ln(high / low) for the sessions of each window but the first, shape (n_origins, LOOKBACK − 1).
+def outcomes(
+    bars: Bars, origins: Origins, newest: NDArray[np.float64], horizon: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean log range over steps 1…h and the cumulative log return, each (n_origins, horizon), NaN where unknown.
+
+    Args:
+        bars: shape (n_sessions, 5).
+        origins: shape (n_origins,).
+        newest: log range of the session of each origin, shape (n_origins,).
+        horizon: steps after each origin.
+    """
+    ranges = np.full_like(bars, np.nan)
+    ranges[origins, CLOSE] = newest  # replaces the close, so that ``future_closes`` finds the ranges too
+    ahead = future_closes(ranges, origins, horizon)
+    returns = np.log(future_closes(bars, origins, horizon) / bars[origins, CLOSE, None])
+    return np.cumsum(ahead, axis=1) / np.arange(1, horizon + 1), returns
+
+
+def log_ranges(windows: Bars) -> NDArray[np.float64]:
+    """Log of ln(high / low) for the sessions of each window but the first, (n, lookback, ≥ 4) to (n, lookback − 1).
 
     Where only the close of a session is known, its |log return| plus the window's mean |log return| replaces the
     range: over a random walk the range is on average twice the |return|, and the mean keeps it above zero.
     """
-    prices = np.log(np.ascontiguousarray(lookback_windows(bars, origins, LOOKBACK)[..., : CLOSE + 1]))
+    prices = np.log(np.ascontiguousarray(windows[..., : CLOSE + 1]))
     unknown = np.isnan(prices[:, 1:, [OPEN, HIGH, LOW]]).any(axis=-1)
     move = np.abs(np.diff(prices[..., CLOSE], axis=1))
     stand_in = move + move.mean(axis=1, keepdims=True)
@@ -149,7 +160,7 @@ def _least_squares(regressors: NDArray[np.float64], target: NDArray[np.float64])
     return np.asarray(coefficients, dtype=np.float64)
 
 
-def _student_t_quantiles(standardized: NDArray[np.float64]) -> tuple[float, ...]:
+def student_t_quantiles(standardized: NDArray[np.float64]) -> tuple[float, ...]:
     from scipy import stats
 
     if standardized.size < MIN_OUTCOMES:

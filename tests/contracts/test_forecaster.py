@@ -36,6 +36,7 @@ FORECASTERS: dict[str, Callable[[TrainedModel], Forecaster]] = {
     "ewma": lambda _: _fitted("ewma"),
     "gjr_garch": lambda _: _fitted("gjr_garch"),
     "volatility_regression": lambda _: _fitted("volatility_regression"),
+    "gradient_boosting": lambda _: _fitted("gradient_boosting"),
     "fixed (the tests' own)": lambda _: FixedForecaster(),
     "price_lstm": lambda _: _fitted("price_lstm"),
     "ratio_lstm": lambda _: _fitted("ratio_lstm"),

@@ -14,13 +14,13 @@ from models.base import CLOSE, QUANTILE_GRID, VOLUME, Bars, Forecaster
 from models.baselines.drift import fit_drift
 from models.baselines.ewma import Ewma
 from models.baselines.rolling_empirical import RollingEmpirical
-from models.baselines.volatility_regression import LOOKBACK, _log_ranges
+from models.baselines.volatility_regression import LOOKBACK, log_ranges
 from models.fitting import PARAMETERS, FitBlocks, FitSettings, FittedModel
 from models.specs import BASELINES
 from tests.fakes import random_walk
 
 SETTINGS = FitSettings(lookback=60, horizon=5, max_epochs=1, patience=1, max_seconds=60.0, seed=0)
-LEARNING = ["drift", "gjr_garch", "volatility_regression"]
+LEARNING = ["drift", "gjr_garch", "volatility_regression", "gradient_boosting"]
 
 
 @pytest.fixture(params=BASELINES)
@@ -102,7 +102,7 @@ def test_a_file_that_holds_no_parameters_is_corrupt(baseline: str, content: byte
         BASELINES[baseline].load({PARAMETERS: content}, QUANTILE_GRID)
 
 
-@pytest.mark.parametrize("name", ["gjr_garch", "volatility_regression"])
+@pytest.mark.parametrize("name", ["gjr_garch", "volatility_regression", "gradient_boosting"])
 def test_quantiles_of_other_levels_are_corrupt(name: str) -> None:
     fitted = _fit(name, random_walk(500))
 
@@ -223,7 +223,7 @@ def test_garch_forecasts_the_variance_that_arch_does() -> None:
     np.testing.assert_allclose(deviation, np.sqrt(np.cumsum(path)), rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["ewma", "gjr_garch", "volatility_regression"])
+@pytest.mark.parametrize("name", ["ewma", "gjr_garch", "volatility_regression", "gradient_boosting"])
 def test_a_restless_window_widens_the_forecast(name: str) -> None:
     bars = _clustering(900)
     forecaster = _served(name, _fit(name, bars))
@@ -269,7 +269,7 @@ def test_a_regression_served_closes_alone_forecasts_about_as_wide() -> None:
     assert spread(closes) == pytest.approx(spread(bars), rel=0.3)
 
 
-@pytest.mark.parametrize("name", ["gjr_garch", "volatility_regression"])
+@pytest.mark.parametrize("name", ["gjr_garch", "volatility_regression", "gradient_boosting"])
 def test_a_model_of_a_random_walk_covers_what_it_promises(name: str) -> None:
     bars = random_walk(2500, seed=3)
     forecaster = _served(name, _fit(name, bars[:1600]))
@@ -287,6 +287,6 @@ def test_closes_alone_never_give_a_range_of_zero(seed: int, volatility: float) -
     bars[30:, CLOSE] = bars[30, CLOSE]
     bars[:, :CLOSE] = np.nan
 
-    log_ranges = _log_ranges(bars, np.array([LOOKBACK - 1]))
+    found = log_ranges(bars[None])
 
-    assert (np.exp(log_ranges) > volatility / 10).all()
+    assert (np.exp(found) > volatility / 10).all()

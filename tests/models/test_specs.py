@@ -40,6 +40,13 @@ def test_a_model_of_every_past_format_still_forecasts(folder: str) -> None:
     assert forecast.lower[0, 0, 0] < forecast.median[0, 0] < forecast.upper[0, 0, 0]
 
 
+def test_without_scikit_learn_training_gradient_boosting_names_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.specs.find_spec", lambda name: None if name == "sklearn" else object())
+
+    with pytest.raises(TrainingUnavailable, match="scikit-learn is not installed"):
+        MODEL_SPECS["gradient_boosting"].fit([], FitSettings(61, 30, 1, 1, 1.0, 0), lambda _: None)
+
+
 @pytest.mark.parametrize("name", ["return_lstm", "price_lstm", "ratio_lstm"])
 def test_without_torch_training_a_network_names_the_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.specs.find_spec", lambda _: None)

@@ -230,6 +230,18 @@ def test_an_origin_too_early_for_any_outcome_leaves_baselines_out_not_the_answer
     assert any("volatility_regression is left out" in warning for warning in answer.warnings)
 
 
+def test_without_scikit_learn_gradient_boosting_is_left_out_and_named(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.specs.find_spec", lambda name: None if name == "sklearn" else object())
+
+    answer = run(registry)
+
+    assert {baseline.name for baseline in answer.baselines} == set(BASELINES) - {"gradient_boosting"}
+    (warning,) = answer.warnings
+    assert warning.startswith("gradient_boosting is left out: scikit-learn is not installed")
+
+
 def test_without_scipy_what_needs_it_is_left_out_and_named(
     registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +250,7 @@ def test_without_scipy_what_needs_it_is_left_out_and_named(
 
     answer = run(registry)
 
-    assert {baseline.name for baseline in answer.baselines} == set(BASELINES) - {"gjr_garch", "volatility_regression"}
+    without = {"gjr_garch", "volatility_regression", "gradient_boosting"}
+    assert {baseline.name for baseline in answer.baselines} == set(BASELINES) - without
     assert answer.model_report.steps[0].p_value.mae is None
-    assert ["scipy" in warning for warning in answer.warnings] == [True, True, True]
+    assert ["scipy" in warning for warning in answer.warnings] == [True, True, True, True]
