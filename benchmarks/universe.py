@@ -367,7 +367,15 @@ def _training_report(network: Universal, n_tickers: int) -> str:
     losses = ", ".join(f"{loss:.5f}" for loss in network.fitted.validation_losses)
     return _table(
         "Training of the universal network",
-        ("tickers", "windows, all epochs", "seconds", "windows per second", "peak memory", "validation loss by epoch"),
+        (
+            "tickers",
+            "windows, all epochs",
+            "seconds",
+            "windows per second",
+            "peak memory",
+            "validation loss by epoch",
+            "epoch kept",
+        ),
         [
             (
                 str(n_tickers),
@@ -376,6 +384,7 @@ def _training_report(network: Universal, n_tickers: int) -> str:
                 f"{network.n_windows / network.seconds:,.0f}",
                 f"{network.peak_mb:,.0f} MB",
                 losses or "none finished",
+                str(network.fitted.best_epoch),
             )
         ],
     )
