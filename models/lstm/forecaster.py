@@ -28,7 +28,7 @@ class Recipe:
         core_share: of it for the regression.
         batch_size: windows per step.
         max_epochs, patience: bounds on those of the request.
-        scheduled: whether the learning rate falls to zero over ``max_epochs``; the epochs are then not chosen.
+        scheduled: whether the learning rate falls to zero over ``max_epochs``, of which the last is then kept.
         hidden_market, hidden_ranges: shares of the windows in which they are unknown.
         weight_decay: of the LSTMs.
         step_decay: step h weighs h ** −step_decay in the loss: near steps matter most.
@@ -133,6 +133,7 @@ def _train(
             settings=settings,
             on_epoch=on_epoch,
             min_gain=recipe.min_gain,
+            keep_last=recipe.scheduled,
         )
         if settings.start is None:
             network.table.copy_(_standardized_quantiles(network, known, QUANTILE_GRID).double())

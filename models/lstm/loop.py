@@ -72,6 +72,7 @@ def run_loop(
     settings: FitSettings,
     on_epoch: OnEpoch,
     min_gain: float = 0.0,
+    keep_last: bool = False,
 ) -> LoopReport:
     """Train the module's network on ``known`` and leave it with its best weights.
 
@@ -86,11 +87,13 @@ def run_loop(
         settings: epochs, patience and seconds at most, the seed, and the checkpoint.
         on_epoch: called after every validated epoch, and for those of an earlier process.
         min_gain: share of the initial loss that an epoch must save for its weights to replace the initial ones.
+        keep_last: keep the weights of the last epoch, not of the best: only then has a learning rate settled that falls
+            over all of them.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)  # it prints tips and adverts
     module.deadline = time.monotonic() + settings.max_seconds
     saved = None if settings.checkpoint is None else _saved(settings.checkpoint)
-    keeper = _KeepBest(held_out, settings, on_epoch, min_gain, saved)
+    keeper = _KeepBest(held_out, settings, on_epoch, min_gain, keep_last, saved)
     if saved is not None and keeper.is_over:
         module.load_state_dict(saved.module)
     else:
@@ -169,10 +172,12 @@ class _KeepBest(pl.Callback):
         settings: FitSettings,
         on_epoch: OnEpoch,
         min_gain: float,
+        keep_last: bool,
         saved: FitState | None,
     ) -> None:
         self._held_out = held_out
         self._min_gain = min_gain
+        self._keep_last = keep_last
         self._settings = settings
         self._on_epoch = on_epoch
         self._saved = saved
@@ -262,7 +267,7 @@ class _KeepBest(pl.Callback):
         with torch.no_grad():
             loss = _timed(module).validation_loss(self._held_out)
         module.train()
-        if loss < self.best_loss:
+        if loss < self.best_loss or self._keep_last:
             self.best_loss, self.best_epoch = loss, epoch
             self.best_weights = _weights(module)
         return loss
