@@ -114,7 +114,7 @@ class ChallengerEvaluation(BaseModel):
     """
 
     alias: str
-    """Lower-case letters and hyphens, without digits: no model id looks like this."""
+    """Lower-case letters and hyphens, without digits: no model id looks like this. Or `ticker/` and a ticker, such as `ticker/PETR4.SA`: the model of that ticker."""
     job_id: str
     """The training that made the challenger."""
     champion_id: str | None
@@ -755,11 +755,11 @@ class Alias(BaseModel):
     """An alias and its history, in one document, so that every move is recorded."""
 
     alias: str
-    """Lower-case letters and hyphens, without digits: no model id looks like this."""
+    """Lower-case letters and hyphens, without digits: no model id looks like this. Or `ticker/` and a ticker, such as `ticker/PETR4.SA`: the model of that ticker."""
     model_id: str
     """Id of a stored model."""
     previous_model_id: str | None
-    """The model it pointed to before: move it there to undo the last move. Null where there was none."""
+    """The model it pointed to before: move it there to undo the last move. Null where there was none. Before its first move, the alias of a ticker points to the model of `default`."""
     moved_at: AwareDatetime
     """When it was last moved, in UTC."""
     evidence: str | None = None
@@ -946,6 +946,8 @@ class ForecastResponse(ForecastFrame):
 
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     ticker: str
@@ -1122,6 +1124,8 @@ class PredictResponse(PredictionFrame):
 
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     ticker: str
@@ -1267,6 +1271,8 @@ class SymbolForecast(SymbolForecastFrame):
     forecast: list[DayForecast]
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     target_column: str
@@ -1308,6 +1314,8 @@ class SymbolPrediction(BaseModel):
     """The last known session; "N/A" if only prices are known."""
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     target_column: str
@@ -1467,8 +1475,8 @@ class BacktestResponse(BacktestFrame):
     """Baselines left out, sessions the model has seen, and suspect prices."""
 
 
-class DailyForecast(BaseModel):
-    """The forecast of the next sessions of one symbol."""
+class BatchedForecast(BaseModel):
+    """The forecast of one symbol, and the model that made it."""
 
     currency: str | None
     """ISO code of the quote currency; null if the source does not say."""
@@ -1491,6 +1499,14 @@ class DailyForecast(BaseModel):
     persistence: float
     """The no-change forecast, the same for every session."""
     forecast: list[DayForecast]
+    model_id: str
+    """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
+    model: str
+    """Kind of model, such as return_lstm."""
+    target_column: str
+    """The price that is forecast."""
 
 
 class DriftOverview(BaseModel):
@@ -1618,7 +1634,7 @@ class SymbolResult(BaseModel):
     """The forecast or the error of one symbol: either ``result`` or ``error`` is null."""
 
     symbol: str
-    result: DailyForecast | None
+    result: BatchedForecast | None
     """Null if the symbol failed."""
     error: SymbolError | None
     """Null if it did not."""
@@ -1630,10 +1646,16 @@ class TrainResponse(BaseModel):
 
 
 class BatchForecast(BatchFrame):
-    """Every symbol's forecast or its error, in the order of the request."""
+    """
+    Every symbol's forecast or its error, in the order of the request.
+
+    The model and its accuracy are those of the symbols without a model of their own.
+    """
 
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     target_column: str

@@ -27,6 +27,7 @@ class Forecast:
 
     Attributes:
         card: of the model.
+        alias: the alias that led to the model; None for a model that was named by its id.
         given: the prices.
         levels: coverage levels of the intervals.
         distribution: calibrated quantiles of every step, prices of shape (1, horizon, n_quantile_levels).
@@ -40,6 +41,7 @@ class Forecast:
     """
 
     card: ModelCard
+    alias: str | None
     given: ForecastInput
     levels: tuple[float, ...]
     distribution: QuantileForecast
@@ -72,7 +74,19 @@ class Forecast:
         about, test = _about(model, given.source, horizon, levels)
         warnings = (*about, *given.warnings)
         return cls(
-            model.card, given, levels, steps, median, lower, upper, intervals, test, warnings, made_at, elapsed_ms
+            card=model.card,
+            alias=model.alias,
+            given=given,
+            levels=levels,
+            distribution=steps,
+            median=median,
+            lower=lower,
+            upper=upper,
+            intervals=intervals,
+            test=test,
+            warnings=warnings,
+            made_at=made_at,
+            elapsed_ms=elapsed_ms,
         )
 
 
@@ -112,9 +126,15 @@ def evidence(tickers: tuple[str, ...], report: StepReport, levels: tuple[float, 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Forecasts of many tickers by one model, in the order of the request; an error in the place of one that failed."""
+    """Forecasts of many tickers in the order of the request; an error in the place of one that failed.
+
+    Attributes:
+        card: of the model that answers for tickers without a model of their own.
+        alias: that led to it.
+    """
 
     card: ModelCard
+    alias: str | None
     horizon: int
     levels: tuple[float, ...]
     forecasts: Mapping[str, Forecast | AppError]

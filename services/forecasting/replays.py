@@ -14,8 +14,8 @@ from errors import AppError, ArtifactNotFound
 from models.adaptive import TRACKED_LEVELS, AdaptiveForecaster, LogFactors
 from schemas.card import ModelCard
 from schemas.common import Document, ModelId, Ticker
+from schemas.keys import key_name
 from services.forecasting.forecast_input import ForecastInput
-from services.prices.keys import key_name
 from services.storage.documents import read_document
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind

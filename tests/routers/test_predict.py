@@ -198,7 +198,11 @@ def test_the_largest_batch_fits_into_an_answer_of_lambda(client: TestClient, app
         ("/predict/batch", {"symbols": [f"S{k}" for k in range(500)], "days": 30, "levels": [0.5, 0.8, 0.9]}, "body"),
         ("/predict/batch", {"days": 31}, "days"),
         *((path, {"levels": levels}, "levels") for path in BODIES for levels in ([], [1], [80], [0.8, 0.8], None)),
-        *((path, {"model_id": name}, "model_id") for path in BODIES for name in ("", "../x", "A", "x" * 65, None)),
+        *(
+            (path, {"model_id": name}, "model_id")
+            for path in BODIES
+            for name in ("", "../x", "A", "x" * 65, "ticker/x")
+        ),
         *((path, {"unheard_of": 1}, "unheard_of") for path in BODIES),
     ],
 )
