@@ -247,6 +247,15 @@ def walk_history(ticker: str = "WALK", n_sessions: int = 500, seed: int = 0) -> 
     return history_of(random_walk(n_sessions, seed), ticker)
 
 
+def write_prices(folder: Path, history: PriceHistory) -> None:
+    """The bars as ``TICKER.csv``, as universes and the source of CSV files have them."""
+    series = history.series
+    rows = [
+        ",".join([str(day), *map(repr, bar)]) for day, bar in zip(series.sessions, series.bars.tolist(), strict=True)
+    ]
+    (folder / f"{series.ticker}.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]))
+
+
 def job_spec(job_id: str, now: datetime, model_id: str = "walk-1", **request: object) -> JobSpec:
     """A job that a worker may claim for an hour."""
     asked = TrainRequest.model_validate({"ticker": "WALK", **request})

@@ -109,8 +109,8 @@ class ChallengerEvaluation(BaseModel):
     """
     Scores of both models from the same origins; written once.
 
-    Scores are the mean CRPS of the log return over steps and origins: lower is better. They are null where the two
-    cannot be compared, and ``reason`` says why.
+    Scores are the mean CRPS of the log return over steps, origins and tickers: lower is better. They are null where
+    the two cannot be compared, and ``reason`` says why.
     """
 
     alias: str
@@ -121,22 +121,28 @@ class ChallengerEvaluation(BaseModel):
     """The model that the alias pointed to; null if the alias cannot be read."""
     challenger_id: str
     """Id of a stored model."""
-    ticker: str
-    """The ticker that both forecast."""
+    tickers: list[str]
+    """The tickers that both forecast; those that the alias answers for."""
     horizon: int
     """Steps scored from each origin."""
     first_origin: date_aliased | None = None
     last_origin: date_aliased | None = None
     n_origins: int = 0
-    """Common origins; 0 if the two cannot be compared."""
+    """Common origins of all tickers; 0 if the two cannot be compared."""
     champion_score: float | None = None
     """Mean CRPS of the log return; lower is better."""
     challenger_score: float | None = None
     """Mean CRPS of the log return; lower is better."""
     persistence_score: float | None = None
     """Of the no-change forecast."""
+    gain: float | None = None
+    """How much lower the challenger's CRPS is, as a fraction of the champion's; of several tickers the mean, each session counted once."""
     p_value: float | None = None
-    """Diebold–Mariano; null where it is undefined."""
+    """One-sided, of monthly mean differences; null where it is undefined."""
+    max_p_value: float | None = None
+    """What the p-value must be below: 0.01 / family_position^1.25, so that challengers that are no better win less than 0.05 times a night on average, however many are tested."""
+    family_position: int = 1
+    """Position among the challengers for any alias that were submitted in the twelve hours before this one, itself included: the family of the test."""
     won: bool
     """Whether the challenger won. The alias records whether it has moved."""
     reason: str

@@ -55,8 +55,8 @@ class RetrainRequest(TypedDict, total=False):
 
     ticker: Required[str]
     """Exchange symbol as Yahoo Finance writes it."""
-    alias: str
-    """Lower-case letters and hyphens, without digits: no model id looks like this. Or `ticker/` and a ticker, such as `ticker/PETR4.SA`: the model of that ticker."""
+    alias: str | None
+    """The alias that the challenger may take: by default `ticker/TICKER`, the model of this ticker alone. Only `default` itself touches the model of all other tickers."""
     only_on_drift: bool
     """Train only if the status is ``drifted``."""
 

@@ -10,21 +10,12 @@ import pytest
 from errors import UniverseNotFound
 from models.fitting import Epoch
 from schemas.train import TrainRequest
-from services.prices.series import PriceHistory
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel, train_model
 from services.training.universe import Universe
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history, write_prices
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
-
-
-def write(folder: Path, history: PriceHistory) -> None:
-    series = history.series
-    rows = [
-        ",".join([str(day), *map(repr, bar)]) for day, bar in zip(series.sessions, series.bars.tolist(), strict=True)
-    ]
-    (folder / f"{series.ticker}.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +23,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("universes") / "walks"
     folder.mkdir()
     for seed, ticker in enumerate(["AAA", "BBB", "^GSPC", "^VIX"]):
-        write(folder, walk_history(ticker, n_sessions=450, seed=seed))
-    write(folder, walk_history("YOUNG", n_sessions=100, seed=9))
+        write_prices(folder, walk_history(ticker, n_sessions=450, seed=seed))
+    write_prices(folder, walk_history("YOUNG", n_sessions=100, seed=9))
     return folder
 
 
