@@ -180,6 +180,10 @@ class UnreliableStore(InMemoryArtifactStore):
         self._record("exists")
         return super().exists(key)
 
+    def list_keys(self, prefix: str) -> list[str]:
+        self._record("list")
+        return super().list_keys(prefix)
+
     def _record(self, call: str, *, refused: bool = False) -> None:
         self.calls.append(call)
         if self.down or refused:

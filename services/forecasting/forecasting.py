@@ -171,11 +171,11 @@ class Forecasting:
         self, models: Mapping[str, ServedModel | AppError], inputs: Mapping[str, ForecastInput]
     ) -> tuple[dict[str, QuantileForecast], float]:
         """The distribution of each ticker by its own model, and the milliseconds that all models took."""
-        groups: dict[int, tuple[ServedModel, list[str]]] = {}
+        groups: dict[tuple[str, datetime], tuple[ServedModel, list[str]]] = {}
         for ticker in inputs:
             served = models[ticker]
-            if isinstance(served, ServedModel):  # the same forecaster may stand in with other warnings
-                groups.setdefault(id(served.forecaster), (served, []))[1].append(ticker)
+            if isinstance(served, ServedModel):  # the same model may stand in with other warnings
+                groups.setdefault((served.card.model_id, served.card.created_at), (served, []))[1].append(ticker)
         formed: dict[str, QuantileForecast] = {}
         elapsed_ms = 0.0
         for served, tickers in groups.values():

@@ -157,8 +157,10 @@ class ModelRegistry:
                 return error
 
         distinct = list(dict.fromkeys(names))
-        with suppress(StoreUnavailable):
-            self._aliases_of_tickers()  # listed once, before threads would list it each for itself
+        if len(distinct) > 1:
+            with suppress(AppError):  # once, before each thread would do the same
+                self._aliases_of_tickers()
+                self.serve(DEFAULT)
         with ThreadPoolExecutor(READERS) as readers:
             return dict(zip(distinct, readers.map(served_or_error, distinct), strict=True))
 

@@ -225,7 +225,7 @@ def _first_test_row(card: ModelCard, ticker: str, sessions: Sessions) -> int:
 def _scores_of(
     challenger: ModelCard, champion: ModelCard, window: EvaluationWindow, registry: ModelRegistry
 ) -> _Scores | None:
-    """None where the ticker never moves, so that no forecast of it can be told from another."""
+    """None where the ticker never moves: every forecast of no change is then exact."""
     own, theirs = (_forecasts(card, window, registry) for card in (challenger, champion))
     last = np.broadcast_to(own.last[:, None, None], (*own.actual.shape, CRPS_LEVELS.size))
     scale = float(theirs.crps_log.mean())
