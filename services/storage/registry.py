@@ -44,7 +44,7 @@ MAX_EARLIER = 100  # moves that an alias document lists
 
 _ALIAS = re.compile(ALIAS_PATTERN)
 
-MAX_LOADED = 64  # models kept in the process, about 1 MB each
+MAX_LOADED = 64  # models kept in the process, about 2 MB each
 MAX_NAMES = 2048  # aliases kept in the process; a batch has up to 500
 READERS = 8  # threads that read aliases and models of many tickers
 

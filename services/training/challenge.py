@@ -280,7 +280,7 @@ def _decision(gain: float, p: float | None, challenger: Challenger) -> tuple[boo
     if gain <= 0:
         return False, "the champion is as good or better"
     if gain < MIN_GAIN:
-        return False, f"better by {gain:.2%} of the CRPS, less than the minimum of {MIN_GAIN:.1%}"
+        return False, f"better by {gain:.3%} of the CRPS, less than the minimum of {MIN_GAIN:.1%}"
     if p is None:
         return False, "better, but a p-value cannot be computed"
     limit = f"{challenger.max_p_value:.2g}, the limit for challenger {challenger.family_position} of the night"
