@@ -83,7 +83,7 @@ _OPTIONS = {
 
 _FORMATS = {
     "model_id": "an id has lower-case letters and digits, with hyphens between",
-    "alias": "an alias has lower-case letters, with hyphens between",
+    "alias": "an alias has lower-case letters, with hyphens between, or is ticker/TICKER",
     "job_id": "expected an id such as 20261121t093000-1a2b3c4d",
 }
 """In place of the regular expression that a field must match."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.analysis_table import analysis_table
-from cli.options import AsJson, AsOf, End, Levels, Model, OptionalTicker, Plot, Start, Ticker, given
+from cli.options import AsJson, AsOf, End, Levels, Model, OptionalTicker, Plot, Start, Ticker, given, model_or_own
 from cli.output import drawing, show
 from cli.tables import backtest_table, forecast_table, prediction_table, prices_table
 from cli.target import target_of
@@ -41,21 +41,21 @@ def fetch(
 def predict(
     context: typer.Context,
     ticker: OptionalTicker = None,
-    model: Model = "default",
+    model: Model = None,
     level: Levels = None,
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast the next session's close."""
     with target_of(context).client() as client:
-        answer = client.predict(model, **given(ticker=ticker, levels=level, as_of=as_of))
+        answer = client.predict(model_or_own(model, ticker), **given(ticker=ticker, levels=level, as_of=as_of))
     show(answer, prediction_table, as_json=as_json)
 
 
 def forecast(
     context: typer.Context,
     ticker: OptionalTicker = None,
-    model: Model = "default",
+    model: Model = None,
     horizon: Annotated[int | None, typer.Option(help="Sessions to forecast; 10 by default.")] = None,
     level: Levels = None,
     as_of: AsOf = None,
@@ -68,7 +68,9 @@ def forecast(
     """
     levels = BAND_LEVELS if plot is not None and level is None else level
     with target_of(context).client() as client:
-        answer = client.forecast(model, **given(ticker=ticker, horizon=horizon, levels=levels, as_of=as_of))
+        answer = client.forecast(
+            model_or_own(model, ticker), **given(ticker=ticker, horizon=horizon, levels=levels, as_of=as_of)
+        )
         show(answer, forecast_table, as_json=as_json)
         if plot is not None:
             plot_forecast(client, answer, plot)
@@ -77,7 +79,7 @@ def forecast(
 def backtest(
     context: typer.Context,
     ticker: OptionalTicker = None,
-    model: Model = "default",
+    model: Model = None,
     start: Annotated[str | None, typer.Option(help="First origin; by default the first of the test block.")] = None,
     end: Annotated[str | None, typer.Option(help="Last session used as an outcome.")] = None,
     stride: Annotated[int | None, typer.Option(help="Sessions between origins; 1 by default.")] = None,
@@ -94,7 +96,7 @@ def backtest(
     if plot is not None:
         request |= {"include_forecasts": True, "quantile_levels": BAND_QUANTILES}
     with target_of(context).client() as client:
-        answer = client.backtest(model, **request)
+        answer = client.backtest(model_or_own(model, ticker), **request)
         show(answer, backtest_table, as_json=as_json)
         if plot is None:
             return

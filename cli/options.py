@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from schemas.common import OF_TICKER, TICKER_PATTERN
+
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -21,9 +23,17 @@ def _plot_file(path: Path | None) -> Path | None:
 
 Ticker = Annotated[str, typer.Argument(help="Symbol as on Yahoo Finance, such as PETR4.SA or '^GSPC'.")]
 OptionalTicker = Annotated[str | None, typer.Argument(help="By default the model's own ticker.", show_default=False)]
-Model = Annotated[str, typer.Option("--model", "-m", help="Id or alias of a stored model.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Id or alias of a stored model; by default the ticker's own model, else `default`.",
+        show_default=False,
+    ),
+]
 ModelId = Annotated[str, typer.Argument(help="Id or alias of a stored model.")]
-Alias = Annotated[str, typer.Argument(help="A name for a model, such as default.")]
+Alias = Annotated[str, typer.Argument(help="A name for a model, such as default, best or ticker/PETR4.SA.")]
 JobId = Annotated[str, typer.Argument(help="Id of a job.")]
 Levels = Annotated[
     list[float] | None,
@@ -45,3 +55,15 @@ After = Annotated[str | None, typer.Option(help="Show rows after this id.")]
 def given(**arguments: object) -> dict[str, Any]:
     """The arguments that were given; the others take the API's defaults."""
     return {name: value for name, value in arguments.items() if value is not None}
+
+
+def model_or_own(model: str | None, ticker: str | None) -> str:
+    """The model that was named; else the alias of the ticker's own model, which the API reads as `default` if unset.
+
+    >>> model_or_own(None, "petr4.sa"), model_or_own("best", "PETR4.SA"), model_or_own(None, None)
+    ('ticker/PETR4.SA', 'best', 'default')
+    """
+    own = (ticker or "").strip().upper()
+    if model is None and TICKER_PATTERN.fullmatch(own):
+        return f"{OF_TICKER}{own}"
+    return model or "default"  # of no ticker, the API's error names the ticker

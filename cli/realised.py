@@ -40,7 +40,7 @@ def accuracy(
         show(client.realised_accuracy(ticker, model, days), accuracy_table, as_json=as_json)
 
 
-def drift(context: typer.Context, ticker: Scored = None, model: Model = "default", as_json: AsJson = False) -> None:
+def drift(context: typer.Context, ticker: Scored = None, model: Model = None, as_json: AsJson = False) -> None:
     """Check whether a model still fits.
 
     The exit code is 1 if the status of any ticker is drifted.
@@ -55,14 +55,17 @@ def drift(context: typer.Context, ticker: Scored = None, model: Model = "default
 def retrain(
     context: typer.Context,
     ticker: Annotated[str, typer.Argument(help="Ticker to check for drift and to train on.")],
-    alias: Annotated[str | None, typer.Option(help="Alias of the model to challenge; `default` if not given.")] = None,
+    alias: Annotated[
+        str | None,
+        typer.Option(help="Alias of the model to challenge; `ticker/TICKER` if not given.", show_default=False),
+    ] = None,
     only_on_drift: Annotated[bool | None, typer.Option(help="Train only if the status is drifted.")] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a challenger if a model has drifted.
+    """Train a challenger if a ticker's model has drifted.
 
-    The challenger takes the model's alias only if it is better.
+    The challenger takes the ticker's alias only if it is better. Other tickers keep their model.
     """
     target = waiting_target(context, no_wait=no_wait)
     with target.client() as client:

@@ -122,7 +122,8 @@ def _evaluation(one: ChallengerEvaluation) -> Iterator[RenderableType]:
     outcome = "won" if one.won else "lost"
     yield line(f"{one.at:%Y-%m-%d} {one.challenger_id} {outcome}: {one.reason}")
     if one.n_origins:
-        table = columns(f"CRPS of {one.ticker}'s log return, {one.n_origins} origins", "score")
+        whose = one.tickers[0] if len(one.tickers) == 1 else f"{len(one.tickers)} tickers"
+        table = columns(f"CRPS of {whose}'s log return, {one.n_origins} origins", "score")
         for name, score in (
             (f"challenger {one.challenger_id}", one.challenger_score),
             (f"champion {one.champion_id}", one.champion_score),

@@ -4,7 +4,7 @@ from typing import Any
 
 from errors import AppError
 from models.base import CLOSE
-from schemas.batch import BatchForecast, SymbolError, SymbolResult
+from schemas.batch import BatchedForecast, BatchForecast, SymbolError, SymbolResult
 from schemas.by_symbol import NOT_KNOWN, DailyForecast, DayForecast, SymbolForecast, SymbolPrediction
 from schemas.predict import Evidence, ForecastResponse, PredictResponse, Step
 from services.forecasting.forecast import Batch, Forecast, evidence, ticker_warnings
@@ -54,7 +54,7 @@ def symbol_prediction(forecast: Forecast, symbol: str | None = None) -> SymbolPr
             "last_data_date": given.source.as_of,
         }
     return SymbolPrediction(
-        **_model(forecast, forecast.test),
+        **_answer(forecast, forecast.test),
         **about,
         **_width(forecast),
         predicted_price=price,
@@ -70,7 +70,7 @@ def symbol_prediction(forecast: Forecast, symbol: str | None = None) -> SymbolPr
 def symbol_forecast(forecast: Forecast) -> SymbolForecast:
     symbol = forecast.given.history.series.ticker
     return SymbolForecast(
-        **_model(forecast, forecast.test),
+        **_answer(forecast, forecast.test),
         **dict(_daily(forecast)),
         symbol=symbol,
         forecast_days=len(forecast.median),
@@ -80,7 +80,7 @@ def symbol_forecast(forecast: Forecast) -> SymbolForecast:
 def batch_forecast(batch: Batch) -> BatchForecast:
     """Every symbol's forecast or error, in the order of the request."""
     return BatchForecast(
-        **_model(batch, evidence(batch.card, *batch.card.evidence(None, batch.horizon), batch.levels)),
+        **_answer(batch, evidence(batch.card, *batch.card.evidence(None, batch.horizon), batch.levels)),
         forecast_days=batch.horizon,
         results=tuple(_result(symbol, one) for symbol, one in batch.forecasts.items()),
     )
@@ -88,7 +88,8 @@ def batch_forecast(batch: Batch) -> BatchForecast:
 
 def _result(symbol: str, forecast: Forecast | AppError) -> SymbolResult:
     if isinstance(forecast, Forecast):
-        return SymbolResult(symbol=symbol, result=_daily(forecast), error=None)
+        result = BatchedForecast(**_model(forecast), **dict(_daily(forecast)))
+        return SymbolResult(symbol=symbol, result=result, error=None)
     error = SymbolError(
         code=forecast.code,
         detail=forecast.message,
@@ -135,12 +136,19 @@ def _steps(forecast: Forecast) -> tuple[Step, ...]:
     )
 
 
-def _model(forecast: Forecast | Batch, test: Evidence) -> dict[str, Any]:
+def _model(forecast: Forecast | Batch) -> dict[str, Any]:
     card = forecast.card
     return {
         "model_id": card.model_id,
+        "alias": forecast.alias,
         "model": card.model,
         "target_column": card.target_column,
+    }
+
+
+def _answer(forecast: Forecast | Batch, test: Evidence) -> dict[str, Any]:
+    return {
+        **_model(forecast),
         "test": test,
         "inference_time_ms": forecast.elapsed_ms,
         "timestamp": forecast.made_at,
@@ -169,11 +177,9 @@ def _context(forecast: Forecast) -> dict[str, Any]:
     return {
         **_prices(forecast),
         **_width(forecast),
-        "model_id": forecast.card.model_id,
-        "model": forecast.card.model,
+        **_model(forecast),
         "ticker": history.series.ticker,
         "as_of": history.as_of,
-        "target_column": forecast.card.target_column,
         "last_close": forecast.given.last_close,
         "last_session": history.as_of,
         "test": forecast.test,

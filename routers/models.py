@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Response
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from bootstrap import Runtime
 from errors import (
@@ -23,7 +24,7 @@ from schemas.alias import Alias, AliasList, AliasName, AliasRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
 from schemas.challenge import EvaluationPage
-from schemas.common import MODEL_ID_PATTERN, Ticker
+from schemas.common import MODEL_ID_PATTERN, MODEL_NAME_PATTERN, OF_TICKER, ModelId, Ticker
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
 from schemas.job import JOB_ID_PATTERN
 from schemas.models import ModelPage
@@ -36,11 +37,20 @@ from services.storage.evaluations import evaluation_page
 
 router = APIRouter(prefix="/models", tags=["models"])
 
+
+class _AliasConvertor(StringConvertor):
+    """One segment, or two where the first is that of the aliases of tickers: a further segment is another address."""
+
+    regex = f"(?:{OF_TICKER})?[^/]+"
+
+
+register_url_convertor("alias", _AliasConvertor())
+
 # ":path" in the routes lets an id with an encoded slash reach this pattern: it is malformed, not another address
 ModelIdPath = Annotated[
     str,
     Path(
-        pattern=MODEL_ID_PATTERN,
+        pattern=MODEL_NAME_PATTERN,
         max_length=64,
         description="Id of a stored model, or an alias.",
         examples=["gspc-20261121-1a2b3c4d"],
@@ -142,18 +152,18 @@ def aliases(runtime: RuntimeDep) -> AliasList:
     return AliasList(aliases=runtime.registry.aliases())
 
 
-@router.put("/aliases/{alias}", summary="Move an alias", responses=problems(*MODEL_PROBLEMS))
+@router.put("/aliases/{alias:alias}", summary="Move an alias", responses=problems(*MODEL_PROBLEMS))
 def move_alias(
     alias: Annotated[AliasName, Path(examples=["default"])],
     request: Annotated[AliasRequest, Body(examples=[{"model_id": "gspc-20261121-1a2b3c4d"}])],
     runtime: RuntimeDep,
 ) -> Alias:
-    """Point a name such as `default` at a model. Every route accepts the name in place of an id."""
+    """Point a name such as `default` or `ticker/PETR4.SA` at a model. Every route accepts it in place of an id."""
     return runtime.registry.move_alias(alias, request.model_id, runtime.clock())
 
 
 @router.get(
-    "/aliases/{alias}/evaluations",
+    "/aliases/{alias:alias}/evaluations",
     summary="Evaluations of challengers",
     responses=problems(ArtifactCorrupt, StoreUnavailable),
 )
@@ -181,7 +191,7 @@ def card(model_id: ModelIdPath, runtime: RuntimeDep) -> ModelCard:
     status_code=204,
     responses=problems(ModelNotFound, ModelInUse, StoreUnavailable),
 )
-def delete(model_id: ModelIdPath, runtime: RuntimeDep) -> Response:
+def delete(model_id: Annotated[ModelId, Path(examples=["gspc-20261121-1a2b3c4d"])], runtime: RuntimeDep) -> Response:
     """Delete a model and its files. This cannot be undone."""
     runtime.registry.delete(model_id)
     return Response(status_code=204)

@@ -1,12 +1,10 @@
 """Legacy contract v2's monitoring routes: summaries of the server and of a model, as JSON."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from routers.dependencies import RuntimeDep
 from routers.problems import MODEL_PROBLEMS, problems
-from schemas.common import MODEL_ID_PATTERN
+from schemas.common import ModelOrAlias
 from schemas.monitoring import ModelInfo, Stats
 from services.status import model_info, stats
 from services.storage.registry import DEFAULT
@@ -23,9 +21,7 @@ def server_stats(runtime: RuntimeDep) -> Stats:
 @router.get("/model/info", summary="Summary of a model", responses=problems(*MODEL_PROBLEMS))
 def info(
     runtime: RuntimeDep,
-    model_id: Annotated[
-        str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
-    ] = DEFAULT,
+    model_id: ModelOrAlias = DEFAULT,
 ) -> ModelInfo:
     """Prices, blocks and accuracy of the default model, or of another one."""
     return model_info(model_id, runtime.registry)

@@ -8,14 +8,13 @@ from fastapi import APIRouter, Body, Query, Response
 from errors import ArtifactCorrupt, IdempotencyKeyReused, StoreUnavailable, TrainerUnavailable, TrainingCapacityExceeded
 from routers.dependencies import RuntimeDep
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
-from schemas.common import MODEL_ID_PATTERN, Ticker
+from schemas.common import MODEL_NAME_PATTERN, Ticker
 from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
 from schemas.retrain import RetrainAnswer, RetrainRequest
 from services.monitoring.drift import drift_overview, measure_drift
 from services.monitoring.realised import measure_realised, realised_accuracy, tickers_scored
 from services.monitoring.scoring import score_due
 from services.retrain import retrain
-from services.storage.registry import DEFAULT
 
 router = APIRouter(prefix="/monitoring", tags=["monitoring"])
 
@@ -24,7 +23,7 @@ ORDERED: dict[int | str, dict[str, Any]] = {
 }
 
 ModelIdQuery = Annotated[
-    str | None, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Only this model, by id or alias.")
+    str | None, Query(pattern=MODEL_NAME_PATTERN, max_length=64, description="Only this model, by id or alias.")
 ]
 
 
@@ -47,12 +46,17 @@ def drift(
         Ticker | None, Query(description="One ticker; by default every ticker with scored forecasts.")
     ] = None,
     model_id: Annotated[
-        str, Query(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
-    ] = DEFAULT,
+        str | None,
+        Query(
+            pattern=MODEL_NAME_PATTERN,
+            max_length=64,
+            description="Id of a stored model, or an alias; by default the model that answers for each ticker.",
+        ),
+    ] = None,
 ) -> DriftOverview:
     """Compare the latest daily ranges with past ones, and closes with forecasts: ok, warning or drifted."""
     tickers = tickers_scored(runtime.store) if ticker is None else [ticker]
-    return drift_overview(runtime.registry.card(model_id), tickers, runtime.prices, runtime.store, runtime.clock())
+    return drift_overview(runtime.registry, model_id, tickers, runtime.prices, runtime.store, runtime.clock())
 
 
 @router.post("/score", summary="Score past forecasts", responses=problems(ArtifactCorrupt, StoreUnavailable))
@@ -77,7 +81,7 @@ def retrain_on_drift(
     runtime: RuntimeDep,
     response: Response,
 ) -> RetrainAnswer:
-    """Check the model of the alias. If it has drifted, 202 with the job that trains a challenger; else 200."""
+    """Check the ticker's model. If it has drifted, 202 with the job that trains a challenger; else 200."""
     answer = retrain(
         request,
         runtime.registry,
@@ -90,5 +94,5 @@ def retrain_on_drift(
     )
     if answer.job is not None:
         response.status_code = 202
-        response.headers["Location"] = f"/runtime.jobs/{answer.job.id}"
+        response.headers["Location"] = f"/jobs/{answer.job.id}"
     return answer

@@ -5,22 +5,23 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.common import Document, ModelId, Request
+from schemas.common import OF_TICKER, TICKER_PATTERN, Document, ModelId, ModelOrAlias, Request
 
-ALIAS_PATTERN = r"^[a-z]+(?:-[a-z]+)*$"
+ALIAS_PATTERN = rf"^(?:[a-z]+(?:-[a-z]+)*|{OF_TICKER}{TICKER_PATTERN.pattern})$"
 
 AliasName = Annotated[
     str,
     Field(
         pattern=ALIAS_PATTERN,
         max_length=32,
-        description="Lower-case letters and hyphens, without digits: no model id looks like this.",
+        description="Lower-case letters and hyphens, without digits: no model id looks like this. Or `ticker/` and a "
+        "ticker, such as `ticker/PETR4.SA`: the model of that ticker.",
     ),
 ]
 
 
 class AliasRequest(Request):
-    model_id: ModelId
+    model_id: ModelOrAlias
 
 
 class AliasMove(Document):
@@ -35,7 +36,8 @@ class Alias(Document):
     alias: AliasName
     model_id: ModelId
     previous_model_id: ModelId | None = Field(
-        description="The model it pointed to before: move it there to undo the last move. Null where there was none."
+        description="The model it pointed to before: move it there to undo the last move. Null where there was none. "
+        "Before its first move, the alias of a ticker points to the model of `default`."
     )
     moved_at: datetime = Field(description="When it was last moved, in UTC.")
     evidence: str | None = Field(default=None, description="Key of the evaluation that moved it; null: moved by hand.")

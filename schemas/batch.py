@@ -4,8 +4,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from schemas.alias import AliasName
 from schemas.by_symbol import Answer, DailyForecast, Days, ModelChoice
-from schemas.common import Document, Ticker
+from schemas.common import Document, ModelId, Ticker
+from schemas.predict import THROUGH_ALIAS
 
 MAX_SYMBOLS = 500
 MAX_INTERVALS = 40_000  # about 3 MB of JSON; AWS Lambda answers at most 6
@@ -38,16 +40,28 @@ class SymbolError(Document):
     did_you_mean: str | None = Field(default=None, description="A symbol that the source may know instead.")
 
 
+class BatchedForecast(DailyForecast):
+    """The forecast of one symbol, and the model that made it."""
+
+    model_id: ModelId
+    alias: AliasName | None = Field(description=THROUGH_ALIAS)
+    model: str = Field(description="Kind of model, such as return_lstm.")
+    target_column: str = Field(description="The price that is forecast.")
+
+
 class SymbolResult(Document):
     """The forecast or the error of one symbol: either ``result`` or ``error`` is null."""
 
     symbol: str
-    result: DailyForecast | None = Field(description="Null if the symbol failed.")
+    result: BatchedForecast | None = Field(description="Null if the symbol failed.")
     error: SymbolError | None = Field(description="Null if it did not.")
 
 
 class BatchForecast(Answer):
-    """Every symbol's forecast or its error, in the order of the request."""
+    """Every symbol's forecast or its error, in the order of the request.
+
+    The model and its accuracy are those of the symbols without a model of their own.
+    """
 
     forecast_days: int = Field(description="Sessions forecast for each symbol.")
     results: tuple[SymbolResult, ...]

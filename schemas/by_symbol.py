@@ -6,20 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer
 
+from schemas.alias import AliasName
 from schemas.common import (
     DEFAULT_LEVELS,
     MAX_HORIZON,
-    MODEL_ID_PATTERN,
     Document,
     Levels,
     ModelId,
+    ModelOrAlias,
     Percent,
     Price,
     Request,
     Ticker,
     Timestamp,
 )
-from schemas.predict import ESTIMATED, Evidence, Explanation, Interval, MarketInputs
+from schemas.predict import ESTIMATED, THROUGH_ALIAS, Evidence, Explanation, Interval, MarketInputs
 
 DEFAULT_SYMBOL = "PETR4.SA"
 
@@ -32,14 +33,20 @@ class ModelChoice(Request):
     """The model to forecast with, and the levels of its intervals."""
 
     model_id: Annotated[
-        str, Field(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
-    ] = "default"
+        ModelOrAlias | None,
+        Field(
+            description="Id of a stored model, or an alias. By default the model of the alias `ticker/SYMBOL` where "
+            "there is one, else of `default`."
+        ),
+    ] = None
     levels: Levels = DEFAULT_LEVELS
 
 
-class PricesRequest(ModelChoice):
+class PricesRequest(Request):
     """Closes to forecast from: as many as the model's lookback, 60 for the bundled model."""
 
+    model_id: ModelOrAlias = "default"
+    levels: Levels = DEFAULT_LEVELS
     symbol: Annotated[
         Ticker | None,
         Field(
@@ -65,6 +72,7 @@ class Answer(Document):
     """The model that made the forecast."""
 
     model_id: ModelId
+    alias: AliasName | None = Field(description=THROUGH_ALIAS)
     model: str = Field(description="Kind of model, such as return_lstm.")
     target_column: str = Field(description="The price that is forecast.")
     test: Evidence

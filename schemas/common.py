@@ -20,6 +20,9 @@ from pydantic_core import PydanticCustomError
 # what exchanges use, without the characters that mean something in a path or a URL
 TICKER_PATTERN = re.compile(r"\^?[A-Z0-9][A-Z0-9._=&-]{0,22}")
 MODEL_ID_PATTERN = r"^[a-z0-9]+(?:-[a-z0-9]+)*$"
+OF_TICKER = "ticker/"  # begins the alias of one ticker's model
+MODEL_NAME_PATTERN = rf"^(?:[a-z0-9]+(?:-[a-z0-9]+)*|{OF_TICKER}{TICKER_PATTERN.pattern})$"
+"""A model id or an alias."""
 MAX_HORIZON = 30
 
 
@@ -81,6 +84,10 @@ Ticker = Annotated[
 ]
 
 ModelId = Annotated[str, Field(pattern=MODEL_ID_PATTERN, max_length=64, description="Id of a stored model.")]
+
+ModelOrAlias = Annotated[
+    str, Field(pattern=MODEL_NAME_PATTERN, max_length=64, description="Id of a stored model, or an alias.")
+]
 
 Price = Annotated[float, PlainSerializer(_significant, when_used="json")]
 """A price in quote currency, written with eight significant digits."""

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.accuracy import StepReport
+from schemas.alias import AliasName
 from schemas.common import (
     DEFAULT_LEVELS,
     MAX_HORIZON,
@@ -19,6 +20,7 @@ from schemas.common import (
     UniverseName,
 )
 
+THROUGH_ALIAS = "The alias that led to the model; null if the request named the model by its id."
 ESTIMATED = "Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."
 
 
@@ -98,6 +100,7 @@ class ForecastContext(Document):
     """The model, the prices and the origin of a forecast."""
 
     model_id: ModelId
+    alias: AliasName | None = Field(description=THROUGH_ALIAS)
     model: str = Field(description="Kind of model, such as return_lstm.")
     ticker: Ticker
     currency: str | None = Field(description="ISO code of the quote currency; null if the source does not say.")

@@ -14,7 +14,13 @@ class RetrainRequest(Request):
     """The ticker to check, and the alias whose model is to be challenged."""
 
     ticker: Ticker
-    alias: AliasName = "default"
+    alias: Annotated[
+        AliasName | None,
+        Field(
+            description="The alias that the challenger may take: by default `ticker/TICKER`, the model of this ticker "
+            "alone. Only `default` itself touches the model of all other tickers."
+        ),
+    ] = None
     only_on_drift: Annotated[bool, Field(description="Train only if the status is ``drifted``.")] = True
 
 

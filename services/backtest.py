@@ -23,7 +23,7 @@ from services.prices.calendars import next_sessions
 from services.prices.cleaning import validate_completeness
 from services.prices.quality import price_warnings
 from services.prices.series import PriceHistory, PriceSource, to_date
-from services.storage.registry import ModelRegistry
+from services.storage.registry import ModelRegistry, ticker_of_alias
 
 MAX_REFITS = 20
 REFIT_SECONDS = 600.0  # of all fits together: what a function that may run 15 minutes can spare
@@ -66,7 +66,7 @@ def backtest(
     card = registry.card(model_id)
     model = registry.load(card)
     model.calibration.validate(request.horizon, request.levels)
-    data = _data(card, request, prices, now)
+    data = _data(card, request, ticker_of_alias(model_id), prices, now)
     model_at: ForecasterAt = partial(_refitted, data) if request.refit_every else lambda _: model
     found = walk_forward(model_at, data.bars, data.config)
     baselines, missing = _baseline_forecasts(data)
@@ -102,8 +102,10 @@ def backtest(
     )
 
 
-def _data(card: ModelCard, request: BacktestRequest, prices: PriceSource, now: datetime) -> BacktestData:
-    ticker = request.ticker or own_ticker(card)
+def _data(
+    card: ModelCard, request: BacktestRequest, named: str | None, prices: PriceSource, now: datetime
+) -> BacktestData:
+    ticker = request.ticker or named or own_ticker(card)
     history = prices.history(ticker, now).between(None, request.end).with_target(card.target_column)
     sessions = history.series.sessions
     start = np.datetime64(request.start or card.test_start)

@@ -1,6 +1,6 @@
 """Train a challenger for an alias if its model no longer fits a ticker."""
 
-from datetime import date, datetime
+from datetime import datetime
 
 from schemas.retrain import RetrainAnswer, RetrainRequest
 from schemas.train import TrainRequest
@@ -8,7 +8,7 @@ from services.jobs.executor import Executor
 from services.jobs.job import Jobs
 from services.monitoring.drift import drift
 from services.prices.series import PriceSource
-from services.storage.registry import ModelRegistry
+from services.storage.registry import ModelRegistry, ticker_alias
 from services.storage.store import ArtifactStore
 from services.training.submission import submit_training
 
@@ -25,6 +25,7 @@ def retrain(
 ) -> RetrainAnswer:
     """The drift status of the model of the alias and, where it has drifted, the job that trains a challenger.
 
+    The alias is the ticker's own unless the request names another: a model of one ticker answers for that ticker.
     Until there is a newer session, the same call returns the same job.
 
     Raises:
@@ -34,15 +35,12 @@ def retrain(
         IdempotencyKeyReused: the alias was moved today to a model of another target column.
         TrainingCapacityExceeded, TrainerUnavailable: no worker is free; nothing is left behind.
     """
-    champion = registry.card(request.alias)
+    alias = request.alias or ticker_alias(request.ticker)
+    champion = registry.card(alias)
     report = drift(champion, prices.history(request.ticker, now), store, now)
     job = None
     if report.status == "drifted" or not request.only_on_drift:
-        order = TrainRequest(ticker=request.ticker, target_column=champion.target_column, promote_to=request.alias)
-        job = submit_training(order, jobs, executor, now, token, _key(request, report.as_of))
+        order = TrainRequest(ticker=request.ticker, target_column=champion.target_column, promote_to=alias)
+        key = f"retrain {request.ticker} {alias} {report.as_of}"  # no caller's Idempotency-Key may have blanks
+        job = submit_training(order, jobs, executor, now, token, key)
     return RetrainAnswer(status=report.status, reasons=report.reasons, job=job)
-
-
-def _key(request: RetrainRequest, as_of: date) -> str:
-    # no caller's Idempotency-Key may have blanks
-    return f"retrain {request.ticker} {request.alias} {as_of}"

@@ -180,6 +180,10 @@ class UnreliableStore(InMemoryArtifactStore):
         self._record("exists")
         return super().exists(key)
 
+    def list_keys(self, prefix: str) -> list[str]:
+        self._record("list")
+        return super().list_keys(prefix)
+
     def _record(self, call: str, *, refused: bool = False) -> None:
         self.calls.append(call)
         if self.down or refused:
@@ -247,6 +251,15 @@ def walk_history(ticker: str = "WALK", n_sessions: int = 500, seed: int = 0) -> 
     return history_of(random_walk(n_sessions, seed), ticker)
 
 
+def write_prices(folder: Path, history: PriceHistory) -> None:
+    """The bars as ``TICKER.csv``, as universes and the source of CSV files have them."""
+    series = history.series
+    rows = [
+        ",".join([str(day), *map(repr, bar)]) for day, bar in zip(series.sessions, series.bars.tolist(), strict=True)
+    ]
+    (folder / f"{series.ticker}.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]))
+
+
 def job_spec(job_id: str, now: datetime, model_id: str = "walk-1", **request: object) -> JobSpec:
     """A job that a worker may claim for an hour."""
     asked = TrainRequest.model_validate({"ticker": "WALK", **request})
@@ -287,12 +300,3 @@ def forecast_record(
         levels=levels,
         steps=steps,
     )
-
-
-def write_prices(folder: Path, history: PriceHistory) -> None:
-    """One file of a universe."""
-    series = history.series
-    rows = [
-        ",".join([str(day), *map(repr, bar)]) for day, bar in zip(series.sessions, series.bars.tolist(), strict=True)
-    ]
-    (folder / f"{series.ticker}.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]))

@@ -8,12 +8,13 @@ import { showForecast } from "./forecast.js";
 import { showCard, showModels } from "./models.js";
 import { prepareTraining } from "./training.js";
 
-const DEFAULTS = { ticker: "^GSPC", model: "default", days: "10", history: "63" };
+const DEFAULTS = { ticker: "^GSPC", model: "", days: "10", history: "63" };
 const HEAD_START_MS = 2000;
 const ask = $("ask");
 const wanted = () => {
-  const { ticker, model, days, history } = Object.fromEntries(new FormData(ask));
-  return { ticker: ticker.trim().toUpperCase(), model, days: Number(days), history: Number(history) };
+  const { ticker: typed, model, days, history } = Object.fromEntries(new FormData(ask));
+  const ticker = typed.trim().toUpperCase();
+  return { ticker, model: model || `ticker/${ticker}`, days: Number(days), history: Number(history) };
 };
 
 function choose(field, value) {
@@ -30,7 +31,7 @@ function readAddress() {
 }
 
 function writeAddress(how = "pushState") {
-  const fields = Object.entries(wanted()).filter(([name, value]) => String(value) !== DEFAULTS[name]);
+  const fields = Object.entries({ ...wanted(), model: ask.elements.model.value }).filter(([name, value]) => String(value) !== DEFAULTS[name]);
   const query = fields.length > 0 ? `?${new URLSearchParams(fields)}` : "";
   if (query !== location.search) history[how](null, "", location.pathname + query + location.hash);
 }

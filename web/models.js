@@ -9,15 +9,16 @@ import { plot } from "./plot.js";
 export function showModels(chosen, use) {
   const body = $("compare-body");
   const to = (alias, model_id) => act(body, async () => {
-    await call("PUT", `/models/aliases/${alias}`, { body: { model_id } });
+    await call("PUT", `/models/aliases/${encodeURIComponent(alias)}`, { body: { model_id } });
     announce(`${alias} is now ${model_id}.`);
     document.dispatchEvent(new Event("moved"));
   });
   fill(body, "Loading models …", async () => {
     const [listed, { aliases }] = await Promise.all([everyModel(), get("/models/aliases")]);
-    fillChoice(chosen, listed.models, aliases);
-    const byDefault = defaultModel(listed.models, aliases);
-    return [comparison(listed, byDefault, chosen, use), aliasTable(aliases, byDefault, chosen, to)];
+    const byDefault = aliases.find(({ alias }) => alias === "default")?.model_id ?? listed.models.find(({ bundled }) => bundled)?.id;
+    const current = aliases.find(({ alias }) => alias === chosen)?.model_id ?? (NAMES.test(chosen) ? byDefault : chosen);
+    fillChoice(current, byDefault, listed.models, aliases);
+    return [comparison(listed, current, use), aliasTable(aliases, byDefault, current, to)];
   });
 }
 
@@ -29,22 +30,23 @@ async function everyModel(after = "") {
   return { models: [...page.models, ...rest.models], unreadable: [...page.unreadable, ...rest.unreadable] };
 }
 
-/** The id of the default model: the bundled one until the alias is moved. */
-const defaultModel = (models, aliases) =>
-  aliases.find(({ alias }) => alias === "default")?.model_id ?? models.find(({ bundled }) => bundled)?.id;
+/** Names that mean the default model until they are moved. */
+const NAMES = /^(default$|ticker\/)/;
 
-function fillChoice(chosen, models, aliases) {
-  const choices = { [chosen]: "", default: defaultModel(models, aliases) ?? "" };
+function fillChoice(current, byDefault, models, aliases) {
+  const { model } = $("ask").elements;
+  const choices = { "": "", [model.value]: "", default: byDefault ?? "" };
   aliases.forEach(({ alias, model_id }) => { choices[alias] = model_id; });
   models.forEach((one) => { choices[one.id] = madeOf(one); });
-  $("ask").elements.model.replaceChildren(...Object.entries(choices).map(([value, what]) => new Option(`${value}${what && ` · ${what}`}`, value, false, value === chosen)));
+  if (!model.value) choices[""] = current;
+  model.replaceChildren(...Object.entries(choices).map(([value, what]) => new Option(`${value || "ticker’s own"}${what && ` · ${what}`}`, value, false, value === model.value)));
 }
 
 const madeOf = ({ tickers, universe }) => (universe ? "every ticker" : tickers.join(", "));
 
-function comparison({ models, unreadable }, byDefault, chosen, use) {
+function comparison({ models, unreadable }, shown, use) {
   const rows = models.map((one) => {
-    const current = one.id === chosen || (chosen === "default" && one.id === byDefault);
+    const current = one.id === shown;
     return { current, cells: [link(one.id, () => use(one.id), current), kind(one), madeOf(one), day(one.last_session),
       count(one.test.n_origins), ...errors(one.test), ...covered(one.test.coverage)] };
   });
@@ -59,13 +61,13 @@ function comparison({ models, unreadable }, byDefault, chosen, use) {
 const kind = ({ model, target_column: price }) => (price === "Close" ? model : `${model} of ${price}`);
 
 /** The aliases, each with an undo, and a button that makes the chosen model the default. */
-function aliasTable(aliases, byDefault, chosen, to) {
+function aliasTable(aliases, byDefault, current, to) {
   const rows = aliases.map((one) => ({ cells: [one.alias, one.model_id, moment(one.moved_at), one.evidence ? "evaluation" : "hand",
     one.previous_model_id ? link(`back to ${one.previous_model_id}`, () => to(one.alias, one.previous_model_id)) : ""] }));
   return [
     rows.length > 0 && table("Aliases", ["Alias", "Model", "Since", "Moved by", "Undo"], rows),
-    byDefault && !["default", byDefault].includes(chosen) &&
-      action(`Make ${chosen} the default model`, () => to("default", chosen)),
+    byDefault && current !== byDefault &&
+      action(`Make ${current} the default model`, () => to("default", current)),
   ];
 }
 

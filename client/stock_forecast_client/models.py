@@ -109,34 +109,40 @@ class ChallengerEvaluation(BaseModel):
     """
     Scores of both models from the same origins; written once.
 
-    Scores are the mean CRPS of the log return over steps and origins: lower is better. They are null where the two
-    cannot be compared, and ``reason`` says why.
+    Scores are the mean CRPS of the log return over steps, origins and tickers: lower is better. They are null where
+    the two cannot be compared, and ``reason`` says why.
     """
 
     alias: str
-    """Lower-case letters and hyphens, without digits: no model id looks like this."""
+    """Lower-case letters and hyphens, without digits: no model id looks like this. Or `ticker/` and a ticker, such as `ticker/PETR4.SA`: the model of that ticker."""
     job_id: str
     """The training that made the challenger."""
     champion_id: str | None
     """The model that the alias pointed to; null if the alias cannot be read."""
     challenger_id: str
     """Id of a stored model."""
-    ticker: str
-    """The ticker that both forecast."""
+    tickers: list[str]
+    """The tickers that both forecast; those that the alias answers for."""
     horizon: int
     """Steps scored from each origin."""
     first_origin: date_aliased | None = None
     last_origin: date_aliased | None = None
     n_origins: int = 0
-    """Common origins; 0 if the two cannot be compared."""
+    """Common origins of all tickers; 0 if the two cannot be compared."""
     champion_score: float | None = None
     """Mean CRPS of the log return; lower is better."""
     challenger_score: float | None = None
     """Mean CRPS of the log return; lower is better."""
     persistence_score: float | None = None
     """Of the no-change forecast."""
+    gain: float | None = None
+    """How much lower the challenger's CRPS is, as a fraction of the champion's; of several tickers the mean, each session counted once."""
     p_value: float | None = None
-    """Diebold–Mariano; null where it is undefined."""
+    """One-sided, of monthly mean differences; null where it is undefined."""
+    max_p_value: float | None = None
+    """What the p-value must be below: 0.01 / family_position^1.25, so that challengers that are no better win less than 0.05 times a night on average, however many are tested."""
+    family_position: int = 1
+    """Position among the challengers for any alias that were submitted in the twelve hours before this one, itself included: the family of the test."""
     won: bool
     """Whether the challenger won. The alias records whether it has moved."""
     reason: str
@@ -778,11 +784,11 @@ class Alias(BaseModel):
     """An alias and its history, in one document, so that every move is recorded."""
 
     alias: str
-    """Lower-case letters and hyphens, without digits: no model id looks like this."""
+    """Lower-case letters and hyphens, without digits: no model id looks like this. Or `ticker/` and a ticker, such as `ticker/PETR4.SA`: the model of that ticker."""
     model_id: str
     """Id of a stored model."""
     previous_model_id: str | None
-    """The model it pointed to before: move it there to undo the last move. Null where there was none."""
+    """The model it pointed to before: move it there to undo the last move. Null where there was none. Before its first move, the alias of a ticker points to the model of `default`."""
     moved_at: AwareDatetime
     """When it was last moved, in UTC."""
     evidence: str | None = None
@@ -984,6 +990,8 @@ class ForecastResponse(ForecastFrame):
 
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     ticker: str
@@ -1167,6 +1175,8 @@ class PredictResponse(PredictionFrame):
 
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     ticker: str
@@ -1316,6 +1326,8 @@ class SymbolForecast(SymbolForecastFrame):
     forecast: list[DayForecast]
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     target_column: str
@@ -1357,6 +1369,8 @@ class SymbolPrediction(BaseModel):
     """The last known session; "N/A" if only prices are known."""
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     target_column: str
@@ -1523,8 +1537,8 @@ class BacktestResponse(BacktestFrame):
     """Baselines left out, sessions the model has seen, and suspect prices."""
 
 
-class DailyForecast(BaseModel):
-    """The forecast of the next sessions of one symbol."""
+class BatchedForecast(BaseModel):
+    """The forecast of one symbol, and the model that made it."""
 
     currency: str | None
     """ISO code of the quote currency; null if the source does not say."""
@@ -1549,6 +1563,14 @@ class DailyForecast(BaseModel):
     persistence: float
     """The no-change forecast, the same for every session."""
     forecast: list[DayForecast]
+    model_id: str
+    """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
+    model: str
+    """Kind of model, such as return_lstm."""
+    target_column: str
+    """The price that is forecast."""
 
 
 class DriftOverview(BaseModel):
@@ -1677,7 +1699,7 @@ class SymbolResult(BaseModel):
     """The forecast or the error of one symbol: either ``result`` or ``error`` is null."""
 
     symbol: str
-    result: DailyForecast | None
+    result: BatchedForecast | None
     """Null if the symbol failed."""
     error: SymbolError | None
     """Null if it did not."""
@@ -1689,10 +1711,16 @@ class TrainResponse(BaseModel):
 
 
 class BatchForecast(BatchFrame):
-    """Every symbol's forecast or its error, in the order of the request."""
+    """
+    Every symbol's forecast or its error, in the order of the request.
+
+    The model and its accuracy are those of the symbols without a model of their own.
+    """
 
     model_id: str
     """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
     model: str
     """Kind of model, such as return_lstm."""
     target_column: str

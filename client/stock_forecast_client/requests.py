@@ -10,14 +10,14 @@ from stock_forecast_client._core import Day
 
 class AliasRequest(TypedDict, total=False):
     model_id: Required[str]
-    """Id of a stored model."""
+    """Id of a stored model, or an alias."""
 
 
 class BatchRequest(TypedDict, total=False):
     """Many symbols at once."""
 
-    model_id: str
-    """Id of a stored model, or an alias."""
+    model_id: str | None
+    """Id of a stored model, or an alias. By default the model of the alias `ticker/SYMBOL` where there is one, else of `default`."""
     levels: Sequence[float]
     """Coverage levels of the intervals, as fractions."""
     symbols: Required[Sequence[str]]
@@ -29,8 +29,8 @@ class BatchRequest(TypedDict, total=False):
 class LiveRequest(TypedDict, total=False):
     """The newest prices of a symbol."""
 
-    model_id: str
-    """Id of a stored model, or an alias."""
+    model_id: str | None
+    """Id of a stored model, or an alias. By default the model of the alias `ticker/SYMBOL` where there is one, else of `default`."""
     levels: Sequence[float]
     """Coverage levels of the intervals, as fractions."""
     symbol: str
@@ -55,8 +55,8 @@ class RetrainRequest(TypedDict, total=False):
 
     ticker: Required[str]
     """Exchange symbol as Yahoo Finance writes it."""
-    alias: str
-    """Lower-case letters and hyphens, without digits: no model id looks like this."""
+    alias: str | None
+    """The alias that the challenger may take: by default `ticker/TICKER`, the model of this ticker alone. Only `default` itself touches the model of all other tickers."""
     only_on_drift: bool
     """Train only if the status is ``drifted``."""
 
@@ -64,8 +64,8 @@ class RetrainRequest(TypedDict, total=False):
 class SymbolForecastRequest(TypedDict, total=False):
     """Several sessions of a symbol."""
 
-    model_id: str
-    """Id of a stored model, or an alias."""
+    model_id: str | None
+    """Id of a stored model, or an alias. By default the model of the alias `ticker/SYMBOL` where there is one, else of `default`."""
     levels: Sequence[float]
     """Coverage levels of the intervals, as fractions."""
     symbol: str

@@ -10,6 +10,9 @@ from services.evaluation.accuracy import ROUNDING, mean, or_none
 
 Losses = NDArray[np.float64]
 
+BLOCK = 20  # sessions, a month: differences of two forecasts of volatility stay alike for weeks
+MAX_BLOCKS = 20
+
 
 def can_test() -> bool:
     """Whether this installation has scipy, and with it Student's t."""
@@ -81,6 +84,36 @@ def diebold_mariano(loss: Losses, loss_other: Losses, horizon: int) -> float:
     correction = math.sqrt((n - horizon) * (n - horizon + 1)) / n
     statistic = correction * difference.mean() / math.sqrt(variance)
     return float(2 * stats.t.sf(abs(statistic), df=n - 1))
+
+
+def block_p_value(difference: Losses) -> float | None:
+    """One-sided p-value of the hypothesis that a difference of losses is not negative on average.
+
+    The differences are cut into consecutive blocks of the same length, ``BLOCK`` or more, and Student's t-test is of
+    the means of the blocks. It is valid for small p-values too, where ``diebold_mariano`` rejects several times too
+    often: the difference of two forecasts of volatility keeps its sign for weeks, longer than outcomes overlap.
+
+    Args:
+        difference: one for each session in order, shape (n,).
+
+    Returns:
+        None with fewer than three blocks, without any difference, or without scipy.
+
+    Source: Ibragimov and Müller (2010), J. Business & Economic Statistics.
+
+    >>> block_p_value(np.arange(59.0)) is None
+    True
+    """
+    n_blocks = min(MAX_BLOCKS, difference.size // BLOCK)
+    if n_blocks < 3 or not can_test() or not difference.any():
+        return None
+    from scipy import stats
+
+    means = np.array([block.mean() for block in np.array_split(difference, n_blocks)])
+    spread = float(means.std(ddof=1)) / math.sqrt(n_blocks)
+    if spread == 0:
+        return 0.0 if means[0] < 0 else 1.0
+    return float(stats.t.cdf(means.mean() / spread, df=n_blocks - 1))
 
 
 def _newey_west(values: Losses, lags: int) -> float:

@@ -28,6 +28,7 @@ class Forecast:
 
     Attributes:
         card: of the model.
+        alias: the alias that led to the model; None for a model that was named by its id.
         given: the prices.
         levels: coverage levels of the intervals.
         distribution: calibrated quantiles of every step, prices of shape (1, horizon, n_quantile_levels).
@@ -43,6 +44,7 @@ class Forecast:
     """
 
     card: ModelCard
+    alias: str | None
     given: ForecastInput
     levels: tuple[float, ...]
     distribution: QuantileForecast
@@ -79,20 +81,23 @@ class Forecast:
         steps, median, lower, upper, intervals = _bounds(distribution, horizon, levels)
         about, test = _about(model, given.source, horizon, levels)
         warnings = (*about, *given.warnings)
+        inputs, explained = _explained(model, given, distribution, width)
         return cls(
-            model.card,
-            given,
-            levels,
-            steps,
-            median,
-            lower,
-            upper,
-            intervals,
-            test,
-            warnings,
-            made_at,
-            elapsed_ms,
-            *_explained(model, given, distribution, width),
+            card=model.card,
+            alias=model.alias,
+            given=given,
+            levels=levels,
+            distribution=steps,
+            median=median,
+            lower=lower,
+            upper=upper,
+            intervals=intervals,
+            test=test,
+            warnings=warnings,
+            made_at=made_at,
+            elapsed_ms=elapsed_ms,
+            inputs=inputs,
+            explanation=explained,
         )
 
 
@@ -144,9 +149,15 @@ def evidence(card: ModelCard, tickers: tuple[str, ...], report: StepReport, leve
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Forecasts of many tickers by one model, in the order of the request; an error in the place of one that failed."""
+    """Forecasts of many tickers in the order of the request; an error in the place of one that failed.
+
+    Attributes:
+        card: of the model that answers for tickers without a model of their own.
+        alias: that led to it.
+    """
 
     card: ModelCard
+    alias: str | None
     horizon: int
     levels: tuple[float, ...]
     forecasts: Mapping[str, Forecast | AppError]

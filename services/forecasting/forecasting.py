@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime
@@ -12,7 +12,7 @@ from hashlib import blake2b
 import numpy as np
 from cachetools import LRUCache
 
-from errors import AppError, InvalidRequest
+from errors import AppError, CalibrationTooSmall, HorizonTooLong, InvalidRequest
 from models.adaptive import AdaptiveForecaster
 from models.base import N_INPUTS, Bars, QuantileForecast, with_columns
 from schemas.card import ModelCard
@@ -21,7 +21,7 @@ from services.forecasting.forecast import Batch, Forecast
 from services.forecasting.forecast_input import ForecastInput, form_input, input_from_closes, input_from_history
 from services.forecasting.replays import ReplayStore, replay
 from services.prices.series import PriceHistory, PriceSource
-from services.storage.registry import ModelRegistry, ServedModel
+from services.storage.registry import DEFAULT, ModelRegistry, ServedModel, ticker_alias, ticker_of_alias
 
 FETCHERS = 8  # at once: enough to hide the waiting, too few to look like an attack on the source
 REMEMBERED = 512  # distributions, of 25 kB each
@@ -48,7 +48,7 @@ class Forecasting:
 
     def forecast_ticker(
         self,
-        model: str,
+        model: str | None,
         ticker: str | None,
         horizon: int,
         levels: tuple[float, ...],
@@ -56,6 +56,8 @@ class Forecasting:
         as_of: date | None = None,
     ) -> Forecast:
         """The next ``horizon`` sessions of a ticker, by default of the model's only one, as of a past day or ``now``.
+
+        Without ``model``, the ticker's own model answers where it has one, else ``default``; see ``_usable``.
 
         Raises:
             ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: from the registry.
@@ -65,11 +67,12 @@ class Forecasting:
             TickerNotFound, UnknownExchange, UpstreamUnavailable: from the price source.
             InsufficientHistory, PricesInvalid, ZeroVariance: the prices carry no forecast.
         """
-        served = self.registry.serve(model)
-        served.forecaster.calibration.validate(horizon, levels)
+        name = model or (DEFAULT if ticker is None else ticker_alias(ticker))
+        served = self._usable(name, self.registry.serve(name), horizon, levels)
         card, wanted = served.card, wanted_sessions(served.forecaster)
+        ticker = ticker or ticker_of_alias(name) or own_ticker(card)
         # a past day may lie anywhere in the history
-        history = self.prices.history(ticker or own_ticker(card), now, wanted if as_of is None else None)
+        history = self.prices.history(ticker, now, wanted if as_of is None else None)
         if as_of is not None:
             history = history.between(None, as_of)
         given = input_from_history(history, card.target_column, wanted, card.lookback, horizon)
@@ -77,18 +80,25 @@ class Forecasting:
         return Forecast.of(served, given, distribution, levels, now, elapsed_ms, width)
 
     def forecast_tickers(
-        self, model: str, tickers: Sequence[str], horizon: int, levels: tuple[float, ...], now: datetime
+        self, model: str | None, tickers: Sequence[str], horizon: int, levels: tuple[float, ...], now: datetime
     ) -> Batch:
-        """Each ticker's forecast or error; prices are fetched concurrently, and the model runs once for all.
+        """Each ticker's forecast or error; prices are fetched concurrently, and a model runs once for all its tickers.
+
+        Without ``model``, each ticker's own model answers where it has one, else ``default``.
 
         Raises:
-            What ``forecast_ticker`` raises about the model, the horizon and the levels.
+            What ``forecast_ticker`` raises about the model, the horizon and the levels, where no ticker has a model.
         """
-        served = self.registry.serve(model)
-        served.forecaster.calibration.validate(horizon, levels)
-        card, wanted = served.card, wanted_sessions(served.forecaster)
+        models = self._models_of(model, tickers, horizon, levels)
+        usable = [one for one in models.values() if isinstance(one, ServedModel)]
+        if not usable:
+            raise next(one for one in models.values() if isinstance(one, AppError))
 
         def given_of(ticker: str) -> ForecastInput | AppError:
+            served = models[ticker]
+            if isinstance(served, AppError):
+                return served
+            card, wanted = served.card, wanted_sessions(served.forecaster)
             try:
                 history = _detached(self.prices.history(ticker, now, wanted).tail(wanted))
                 return form_input(history, card.target_column, wanted, card.lookback, horizon)
@@ -98,10 +108,12 @@ class Forecasting:
         with ThreadPoolExecutor(FETCHERS) as fetchers:
             found = dict(zip(tickers, fetchers.map(given_of, tickers), strict=True))
         inputs = {ticker: given for ticker, given in found.items() if isinstance(given, ForecastInput)}
-        distributions, elapsed_ms = self._distributions_of(served, list(inputs.values()), newest=True)
-        formed = dict(zip(inputs, distributions, strict=True))
+        formed, elapsed_ms = self._distributions_of_each(models, inputs)
 
         def forecast_of(ticker: str, given: ForecastInput | AppError) -> Forecast | AppError:
+            served = models[ticker]
+            if isinstance(served, AppError):
+                return served
             if isinstance(given, AppError):
                 return given
             distribution, width = formed[ticker]
@@ -111,7 +123,8 @@ class Forecasting:
                 return error
 
         forecasts = {ticker: forecast_of(ticker, given) for ticker, given in found.items()}
-        return Batch(card, horizon, levels, forecasts, now, elapsed_ms)
+        shared = next((one for one in usable if ticker_of_alias(one.alias or "") is None), usable[0])
+        return Batch(shared.card, shared.alias, horizon, levels, forecasts, now, elapsed_ms)
 
     def forecast_closes(
         self, model: ServedModel, closes: Sequence[float], levels: tuple[float, ...], now: datetime
@@ -126,6 +139,56 @@ class Forecasting:
         given = input_from_closes(closes)
         ((distribution, _),), elapsed_ms = self._distributions_of(model, [given], newest=False)
         return Forecast.of(model, given, distribution, levels, now, elapsed_ms)
+
+    def _models_of(
+        self, model: str | None, tickers: Sequence[str], horizon: int, levels: tuple[float, ...]
+    ) -> dict[str, ServedModel | AppError]:
+        """The model that answers for each ticker, or why there is none."""
+        names = {ticker: model or ticker_alias(ticker) for ticker in tickers}
+        found = self.registry.serve_each(names.values())
+
+        def usable_or_error(name: str) -> ServedModel | AppError:
+            served = found[name]
+            if isinstance(served, AppError):
+                return served
+            try:
+                return self._usable(name, served, horizon, levels)
+            except AppError as error:
+                return error
+
+        return {ticker: usable_or_error(name) for ticker, name in names.items()}
+
+    def _usable(self, name: str, served: ServedModel, horizon: int, levels: tuple[float, ...]) -> ServedModel:
+        """The model itself, or ``default`` in the place of a ticker's model that supports fewer steps or levels.
+
+        Raises:
+            HorizonTooLong, CalibrationTooSmall: the model that remains does not support them either.
+        """
+        try:
+            served.forecaster.calibration.validate(horizon, levels)
+        except (HorizonTooLong, CalibrationTooSmall) as error:
+            if served.alias == DEFAULT or ticker_of_alias(name) is None:
+                raise
+            served = self.registry.stand_in(name, error)
+            served.forecaster.calibration.validate(horizon, levels)
+        return served
+
+    def _distributions_of_each(
+        self, models: Mapping[str, ServedModel | AppError], inputs: Mapping[str, ForecastInput]
+    ) -> tuple[dict[str, Formed], float]:
+        """The distribution of each ticker by its own model, and the milliseconds that all models took."""
+        groups: dict[tuple[str, datetime], tuple[ServedModel, list[str]]] = {}
+        for ticker in inputs:
+            served = models[ticker]
+            if isinstance(served, ServedModel):  # the same model may stand in with other warnings
+                groups.setdefault((served.card.model_id, served.card.created_at), (served, []))[1].append(ticker)
+        formed: dict[str, Formed] = {}
+        elapsed_ms = 0.0
+        for served, tickers in groups.values():
+            distributions, took_ms = self._distributions_of(served, [inputs[one] for one in tickers], newest=True)
+            formed |= dict(zip(tickers, distributions, strict=True))
+            elapsed_ms += took_ms
+        return formed, elapsed_ms
 
     def _distributions_of(
         self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool

@@ -18,9 +18,9 @@ from models.adaptive import TRACKED_LEVELS, AdaptiveForecaster, LogFactors
 from models.base import Bars
 from schemas.card import ModelCard
 from schemas.common import Document, ModelId, Ticker
+from schemas.keys import key_name
 from services.forecasting.explain import YEAR, Width, width_of
 from services.forecasting.forecast_input import ForecastInput
-from services.prices.keys import key_name
 from services.storage.documents import read_document
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind

@@ -10,7 +10,15 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
-from errors import ArtifactNotFound, IdempotencyKeyReused, JobCancelled, JobFinished, JobLost, JobNotFound
+from errors import (
+    ArtifactCorrupt,
+    ArtifactNotFound,
+    IdempotencyKeyReused,
+    JobCancelled,
+    JobFinished,
+    JobLost,
+    JobNotFound,
+)
 from schemas.job import CancelRequest, Claim, Job, JobEnd, JobFailure, JobPage, JobSpec, JobState, KeyUse, Progress
 from services.storage.documents import DocumentT, read_document
 from services.storage.store import ArtifactStore
@@ -21,6 +29,7 @@ SPEC, CLAIM, PROGRESS, CANCEL, END = "spec.json", "claim.json", "progress.json",
 
 LOST_AFTER_S = 20.0  # without a heartbeat; workers write one every few seconds
 START_WITHIN = timedelta(hours=1)
+NIGHT = timedelta(hours=12)
 
 
 class Jobs:
@@ -133,6 +142,24 @@ class Jobs:
         keys = self._store.list_keys(JOBS)
         taken = {key.split("/")[1] for key in keys if key.endswith((f"/{CLAIM}", f"/{END}"))}
         return [job_id for job_id in reversed(self._ids(keys)) if job_id not in taken]
+
+    def family_position(self, spec: JobSpec) -> int:
+        """The position of a job among those that may move an alias and were submitted in the ``NIGHT`` before it.
+
+        Later submissions do not change it: ids are in the order of time.
+        """
+        since = f"{spec.created_at - NIGHT:%Y%m%dt%H%M%S}"
+        days = sorted({since[:8], spec.id[:8]})
+        ids = [job_id for day in days for job_id in self._ids(self._store.list_keys(f"{JOBS}{day}"))]
+        earlier = [job_id for job_id in ids if since <= job_id < spec.id]
+        return 1 + sum(self._promotes(job_id) for job_id in earlier)
+
+    def _promotes(self, job_id: str) -> bool:
+        try:
+            spec = self._find(job_id, SPEC, JobSpec)
+        except ArtifactCorrupt:
+            return True
+        return spec is not None and spec.request.promote_to is not None
 
     def _ids(self, keys: Iterable[str]) -> list[str]:
         return sorted((key.split("/")[1] for key in keys if key.endswith(f"/{SPEC}")), reverse=True)

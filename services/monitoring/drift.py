@@ -24,7 +24,7 @@ from schemas.card import ModelCard
 from schemas.realised import DriftOverview, DriftReport, DriftStatus, ErrorDrift, ForecastOutcome, InputDrift, Unjudged
 from services.monitoring.realised import scores_since, tickers_scored
 from services.prices.series import PriceHistory, PriceSource
-from services.storage.registry import DEFAULT, ModelRegistry
+from services.storage.registry import DEFAULT, ModelRegistry, ticker_alias
 from services.storage.store import ArtifactStore
 from telemetry.measures import DRIFT, Meter
 
@@ -45,16 +45,26 @@ Values = NDArray[np.float64]
 
 
 def drift_overview(
-    card: ModelCard, tickers: Sequence[str], prices: PriceSource, store: ArtifactStore, now: datetime
+    registry: ModelRegistry,
+    model: str | None,
+    tickers: Sequence[str],
+    prices: PriceSource,
+    store: ArtifactStore,
+    now: datetime,
 ) -> DriftOverview:
-    """The drift status of each ticker; a ticker that fails is reported and does not affect the others.
+    """The drift status of a model for each ticker; a ticker that fails is reported and does not affect the others.
+
+    Without ``model``, it is that of the model that answers for the ticker.
 
     Raises:
+        ModelNotFound, ArtifactCorrupt, ArtifactTooNew: the named model.
         StoreUnavailable: from the store.
     """
+    named = None if model is None else registry.card(model)
     reports, unjudged = [], []
     for ticker in tickers:
         try:
+            card = named or registry.card(ticker_alias(ticker))
             reports.append(drift(card, prices.history(ticker, now), store, now))
         except StoreUnavailable:
             raise
@@ -66,9 +76,10 @@ def drift_overview(
 def measure_drift(
     registry: ModelRegistry, prices: PriceSource, store: ArtifactStore, now: datetime, meter: Meter
 ) -> None:
-    """Record the drift status of the default model for every scored ticker; a failure is logged."""
+    """Record the drift status of every scored ticker's model; a failure is logged."""
     try:
-        overview = drift_overview(registry.card(DEFAULT), tickers_scored(store), prices, store, now)
+        registry.card(DEFAULT)
+        overview = drift_overview(registry, None, tickers_scored(store), prices, store, now)
     except AppError as error:
         log.warning("no drift status of the default model: %s", error.message)
         return

@@ -11,11 +11,11 @@ from cachetools import LRUCache
 
 from errors import AppError
 from schemas.common import DEFAULT_LEVELS
+from schemas.keys import key_name, ticker_of
 from schemas.realised import ForecastRecord, RecordedStep
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasting.forecast import Forecast
 from services.prices.calendars import is_completed
-from services.prices.keys import key_name, ticker_of
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind

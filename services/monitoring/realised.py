@@ -13,11 +13,11 @@ from cachetools import LRUCache, cached
 from errors import UnknownExchange
 from schemas.accuracy import DetailedReport
 from schemas.common import DEFAULT_LEVELS
+from schemas.keys import ticker_of
 from schemas.realised import AccuracyOverTime, ForecastOutcome, RealisedAccuracy, SessionScores
 from services.evaluation.scorer import Outcomes, score
 from services.monitoring.scoring import SCORES, keys_of_scores, session_of
 from services.prices.exchanges import NEW_YORK, Kind, exchange_of, kind_of
-from services.prices.keys import ticker_of
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter

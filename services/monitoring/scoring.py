@@ -10,13 +10,13 @@ import numpy as np
 
 from errors import AppError, ArtifactCorrupt, StoreUnavailable, UnknownExchange
 from models.trading import is_untraded
+from schemas.keys import key_name
 from schemas.realised import ForecastOutcome, ForecastRecord, RecordedStep, ScoreReport, SessionScores, Unscored
 from services.evaluation.accuracy import CRPS_LEVELS, crps_losses, point_crps_losses
 from services.monitoring.forecast_log import RecordKey, read_record, recorded
 from services.prices.calendars import last_completed_session, next_sessions
 from services.prices.cleaning import UNUSABLE
 from services.prices.exchanges import NEW_YORK, exchange_of, kind_of
-from services.prices.keys import key_name
 from services.prices.series import PriceHistory, PriceSeries, PriceSource, to_date
 from services.storage.documents import document_keys, read_document
 from services.storage.store import ArtifactStore

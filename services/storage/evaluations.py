@@ -2,6 +2,7 @@
 
 from schemas.challenge import ChallengerEvaluation, EvaluationPage
 from services.storage.documents import document_keys, read_document
+from services.storage.registry import alias_folder
 from services.storage.store import ArtifactStore
 
 EVALUATIONS = "contests/"  # the folder of stored documents keeps its first name
@@ -12,8 +13,10 @@ def evaluation_key(alias: str, job_id: str) -> str:
 
     >>> evaluation_key("default", "20261121t093000-1a2b3c4d")
     'contests/default/20261121t093000-1a2b3c4d.json'
+    >>> evaluation_key("ticker/M&M.NS", "20261121t093000-1a2b3c4d")
+    'contests/ticker/M^M.NS/20261121t093000-1a2b3c4d.json'
     """
-    return f"{EVALUATIONS}{alias}/{job_id}.json"
+    return f"{EVALUATIONS}{alias_folder(alias)}/{job_id}.json"
 
 
 def store_evaluation(store: ArtifactStore, evaluation: ChallengerEvaluation) -> ChallengerEvaluation:
@@ -30,8 +33,9 @@ def evaluation_page(store: ArtifactStore, alias: str, limit: int, after: str | N
         ArtifactCorrupt: one is not readable.
         StoreUnavailable: from the store.
     """
-    keys = document_keys(store, f"{EVALUATIONS}{alias}/")
-    found = sorted((key.rpartition("/")[2].removesuffix(".json") for key in keys), reverse=True)
+    folder = f"{EVALUATIONS}{alias_folder(alias)}/"
+    names = (key.removeprefix(folder).removesuffix(".json") for key in document_keys(store, folder))
+    found = sorted((name for name in names if "/" not in name), reverse=True)  # "ticker" may be an alias too
     older = [job_id for job_id in found if after is None or job_id < after]
     shown = older[:limit]
     evaluations = [read_document(store, evaluation_key(alias, job_id), ChallengerEvaluation) for job_id in shown]

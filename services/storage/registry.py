@@ -2,20 +2,32 @@
 
 import re
 import time
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from errors import ArtifactCorrupt, ArtifactInvalid, ArtifactNotFound, ModelInUse, ModelNotFound, StoreUnavailable
+from errors import (
+    AppError,
+    ArtifactCorrupt,
+    ArtifactInvalid,
+    ArtifactNotFound,
+    ModelInUse,
+    ModelNotFound,
+    StoreUnavailable,
+)
 from models.conformal import Calibration, ServedForecaster
 from models.serving import served
 from models.specs import MODEL_SPECS
-from schemas.alias import Alias, AliasMove
+from schemas.alias import ALIAS_PATTERN, Alias, AliasMove
 from schemas.card import FileReport, ModelCard
+from schemas.common import OF_TICKER
+from schemas.keys import key_name, ticker_of
 from services.storage.bundled import BundledModel
 from services.storage.cards import read_card, write_card
 from services.storage.documents import document_keys, read_document
@@ -30,9 +42,11 @@ ALIASES = "aliases/"
 DEFAULT = "default"
 MAX_EARLIER = 100  # moves that an alias document lists
 
-_ALIAS = re.compile(r"[a-z]+(?:-[a-z]+)*")
+_ALIAS = re.compile(ALIAS_PATTERN)
 
-MAX_LOADED = 16  # models kept in the process, about 1 MB each
+MAX_LOADED = 64  # models kept in the process, about 2 MB each
+MAX_NAMES = 2048  # aliases kept in the process; a batch has up to 500
+READERS = 8  # threads that read aliases and models of many tickers
 
 _SCORES = TypeAdapter(tuple[tuple[float, ...], ...])
 
@@ -45,11 +59,19 @@ class _Loaded:
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A model ready to forecast; ``warnings`` say so where it stands in for another."""
+    """A model ready to forecast.
+
+    Attributes:
+        card: of the model.
+        forecaster: the model itself.
+        warnings: say so where the model stands in for another.
+        alias: the alias that led to the model; None for a model that was named by its id.
+    """
 
     card: ModelCard
     forecaster: ServedForecaster
     warnings: tuple[str, ...] = ()
+    alias: str | None = None
 
 
 class ModelRegistry:
@@ -63,9 +85,11 @@ class ModelRegistry:
         self._store = store
         self._bundled = bundled
         self._meter = meter
-        self._aliases = TtlCache[str, Alias | None]()
-        self._cards = TtlCache[str, ModelCard]()
-        self._served = TtlCache[str, ServedModel]()
+        self._aliases = TtlCache[str, Alias | None](MAX_NAMES)
+        self._ticker_aliases = TtlCache[str, frozenset[str]]()
+        self._cards = TtlCache[str, ModelCard](MAX_NAMES)
+        self._served = TtlCache[str, ServedModel](MAX_NAMES)
+        self._champions = TtlCache[str, ServedModel | AppError | None](MAX_NAMES)
         self._loaded = TtlCache[Hashable, _Loaded](MAX_LOADED, expires=False)
 
     def publish(self, card: ModelCard, files: Mapping[str, bytes]) -> None:
@@ -78,10 +102,12 @@ class ModelRegistry:
             self._store.put(model_key(card.model_id, name), content)
         self._store.put(model_key(card.model_id, CARD), write_card(card))
         self._cards.forget(card.model_id)
-        self._served.clear()
+        self._forget_served()
 
     def card(self, name: str) -> ModelCard:
-        """The card of a model, by its id or by an alias; ``default`` is the bundled one until it is moved.
+        """The card of a model, by its id or by an alias.
+
+        Until it is moved, ``default`` is the bundled model, and the alias of a ticker is ``default``.
 
         Raises:
             ModelNotFound, ArtifactCorrupt, StoreUnavailable: the card, or the alias, cannot be read.
@@ -93,7 +119,7 @@ class ModelRegistry:
         return self._cards.get_or_load(model_id, lambda: self._read_card(model_id))
 
     def id_of(self, name: str) -> str:
-        """The id of the model that an alias points to; any other name is returned as it is, whether or not it exists.
+        """The id of the model that an alias points to, moved or not; any other name is returned as it is.
 
         Raises:
             ArtifactCorrupt, StoreUnavailable: the alias cannot be read.
@@ -104,13 +130,55 @@ class ModelRegistry:
     def serve(self, name: str) -> ServedModel:
         """The model to forecast with, loaded, by its id or by an alias.
 
-        Where the store is down before ``default`` was ever read, the bundled model is served with a warning, because
-        the alias may point to another model.
+        The alias of a ticker that was never moved, or whose model cannot be loaded, is served by ``default``, in the
+        second case with a warning. Where the store is down before ``default`` was ever read, the bundled model is
+        served with a warning, because the alias may point to another model.
 
         Raises:
             ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailable: as ``card`` and ``load``.
         """
-        return self._served.get_or_load(name, lambda: self._serve(name))
+        if not name.startswith(OF_TICKER):
+            return self._served.get_or_load(name, lambda: self._serve(name))
+        try:
+            found = self._champions.get_or_load(name, lambda: self._champion(name))
+        except StoreUnavailable as error:
+            found = error
+        if isinstance(found, ServedModel):
+            return found
+        return self.serve(DEFAULT) if found is None else self.stand_in(name, found)
+
+    def serve_each(self, names: Iterable[str]) -> dict[str, ServedModel | AppError]:
+        """``serve`` of many names at once, each with its model or its error."""
+
+        def served_or_error(name: str) -> ServedModel | AppError:
+            try:
+                return self.serve(name)
+            except AppError as error:
+                return error
+
+        distinct = list(dict.fromkeys(names))
+        if len(distinct) > 1:
+            with suppress(AppError):  # once, before each thread would do the same
+                self._aliases_of_tickers()
+                self.serve(DEFAULT)
+        with ThreadPoolExecutor(READERS) as readers:
+            return dict(zip(distinct, readers.map(served_or_error, distinct), strict=True))
+
+    def stand_in(self, name: str, error: AppError) -> ServedModel:
+        """``default`` in the place of the alias of a ticker, with a warning that says why."""
+        model = self.serve(DEFAULT)
+        if isinstance(error, StoreUnavailable):
+            reason = f"serving {model.card.model_id!r}, which may not be the current model of {name!r}"
+            return replace(model, warnings=model.warnings or (f"storage unavailable; {reason}",))
+        reason = f"the model of {name!r} cannot be used, {DEFAULT!r} answers: {error.message}"
+        return replace(model, warnings=(*model.warnings, reason))
+
+    def _champion(self, name: str) -> ServedModel | AppError | None:
+        """The model of a ticker's alias; why it cannot be loaded; None where the alias was never moved."""
+        try:
+            return None if self.alias(name) is None else self._serve(name)
+        except (ModelNotFound, ArtifactInvalid) as error:
+            return error
 
     def _serve(self, name: str) -> ServedModel:
         try:
@@ -120,24 +188,30 @@ class ModelRegistry:
             if name != DEFAULT or bundled is None:
                 raise
             stands_in = f"serving bundled model {bundled.model_id!r}, which may not be the current default"
-            return ServedModel(bundled, self.load(bundled), (f"storage unavailable; {stands_in}",))
-        return ServedModel(card, self.load(card))
+            return ServedModel(bundled, self.load(bundled), (f"storage unavailable; {stands_in}",), name)
+        return ServedModel(card, self.load(card), alias=None if name == card.model_id else name)
 
     def alias(self, name: str) -> Alias | None:
         """The alias of this name; None where it was never moved, or the name cannot be an alias."""
         if not _ALIAS.fullmatch(name):
             return None
+        if name.startswith(OF_TICKER) and name not in self._aliases_of_tickers():
+            return None
         return self._aliases.get_or_load(name, lambda: self._read_alias(name))
 
     def aliases(self) -> tuple[Alias, ...]:
-        """All aliases that were ever moved and are readable, ordered by name."""
-        names = (key.removeprefix(ALIASES).removesuffix(".json") for key in document_keys(self._store, ALIASES))
-        return tuple(alias for alias in map(self._readable_alias, names) if alias is not None)
+        """All aliases that were ever moved and are readable, those of tickers last, ordered by name."""
+        names = sorted(self._alias_names(ALIASES), key=lambda name: (name.startswith(OF_TICKER), name))
+        with ThreadPoolExecutor(READERS) as readers:
+            found = list(readers.map(self._readable_alias, names))
+        return tuple(alias for alias in found if alias is not None)
 
     def look_again(self, name: str) -> None:
         """Read the alias from the store the next time, even where it is cached."""
+        self._ticker_aliases.clear()
         self._aliases.forget(name)
         self._served.forget(name)
+        self._champions.forget(name)
 
     def move_alias(self, name: str, model_id: str, now: datetime, evidence: str | None = None) -> Alias:
         """Point an alias to a model; ``evidence`` is the key of the evaluation that justifies it.
@@ -150,7 +224,7 @@ class ModelRegistry:
         moved = Alias(
             alias=name,
             model_id=card.model_id,
-            previous_model_id=self._unmoved(name) if before is None else before.model_id,
+            previous_model_id=self._readable_unmoved(name) if before is None else before.model_id,
             moved_at=now,
             evidence=evidence,
             earlier=_moves_of(before)[:MAX_EARLIER],
@@ -225,11 +299,26 @@ class ModelRegistry:
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
         self._store.delete(model_key(model_id, CARD))
         self._cards.forget(model_id)
-        self._served.clear()
+        self._forget_served()
         for key in self._store.list_keys(f"models/{model_id}/"):
             self._store.delete(key)
 
+    def _forget_served(self) -> None:
+        self._served.clear()
+        self._champions.clear()
+
+    def _aliases_of_tickers(self) -> frozenset[str]:
+        """Names of the aliases of tickers: most tickers have none, and one list spares a read for each."""
+        prefix = f"{ALIASES}{OF_TICKER}"
+        return self._ticker_aliases.get_or_load(prefix, lambda: frozenset(self._alias_names(prefix)))
+
+    def _alias_names(self, prefix: str) -> list[str]:
+        names = [_alias_name(key) for key in document_keys(self._store, prefix)]
+        return [name for name in names if _ALIAS.fullmatch(name)]
+
     def _read_card(self, model_id: str) -> ModelCard:
+        if model_id.startswith(OF_TICKER):  # neither the ticker nor ``default`` has a model
+            raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
         try:
             content = self._store.get(model_key(model_id, CARD))
         except ArtifactNotFound:
@@ -251,9 +340,20 @@ class ModelRegistry:
         except ArtifactCorrupt:
             return None
 
+    def _readable_unmoved(self, name: str) -> str | None:
+        try:
+            return self._unmoved(name)
+        except ArtifactCorrupt:
+            return None
+
     def _unmoved(self, name: str) -> str | None:
         """The model that an alias points to before it is ever moved."""
-        return self._bundled_id if name == DEFAULT else None
+        if name == DEFAULT:
+            return self._bundled_id
+        if not (name.startswith(OF_TICKER) and _ALIAS.fullmatch(name)):
+            return None
+        alias = self.alias(DEFAULT)
+        return self._bundled_id if alias is None else alias.model_id
 
     def _read(self, card: ModelCard) -> _Loaded:
         started = time.perf_counter()
@@ -290,8 +390,42 @@ def _moves_of(alias: Alias | None) -> tuple[AliasMove, ...]:
     return (AliasMove(model_id=alias.model_id, moved_at=alias.moved_at, evidence=alias.evidence), *alias.earlier)
 
 
+def ticker_alias(ticker: str) -> str:
+    """The alias of a ticker's own model.
+
+    >>> ticker_alias("PETR4.SA")
+    'ticker/PETR4.SA'
+    """
+    return f"{OF_TICKER}{ticker}"
+
+
+def ticker_of_alias(name: str) -> str | None:
+    """The ticker whose alias this is; None for any other name.
+
+    >>> ticker_of_alias("ticker/^GSPC"), ticker_of_alias("default")
+    ('^GSPC', None)
+    """
+    return name.removeprefix(OF_TICKER) if name.startswith(OF_TICKER) else None
+
+
+def alias_folder(name: str) -> str:
+    """An alias in the alphabet of storage keys, where it names documents and folders.
+
+    >>> alias_folder("ticker/M&M.NS"), alias_folder("default")
+    ('ticker/M^M.NS', 'default')
+    """
+    ticker = ticker_of_alias(name)
+    return name if ticker is None else ticker_alias(key_name(ticker))
+
+
 def _alias_key(name: str) -> str:
-    return f"{ALIASES}{name}.json"
+    return f"{ALIASES}{alias_folder(name)}.json"
+
+
+def _alias_name(key: str) -> str:
+    name = key.removeprefix(ALIASES).removesuffix(".json")
+    folder = ticker_of_alias(name)
+    return name if folder is None else ticker_alias(ticker_of(folder))
 
 
 def model_key(model_id: str, name: str) -> str:

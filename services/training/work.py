@@ -143,8 +143,9 @@ def _with_evaluation(spec: JobSpec, card: ModelCard, context: WorkerContext) -> 
     if spec.request.promote_to is None:
         return result
     try:
-        challenger = Challenger(spec.request.promote_to, spec.id, card, context.clock())
-        evaluation = evaluate_challenger(challenger, context.registry, context.prices)
+        position = context.jobs.family_position(spec)
+        challenger = Challenger(spec.request.promote_to, spec.id, card, context.clock(), position)
+        evaluation = evaluate_challenger(challenger, context.registry, context.prices, context.universes)
     except AppError as error:
         log.warning("evaluation of job %s: %s", spec.id, error.message)
         warning = f"the evaluation for {spec.request.promote_to!r} failed, the alias was not moved: {error.message}"

@@ -155,7 +155,7 @@ def test_a_late_refusal_does_not_forget_a_newer_key(locked: str, visit: Open) ->
     page = visit(locked)
     assert "This server needs an API key" in problem(page.locator("#model-body"))
     waiting: list[Route] = []
-    page.route("**/models/default", lambda route: waiting.append(route))  # noqa: PLW0108  it must be a function
+    page.route("**/models/ticker*", lambda route: waiting.append(route))  # noqa: PLW0108  it must be a function
     page.evaluate("document.dispatchEvent(new Event('reload'))")
     eventually(page, lambda: len(waiting) == 1)
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import requests
 from fastapi import FastAPI
 from playwright.sync_api import Browser, expect
 
@@ -17,7 +18,7 @@ from services.analysis.report import analysis_page
 from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
-from tests.browser.conftest import NARROW, Open, scroll_to, served
+from tests.browser.conftest import NARROW, Open, scroll_to, served, wait_until_loaded
 from tests.fakes import application
 
 pytestmark = pytest.mark.slow
@@ -111,6 +112,25 @@ def test_the_default_is_moved_and_moved_back(changing: tuple[str, str], visit: O
     assert page.locator("#backtest-body").inner_text() == "a backtest"
     assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
     expect(row.get_by_role("button")).to_have_text(f"back to {trained}")
+
+
+def test_a_tickers_own_model_is_shown_and_used_unless_another_is_chosen(changing: tuple[str, str], visit: Open) -> None:
+    url, trained = changing
+    for alias in ("ticker%2F%5EGSPC", "mine"):
+        requests.put(f"{url}/models/aliases/{alias}", json={"model_id": trained}, timeout=60).raise_for_status()
+
+    page = visit(url)
+
+    wait_until_loaded(page)
+    expect(page.locator("#forecast-body")).to_contain_text(f"model {trained}")
+    expect(page.locator("#model-body")).to_contain_text(trained)
+    names = page.locator("#compare-body table", has_text="Aliases").locator("tbody th")
+    assert names.all_inner_texts() == ["mine", "ticker/^GSPC"]
+    page.locator("#compare-body table", has_text="Aliases").get_by_role("button").last.click()
+    expect(page.locator("#model-body")).to_contain_text("bundled-")  # the alias of the ticker is moved back
+    assert page.url == f"{url}/"
+    page.locator("#ask select[name=model]").select_option("mine")
+    expect(page.locator("#forecast-body")).to_contain_text(f"model {trained}")
 
 
 def test_a_failed_move_says_why_and_can_be_tried_again(changing: tuple[str, str], visit: Open) -> None:

@@ -18,17 +18,17 @@ GSPC = {"ticker": "^GSPC"}
 # what a user types, and the request with the same answer
 COMMANDS: dict[str, tuple[list[str], str, str, dict[str, Any] | None]] = {
     "fetch": (["fetch", "^GSPC", "--days", "3"], "POST", "/models/fetch-data", GSPC | {"days": 3}),
-    "predict": (["predict", "^GSPC"], "POST", "/models/default/predict", GSPC),
+    "predict": (["predict", "^GSPC"], "POST", "/models/ticker/%5EGSPC/predict", GSPC),
     "forecast": (
         ["forecast", "^GSPC", "--horizon", "3", "--level", "0.5"],
         "POST",
-        "/models/default/forecast",
+        "/models/ticker/%5EGSPC/forecast",
         GSPC | {"horizon": 3, "levels": [0.5]},
     ),
     "backtest": (
         ["backtest", "^GSPC", "--start", "2018-06-01", "--stride", "10", "--horizon", "2"],
         "POST",
-        "/models/default/backtest",
+        "/models/ticker/%5EGSPC/backtest",
         GSPC | {"start": "2018-06-01", "stride": 10, "horizon": 2},
     ),
     "analyze": (["analyze", "^GSPC", "--start", "2017-01-03"], "GET", "/analysis/%5EGSPC?start=2017-01-03", None),

@@ -137,7 +137,7 @@ def test_a_challenger_on_a_server_is_not_followed_with_no_wait(run: Run, server:
     cancelled = run("--url", server, "jobs", "cancel", job["id"])
     again = run("--url", server, "retrain", "^GSPC", "--no-only-on-drift")
     assert here.exit_code == 2
-    assert job["request"]["promote_to"] == "default"
+    assert job["request"]["promote_to"] == "ticker/^GSPC"
     assert cancelled.exit_code == 0
     assert again.exit_code == 4  # until a newer session it is the same job
     assert "job_cancelled" in again.stderr
@@ -149,7 +149,7 @@ def test_an_evaluation_that_failed_has_a_reason_and_no_scores() -> None:
         job_id="20261121t093000-1a2b3c4d",
         champion_id=None,
         challenger_id="walk-20261121-1a2b3c4d",
-        ticker="WALK",
+        tickers=[],
         horizon=5,
         won=False,
         reason="no evaluation: 3 common origins are too few",

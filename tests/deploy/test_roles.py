@@ -135,14 +135,16 @@ def test_one_role_submits_a_training_and_the_other_runs_it(store_of: StoreOf) ->
     assert ModelRegistry(training).card("mine").model_id == job.model_id
 
 
-def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: StoreOf) -> None:
+@pytest.mark.parametrize("alias", ["fought-for", "ticker/^GSPC"])
+def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: StoreOf, alias: str) -> None:
     serving, training = store_of(SERVE), store_of(TRAIN)
     context = WorkerContext(Jobs(training), SampleSource(), ModelRegistry(training), lambda: NOW, NO_UNIVERSES)
-    champion = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, "0000000d")
+    token = f"000000{len(alias)}"
+    champion = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, f"{token}d"[-8:])
     run_training(champion.id, "w1", context)
-    ModelRegistry(serving).move_alias("fought-for", champion.model_id, NOW)
-    request = TrainRequest(ticker="^GSPC", model="ewma", promote_to="fought-for")
-    job = submit_training(request, Jobs(serving), NoExecutor(), NOW, "0000000e")
+    ModelRegistry(serving).move_alias(alias, champion.model_id, NOW)
+    request = TrainRequest(ticker="^GSPC", model="ewma", promote_to=alias)
+    job = submit_training(request, Jobs(serving), NoExecutor(), NOW, f"{token}e"[-8:])
 
     end = run_training(job.id, "w1", context)
 
@@ -150,8 +152,8 @@ def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: Store
     assert end.result is not None
     assert end.result.evaluation is not None, end.result.warnings
     assert end.result.evaluation.won, end.result.evaluation
-    assert evaluation_page(serving, "fought-for", 1, None).evaluations == (end.result.evaluation,)
-    assert ModelRegistry(serving).card("fought-for").model_id == job.model_id
+    assert evaluation_page(serving, alias, 1, None).evaluations == (end.result.evaluation,)
+    assert ModelRegistry(serving).serve(alias).card.model_id == job.model_id
 
 
 def test_one_role_logs_a_forecast_and_the_other_scores_it(store_of: StoreOf) -> None:

@@ -10,6 +10,7 @@ from errors import PricesRateLimited
 from models.fitting import NETWORK
 from services.storage.registry import CARD, ModelRegistry, model_key
 from services.training import work
+from services.training.train import TrainedModel
 from tests.fakes import FailingPriceSource, FailingStore, InMemoryArtifactStore, use_prices, use_registry
 
 # as legacy contract v1's clients send it
@@ -261,6 +262,76 @@ def test_an_alias_takes_the_place_of_an_id(client: TestClient, model_id: str) ->
 @pytest.mark.parametrize("alias", ["Champion", "a1", "-a", "a_b", "x" * 33])
 def test_a_name_that_could_be_an_id_is_no_alias(client: TestClient, model_id: str, alias: str) -> None:
     assert problem(client.put(f"/models/aliases/{alias}", json={"model_id": model_id}))["status"] == 422
+
+
+@pytest.mark.parametrize("path", ["ticker/M&M.NS", "ticker%2FM%26M.NS", "ticker/M%26M.NS"])
+def test_the_alias_of_a_ticker_is_an_address_with_a_slash_encoded_or_not(
+    client: TestClient, model_id: str, path: str
+) -> None:
+    moved = client.put(f"/models/aliases/{path}", json={"model_id": model_id})
+
+    assert (moved.status_code, moved.json()["alias"]) == (200, "ticker/M&M.NS")
+    assert client.get("/models/aliases").json()["aliases"][0]["alias"] == "ticker/M&M.NS"
+    assert client.get(f"/models/{path}").json()["model_id"] == model_id
+    assert client.get(f"/models/aliases/{path}/evaluations").json() == {"evaluations": [], "next_after": None}
+    assert client.put("/models/aliases/copy", json={"model_id": "ticker/M&M.NS"}).json()["model_id"] == model_id
+
+
+def test_a_model_named_by_its_ticker_forecasts_and_backtests_that_ticker(
+    client: TestClient, app: FastAPI, trained: TrainedModel, default: str
+) -> None:
+    app.state.runtime.registry.publish(trained.card.model_copy(update={"model_id": "own-1"}), trained.files)
+    client.put("/models/aliases/ticker/OTHER", json={"model_id": "own-1"})
+
+    forecast = client.post("/models/ticker/OTHER/forecast").json()
+    backtest = client.post("/models/ticker%2FOTHER/backtest", json={"horizon": 1, "stride": 5}).json()
+    unset = client.post("/models/ticker/SHORT/predict").json()
+
+    assert (forecast["ticker"], forecast["model_id"], forecast["alias"]) == ("OTHER", "own-1", "ticker/OTHER")
+    assert (backtest["ticker"], backtest["model_id"]) == ("OTHER", "own-1")
+    assert (unset["ticker"], unset["model_id"], unset["alias"]) == ("SHORT", default, "default")
+
+
+@pytest.mark.parametrize(
+    "alias", ["ticker/", "ticker/walk", "ticker/A B", "ticker/%2E%2E", "ticker/" + "A" * 25, "Ticker"]
+)
+def test_a_name_that_no_ticker_has_is_no_alias(client: TestClient, model_id: str, alias: str) -> None:
+    answer = client.put(f"/models/aliases/{alias}", json={"model_id": model_id})
+
+    assert answer.status_code in (405, 422)
+    assert client.get("/models/aliases").json() == {"aliases": []}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "default/evaluations", 405),
+        ("PUT", "ticker/WALK/evaluations", 405),
+        ("PUT", "a/b", 405),
+        ("POST", "ticker/WALK", 405),
+        ("POST", "default", 405),
+        ("PUT", "ticker/WALK/more", 405),
+        ("GET", "ticker/evaluations", 200),  # of a plain alias that is called so
+        ("GET", "ticker/ticker/evaluations", 422),
+        ("DELETE", "ticker/WALK", 422),
+        ("GET", "default", 422),
+    ],
+)
+def test_other_addresses_below_the_aliases_answer_as_before(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    assert client.request(method, f"/models/aliases/{path}", json=None).status_code == status
+
+
+def test_deleting_takes_an_id_and_no_alias_of_a_ticker(client: TestClient, model_id: str) -> None:
+    client.put("/models/aliases/ticker/WALK", json={"model_id": model_id})
+
+    assert problem(client.delete("/models/ticker/WALK"))["code"] == "malformed_request"
+    assert client.get(f"/models/{model_id}").status_code == 200
+
+
+def test_the_card_of_a_ticker_without_any_model_is_not_found(client: TestClient) -> None:
+    assert problem(client.get("/models/ticker/M&M.NS"))["code"] == "model_not_found"
 
 
 def test_an_alias_cannot_be_moved_to_nothing(client: TestClient) -> None:

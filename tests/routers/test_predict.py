@@ -14,6 +14,7 @@ from schemas.batch import MAX_SYMBOLS
 from services.monitoring.forecast_log import ForecastLog
 from services.storage import ttl_cache
 from services.storage.registry import ModelRegistry
+from services.training.train import TrainedModel
 from tests.fakes import (
     FailingPriceSource,
     FakePriceSource,
@@ -134,6 +135,54 @@ def test_a_model_may_be_named_by_its_id(client: TestClient, app: FastAPI, model_
     assert client.post(path, json={**BODIES[path], "model_id": model_id}).json()["model_id"] == model_id
 
 
+@pytest.fixture
+def champion(client: TestClient, app: FastAPI, trained: TrainedModel) -> str:
+    """WALK's own model."""
+    app.state.runtime.registry.publish(trained.card.model_copy(update={"model_id": "own-1"}), trained.files)
+    assert client.put("/models/aliases/ticker/WALK", json={"model_id": "own-1"}).status_code == 200
+    return "own-1"
+
+
+@pytest.mark.parametrize("path", ["/predict/live", "/predict/forecast"])
+def test_a_symbol_is_forecast_by_its_own_model_unless_another_is_named(
+    client: TestClient, model_id: str, champion: str, path: str
+) -> None:
+    def answer(**more: object) -> tuple[str, str | None]:
+        body = client.post(path, json={"symbol": "WALK", **more}).json()
+        return body["model_id"], body["alias"]
+
+    assert answer() == answer(model_id=None) == answer(model_id="ticker/WALK") == (champion, "ticker/WALK")
+    assert answer(symbol="OTHER") == answer(model_id="default") == (model_id, "default")
+    assert answer(model_id=champion) == (champion, None)
+
+
+def test_each_symbol_of_a_batch_says_which_model_answered(client: TestClient, model_id: str, champion: str) -> None:
+    body = client.post("/predict/batch", json={"symbols": ["OTHER", "WALK", "NOPE"]}).json()
+
+    answered = [(one["result"]["model_id"], one["result"]["alias"]) for one in body["results"][:2]]
+    assert answered == [(model_id, "default"), (champion, "ticker/WALK")]
+    assert (body["model_id"], body["alias"]) == (model_id, "default")
+
+
+@pytest.mark.usefixtures("champion")
+def test_closes_that_a_caller_sends_are_forecast_by_the_default(client: TestClient, model_id: str) -> None:
+    body = client.post("/predict", json={"symbol": "WALK", "prices": PRICES}).json()
+
+    assert (body["model_id"], body["alias"]) == (model_id, "default")
+
+
+def test_a_symbol_whose_own_model_is_broken_is_forecast_by_the_default_with_a_warning(
+    client: TestClient, app: FastAPI, model_id: str, champion: str
+) -> None:
+    app.state.runtime.store.delete(f"models/{champion}/metadata.json")
+    use_registry(app, ModelRegistry(app.state.runtime.registry.store))
+
+    body = client.post("/predict/live", json={"symbol": "WALK"}).json()
+
+    assert body["model_id"] == model_id
+    assert any("'ticker/WALK'" in warning for warning in body["warnings"])
+
+
 def test_a_batch_keeps_the_order_and_each_failure_to_itself(client: TestClient) -> None:
     symbols = ["SHORT", "NOPE", "WALK", "X.UNKNOWN"]
 
@@ -230,7 +279,11 @@ def test_the_largest_batch_fits_into_an_answer_of_lambda(client: TestClient, app
         ("/predict/batch", {"symbols": [f"S{k}" for k in range(500)], "days": 30, "levels": [0.5, 0.8, 0.9]}, "body"),
         ("/predict/batch", {"days": 31}, "days"),
         *((path, {"levels": levels}, "levels") for path in BODIES for levels in ([], [1], [80], [0.8, 0.8], None)),
-        *((path, {"model_id": name}, "model_id") for path in BODIES for name in ("", "../x", "A", "x" * 65, None)),
+        *(
+            (path, {"model_id": name}, "model_id")
+            for path in BODIES
+            for name in ("", "../x", "A", "x" * 65, "ticker/x")
+        ),
         *((path, {"unheard_of": 1}, "unheard_of") for path in BODIES),
     ],
 )

@@ -80,6 +80,47 @@ def test_a_training_can_be_requested_without_drift_and_leaves_its_evidence(
     assert evaluations == {"evaluations": [answer["job"]["result"]["evaluation"]], "next_after": None}
 
 
+def test_a_ticker_is_retrained_for_itself_and_the_default_stays(
+    app: FastAPI, client: TestClient, champion: str, store: InMemoryArtifactStore
+) -> None:
+    client.put("/models/aliases/default", json={"model_id": champion})
+    use_prices(app, FakePriceSource(quiet()))
+
+    answer = client.post("/monitoring/retrain", json={"ticker": "walk", "only_on_drift": False})
+
+    job = answer.json()["job"]
+    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    assert job["request"]["promote_to"] == "ticker/WALK"
+    evaluation = job["result"]["evaluation"]
+    assert (evaluation["alias"], evaluation["champion_id"]) == ("ticker/WALK", champion)
+    assert evaluation["tickers"] == ["WALK"]
+    assert client.get("/models/default").json()["model_id"] == champion
+    assert client.get("/models/aliases/default/evaluations").json()["evaluations"] == []
+
+
+def test_the_default_is_challenged_only_where_the_request_says_so(
+    app: FastAPI, client: TestClient, champion: str
+) -> None:
+    client.put("/models/aliases/default", json={"model_id": champion})
+    use_prices(app, FakePriceSource(quiet()))
+
+    own, everyone = (retrain(client, alias=alias, only_on_drift=False)[1]["job"] for alias in (None, "default"))
+
+    assert own["id"] != everyone["id"]
+    assert everyone["request"]["promote_to"] == "default"
+
+
+def test_drift_is_of_the_model_that_answers_for_the_ticker(client: TestClient, app: FastAPI, champion: str) -> None:
+    client.put("/models/aliases/ticker/WALK", json={"model_id": champion})
+    use_prices(app, FakePriceSource(quiet()))
+
+    def judged(query: str) -> str:
+        report: dict[str, str] = client.get(f"/monitoring/drift?ticker=WALK{query}").json()["reports"][0]
+        return report["model_id"]
+
+    assert judged("") == judged("&model_id=ticker/WALK") == champion
+
+
 def test_a_move_is_undone_by_putting_the_previous_model_back(client: TestClient, champion: str, model_id: str) -> None:
     moved = client.put("/models/aliases/mine", json={"model_id": model_id}).json()
 
@@ -105,6 +146,8 @@ def test_a_malformed_page_of_evaluations_is_refused(client: TestClient, query: s
     assert client.get(f"/models/aliases/default/evaluations?{query}").status_code == 422
 
 
-@pytest.mark.parametrize("wrong", [{"alias": "A"}, {"ticker": "../x"}, {"only_on_drift": "perhaps"}, {"more": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"alias": "A"}, {"alias": "ticker/x"}, {"ticker": "../x"}, {"only_on_drift": "?"}, {"more": 1}]
+)
 def test_a_malformed_request_is_refused(client: TestClient, wrong: dict[str, object]) -> None:
     assert retrain(client, **wrong)[0] == 422

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from errors import ArtifactNotFound, PricesEmpty, PricesInvalid, StoreUnavailable, UnknownExchange
+from schemas.keys import key_name
 from services.prices.calendars import history_at, last_final_day
 from services.prices.cleaning import clean_raw
 from services.prices.exchanges import Listing, exchange_of
-from services.prices.keys import key_name
 from services.prices.series import COLUMNS, Defects, PriceSeries, RawBars
 
 MAX_BYTES = 16_000_000  # of a document, packed and unpacked: three centuries of sessions

@@ -89,10 +89,10 @@ class Process:
         self.forecasting = Forecasting(self.registry, prices, ReplayStore(store, self.writer))
 
     def ticker(self, ticker: str | None = "WALK", horizon: int = 1, **options: object) -> Forecast:
-        model = str(options.pop("model", "default"))
+        model = options.pop("model", "default")
         return self.forecasting.forecast_ticker(model, ticker, horizon, LEVELS, NOW, **options)  # type: ignore[arg-type]
 
-    def tickers(self, *tickers: str, horizon: int = 1, model: str = "default") -> Batch:
+    def tickers(self, *tickers: str, horizon: int = 1, model: str | None = "default") -> Batch:
         return self.forecasting.forecast_tickers(model, tickers, horizon, LEVELS, NOW)
 
     def closes(self, closes: list[float]) -> Forecast:
@@ -465,3 +465,105 @@ def test_a_forecast_made_before_takes_no_run_of_the_model(process: Process, monk
 
     assert_same(again, first)
     assert again.given.bars[-1, CLOSE] == first.given.bars[-1, CLOSE]
+
+
+FIVE_STEPS = b"[" + b",".join([b"[" + b",".join([b"0.5"] * 40) + b"]"] * 5) + b"]"
+
+
+def own_model_of_a(store: Store, trained: TrainedModel, files: dict[str, bytes]) -> str:
+    reports = {name: file_report(content) for name, content in files.items()}
+    registry = ModelRegistry(store)
+    registry.publish(trained.card.model_copy(update={"model_id": "a-1", "files": reports}), files)
+    registry.move_alias("ticker/A", "a-1", NOW)
+    return "a-1"
+
+
+@pytest.fixture
+def champion(store: Store, trained: TrainedModel) -> str:
+    return own_model_of_a(store, trained, trained.files)
+
+
+@pytest.fixture
+def short_champion(store: Store, trained: TrainedModel) -> str:
+    """A's own model, which supports five sessions only."""
+    return own_model_of_a(store, trained, {**trained.files, CALIBRATION: FIVE_STEPS})
+
+
+@pytest.mark.usefixtures("champion")
+def test_where_no_model_is_named_a_ticker_is_forecast_by_its_own(process: Process) -> None:
+    own, other, named = process.ticker("A", model=None), process.ticker("B", model=None), process.ticker("A")
+
+    assert (own.card.model_id, own.alias) == ("a-1", "ticker/A")
+    assert (other.card.model_id, other.alias) == ("walk-20240719-1a2b3c4d", "default")
+    assert (named.card.model_id, named.alias) == (other.card.model_id, "default")
+    assert process.ticker("A", model="a-1").alias is None
+    assert_same(process.ticker(None, model="ticker/A"), own)
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_batch_without_a_model_is_what_each_ticker_alone_is(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {ticker: process.ticker(ticker, model=None) for ticker in ("B", "A", "FEW")}
+    process = Process(process.registry.store)  # type: ignore[arg-type]
+    runs: list[str] = []
+    run = Forecasting._run
+
+    def counted(self: Forecasting, model: ServedModel, *args: object, **kwargs: object) -> list[Formed]:
+        runs.append(model.card.model_id)
+        return run(self, model, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Forecasting, "_run", counted)
+
+    batch = process.tickers("B", "A", "NOPE", "FEW", model=None)
+
+    assert sorted(runs) == ["a-1", "walk-20240719-1a2b3c4d"]
+    assert (batch.card.model_id, batch.alias) == ("walk-20240719-1a2b3c4d", "default")
+    assert isinstance(batch.forecasts["NOPE"], TickerNotFound)
+    for ticker, one in alone.items():
+        found = batch.forecasts[ticker]
+        assert isinstance(found, Forecast)
+        assert (found.card.model_id, found.alias) == (one.card.model_id, one.alias)
+        np.testing.assert_allclose(found.upper, one.upper, rtol=1e-10)
+
+
+@pytest.mark.usefixtures("short_champion")
+def test_beyond_the_horizon_of_a_tickers_model_the_default_answers_with_a_warning(process: Process) -> None:
+    alone, batch = process.ticker("A", 6, model=None), process.tickers("A", "B", horizon=6, model=None)
+
+    for one in (alone, batch.forecasts["A"]):
+        assert isinstance(one, Forecast)
+        assert (one.alias, len(one.median)) == ("default", 6)
+        assert (
+            "the model of 'ticker/A' cannot be used, 'default' answers: "
+            "asked for 6 sessions, the model forecasts 5" in one.warnings
+        )
+    assert isinstance(batch.forecasts["B"], Forecast)
+    assert not any("cannot be used" in warning for warning in batch.forecasts["B"].warnings)
+    with pytest.raises(HorizonTooLong, match="the model forecasts 5"):
+        process.ticker("A", 6, model="a-1")
+
+
+@pytest.mark.usefixtures("short_champion")
+@pytest.mark.parametrize("horizon", [6, 31])
+def test_a_horizon_that_the_default_does_not_support_either_is_refused(process: Process, horizon: int) -> None:
+    process.registry.move_alias("default", "a-1", NOW)
+
+    with pytest.raises(HorizonTooLong, match="the model forecasts 5"):
+        process.ticker("A", horizon, model=None)
+    with pytest.raises(HorizonTooLong, match="the model forecasts 5"):
+        process.tickers("A", "B", horizon=horizon, model=None)
+
+
+def test_a_default_that_cannot_be_read_is_an_error_of_the_tickers_that_need_it(
+    store: Store, champion: str, trained: TrainedModel
+) -> None:
+    store.delete(f"models/{trained.card.model_id}/metadata.json")
+
+    batch = Process(store).tickers("B", "A", model=None)
+
+    assert isinstance(batch.forecasts["A"], Forecast)
+    assert isinstance(batch.forecasts["B"], ModelNotFound)
+    assert batch.card.model_id == champion
+    with pytest.raises(ModelNotFound):
+        Process(store).tickers("B", model=None)

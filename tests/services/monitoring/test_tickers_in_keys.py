@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.common import TICKER_PATTERN
+from schemas.keys import key_name, ticker_of
 from schemas.realised import SessionScores
 from services.monitoring.forecast_log import recorded
 from services.monitoring.realised import scores_since, tickers_scored
 from services.monitoring.scoring import scores_key
-from services.prices.keys import key_name, ticker_of
 from services.storage.store import is_key
 from tests.fakes import InMemoryArtifactStore
 
