@@ -6,7 +6,7 @@ from errors import AppError
 from models.base import CLOSE
 from schemas.batch import BatchedForecast, BatchForecast, SymbolError, SymbolResult
 from schemas.by_symbol import NOT_KNOWN, DailyForecast, DayForecast, SymbolForecast, SymbolPrediction
-from schemas.predict import Evidence, ForecastResponse, PredictResponse, Step
+from schemas.predict import ForecastResponse, PredictResponse, Step
 from services.forecasting.forecast import Batch, Forecast, evidence, ticker_warnings
 
 _SENT: dict[str, Any] = {
@@ -54,9 +54,13 @@ def symbol_prediction(forecast: Forecast, symbol: str | None = None) -> SymbolPr
             "last_data_date": given.source.as_of,
         }
     return SymbolPrediction(
-        **_answer(forecast, forecast.test),
+        **_model(forecast),
+        test=forecast.test,
+        inference_time_ms=forecast.elapsed_ms,
+        timestamp=forecast.made_at,
         **about,
-        **_width(forecast),
+        inputs=forecast.inputs,
+        explanation=forecast.explanation,
         predicted_price=price,
         intervals=forecast.intervals[0],
         persistence=given.last_value,
@@ -70,7 +74,10 @@ def symbol_prediction(forecast: Forecast, symbol: str | None = None) -> SymbolPr
 def symbol_forecast(forecast: Forecast) -> SymbolForecast:
     symbol = forecast.given.history.series.ticker
     return SymbolForecast(
-        **_answer(forecast, forecast.test),
+        **_model(forecast),
+        test=forecast.test,
+        inference_time_ms=forecast.elapsed_ms,
+        timestamp=forecast.made_at,
         **dict(_daily(forecast)),
         symbol=symbol,
         forecast_days=len(forecast.median),
@@ -80,7 +87,10 @@ def symbol_forecast(forecast: Forecast) -> SymbolForecast:
 def batch_forecast(batch: Batch) -> BatchForecast:
     """Every symbol's forecast or error, in the order of the request."""
     return BatchForecast(
-        **_answer(batch, evidence(batch.card, *batch.card.evidence(None, batch.horizon), batch.levels)),
+        **_model(batch),
+        test=evidence(batch.card, *batch.card.evidence(None, batch.horizon), batch.levels),
+        inference_time_ms=batch.elapsed_ms,
+        timestamp=batch.made_at,
         forecast_days=batch.horizon,
         results=tuple(_result(symbol, one) for symbol, one in batch.forecasts.items()),
     )
@@ -146,15 +156,6 @@ def _model(forecast: Forecast | Batch) -> dict[str, Any]:
     }
 
 
-def _answer(forecast: Forecast | Batch, test: Evidence) -> dict[str, Any]:
-    return {
-        **_model(forecast),
-        "test": test,
-        "inference_time_ms": forecast.elapsed_ms,
-        "timestamp": forecast.made_at,
-    }
-
-
 def _prices(forecast: Forecast) -> dict[str, Any]:
     history = forecast.given.history
     return {
@@ -178,9 +179,9 @@ def _context(forecast: Forecast) -> dict[str, Any]:
         **_prices(forecast),
         **_width(forecast),
         **_model(forecast),
+        "test": forecast.test,
         "ticker": history.series.ticker,
         "as_of": history.as_of,
         "last_close": forecast.given.last_close,
         "last_session": history.as_of,
-        "test": forecast.test,
     }

@@ -7,6 +7,7 @@ mean Divisia index: Ang, 2004, Energy Policy), so that they sum to the whole wha
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ class Width(Document):
     calibration: float
 
 
+@lru_cache(maxsize=64)
 def wanted_sessions(forecaster: ServedForecaster) -> int:
     """Sessions that a forecast and its explanation read."""
     return max(forecaster.wanted_sessions, sessions_needed(forecaster.lookback) + YEAR)

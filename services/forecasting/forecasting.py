@@ -69,7 +69,7 @@ class Forecasting:
         """
         name = model or (DEFAULT if ticker is None else ticker_alias(ticker))
         served = self._usable(name, self.registry.serve(name), horizon, levels)
-        card, wanted = served.card, wanted_sessions(served.forecaster)
+        card, wanted = served.card, wanted_sessions(served.forecaster)  # type: ignore[arg-type]  # every forecaster has a hash
         ticker = ticker or ticker_of_alias(name) or own_ticker(card)
         # a past day may lie anywhere in the history
         history = self.prices.history(ticker, now, wanted if as_of is None else None)
@@ -98,7 +98,7 @@ class Forecasting:
             served = models[ticker]
             if isinstance(served, AppError):
                 return served
-            card, wanted = served.card, wanted_sessions(served.forecaster)
+            card, wanted = served.card, wanted_sessions(served.forecaster)  # type: ignore[arg-type]
             try:
                 history = _detached(self.prices.history(ticker, now, wanted).tail(wanted))
                 return form_input(history, card.target_column, wanted, card.lookback, horizon)

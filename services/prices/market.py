@@ -58,26 +58,24 @@ class MarketAwareSource:
         tickers = MARKETS.get(history.series.exchange)
         if tickers is None:
             return history
-        index = history if ticker == tickers.index else self._beside(history, tickers.index, now, recent)
-        if index is None:
+        found = {ticker: history}
+        for name in (tickers.index, tickers.implied):
+            if name is None or name in found or name in self._unavailable:
+                continue
+            try:
+                one = self._source.history(name, now, None if recent is None else recent + SPARE_SESSIONS)
+            except AppError as error:
+                self._unavailable[name] = True
+                log.warning("forecasts do without %s: %s", name, error.message)
+                continue
+            if one.source == history.source:
+                found[name] = one
+        if tickers.index not in found:
             return history
-        implied = None if tickers.implied is None else self._beside(history, tickers.implied, now, recent)
-        return _joined(history, index, implied)
-
-    def _beside(self, history: PriceHistory, ticker: str, now: datetime, recent: int | None) -> PriceHistory | None:
-        """The history of an index; None where it is unavailable, or of another source."""
-        if ticker in self._unavailable:
-            return None
-        try:
-            found = self._source.history(ticker, now, None if recent is None else recent + SPARE_SESSIONS)
-        except AppError as error:
-            self._unavailable[ticker] = True
-            log.warning("forecasts do without %s: %s", ticker, error.message)
-            return None
-        return found if found.source == history.source else None
+        return _joined(history, found[tickers.index], found.get(tickers.implied or ""))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _joined(history: PriceHistory, index: PriceHistory, implied: PriceHistory | None) -> PriceHistory:
     """The same object for the same histories: what is worked out from it is remembered by its identity."""
     return replace(history, market=Market(index.series, None if implied is None else implied.series))

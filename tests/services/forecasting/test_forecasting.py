@@ -28,7 +28,7 @@ from models.base import CLOSE, QuantileForecast, closes_only
 from models.trading import HaltAwareForecaster
 from services.forecasting.forecast import Batch, Forecast
 from services.forecasting.forecast_input import input_from_closes
-from services.forecasting.forecasting import FETCHERS, Forecasting
+from services.forecasting.forecasting import FETCHERS, Forecasting, Formed
 from services.forecasting.replays import REPLAYS, ReplayStore
 from services.prices.calendars import next_sessions
 from services.prices.market import MarketAwareSource
