@@ -143,7 +143,7 @@ def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: Store
     champion = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, f"{token}d"[-8:])
     run_training(champion.id, "w1", context)
     ModelRegistry(serving).move_alias(alias, champion.model_id, NOW)
-    request = TrainRequest(ticker="^GSPC", model="ewma", promote_to=alias)
+    request = TrainRequest(ticker="^GSPC", model="volatility_regression", promote_to=alias)
     job = submit_training(request, Jobs(serving), NoExecutor(), NOW, f"{token}e"[-8:])
 
     end = run_training(job.id, "w1", context)
