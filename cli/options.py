@@ -1,12 +1,13 @@
 """Options that several commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from schemas.common import OF_TICKER, TICKER_PATTERN
-
+OF_TICKER = "ticker/"  # the API's prefix of the aliases of tickers
+_TICKER = re.compile(r"\^?[A-Z0-9][A-Z0-9._=&-]{0,22}")  # the API's pattern; the command line loads no server code
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -64,6 +65,6 @@ def model_or_own(model: str | None, ticker: str | None) -> str:
     ('ticker/PETR4.SA', 'best', 'default')
     """
     own = (ticker or "").strip().upper()
-    if model is None and TICKER_PATTERN.fullmatch(own):
+    if model is None and _TICKER.fullmatch(own):
         return f"{OF_TICKER}{own}"
     return model or "default"  # of no ticker, the API's error names the ticker

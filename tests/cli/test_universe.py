@@ -121,6 +121,6 @@ def test_a_universe_is_trained_and_forecasts_any_ticker(run: Run, folder: Path) 
 
     assert trained.exit_code == 0, trained.output
     job = json.loads(trained.stdout)
-    assert job["result"]["tickers"] == ["AAA", "BBB"]
+    assert job["result"]["universe"] == "walks"
     assert "universe walks" in run("jobs", "show", job["id"]).stdout
     assert run("predict", "^GSPC", "--model", job["model_id"]).exit_code == 0
