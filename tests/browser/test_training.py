@@ -98,7 +98,7 @@ def test_every_model_is_compared_with_no_change(front_page: Page) -> None:
 
     assert page.locator("#compare-body thead th").all_inner_texts()[5:7] == ["Error", "No change"]
     bundled = page.locator("#compare-body tr", has_text="bundled-").locator("td").all_inner_texts()
-    assert bundled[4:6] == ["1.543%", "1.547%"]
+    assert bundled[4:6] == ["1.54%", "1.55%"]
     assert page.locator("#compare-body thead th").all_inner_texts()[8:] == ["In 80% range", "In 95% range"]
     assert re.fullmatch(r"8\d\.\d%", bundled[7])
 
@@ -122,7 +122,7 @@ def test_a_backtest_shows_coverage_by_step_and_every_baseline(server: str, visit
 
     body = page.locator("#backtest-body")
     baselines = body.locator("table").first
-    expect(baselines.locator("tbody tr")).to_have_count(7, timeout=WITHIN_MS)
+    expect(baselines.locator("tbody tr")).to_have_count(8, timeout=WITHIN_MS)
     names = baselines.locator("tbody th").all_inner_texts()
     assert names[0].startswith("return_lstm (bundled-")
     assert set(names[1:]) >= {"persistence", "gjr_garch", "volatility_regression", "rolling_empirical"}

@@ -132,7 +132,7 @@ def test_an_unreachable_index_is_not_asked_for_again_at_once() -> None:
     for _ in range(3):
         assert aware.history("WALK", NOW).market is None
 
-    assert source.failures == 1
+    assert source.failures == 2  # the index and its implied volatility, once each
 
 
 def test_every_market_belongs_to_a_calendar_that_tickers_have() -> None:
