@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from benchmarks.dirt import DIRT, NAMED_BY, Case, clean_case
 from config import Settings
+from errors import TickerNotFound
 from services.prices.calendars import history_at
 from services.prices.cleaning import clean_raw
 from services.prices.series import PriceHistory, RawBars
@@ -49,12 +50,14 @@ Answer = Mapping[str, Any]
 
 
 class RowsSource:
-    """Cleans and serves its rows for every ticker."""
+    """Cleans and serves its rows for ``TICKER``."""
 
     def __init__(self) -> None:
         self.rows: RawBars | None = None
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002
+        if ticker != TICKER:  # an index, of which nothing is known
+            raise TickerNotFound(f"no rows of {ticker}")
         assert self.rows is not None  # noqa: S101 - our own mistake
         series, defects = clean_raw(ticker, self.rows)
         return history_at(series, now, source="rows", defects=defects)

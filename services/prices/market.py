@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from cachetools import TTLCache
 
-from errors import AppError
+from errors import AppError, TickerNotFound
 from services.prices.series import Market, PriceHistory, PriceSource
 
 RETRY_S = 300.0  # after a failure: an index that cannot be fetched must not slow every answer down
@@ -66,7 +66,8 @@ class MarketAwareSource:
                 one = self._source.history(name, now, None if recent is None else recent + SPARE_SESSIONS)
             except AppError as error:
                 self._unavailable[name] = True
-                log.warning("forecasts do without %s: %s", name, error.message)
+                level = logging.INFO if isinstance(error, TickerNotFound) else logging.WARNING
+                log.log(level, "forecasts do without %s: %s", name, error.message)
                 continue
             if one.source == history.source:
                 found[name] = one

@@ -106,7 +106,8 @@ def test_the_test_scores_are_of_the_horizon_and_have_their_p_value_and_origins(
 
     shown = " ".join(run(command, "^GSPC").stdout.split())
 
-    assert f"{ahead}, on {test['n_origins']:,} test origins of all tickers of universe bundled: MAPE {test['model']['mape']:.3%}" in shown
+    tested = f"{ahead}, on {test['n_origins']:,} test origins of all tickers of universe bundled"
+    assert f"{tested}: MAPE {test['model']['mape']:.3%}" in shown
     assert f"skill {test['skill']['mae']:+.2%} (MAE, p = {test['p_value']['mae']:#.2g})" in shown
 
 
