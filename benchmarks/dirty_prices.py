@@ -56,7 +56,7 @@ class RowsSource:
         self.rows: RawBars | None = None
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002
-        if ticker != TICKER:  # an index, of which nothing is known
+        if ticker != TICKER:  # an index
             raise TickerNotFound(f"no rows of {ticker}")
         assert self.rows is not None  # noqa: S101 - our own mistake
         series, defects = clean_raw(ticker, self.rows)
