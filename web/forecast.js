@@ -40,7 +40,7 @@ function parts(prices, forecast) {
   return [
     forecast.demo && el("p", { class: "warning" }, `Demo data, ends ${day(forecast.base_date)}`),
     el("p", { class: "faint last" }, `Closed at ${money(forecast.base_price, forecast.currency)} on ${day(forecast.base_date)}`),
-    el("div", { class: "said" }, sentence(forecast), second(forecast.explanation.sentence), second(testSummary(forecast.test))),
+    el("div", { class: "said" }, sentence(forecast), el("div", {}, second(forecast.explanation.sentence), second(testSummary(forecast.test)))),
     notes(forecast.warnings),
     figure(prices, forecast),
     more("All sessions in figures", sessions(forecast)),

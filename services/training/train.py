@@ -170,7 +170,7 @@ def train_model(
         test_closes_only=found.test_closes_only,
         calibration=request.calibration,
         base_model_id=None if base is None else base.model_id,
-        warnings=_warnings(base, materials),
+        warnings=_warnings(base, materials, of_universe=universe is not None),
         n_calibration=tuple(step.size for step in forecaster.calibration.scores),
         files={name: file_report(content) for name, content in files.items()},
         libraries=_libraries(),
@@ -373,10 +373,11 @@ def _settings(request: TrainRequest, lookback: int, start: bytes | None, seconds
     )
 
 
-def _warnings(base: ModelCard | None, materials: Sequence[TrainingSeries]) -> tuple[str, ...]:
+def _warnings(base: ModelCard | None, materials: Sequence[TrainingSeries], *, of_universe: bool) -> tuple[str, ...]:
+    """About the prices of each ticker, and the base model; of a universe the series alone say what was left out."""
     warnings = [
         f"{material.ticker}: {warning}"
-        for material in materials
+        for material in (() if of_universe else materials)
         for warning in price_warnings(material.history, len(material.history.series))
     ]
     if base is not None and base.last_session >= _first_unseen(materials):

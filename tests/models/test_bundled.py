@@ -26,7 +26,7 @@ def test_it_answers_as_default_and_under_its_own_id() -> None:
 
 def test_it_is_small() -> None:
     assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 2_000_000
-    assert (BUNDLED / "metadata.json").stat().st_size < 330_000
+    assert (BUNDLED / "metadata.json").stat().st_size < 270_000
 
 
 def test_its_card_names_its_universe_and_shows_sessions_after_it() -> None:

@@ -96,3 +96,7 @@ def test_fits_of_a_universe_report_their_epochs(folder: Path) -> None:
 
     assert [one.number for one in epochs] == [1]
     assert np.isfinite(epochs[0].validation_loss)
+
+
+def test_a_card_of_a_universe_does_not_warn_of_each_ticker(folder: Path) -> None:
+    assert train(Universe.in_folder(folder)).card.warnings == ()
