@@ -29,8 +29,8 @@ export function percents(one, other) {
 export function testSummary({ step, n_origins, model, persistence, coverage }) {
   const [own, unchanged] = percents(model.mape, persistence.mape);
   const range = coverage.find((one) => one.level === 0.8);
-  return `On ${count(n_origins)} days it had never seen, the model${step > 1 ? `’s ${step}-day forecast` : ""} was off by ${own} on average; ` +
-    `assuming no change, by ${unchanged}.${range ? ` Its ${level(0.8)} range contained the close on ${percent(range.empirical_coverage)} of those days.` : ""}`;
+  return `In ${count(n_origins)} tests on days it had never seen, the model${step > 1 ? `’s ${step}-day forecast` : ""} was off by ${own} on average; ` +
+    `assuming no change, by ${unchanged}.${range ? ` Its ${level(0.8)} range contained the close in ${percent(range.empirical_coverage)} of them.` : ""}`;
 }
 
 export const count = (value) => number({ maximumFractionDigits: 0 }).format(value);

@@ -59,9 +59,9 @@ def test_the_evidence_is_of_the_horizon_asked_for(server: str, visit: Open, days
     model = "the model" if days == 1 else f"the model’s {days}-day forecast"
     errors = r"was off by (\d\.\d{2,4})% on average; assuming no change, by (\d\.\d{2,4})%\."
     share = f"{100 * test['coverage'][0]['empirical_coverage']:.1f}%"
-    inside = re.escape(f"Its 80% range contained the close on {share} of those days.")
+    inside = re.escape(f"Its 80% range contained the close in {share} of them.")
     evidence = page.locator("#forecast-body .second").last.inner_text()
-    found = re.fullmatch(f"On {test['n_origins']:,} days it had never seen, {model} {errors} {inside}", evidence)
+    found = re.fullmatch(f"In {test['n_origins']:,} tests on days it had never seen, {model} {errors} {inside}", evidence)
     assert found, evidence
     expected = [100 * test[name]["mape"] for name in ("model", "persistence")]
     assert [float(one) for one in found.groups()] == pytest.approx(expected, abs=0.005)
