@@ -61,7 +61,9 @@ def test_the_evidence_is_of_the_horizon_asked_for(server: str, visit: Open, days
     share = f"{100 * test['coverage'][0]['empirical_coverage']:.1f}%"
     inside = re.escape(f"Its 80% range contained the close in {share} of them.")
     evidence = page.locator("#forecast-body .second").last.inner_text()
-    found = re.fullmatch(f"In {test['n_origins']:,} tests on days it had never seen, {model} {errors} {inside}", evidence)
+    found = re.fullmatch(
+        f"In {test['n_origins']:,} tests on days it had never seen, {model} {errors} {inside}", evidence
+    )
     assert found, evidence
     expected = [100 * test[name]["mape"] for name in ("model", "persistence")]
     assert [float(one) for one in found.groups()] == pytest.approx(expected, abs=0.005)

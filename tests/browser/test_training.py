@@ -45,7 +45,8 @@ def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open)
     expect(page.locator("#compare-body tr.current th")).to_have_text(chosen)
     outcome = page.locator(".job").inner_text()
     assert re.search(
-        r"In [\d,]+ tests on days it had never seen, the model was off by [\d.]+% on average; assuming no change, by [\d.]+%",
+        r"In [\d,]+ tests on days it had never seen, the model was off by [\d.]+% on average; "
+        r"assuming no change, by [\d.]+%",
         outcome,
     )
     assert re.search(r"Its 80% range contained the close in [\d.]+% of them\.", outcome)
