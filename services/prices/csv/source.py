@@ -1,5 +1,6 @@
 """Daily prices from a folder of CSV files, one file per ticker, in the formats of many programs."""
 
+import threading
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from errors import PricesInvalid, PricesUnreachable, TickerNotFound
@@ -18,15 +20,19 @@ from services.prices.csv.formats import ADJUSTED, DATE, TICKS, read_table
 from services.prices.csv.numbers import read_numbers
 from services.prices.csv.rows import bounded_lines
 from services.prices.exchanges import exchange_of
-from services.prices.series import COLUMNS, PriceHistory, RawBars, validate_ticker
+from services.prices.series import COLUMNS, Defects, PriceHistory, PriceSeries, RawBars, validate_ticker
 
 MAX_FILE_BYTES = 64 * 2**20
+REMEMBERED = 64  # parsed files, of 0.3 MB each
+
+_Version = tuple[int, int, int]
+"""Inode, size and time of change of a file."""
 
 _Values = NDArray[np.float64]
 
 
 class CsvSource:
-    """Reads ``folder/TICKER.csv`` at every call, so that an edited file counts at once.
+    """Reads ``folder/TICKER.csv``, and again once its size or time of change differs: an edit counts at once.
 
     ``docs/configuration.md`` lists the formats, which are recognised from the file itself.
     """
@@ -35,12 +41,27 @@ class CsvSource:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._read: LRUCache[str, tuple[_Version, PriceSeries, Defects]] = LRUCache(REMEMBERED)
+        self._lock = threading.Lock()
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002  one file
         validate_ticker(ticker)
+        series, defects = self._series(ticker)
+        return history_at(series, now, source=self.name, defects=defects)
+
+    def _series(self, ticker: str) -> tuple[PriceSeries, Defects]:
+        """The cleaned file, parsed once for each of its versions."""
+        version = _version(self._folder / f"{ticker}.csv")
+        with self._lock:
+            known = self._read.get(ticker)
+        if known is not None and known[0] == version:
+            return known[1:]
         read = partial(read_bars, ticker=ticker, local_date=partial(local_date, exchange_of(ticker)))
         series, defects = clean_raw(ticker, _read_file(self._folder, ticker, read))
-        return history_at(series, now, source=self.name, defects=defects)
+        if version is not None and version == _version(self._folder / f"{ticker}.csv"):
+            with self._lock:
+                self._read[ticker] = (version, series, defects)
+        return series, defects
 
 
 def read_bars(lines: Iterable[str], name: str, *, ticker: str, local_date: Callable[[datetime], date]) -> RawBars:
@@ -80,6 +101,15 @@ def _adjusted(prices: dict[str, _Values], adjusted: _Values | None) -> list[_Val
         factor = np.where(close > 0, adjusted / close, np.nan)
         scaled = [prices[column] * factor for column in ("Open", "High", "Low")]
     return [*scaled, adjusted]
+
+
+def _version(path: Path) -> _Version | None:
+    """None where there is no such file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _volume(values: dict[str, _Values], unknown: _Values) -> _Values:

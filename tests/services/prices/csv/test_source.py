@@ -49,6 +49,24 @@ def test_tidy_file_is_read_as_it_stands(tmp_path: Path) -> None:
     assert not history.stale
 
 
+def test_an_unchanged_file_is_parsed_once_and_a_changed_or_replaced_one_again(tmp_path: Path) -> None:
+    source, path = CsvSource(tmp_path), tmp_path / "AAPL.csv"
+    path.write_text(TIDY)
+
+    first = source.history("AAPL", NOW)
+    again = source.history("AAPL", NOW)
+    path.write_text(TIDY.replace("11.2,300", "11.3,300"))  # the same size
+    os.utime(path, ns=(0, 1))
+    edited = source.history("AAPL", NOW)
+    path.unlink()
+    path.symlink_to(tmp_path.parent / "elsewhere.csv")
+
+    assert again is first
+    assert [one.series.close[-1] for one in (first, edited)] == [11.2, 11.3]
+    with pytest.raises(TickerNotFound, match="leads out of the price folder"):
+        source.history("AAPL", NOW)
+
+
 def test_rows_with_missing_values_are_dropped_and_reported(tmp_path: Path) -> None:
     rows = "".join(f"2024-02-{day:02},10,11,9,10,1\n" for day in range(1, 20))
 
