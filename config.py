@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     look_back: Annotated[
         int | None, Field(ge=10, le=250, description="Lookback that the default model must have, in sessions.")
     ] = None
-    max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body accepted.")] = 1_000_000
+    max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body accepted.")] = 100_000
     api_key: Annotated[
         SecretStr | None,
         Field(min_length=20, description="Key that callers must send as X-API-Key; authentication is off if unset."),

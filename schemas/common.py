@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Annotated, Any, get_args
 
+from annotated_types import MaxLen
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -14,6 +15,7 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -32,14 +34,39 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+MAX_FIELDS = 50  # of a body: the largest request has half as many
+MAX_ITEMS = 1000  # of a list without a limit of its own
+
+
 class Request(Document):
-    """What a caller sends; ``true`` and ``false`` are no numbers, although pydantic reads them as 1 and 0."""
+    """What a caller sends.
+
+    ``true`` and ``false`` are no numbers, although pydantic reads them as 1 and 0. Too many fields or items are one
+    error: pydantic would build one for each, and block the server for seconds.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, body: object) -> object:
+        if isinstance(body, dict) and len(body) > MAX_FIELDS:
+            raise PydanticCustomError(
+                "too_many_fields",
+                "expected at most {most} fields, found {found}",
+                {"most": MAX_FIELDS, "found": len(body)},
+            )
+        return body
 
     @field_validator("*", mode="before")
     @classmethod
-    def _booleans_are_no_numbers(cls, value: object, info: ValidationInfo) -> object:
-        annotation: Any = cls.model_fields[str(info.field_name)].annotation
+    def _short_and_without_booleans_for_numbers(cls, value: object, info: ValidationInfo) -> object:
+        field = cls.model_fields[str(info.field_name)]
+        annotation: Any = field.annotation
         items = value if isinstance(value, list | tuple) else [value]
+        most = next((one.max_length for one in field.metadata if isinstance(one, MaxLen)), MAX_ITEMS)
+        if isinstance(value, list | tuple) and len(value) > most:
+            raise PydanticCustomError(
+                "too_long", "expected at most {most} items, found {found}", {"most": most, "found": len(value)}
+            )
         if _takes_numbers(annotation) and any(isinstance(item, bool) for item in items):
             raise PydanticCustomError("boolean", "Input should be a number, not true or false")
         return value

@@ -82,3 +82,30 @@ def test_a_request_id_that_could_forge_a_log_line_is_replaced(client: TestClient
 
 def test_a_callers_request_id_is_kept(client: TestClient) -> None:
     assert client.get("/up", headers={"X-Request-Id": "trace-7"}).headers["x-request-id"] == "trace-7"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field", "message"),
+    [
+        (
+            "/models/default/backtest",
+            {"quantile_levels": [0] * 9000},
+            "quantile_levels",
+            "at most 99 items, found 9000",
+        ),
+        ("/models/default/predict", {"levels": [True] * 9000}, "levels", "at most 10 items, found 9000"),
+        ("/models/train", {"tickers": [""] * 9000}, "tickers", "at most 20 items, found 9000"),
+        ("/predict/batch", {"symbols": [""] * 9000}, "symbols", "at most 500 items, found 9000"),
+        ("/predict", {"prices": ["a"] * 9000}, "prices", "at most 1000 items, found 9000"),
+        ("/predict/live", {f"k{number}": 0 for number in range(5000)}, "body", "at most 50 fields, found 5000"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("/") else "",
+)
+def test_too_many_items_or_fields_are_one_error(
+    client: TestClient, path: str, body: dict[str, object], field: str, message: str
+) -> None:
+    """pydantic would build an error for each, and block the event loop for seconds."""
+    answer = client.post(path, json=body)
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"field": field, "message": f"expected {message}"}]
