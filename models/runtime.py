@@ -7,6 +7,7 @@ import numpy as np
 
 from errors import ArtifactCorrupt
 from models.base import N_COLUMNS, N_INPUTS, Bars, Origins, QuantileForecast, with_columns
+from models.onnx_file import validate_network
 from models.windows import lookback_windows
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def _session(model: bytes) -> "InferenceSession":
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
+    validate_network(model)
     options = onnxruntime.SessionOptions()
     # one window takes less than a millisecond: more threads only wait for each other
     options.intra_op_num_threads = 1

@@ -54,6 +54,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "pytorch_lightning": LSTM,
     "safetensors": LSTM,
     "onnxruntime": ("models/runtime.py",),
+    "google.protobuf": ("models/onnx_file.py",),
     "arch": ("models/baselines/gjr_garch.py",),
     "sklearn": ("models/baselines/gradient_boosting.py",),
     "threadpoolctl": ("models/baselines/gradient_boosting.py",),

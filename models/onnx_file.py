@@ -1,0 +1,87 @@
+"""Refuses networks that this program has not exported: ONNX Runtime would run them, and read any file for weights.
+
+A stored network may come from a bucket that others can write to. Only the operators of our own networks are accepted,
+without subgraphs, loops and functions, and only weights that the file itself holds. The field numbers are those of
+``onnx.proto``; protobuf reads the fields without ONNX's own package, which is large.
+"""
+
+from collections.abc import Iterator
+
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from errors import ArtifactCorrupt
+
+MAX_BYTES = 8_000_000  # the largest of ours has under one
+_OPERATORS = (
+    "Abs Add BatchNormalization Cast Clip Concat Constant ConstantOfShape Div Exp Expand Gather Gemm Greater Identity "
+    "IsNaN LSTM Log MatMul Max Min Mul Neg Or Pow ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Shape Slice "
+    "Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where"
+)
+OPERATORS = frozenset(_OPERATORS.split())
+
+_MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
+_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS = 5, 10
+_ATTRIBUTE_GRAPHS = (6, 11, 22, 23)  # graphs and sparse tensors
+_TENSOR_EXTERNAL = (13, 14)  # where the weights lie outside the file
+
+Field = tuple[int, object]
+
+
+def validate_network(model: bytes) -> None:
+    """Raise ArtifactCorrupt where the bytes are no network as this program exports it."""
+    if len(model) > MAX_BYTES:
+        raise ArtifactCorrupt(f"the stored network has {len(model)} bytes; the limit is {MAX_BYTES}")
+    try:
+        for number, value in _fields(model):
+            if number in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
+                raise ArtifactCorrupt("the stored network has functions of its own")
+            if number == _MODEL_GRAPH:
+                _validate_graph(value)
+    except DecodeError as error:
+        raise ArtifactCorrupt("the stored network is not readable as ONNX") from error
+
+
+def _validate_graph(graph: object) -> None:
+    for number, value in _fields(graph):
+        if number == _GRAPH_NODE:
+            _validate_node(value)
+        elif number == _GRAPH_INITIALIZER:
+            _validate_tensor(value)
+        elif number == _GRAPH_SPARSE:
+            raise ArtifactCorrupt("the stored network has sparse weights")
+
+
+def _validate_node(node: object) -> None:
+    for number, value in _fields(node):
+        if number == _NODE_OPERATOR and _text(value) not in OPERATORS:
+            raise ArtifactCorrupt(f"the stored network has an operator of no network of ours, {_text(value)[:40]!r}")
+        if number == _NODE_DOMAIN and _text(value):
+            raise ArtifactCorrupt("the stored network has operators of another domain than ONNX's")
+        if number == _NODE_ATTRIBUTE:
+            for part, content in _fields(value):
+                if part in _ATTRIBUTE_GRAPHS:
+                    raise ArtifactCorrupt("the stored network has a graph within a graph")
+                if part in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
+                    _validate_tensor(content)
+
+
+def _validate_tensor(tensor: object) -> None:
+    if any(number in _TENSOR_EXTERNAL and value != 0 for number, value in _fields(tensor)):
+        raise ArtifactCorrupt("the stored network reads its weights from another file")
+
+
+def _fields(message: object) -> Iterator[Field]:
+    if not isinstance(message, bytes):
+        raise DecodeError("expected a message")
+    parsed = Empty()
+    parsed.ParseFromString(message)
+    for field in UnknownFieldSet(parsed):
+        yield field.field_number, field.data
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else ""

@@ -1,0 +1,107 @@
+"""Networks that are none of ours are refused before ONNX Runtime sees them."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from config import BUNDLED
+from errors import ArtifactCorrupt
+from models.base import QUANTILE_GRID
+from models.fitting import NETWORK
+from models.onnx_file import MAX_BYTES, validate_network
+from models.runtime import OnnxForecaster
+
+OURS = (BUNDLED / NETWORK).read_bytes()
+EARLIER = sorted(Path("tests/data").rglob(NETWORK))
+
+
+def edited(edit: Callable[[onnx.ModelProto], None]) -> bytes:
+    model = onnx.load_model_from_string(OURS)
+    edit(model)
+    return bytes(model.SerializeToString())
+
+
+def external_weights(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", ".env"), ("offset", "0"), ("length", "64")):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+
+
+def external_constant(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Constant", [], ["secret"], value=numpy_helper.from_array(np.zeros(8))))
+    tensor = model.graph.node[-1].attribute[0].t
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "/etc/passwd"
+
+
+def loop(model: onnx.ModelProto) -> None:
+    body = helper.make_graph([], "body", [], [])
+    model.graph.node.append(helper.make_node("Loop", ["", ""], [], body=body))
+
+
+def graph_in_a_known_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("body", helper.make_graph([], "inner", [], [])))
+
+
+def unknown_operator(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("ImageDecoder", ["x"], ["y"]))
+
+
+def other_domain(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Add", ["x", "x"], ["y"], domain="com.microsoft"))
+
+
+def function(model: onnx.ModelProto) -> None:
+    opset = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("", "Add", ["x"], ["x"], [], opset))
+
+
+def sparse_weights(model: onnx.ModelProto) -> None:
+    values = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [1]))
+
+
+@pytest.mark.parametrize("content", [OURS, *(path.read_bytes() for path in EARLIER)])
+def test_our_own_networks_pass(content: bytes) -> None:
+    validate_network(content)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (external_weights, "reads its weights from another file"),
+        (external_constant, "reads its weights from another file"),
+        (loop, "operator of no network of ours, 'Loop'"),
+        (graph_in_a_known_operator, "a graph within a graph"),
+        (unknown_operator, "operator of no network of ours, 'ImageDecoder'"),
+        (other_domain, "operators of another domain"),
+        (function, "functions of its own"),
+        (sparse_weights, "sparse weights"),
+    ],
+)
+def test_anything_else_is_corrupt_and_never_runs(edit: Callable[[onnx.ModelProto], None], message: str) -> None:
+    with pytest.raises(ArtifactCorrupt, match=message):
+        OnnxForecaster(edited(edit), QUANTILE_GRID)
+
+
+def test_a_file_larger_than_any_of_ours_is_corrupt() -> None:
+    with pytest.raises(ArtifactCorrupt, match="the limit is"):
+        validate_network(bytes(MAX_BYTES + 1))
+
+
+@given(place=st.integers(0, len(OURS) - 1), content=st.binary(min_size=1, max_size=64))
+def test_damaged_bytes_pass_or_are_corrupt(place: int, content: bytes) -> None:
+    damaged = OURS[:place] + content + OURS[place + len(content) :]
+    with suppress(ArtifactCorrupt):
+        validate_network(damaged)
