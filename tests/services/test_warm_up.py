@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -54,3 +55,9 @@ def test_a_bundled_model_that_is_broken_stops_no_server(tmp_path: Path, caplog: 
     warm_up(ModelRegistry(UnreadStore(), broken), NOW)
 
     assert "not warmed up" in caplog.text
+
+
+def test_what_is_loaded_is_kept_out_of_garbage_collections() -> None:
+    warm_up(ModelRegistry(InMemoryArtifactStore()), datetime(2024, 7, 19, tzinfo=UTC))
+
+    assert gc.get_freeze_count() > 10_000
