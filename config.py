@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(min_length=20, description="Key that callers must send as X-API-Key; authentication is off if unset."),
     ] = None
+    open: Annotated[
+        bool, Field(description="On Lambda, whether to answer without an API_KEY, as behind AWS_IAM: yes or no.")
+    ] = False
     log_format: Annotated[
         LogFormat | None, Field(description="json or text; when unset, json on Lambda and text elsewhere.")
     ] = None

@@ -107,6 +107,11 @@ class NotAuthenticated(AppError):
     code = "not_authenticated"
 
 
+class AccessNotConfigured(AppError):
+    status_code = 503
+    code = "access_not_configured"
+
+
 class NotFound(AppError):
     status_code = 404
     code = "not_found"

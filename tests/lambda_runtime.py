@@ -99,6 +99,7 @@ def lambda_runtime(
         "NO_PROXY": "127.0.0.1,localhost",
         "LAMBDA_TASK_ROOT": str(task),
         "AWS_LAMBDA_FUNCTION_NAME": FUNCTION_NAME,
+        "OPEN": "yes",
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(FUNCTION_TIMEOUT_S),
         **environment,
     }

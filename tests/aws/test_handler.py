@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from aws_lambda import NotAnHttpEvent, lambda_handler
 from config import Settings
@@ -20,6 +21,7 @@ from tests.fakes import FailingPriceSource, FakePriceSource, application, foreca
 
 NOW = datetime(2019, 1, 2, 14, tzinfo=UTC)
 MAX_BODY_BYTES = 2048
+KEY = "a-key-of-twenty-characters"
 PROBLEM = "application/problem+json"
 
 Handler = Callable[[Event], Answer]
@@ -34,6 +36,7 @@ def api(tmp_path: Path) -> FastAPI:
         price_source="sample",
         s3_bucket_name=None,
         aws_lambda_function_name="forecast",
+        open=True,
         max_body_bytes=MAX_BODY_BYTES,
     )
     return application(settings, clock=lambda: NOW)
@@ -53,6 +56,28 @@ def test_up_is_answered(handle: Handler) -> None:
     answer = handle(function_url_event("GET", "/up"))
 
     assert (answer.status, answer.json(), answer.was_base64) == (200, {"status": "ok"}, False)
+
+
+@pytest.mark.parametrize(("key", "open_", "status"), [(None, False, 503), (None, True, 200), (KEY, False, 401)])
+def test_a_function_without_a_key_answers_only_where_that_is_said(
+    tmp_path: Path, key: str | None, open_: bool, status: int
+) -> None:
+    settings = Settings(
+        _env_file=None,
+        data_dir=tmp_path,
+        price_source="sample",
+        aws_lambda_function_name="forecast",
+        api_key=None if key is None else SecretStr(key),
+        open=open_,
+    )
+    handler = lambda_handler(application(settings, clock=lambda: NOW))
+
+    answer = read_answer(handler(function_url_event("GET", "/models"), None))
+
+    assert answer.status == status
+    if status == 503:
+        assert answer.json()["code"] == "access_not_configured"
+    assert read_answer(handler(function_url_event("GET", "/up"), None)).status == 200
 
 
 def test_a_base64_body_is_read_like_a_plain_one(handle: Handler) -> None:

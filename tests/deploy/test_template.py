@@ -49,6 +49,7 @@ def test_public_url_requires_an_api_key_of_20_characters() -> None:
     assert [length for length in range(25) if re.fullmatch(pattern, "k" * length)] == [0, 20, 21, 22, 23, 24]
     assert key["NoEcho"] is True
     assert SERVE["Environment"]["Variables"]["API_KEY"]["Fn::If"][:2] == ["HasApiKey", {"Ref": "ApiKey"}]
+    assert SERVE["Environment"]["Variables"]["OPEN"]["Fn::If"] == ["IsPublic", {"Ref": "AWS::NoValue"}, "yes"]
 
 
 def test_public_permissions_exist_only_for_a_public_url() -> None:
