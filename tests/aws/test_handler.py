@@ -70,14 +70,14 @@ def test_a_function_without_a_key_answers_only_where_that_is_said(
         api_key=None if key is None else SecretStr(key),
         open=open_,
     )
-    handler = lambda_handler(application(settings, clock=lambda: NOW))
+    adapter: Adapter = lambda_handler(application(settings, clock=lambda: NOW))
 
-    answer = read_answer(handler(function_url_event("GET", "/models"), None))
+    answer = read_answer(adapter(function_url_event("GET", "/models"), None))
 
     assert answer.status == status
     if status == 503:
         assert answer.json()["code"] == "access_not_configured"
-    assert read_answer(handler(function_url_event("GET", "/up"), None)).status == 200
+    assert read_answer(adapter(function_url_event("GET", "/up"), None)).status == 200
 
 
 def test_a_base64_body_is_read_like_a_plain_one(handle: Handler) -> None:
