@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from clock import Clock, utc_now
-from config import ROOT, Settings, prepare_environment
+from config import ROOT, Settings, prepare_environment, settings_of_environment
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import ReplayStore
 from services.health import HealthCheck
@@ -112,7 +112,7 @@ class Runtime:
         ``settings_given`` override the environment.
         """
         prepare_environment()
-        settings = Settings().model_copy(update=settings_given)
+        settings = settings_of_environment().model_copy(update=settings_given)
         configure_logging(settings.logs_as, replace=settings.on_lambda)
         return cls.from_settings(settings)
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from telemetry.logs import LogFormat
@@ -23,7 +23,9 @@ PriceSourceName = Annotated[
 class Settings(BaseSettings):
     """Read once from the environment and ``.env``; the defaults need no cloud account."""
 
-    model_config = SettingsConfigDict(frozen=True, env_file=".env", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, env_file=".env", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     host: Annotated[str, Field(description="Address the server listens on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port the server listens on.")] = 8000
@@ -99,6 +101,19 @@ class Settings(BaseSettings):
         if self.on_lambda and not self.data_dir.is_absolute():
             return Path("/tmp") / self.data_dir  # noqa: S108 - the only writable folder on Lambda
         return self.data_dir
+
+
+def settings_of_environment() -> Settings:
+    """The settings of the environment and ``.env``; SystemExit with one line for each that is wrong, without its value.
+
+    A traceback would show the value, which may be a key.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        faults = [f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in found]
+        raise SystemExit("\n".join(faults)) from None
 
 
 def prepare_environment() -> None:

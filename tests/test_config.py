@@ -1,6 +1,8 @@
 """What is set for libraries that read the environment themselves, and what the settings choose."""
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -9,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from bootstrap import forecast_prices, meter_of, price_source
-from config import Settings, prepare_environment
+from config import ROOT, Settings, prepare_environment
 from errors import PricesUnreachable
 from services.prices.cache import CachedSource
 from services.prices.fallback import FallbackSource
@@ -129,3 +131,14 @@ def test_only_on_lambda_the_bucket_keeps_prices_for_other_instances(
 
     assert isinstance(source, CachedSource)
     assert len(source._tiers) == n_tiers
+
+
+def test_a_server_with_wrong_settings_ends_with_a_line_for_each_without_its_value(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "API_KEY": "short-secret", "PORT": "none"}
+    command = [sys.executable, str(ROOT / "app.py")]
+
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1
+    assert [line.split(":")[0] for line in ended.stderr.splitlines()] == ["PORT", "API_KEY"]
+    assert "short-secret" not in ended.stderr

@@ -32,6 +32,7 @@ FAMILIES = {
     "measured_elsewhere": Exit.NOT_INSTALLED,
     "artifact_invalid": Exit.ARTIFACT_INVALID,
     "upstream_unavailable": Exit.UNAVAILABLE,
+    "access_not_configured": Exit.UNAVAILABLE,
 }
 KEY = "a-key-of-more-than-twenty-characters"
 
