@@ -32,8 +32,9 @@ def main() -> None:
     print(f"{'request':28} {'seconds':>8} {'test MAPE':>10} {'persistence':>12} {'ratio':>7}  coverage, one step")
     for name, body in requests.items():
         seconds, result = _train(folder, body)
-        model, persistence = result["metrics"]["test"]["mape"], result["persistence"]["test"]["mape"]
-        coverage = ", ".join(f"{one['level']:.0%}: {one['empirical_coverage']:.1%}" for one in result["coverage"])
+        test = result["test"]
+        model, persistence = test["model"]["mape"], test["persistence"]["mape"]
+        coverage = ", ".join(f"{one['level']:.0%}: {one['empirical_coverage']:.1%}" for one in test["coverage"])
         ratio = model / persistence
         print(f"{name:28} {seconds:8.1f} {model:10.3%} {persistence:12.3%} {ratio:7.4f}  {coverage}")
 
