@@ -111,9 +111,13 @@ def settings_of_environment() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        faults = [f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in found]
-        raise SystemExit("\n".join(faults)) from None
+        raise SystemExit("\n".join(f"{name.upper()}: {fault}" for name, fault in faults_of(error))) from None
+
+
+def faults_of(error: ValidationError) -> list[tuple[str, str]]:
+    """Each wrong setting's name and what is wrong with it, without its value."""
+    found = error.errors(include_url=False, include_input=False)
+    return [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in found]
 
 
 def prepare_environment() -> None:

@@ -25,7 +25,6 @@ from models.base import CLOSE, Forecaster, closes_only
 from models.fitting import WEIGHTS, FitBlocks, FitSettings
 from models.serving import calibrated
 from models.specs import BASELINES, MODEL_SPECS
-from schemas.common import MAX_HORIZON
 from schemas.train import CalibrationKind, TrainRequest
 from services.evaluation.accuracy import mean
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
@@ -35,6 +34,7 @@ from services.prices.csv import CsvSource
 from services.prices.series import PriceSeries, to_date
 from services.storage.registry import ModelRegistry
 from services.storage.store import LocalArtifactStore
+from services.training.train import fit_settings
 
 STEPS = (1, 5, 10, 20)
 LEVELS = (0.8, 0.95)
@@ -107,15 +107,8 @@ def _config(series: PriceSeries) -> BacktestConfig:
 
 
 def _settings(name: str, seed: int) -> FitSettings:
-    asked = TrainRequest.model_validate({"ticker": "X", "model": name})
-    return FitSettings(
-        lookback=MODEL_SPECS[name].lookback or asked.sequence_length,
-        horizon=MAX_HORIZON,
-        max_epochs=asked.epochs,
-        patience=asked.patience,
-        max_seconds=asked.max_seconds,
-        seed=seed,
-    )
+    asked = TrainRequest.model_validate({"ticker": "X", "model": name, "seed": seed})
+    return fit_settings(asked, MODEL_SPECS[name].lookback or asked.sequence_length)
 
 
 def _model(name: str, series: PriceSeries, seed: int, kind: CalibrationKind, start: bytes | None = None) -> Result:

@@ -42,11 +42,10 @@ from models.conformal import ServedForecaster
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel
 from models.serving import calibrated
 from models.specs import MODEL_SPECS
-from schemas.common import MAX_HORIZON
 from schemas.train import TrainRequest
 from services.evaluation.splits import split_train
 from services.prices.series import PriceHistory
-from services.training.train import DEFAULT_SESSIONS
+from services.training.train import DEFAULT_SESSIONS, fit_settings
 
 MIN_KNOWN = 400  # sessions before the test: what every model of one ticker can be fitted to
 MIN_TESTED = 100  # sessions of the test
@@ -232,15 +231,8 @@ class Universal:
 
 def _settings(design: Design, model: str, start: bytes | None = None) -> FitSettings:
     asked = TrainRequest.model_validate({"ticker": "X", "model": model})
-    return FitSettings(
-        lookback=MODEL_SPECS[model].lookback or asked.sequence_length,
-        horizon=MAX_HORIZON,
-        max_epochs=design.epochs,
-        patience=asked.patience,
-        max_seconds=design.max_seconds,
-        seed=asked.seed,
-        start=start,
-    )
+    settings = fit_settings(asked, MODEL_SPECS[model].lookback or asked.sequence_length, start)
+    return replace(settings, max_epochs=design.epochs, max_seconds=design.max_seconds)
 
 
 def _fit_universal(histories: Histories, design: Design) -> Universal:

@@ -57,15 +57,13 @@ def local_settings(**replaced: object) -> "Settings":
     Raises:
         InvalidSettings: a setting has a wrong value.
     """
-    from config import Settings, prepare_environment
+    from config import Settings, faults_of, prepare_environment
 
     prepare_environment()
     try:
         return Settings().model_copy(update=replaced)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in found]
-        raise InvalidSettings("; ".join(faults)) from None
+        raise InvalidSettings("; ".join(f"{name}: {fault}" for name, fault in faults_of(error))) from None
 
 
 def configure_log(*, verbose: bool) -> None:

@@ -27,6 +27,7 @@ from models.windows import future_closes, sessions_needed
 SPREAD_LEVELS = (0.1, 0.5, 0.9)
 PROMISED_LEVELS = (0.025, 0.975)
 """Bounds of the default 95 % interval: models leave them out, and between two conformal quantiles none is exact."""
+YEAR = 250  # origins before the newest, which say what is usual
 MIN_SPREAD = 1e-6  # a hundredth of a basis point: a forecast without spread is scored by its plain log error
 
 
@@ -143,7 +144,7 @@ class ServedForecaster(Forecaster, Protocol):
 
     @property
     def wanted_sessions(self) -> int:
-        """Sessions up to and including an origin that determine its forecast; ``lookback`` suffice."""
+        """Sessions up to and including an origin that its forecast and the explanation read; ``lookback`` suffice."""
 
     @property
     def static(self) -> "CalibratedForecaster":
@@ -158,7 +159,7 @@ class CalibratedForecaster:
         self.calibration = calibration
         self.lookback = inner.lookback
         self.horizon = inner.horizon
-        self.wanted_sessions = sessions_needed(inner.lookback)
+        self.wanted_sessions = sessions_needed(inner.lookback) + YEAR
 
     @property
     def static(self) -> "CalibratedForecaster":

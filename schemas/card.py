@@ -133,6 +133,11 @@ class ModelCard(Document):
         return tuple(series.ticker for series in self.series)
 
     @cached_property
+    def named_tickers(self) -> tuple[str, ...]:
+        """The tickers as answers list them: those of a universe would fill a page."""
+        return self.tickers if self.universe is None else ()
+
+    @property
     def fitted_on(self) -> str:
         """The tickers as a sentence names them."""
         if self.universe is None:
@@ -159,8 +164,7 @@ class ModelCard(Document):
         tested = {one.ticker: one.test for one in self.held_out}
         tested |= {one.ticker: one.test for one in self.series if one.test}
         own = () if ticker is None else tested.get(ticker, ())
-        together = self.tickers if self.universe is None else ()
-        reports = [*((one, (str(ticker),)) for one in own), *((one, together) for one in self.test)]
+        reports = [*((one, (str(ticker),)) for one in own), *((one, self.named_tickers) for one in self.test)]
         complete = [(one.step or 0, tickers, one) for one, tickers in reports if one.coverage]
         reached = [found for found in complete if found[0] <= step] or complete[:1]
         _, tickers, report = max(reached, key=lambda found: found[0])

@@ -42,7 +42,7 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
                 ModelSummary(
                     id=card.model_id,
                     model=card.model,
-                    tickers=card.tickers if card.universe is None else (),
+                    tickers=card.named_tickers,
                     universe=card.universe,
                     created_at=card.created_at,
                     first_session=min(series.data.first_session for series in card.series),

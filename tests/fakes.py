@@ -31,11 +31,8 @@ from services.prices.series import PriceHistory, PriceSource, Sessions
 from services.storage.registry import ModelRegistry
 from services.storage.store import check_key, check_prefix
 from services.storage.write_behind import WriteBehind
-from services.training.universe import Universes
 from services.training.work import run_training
 from telemetry.measures import Metric
-
-NO_UNIVERSES = Universes(Path("no universes here"))
 
 
 def application(settings: Settings, clock: Clock = utc_now, **parts: Any) -> FastAPI:

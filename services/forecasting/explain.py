@@ -7,20 +7,18 @@ mean Divisia index: Ang, 2004, Energy Policy), so that they sum to the whole wha
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.adaptive import NextSessions
 from models.base import IMPLIED_VOLATILITY, MARKET_CLOSE, N_COLUMNS, N_INPUTS, Bars, Origins, QuantileForecast
-from models.conformal import MIN_SPREAD, ServedForecaster
-from models.windows import lookback_windows, sessions_needed
+from models.conformal import MIN_SPREAD, YEAR, ServedForecaster
+from models.windows import lookback_windows
 from schemas.common import Document
 from schemas.predict import Explanation, MarketInputs, MoveParts
 from services.forecasting.forecast_input import ForecastInput
 
-YEAR = 250  # origins before the newest
 ONE_SD = np.array([0.15865, 0.84135])  # bounds of the central 68.27 %
 SAME = 0.05  # relative: a smaller difference needs no cause
 MOSTLY = 2 / 3  # share of the difference that makes one cause the main one
@@ -40,12 +38,6 @@ class Width(Document):
     usual_move: float
     market: float | None
     calibration: float
-
-
-@lru_cache(maxsize=64)
-def wanted_sessions(forecaster: ServedForecaster) -> int:
-    """Sessions that a forecast and its explanation read."""
-    return max(forecaster.wanted_sessions, sessions_needed(forecaster.lookback) + YEAR)
 
 
 def static_width(forecaster: ServedForecaster, bars: Bars, *, reads_market: bool) -> Width | None:

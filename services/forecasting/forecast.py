@@ -121,8 +121,7 @@ def _about(
     """The warnings about the model, and how accurate it was at the farthest step."""
     card, warnings = model.card, model.warnings
     if history is None:
-        together = card.tickers if card.universe is None else ()
-        return warnings, evidence(card, together, card.test_closes_only, levels)
+        return warnings, evidence(card, card.named_tickers, card.test_closes_only, levels)
     ticker = history.series.ticker
     warnings = (*warnings, *ticker_warnings(card, ticker))
     if history.as_of < card.last_session:

@@ -16,7 +16,7 @@ from errors import AppError, CalibrationTooSmall, HorizonTooLong, InvalidRequest
 from models.adaptive import AdaptiveForecaster
 from models.base import N_INPUTS, Bars, QuantileForecast, with_columns
 from schemas.card import ModelCard
-from services.forecasting.explain import Width, static_width, wanted_sessions
+from services.forecasting.explain import Width, static_width
 from services.forecasting.forecast import Batch, Forecast
 from services.forecasting.forecast_input import ForecastInput, form_input, input_from_closes, input_from_history
 from services.forecasting.replays import ReplayStore, replay
@@ -69,7 +69,7 @@ class Forecasting:
         """
         name = model or (DEFAULT if ticker is None else ticker_alias(ticker))
         served = self._usable(name, self.registry.serve(name), horizon, levels)
-        card, wanted = served.card, wanted_sessions(served.forecaster)  # type: ignore[arg-type]  # every forecaster has a hash
+        card, wanted = served.card, served.forecaster.wanted_sessions
         ticker = ticker or ticker_of_alias(name) or own_ticker(card)
         # a past day may lie anywhere in the history
         history = self.prices.history(ticker, now, wanted if as_of is None else None)
@@ -98,7 +98,7 @@ class Forecasting:
             served = models[ticker]
             if isinstance(served, AppError):
                 return served
-            card, wanted = served.card, wanted_sessions(served.forecaster)  # type: ignore[arg-type]
+            card, wanted = served.card, served.forecaster.wanted_sessions
             try:
                 history = _detached(self.prices.history(ticker, now, wanted).tail(wanted))
                 return form_input(history, card.target_column, wanted, card.lookback, horizon)

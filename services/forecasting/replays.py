@@ -16,10 +16,11 @@ import numpy as np
 from errors import AppError, ArtifactCorrupt, ArtifactNotFound
 from models.adaptive import TRACKED_LEVELS, AdaptiveForecaster, LogFactors
 from models.base import Bars
+from models.conformal import YEAR
 from schemas.card import ModelCard
 from schemas.common import Document, ModelId, Ticker
 from schemas.keys import key_name
-from services.forecasting.explain import YEAR, Width, width_of
+from services.forecasting.explain import Width, width_of
 from services.forecasting.forecast_input import ForecastInput
 from services.storage.documents import read_document
 from services.storage.store import ArtifactStore

@@ -125,7 +125,7 @@ def train_model(
         materials = _universe_materials(request, lookback, universe, now)
     base = _base(request, lookback, materials, registry)
     start = None if base is None else registry.file(base, WEIGHTS)
-    settings = _settings(request, lookback, start, fit_until - time.monotonic())
+    settings = fit_settings(request, lookback, start, fit_until - time.monotonic())
     settings = replace(settings, on_progress=on_progress)
     if universe is not None and checkpoints is not None:
         checkpoints.remove_old(now)
@@ -254,7 +254,7 @@ def train_result(card: ModelCard) -> TrainResult:
         ),
         train=card.train,
         test=test,
-        tickers=card.tickers if card.universe is None else (),
+        tickers=card.named_tickers,
         universe=card.universe,
         kept_parent=card.kept_parent,
         source=", ".join(sorted({one.source for one in data})),
@@ -361,7 +361,10 @@ def _first_unseen(materials: Sequence[TrainingSeries]) -> date:
     return to_date(min(starts))
 
 
-def _settings(request: TrainRequest, lookback: int, start: bytes | None, seconds_left: float) -> FitSettings:
+def fit_settings(
+    request: TrainRequest, lookback: int, start: bytes | None = None, seconds_left: float = math.inf
+) -> FitSettings:
+    """The limits of a fit that the request states; ``start`` are the weights to continue from."""
     return FitSettings(
         lookback=lookback,
         horizon=MAX_HORIZON,

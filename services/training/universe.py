@@ -10,7 +10,7 @@ from schemas.common import UNIVERSE_NAME
 from schemas.universe import UniverseExchange, UniverseFailure, UniverseReport, UniverseTicker
 from services.prices.csv import CsvSource
 from services.prices.market import MARKETS, MarketAwareSource
-from services.prices.series import PriceHistory, PriceSource
+from services.prices.series import PriceSource
 
 SUFFIX = ".csv"
 
@@ -41,22 +41,7 @@ class Universe:
         tickers = tuple(ticker for ticker in found if ticker not in _IMPLIED)
         if not tickers:
             raise UniverseNotFound(f"no universe {folder.name!r}: expected a folder of TICKER.csv files")
-        return cls(folder.name, tickers, MarketAwareSource(_IndicesOnce(CsvSource(folder))))
-
-
-class _IndicesOnce:
-    """Reads the file of an index once, however many tickers its exchange has."""
-
-    def __init__(self, source: PriceSource) -> None:
-        self._source = source
-        self._indices: dict[tuple[str, datetime], PriceHistory] = {}
-
-    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
-        if not ticker.startswith("^"):
-            return self._source.history(ticker, now, recent)
-        if (ticker, now) not in self._indices:
-            self._indices[ticker, now] = self._source.history(ticker, now)
-        return self._indices[ticker, now]
+        return cls(folder.name, tickers, MarketAwareSource(CsvSource(folder)))
 
 
 def report(universe: Universe, folder: Path, now: datetime, on_ticker: OnTicker = lambda *_: None) -> UniverseReport:

@@ -31,9 +31,10 @@ from services.storage.s3 import S3ArtifactStore
 from services.storage.write_behind import WriteBehind
 from services.training.submission import retry_training, submit_training
 from services.training.train import train_model
+from services.training.universe import NO_UNIVERSES
 from services.training.work import WorkerContext, run_training
 from tests.deploy.template import read_template
-from tests.fakes import NO_UNIVERSES, InMemoryArtifactStore, new_york_sessions, random_walk
+from tests.fakes import InMemoryArtifactStore, new_york_sessions, random_walk
 from tests.s3_servers import ACCESS_KEY, SECRET_KEY, moto_server
 
 BUCKET = "bucket-of-the-stack"

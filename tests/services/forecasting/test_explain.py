@@ -22,11 +22,10 @@ from models.base import (
     QuantileForecast,
     with_columns,
 )
-from models.conformal import CalibratedForecaster, Calibration, ServedForecaster
+from models.conformal import YEAR, CalibratedForecaster, Calibration, ServedForecaster
 from models.windows import lookback_windows
 from schemas.predict import Explanation, MarketInputs
 from services.forecasting.explain import (
-    YEAR,
     Width,
     expected_moves,
     explanation,

@@ -104,14 +104,14 @@ def test_an_index_is_its_own_market() -> None:
     np.testing.assert_array_equal(history.inputs[:, MARKET_CLOSE], index.series.close)
 
 
-@pytest.mark.parametrize("beside", [None, "other source", "other exchange"])
-def test_without_its_index_a_history_is_served_as_it_is(beside: str | None) -> None:
+@pytest.mark.parametrize("index_of", [None, "other source", "other exchange"])
+def test_without_its_index_a_history_is_served_as_it_is(index_of: str | None) -> None:
     history, index = walk_history(), walk_history("^GSPC", seed=1)
-    if beside == "other source":
+    if index_of == "other source":
         index = replace(index, source="sample")
-    if beside == "other exchange":
+    if index_of == "other exchange":
         history = replace(history, series=replace(history.series, exchange="24/7"))
-    known = () if beside is None else (index,)
+    known = () if index_of is None else (index,)
 
     found = MarketAwareSource(FakePriceSource(history, *known)).history("WALK", NOW)
 

@@ -29,10 +29,9 @@ from services.training.challenge import (
     evaluate_challenger,
 )
 from services.training.train import train_model
-from services.training.universe import Universes
+from services.training.universe import NO_UNIVERSES, Universes
 from services.training.work import WorkerContext, run_training
 from tests.fakes import (
-    NO_UNIVERSES,
     FakePriceSource,
     InMemoryArtifactStore,
     UnreliableStore,

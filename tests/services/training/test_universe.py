@@ -1,6 +1,6 @@
 """Models for every ticker, trained on a folder of prices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import pytest
 from errors import UniverseNotFound
 from models.fitting import Epoch
 from schemas.train import TrainRequest
-from services.prices.csv import CsvSource
-from services.prices.series import PriceHistory
+from services.prices.csv import source
+from services.prices.series import RawBars
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel, train_model
 from services.training.universe import Universe
@@ -66,13 +66,13 @@ def test_no_test_session_of_one_ticker_is_seen_by_another(folder: Path) -> None:
 
 def test_an_index_is_read_once_for_all_tickers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    history = CsvSource.history
+    read_file = source._read_file
 
-    def recorded(source: CsvSource, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+    def recorded(folder: Path, ticker: str, parse: Callable[[Iterable[str], str], RawBars]) -> RawBars:
         read.append(ticker)
-        return history(source, ticker, now, recent)
+        return read_file(folder, ticker, parse)
 
-    monkeypatch.setattr(CsvSource, "history", recorded)
+    monkeypatch.setattr(source, "_read_file", recorded)
     universe = Universe.in_folder(folder)
 
     markets = [universe.prices.history(ticker, NOW).market for ticker in ("AAA", "BBB", "^GSPC")]

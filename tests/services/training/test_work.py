@@ -21,10 +21,9 @@ from services.storage.registry import CARD, ModelRegistry
 from services.training import work
 from services.training.checkpoints import Checkpoints
 from services.training.submission import retry_training
-from services.training.universe import Universes
+from services.training.universe import NO_UNIVERSES, Universes
 from services.training.work import WorkerContext, run_training
 from tests.fakes import (
-    NO_UNIVERSES,
     FailingStore,
     FakePriceSource,
     InMemoryArtifactStore,
