@@ -90,8 +90,8 @@ class YahooServer:
         """A session whose every request ends here, whatever host it names."""
         session = requests.Session()
         session.trust_env = False
-        session.mount("https://", _ToLoopback(self.port))
-        session.mount("http://", _ToLoopback(self.port))
+        session.mount("https://", ToLoopback(self.port))
+        session.mount("http://", ToLoopback(self.port))
         return session
 
     def answer(self, path: str, params: dict[str, str]) -> Reply:
@@ -245,7 +245,7 @@ def _side_answer(path: str) -> Reply:
     return Reply(200, "<html></html>")  # the page that sets the cookie, and the consent pages
 
 
-class _ToLoopback(HTTPAdapter):
+class ToLoopback(HTTPAdapter):
     """Sends every request to 127.0.0.1 in plain HTTP, path and query unchanged."""
 
     def __init__(self, port: int) -> None:

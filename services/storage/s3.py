@@ -72,9 +72,15 @@ class S3ArtifactStore:
     def get(self, key: str) -> bytes:
         name = self._name(key)
         with self._reported("read", key):
-            answer = self._s3().get_object(Bucket=self._bucket, Key=name)
-            with closing(answer["Body"]) as body:
-                return body.read()
+            for attempts_left in reversed(range(self._max_attempts)):
+                answer = self._s3().get_object(Bucket=self._bucket, Key=name)
+                with closing(answer["Body"]) as body:
+                    try:
+                        return body.read()
+                    except _broken_bodies():  # boto3 repeats a failed call, but not the reading of its answer
+                        if not attempts_left:
+                            raise
+        raise AssertionError("at least one attempt is made")
 
     def put(self, key: str, data: bytes) -> None:
         name = self._name(key)
@@ -187,12 +193,20 @@ class S3ArtifactStore:
             boto.SSOError,
         ) as error:
             raise self._failure(operation, key, type(error).__name__, None) from error
-        except (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError) as error:
+        except (boto.ConnectionError, boto.HTTPClientError, *_broken_bodies()) as error:
             raise self._failure(operation, key, type(error).__name__, RETRY_AFTER_S) from error
 
     def _failure(self, operation: str, key: str, reason: str, retry_after_s: int | None) -> StoreUnavailable:
         message = f"S3 bucket {self._bucket!r} could not {operation} {key!r}: {reason}"
         return StoreUnavailable(message, retry_after_s=retry_after_s, operation=operation, key=key, reason=reason)
+
+
+def _broken_bodies() -> tuple[type[Exception], ...]:
+    """How reading the body of an answer fails: botocore lets errors of urllib3 through there."""
+    from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+    from urllib3.exceptions import HTTPError
+
+    return IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError
 
 
 def _status(error: "ClientError") -> int:

@@ -1,6 +1,7 @@
 """What is specific to S3: faults, retries, pages; the contract suite tests what every store does."""
 
 import os
+import struct
 import threading
 import time
 import uuid
@@ -8,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from socket import AF_INET, SOCK_STREAM, socket
+from socket import AF_INET, SO_LINGER, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Any
 
 import pytest
@@ -33,11 +34,12 @@ every_call = pytest.mark.parametrize("operation", CALLS)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a scripted server sends; ``length`` may be larger than the body."""
+    """What a scripted server sends; ``length`` may be larger than the body, and the connection may break after it."""
 
     status: int
     code: str = ""
     length: int | None = None
+    resets: bool = False
 
     @property
     def body(self) -> bytes:
@@ -73,6 +75,10 @@ def script() -> Iterator[Script]:
             if self.command != "HEAD":
                 self.wfile.write(answer.body)
             self.close_connection = answer.length is not None
+            if answer.resets:
+                self.wfile.flush()
+                self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))  # RST rather than FIN
+                self.connection.close()
 
         do_GET = do_HEAD = do_PUT = do_DELETE = answer  # noqa: N815 - named by http.server
 
@@ -253,11 +259,23 @@ def test_a_passing_fault_is_retried(script: Script, open_store: Callable[..., S3
     assert script.requests == ["PUT", "PUT"]
 
 
-def test_a_truncated_answer_is_an_outage(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
-    script.answers.append(Answer(200, "half", length=1000))
+@pytest.mark.parametrize("resets", [False, True], ids=["closed", "reset"])
+def test_a_truncated_answer_is_an_outage(
+    script: Script, open_store: Callable[..., S3ArtifactStore], *, resets: bool
+) -> None:
+    script.answers.append(Answer(200, "half", length=1000, resets=resets))
 
     with pytest.raises(StoreUnavailable, match="could not read"):
         open_store(script.endpoint_url).get("card.json")
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["closed", "reset"])
+def test_a_truncated_answer_is_read_again(
+    script: Script, open_store: Callable[..., S3ArtifactStore], *, resets: bool
+) -> None:
+    script.answers.extend([Answer(200, "half", length=1000, resets=resets), Answer(200, "whole")])
+
+    assert b"whole" in open_store(script.endpoint_url, max_attempts=2).get("card.json")
 
 
 def test_a_missing_key_is_not_an_outage(script: Script, open_store: Callable[..., S3ArtifactStore]) -> None:
