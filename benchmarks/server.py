@@ -28,7 +28,7 @@ def running_server(settings: Mapping[str, str]) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_until_up(url, process)
+        wait_until_up(url, process)
         yield url
     finally:
         process.terminate()
@@ -44,7 +44,7 @@ def post(url: str, body: Mapping[str, object]) -> Any:
         return json.load(answer)
 
 
-def _wait_until_up(url: str, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_up(url: str, process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
