@@ -19,6 +19,13 @@ START_TIMEOUT_S = 60
 @contextmanager
 def running_server(settings: Mapping[str, str]) -> Iterator[str]:
     """The base URL of ``python app.py`` on a free port, with these settings in its environment."""
+    with server_process(settings) as (url, _):
+        yield url
+
+
+@contextmanager
+def server_process(settings: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """The same, with the id of the process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
@@ -29,7 +36,7 @@ def running_server(settings: Mapping[str, str]) -> Iterator[str]:
     )
     try:
         wait_until_up(url, process)
-        yield url
+        yield url, process.pid
     finally:
         process.terminate()
         process.wait()

@@ -16,10 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -75,15 +76,15 @@ def outages(proxies: Sequence[FaultProxy]) -> Iterator[None]:
             proxy.down = False
 
 
-def environment(store: FaultProxy, bucket: str, folder: Path, port: int) -> dict[str, str]:
-    """Settings of a server that reaches its store over the proxy."""
+def environment(store: int, bucket: str, folder: Path, port: int) -> dict[str, str]:
+    """Settings of a server that reaches its store on this port."""
     return {
         **os.environ,
         "HOST": "127.0.0.1",
         "PORT": str(port),
         "DATA_DIR": str(folder),
         "S3_BUCKET_NAME": bucket,
-        "S3_ENDPOINT_URL": f"http://127.0.0.1:{store.port}",
+        "S3_ENDPOINT_URL": f"http://127.0.0.1:{store}",
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -119,6 +120,17 @@ def wait_for_jobs(work: MixedWork) -> list[str]:
     return [f"job {job} has not ended" for job in left]
 
 
+def start(yahoo: int, environment: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """A server that reaches Yahoo on this port."""
+    command = [sys.executable, "-m", "benchmarks.served_with_faults", str(yahoo)]
+    return subprocess.Popen(command, env=dict(environment), stdout=log, stderr=log)
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait(60)
+
+
 def main() -> None:
     """Print how the requests ended, and what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wire_faults", description=__doc__.splitlines()[0])
@@ -137,13 +149,10 @@ def main() -> None:
         to_store = stack.enter_context(running_proxy(urlsplit(s3.endpoint_url).port or 0, options.seed))
         to_yahoo = stack.enter_context(running_proxy(yahoo.port, options.seed + 1))
         port = free_port()
-        command = [sys.executable, "-m", "benchmarks.served_with_faults", str(to_yahoo.port)]
         log_path = options.log or folder / "server.log"
         log = stack.enter_context(log_path.open("wb"))
-        process = subprocess.Popen(
-            command, env=environment(to_store, s3.bucket, folder / "data", port), stdout=log, stderr=log
-        )
-        stack.callback(_stop, process)
+        process = start(to_yahoo.port, environment(to_store.port, s3.bucket, folder / "data", port), log)
+        stack.callback(stop, process)
         work = MixedWork(f"http://127.0.0.1:{port}", SYMBOLS, options.seed)
         wait_until_up(work.url, process)
         started = time.monotonic()
@@ -157,7 +166,7 @@ def main() -> None:
         registry = ModelRegistry(store)
         cards = {model_id: registry.card(model_id) for model_id in registry.ids()}
         found += check_forecasts(work, cards)
-        _stop(process)
+        stop(process)
         found += check_store(store, work) + temporary_files(folder / "data")
         tracebacks = log_path.read_text(errors="replace").count("Traceback")
     print(f"{sum(work.counts.values())} requests in {seconds:.0f} s, slowest answer {work.slowest_s:.1f} s")
@@ -167,11 +176,6 @@ def main() -> None:
     print(f"{len(work.models)} acknowledged models, {len(work.jobs)} named jobs, {tracebacks} tracebacks in the log")
     print("\n".join(["nothing is wrong"] if not found else [f"{len(found)} wrong", *found[:40]]))
     sys.exit(bool(found))
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    process.wait(60)
 
 
 if __name__ == "__main__":
