@@ -22,7 +22,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 MIN_GZIP_BYTES = 1_000  # a smaller body fits into one packet either way
 GZIP_LEVEL = 6  # on 1.8 MB of JSON, level 9 takes five times as long and saves 4 % more
 
-# Pages have policies of their own. What is no page loads nothing and stands in no frame, whatever a browser takes it for.
+# Pages have policies of their own. Other answers load nothing and stand in no frame, whatever a browser takes them for.
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",

@@ -27,7 +27,7 @@ def until_done(step: Callable[[], None], stopping: threading.Event, name: str) -
     while True:
         try:
             step()
-        except Exception:
+        except Exception:  # noqa: BLE001 - a thread of its own, see above
             _log.exception("%s failed; next try in %g s", name, pause_s)
         else:
             return
