@@ -1,24 +1,26 @@
 """The application: routes, error handlers and middleware over a runtime."""
 
+import asyncio
+import logging
 import platform
 import threading
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Security
-from fastapi.concurrency import run_in_threadpool
-from fastapi_offline import FastAPIOffline
 
 from aws_lambda import lambda_handler
 from bootstrap import Runtime
 from error_handlers import add_error_handlers
-from routers import analysis, jobs, models, monitoring, predict, realised, root, telemetry, up, web
+from routers import analysis, documentation, jobs, models, monitoring, predict, realised, root, telemetry, up, web
 from routers.dependencies import validate_api_key
 from routers.middleware import add_middleware
 from routers.problems import document_problems
+from server.limits import STATE, Connections, connection_limit, raise_file_limit
 from services.training.submission import resume_waiting
-from services.warm_up import warm_up
+from services.warm_up import until_done, warm_up
 from telemetry.measures import BUILD_INFO
 
 VERSION = "0.1.0"
@@ -27,6 +29,10 @@ Forecasts daily stock prices with an LSTM. Every price comes with a calibrated r
 comparison, and how accurate both have been.
 """
 
+END_S = 5.0  # for what a server has begun, once the last request has its answer
+
+log = logging.getLogger(__name__)
+
 app: FastAPI
 handler: Callable[[Any, Any], dict[str, Any] | None]
 
@@ -34,8 +40,8 @@ handler: Callable[[Any, Any], dict[str, Any] | None]
 def create_app(runtime: Runtime | None = None) -> FastAPI:
     """Build the application for a runtime, by default that of the environment."""
     runtime = runtime or Runtime.from_environment()
-    app: FastAPI = FastAPIOffline(
-        title="Stock forecast API", version=VERSION, description=DESCRIPTION, lifespan=_serving
+    app = FastAPI(
+        title="Stock forecast API", version=VERSION, description=DESCRIPTION, lifespan=_serving, openapi_url=None
     )
     app.state.runtime = runtime
     runtime.meter.record(BUILD_INFO, version=VERSION, python=platform.python_version())
@@ -47,24 +53,55 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
         app.include_router(guarded, dependencies=[Security(validate_api_key)])
     add_error_handlers(app)
     document_problems(app)
-    add_middleware(app, runtime.meter, runtime.settings.max_body_bytes)
+    app.state.documentation = documentation.add_documentation(app)
+    add_middleware(app, runtime.meter, runtime.settings)
     return app
 
 
 @asynccontextmanager
-async def _serving(app: FastAPI) -> AsyncIterator[None]:
-    """What a server does but Lambda does not: warm up, write in the background, resume jobs, stop workers."""
+async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
+    """What a server does but Lambda does not: warm up, write in the background, resume jobs, stop workers.
+
+    Yields the limits that ``server.protocol`` keeps.
+    """
     runtime: Runtime = app.state.runtime
-    warming = threading.Thread(target=warm_up, args=(runtime.registry, runtime.clock()), name="warm-up")
-    resuming = threading.Thread(target=resume_waiting, args=(runtime.jobs, runtime.executor), name="resume")
-    warming.start()
-    resuming.start()  # in parallel to the first answers: a store that hangs must not keep them waiting
+    stopping = threading.Event()
+
+    def warm() -> None:
+        warm_up(runtime.registry, runtime.clock())
+        app.state.documentation.document()
+
+    def resume() -> None:
+        resume_waiting(runtime.jobs, runtime.executor)
+
+    # in parallel to the first answers: a store that hangs must not keep them waiting
+    started = [_thread(until_done, warm, stopping, "warm-up"), _thread(until_done, resume, stopping, "resume")]
     runtime.writer.start()
-    yield
-    await run_in_threadpool(warming.join)
-    await run_in_threadpool(resuming.join)
-    await run_in_threadpool(runtime.executor.close)
-    await run_in_threadpool(runtime.writer.flush)
+    limit = connection_limit(runtime.settings.max_connections, raise_file_limit())
+    yield {STATE: Connections(limit, runtime.settings.header_timeout_s)}
+    stopping.set()
+    await _ended([_thread(runtime.executor.close), _thread(runtime.writer.flush), *started])
+
+
+def _thread(call: Callable[..., None], *arguments: Any) -> threading.Thread:
+    """A thread that runs the call, and that the end of the process does not wait for."""
+    name = arguments[-1] if arguments else call.__qualname__
+    thread = threading.Thread(target=call, args=arguments, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+async def _ended(threads: Sequence[threading.Thread]) -> None:
+    """Wait until the threads have ended, but not for ever: one may wait for a store that hangs.
+
+    Without the pool of threads for requests: all of them may wait for that store.
+    """
+    deadline = time.monotonic() + END_S
+    while running := [thread.name for thread in threads if thread.is_alive()]:
+        if time.monotonic() > deadline:
+            log.warning("not ended within %g s: %s", END_S, ", ".join(running))
+            return
+        await asyncio.sleep(0.01)
 
 
 def __getattr__(name: str) -> Any:
@@ -80,11 +117,10 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Serve on HOST and PORT."""
-    import uvicorn
+    from server.run import serve
 
     served = create_app()
-    settings = served.state.runtime.settings
-    uvicorn.run(served, host=settings.host, port=settings.port, log_config=None)
+    serve(served, served.state.runtime.settings)
 
 
 if __name__ == "__main__":

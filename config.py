@@ -56,6 +56,22 @@ class Settings(BaseSettings):
     look_back: Annotated[
         int | None, Field(ge=10, le=250, description="Lookback that the default model must have, in sessions.")
     ] = None
+    allowed_hosts: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[^\s,/]+(\s*,\s*[^\s,/]+)*$",
+            description="Names, separated by commas, that a request's Host may have besides those of this machine.",
+        ),
+    ] = None
+    header_timeout_s: Annotated[
+        float, Field(gt=0, le=600, description="Seconds for the head of a request, and for the pause before it.")
+    ] = 10
+    body_timeout_s: Annotated[float, Field(gt=0, le=600, description="Seconds for the body of a request.")] = 30
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000, description="Connections open at once.")] = 1000
+    max_active_requests: Annotated[int, Field(ge=1, le=100_000, description="Requests answered at once.")] = 200
+    shutdown_timeout_s: Annotated[
+        float, Field(ge=3, le=3600, description="Seconds after a signal in which the server ends.")
+    ] = 30
     max_body_bytes: Annotated[int, Field(ge=1024, description="Largest request body accepted.")] = 100_000
     api_key: Annotated[
         SecretStr | None,

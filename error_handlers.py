@@ -9,14 +9,22 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from errors import AppError
-from routers.middleware import REQUEST_ID_HEADER, request_id_of
+from routers.middleware import METHODS, REQUEST_ID_HEADER, SECURITY_HEADERS, request_id_of
 from routers.problems import MEDIA_TYPE, problem_of
 from schemas.problem import FieldProblem, Problem
 
 # not the phrases of http.HTTPStatus: they change with Python's version
-HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+HTTP_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "request_too_large",
+    503: "server_busy",
+}
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +59,22 @@ def _http_error(request: Request, error: Exception) -> Response:
     code = HTTP_CODES.get(error.status_code, "http_error")
     title = code.replace("_", " ").capitalize()
     headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
     return _problem(
         request, status=error.status_code, code=code, title=title, detail=str(error.detail), headers=headers
     )
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods of all routes that have the path; Starlette names those of the first alone."""
+    routes = request.app.router.routes
+    methods = [
+        method
+        for method in sorted(METHODS - {"HEAD"})
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return sorted({*methods, "HEAD"}) if "GET" in methods else methods
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
@@ -99,7 +120,8 @@ def _problem(
 
 
 def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    headers = {**(headers or {}), REQUEST_ID_HEADER: request_id_of(request)}  # an unexpected 500 bypasses middleware
+    # an unexpected 500 bypasses the middleware that adds these
+    headers = {**SECURITY_HEADERS, **(headers or {}), REQUEST_ID_HEADER: request_id_of(request)}
     return JSONResponse(
         problem.model_dump(mode="json", exclude_none=True), problem.status, headers=headers, media_type=MEDIA_TYPE
     )

@@ -1,6 +1,7 @@
 """Every failure a caller can act on, with its HTTP status and its code.
 
 AppError                        500 internal
+├── BadRequest                  400 bad_request            not HTTP, or a body that is not text
 ├── InvalidRequest              400 invalid_request        a combination the schema cannot express
 │   ├── UnknownExchange         400 unknown_exchange       no trading calendar is known for the ticker
 │   └── AnswerTooLarge          400 answer_too_large       more than Lambda can carry; ask for less
@@ -22,9 +23,12 @@ AppError                        500 internal
 │   ├── JobCancelled            409 job_cancelled          the job that the caller waited for was cancelled
 │   ├── HorizonTooLong          409 horizon_too_long       the model was trained for fewer steps
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
+├── RequestTimeout              408 request_timeout        the request came too slowly
+├── HostNotAllowed              421 host_not_allowed       the header Host names another site
 ├── IdempotencyKeyReused        422 idempotency_key_reused the key was used with another request
 ├── TooManyRequests             429 too_many
 │   └── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
+├── HeadersTooLarge             431 headers_too_large      a head of more than 64 kB
 ├── JobFailed                   500 job_failed             a job that ended without a reason
 ├── MetricsNotExposed           501 measured_elsewhere     this process keeps no metrics to scrape
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
@@ -32,6 +36,7 @@ AppError                        500 internal
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
 │   └── ArtifactTooNew          500 artifact_too_new       written by a later version of this program
+├── ServerBusy                  503 server_busy            too many requests or connections at once
 └── UpstreamUnavailable         503 upstream_unavailable   a service we depend on; Retry-After when known
     ├── PricesRateLimited       503 prices_rate_limited
     ├── PricesUnreachable       503 prices_unreachable
@@ -87,6 +92,11 @@ class AppError(Exception):
         error = kind.__new__(kind)  # without its own constructor, which would build the message again
         AppError.__init__(error, message, retry_after_s=retry_after_s, **context)
         return error
+
+
+class BadRequest(AppError):
+    status_code = 400
+    code = "bad_request"
 
 
 class InvalidRequest(AppError):
@@ -188,6 +198,16 @@ class CalibrationTooSmall(Conflict):
     code = "calibration_too_small"
 
 
+class RequestTimeout(AppError):
+    status_code = 408
+    code = "request_timeout"
+
+
+class HostNotAllowed(AppError):
+    status_code = 421
+    code = "host_not_allowed"
+
+
 class IdempotencyKeyReused(AppError):
     status_code = 422
     code = "idempotency_key_reused"
@@ -201,6 +221,16 @@ class TooManyRequests(AppError):
 
 class TrainingCapacityExceeded(TooManyRequests):
     code = "too_many_trainings"
+
+
+class HeadersTooLarge(AppError):
+    status_code = 431
+    code = "headers_too_large"
+
+
+class ServerBusy(AppError):
+    status_code = 503
+    code = "server_busy"
 
 
 class JobFailed(AppError):

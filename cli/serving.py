@@ -24,13 +24,12 @@ def serve(
     chosen = given(host=host, port=port)
     settings = local_settings(**chosen)
     validate_free(settings.host, settings.port)
-    import uvicorn
-
     from app import create_app
     from bootstrap import Runtime
+    from server.run import serve as serve_here
 
     runtime = Runtime.from_environment(**chosen)
-    uvicorn.run(create_app(runtime), host=settings.host, port=settings.port, log_config=None)
+    serve_here(create_app(runtime), runtime.settings)
 
 
 def validate_free(host: str, port: int) -> None:

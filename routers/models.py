@@ -44,7 +44,17 @@ class _AliasConvertor(StringConvertor):
     regex = f"(?:{OF_TICKER})?[^/]+"
 
 
+class _ModelConvertor(StringConvertor):
+    """What is no other address below ``/models``: there, a method that the address lacks is 405 rather than a model."""
+
+    _OTHERS = (
+        f"train|fetch-data|aliases|aliases/{_AliasConvertor.regex}(?:/evaluations)?|.+/(?:predict|forecast|backtest)"
+    )
+    regex = f"(?!(?:{_OTHERS})$).*"
+
+
 register_url_convertor("alias", _AliasConvertor())
+register_url_convertor("model", _ModelConvertor())
 
 # ":path" in the routes lets an id with an encoded slash reach this pattern: it is malformed, not another address
 ModelIdPath = Annotated[
@@ -179,14 +189,14 @@ def evaluations(
     return evaluation_page(runtime.store, alias, limit, after)
 
 
-@router.get("/{model_id:path}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))
+@router.get("/{model_id:model}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))
 def card(model_id: ModelIdPath, runtime: RuntimeDep) -> ModelCard:
     """Everything known about a model: request, data, split, accuracy, calibration, checksums."""
     return runtime.registry.card(model_id)
 
 
 @router.delete(
-    "/{model_id:path}",
+    "/{model_id:model}",
     summary="Delete a model",
     status_code=204,
     responses=problems(ModelNotFound, ModelInUse, StoreUnavailable),

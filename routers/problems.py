@@ -9,13 +9,17 @@ from errors import (
     AppError,
     ArtifactCorrupt,
     ArtifactTooNew,
+    BadRequest,
     CalibrationTooSmall,
+    HostNotAllowed,
     InsufficientHistory,
     ModelNotFound,
     PricesEmpty,
     PricesInvalid,
     PricesRateLimited,
     PricesUnreachable,
+    RequestTimeout,
+    ServerBusy,
     StoreUnavailable,
     TickerNotFound,
     UnknownExchange,
@@ -43,7 +47,15 @@ _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__na
 
 def problems(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses of the error classes a route can raise, and of a malformed request."""
-    codes: dict[int, set[str]] = {413: {"request_too_large"}, 422: {"malformed_request"}, 500: {AppError.code}}
+    codes: dict[int, set[str]] = {
+        400: {BadRequest.code},
+        408: {RequestTimeout.code},
+        413: {"request_too_large"},
+        421: {HostNotAllowed.code},
+        422: {"malformed_request"},
+        500: {AppError.code},
+        503: {ServerBusy.code},
+    }
     for error in errors:
         codes.setdefault(error.status_code, set()).add(error.code)
     return {

@@ -25,7 +25,6 @@ def root(request: Request, runtime: RuntimeDep, response: Response) -> Response 
     return ServiceInfo(service=request.app.title, version=request.app.version, timestamp=runtime.clock())
 
 
-@router.head("/health", include_in_schema=False)
 @router.get(
     "/health",
     summary="Health of the service",

@@ -8,7 +8,6 @@ from schemas.up import Up
 router = APIRouter(tags=["health"])
 
 
-@router.head("/up", include_in_schema=False)
 @router.get("/up", summary="Is the process alive?", responses=problems())
 async def up() -> Up:  # in the event loop: it answers even while every thread waits for a store that hangs
     """Answer ok while the process runs."""

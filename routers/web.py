@@ -28,7 +28,6 @@ _static_files = StaticFiles()
 mimetypes.add_type("text/javascript", ".js")  # Python 3.11 and some systems have another type
 
 
-@router.head("/static/{name:path}")
 @router.get("/static/{name:path}")
 def static(name: str, request: Request) -> Response:
     path = files().get(name)

@@ -23,7 +23,7 @@ LAYERS = (
     ("services",),
     ("clock", "config"),
     ("bootstrap",),
-    ("routers",),
+    ("routers", "server"),
     ("error_handlers", "app", "aws_lambda", "cli", "worker"),
 )
 
@@ -42,7 +42,7 @@ WINGS: Mapping[str, tuple[str, ...]] = {
 
 LSTM = ("models/lstm/*",)
 AWS = ("services/storage/s3.py", "services/jobs/aws_lambda.py")
-WEB = ("routers/*", "app.py", "aws_lambda.py", "error_handlers.py")
+WEB = ("routers/*", "server/*", "app.py", "aws_lambda.py", "error_handlers.py")
 SETTINGS = ("config.py",)
 CLOCK = ("clock.py",)
 NOWHERE: tuple[str, ...] = ()

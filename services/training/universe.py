@@ -111,6 +111,10 @@ class Universes:
             raise TrainingUnavailable("a universe needs a server with a disk: AWS Lambda has none to keep it on")
         return self._folder / name
 
+    def _leads_outside(self, folder: Path) -> bool:
+        """Whether the folder is a link to what is not in the folder of universes."""
+        return self._folder is not None and not folder.resolve().is_relative_to(self._folder.resolve())
+
     def get(self, name: str) -> Universe:
         """The universe of this name.
 
@@ -118,14 +122,21 @@ class Universes:
             UniverseNotFound: there is none.
             TrainingUnavailable: there is no disk.
         """
-        return Universe.in_folder(self.folder(name))
+        folder = self.folder(name)
+        if self._leads_outside(folder):
+            raise UniverseNotFound(f"the universe {name!r} is a link that leads out of the folder of universes")
+        return Universe.in_folder(folder)
 
     def names(self) -> tuple[str, ...]:
         """Folders with prices whose names a request can have, ascending."""
         if self._folder is None or not self._folder.is_dir():
             return ()
         folders = (path for path in self._folder.iterdir() if path.is_dir() and any(path.glob(f"*{SUFFIX}")))
-        return tuple(sorted(path.name for path in folders if UNIVERSE_NAME.fullmatch(path.name)))
+        return tuple(
+            sorted(
+                path.name for path in folders if UNIVERSE_NAME.fullmatch(path.name) and not self._leads_outside(path)
+            )
+        )
 
 
 NO_UNIVERSES = Universes(None)

@@ -51,7 +51,7 @@ def test_a_method_that_is_not_allowed_says_which_are(client: TestClient) -> None
     answer = client.put("/up")
 
     assert answer.json()["code"] == "method_not_allowed"
-    assert answer.headers["allow"] == "GET"
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 def test_a_body_above_the_limit_is_413(client: TestClient) -> None:

@@ -1,0 +1,94 @@
+"""The OpenAPI document and the two pages that show it; their files come from this server."""
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
+
+OPENAPI = "/openapi.json"
+FILES = "/static-offline-docs"
+
+_INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+class Documentation:
+    """The OpenAPI document of an application, built once: that takes half a second."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._lock = Lock()
+        self._document: tuple[bytes, str] | None = None
+
+    def document(self) -> tuple[bytes, str]:
+        """The document and its ETag."""
+        with self._lock:
+            if self._document is None:
+                content = bytes(JSONResponse(self._app.openapi()).body)
+                self._document = content, f'"{sha256(content).hexdigest()[:32]}"'
+            return self._document
+
+    def answer(self, request: Request) -> Response:
+        content, etag = self.document()
+        headers = {"ETag": etag, "Cache-Control": "no-cache"}
+        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
+        if etag in known:
+            return Response(status_code=304, headers=headers)
+        return Response(content, headers=headers, media_type="application/json")
+
+
+def add_documentation(app: FastAPI) -> Documentation:
+    """Serve the document at ``/openapi.json``, Swagger UI at ``/docs`` and ReDoc at ``/redoc``."""
+    documentation = Documentation(app)
+
+    def swagger_ui(request: Request) -> Response:
+        root = request.scope.get("root_path", "")
+        page = get_swagger_ui_html(
+            openapi_url=root + OPENAPI,
+            title=f"{app.title} - Swagger UI",
+            oauth2_redirect_url=None,
+            swagger_js_url=f"{root}{FILES}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{FILES}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{FILES}/favicon.png",
+        )
+        return _with_policy(page)
+
+    def redoc(request: Request) -> Response:
+        root = request.scope.get("root_path", "")
+        page = get_redoc_html(
+            openapi_url=root + OPENAPI,
+            title=f"{app.title} - ReDoc",
+            redoc_js_url=f"{root}{FILES}/redoc.standalone.js",
+            with_google_fonts=False,
+            redoc_favicon_url=f"{root}{FILES}/favicon.png",
+        )
+        return _with_policy(page, "; worker-src blob:")  # in which ReDoc searches
+
+    app.add_api_route(OPENAPI, documentation.answer, include_in_schema=False, response_model=None)
+    app.add_api_route("/docs", swagger_ui, include_in_schema=False, response_model=None)
+    app.add_api_route("/redoc", redoc, include_in_schema=False, response_model=None)
+    app.mount(FILES, StaticFiles(directory=_files()))
+    return documentation
+
+
+def _files() -> Path:
+    package = find_spec("fastapi_offline")
+    assert package is not None and package.origin is not None  # noqa: S101, PT018 - one of our requirements
+    return Path(package.origin).parent / "static"
+
+
+def _with_policy(page: HTMLResponse, more: str = "") -> Response:
+    """The page with a policy that runs its own inline script and no other. Both pages write styles as they run."""
+    scripts = _INLINE_SCRIPT.findall(bytes(page.body).decode())
+    hashes = "".join(f" 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts)
+    page.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src 'self'{hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        f"font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'{more}"
+    )
+    return page

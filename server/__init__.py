@@ -1,0 +1,1 @@
+"""The server process: limits of its connections, and its end."""

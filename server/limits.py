@@ -1,0 +1,77 @@
+"""How many connections a process may have open, and which of them wait for their client."""
+
+import resource
+from dataclasses import dataclass, field
+from typing import Protocol
+
+STATE = "connections"  # the key of `Connections` in the state of the lifespan
+
+# Of the files that the process may open, half are for connections. Up to three times the backlog are accepted before
+# the first of them can be closed. The rest is for the store, price files, workers and the standard streams.
+_FILES_PER_CONNECTION = 2
+_FILES_PER_BACKLOG = 32
+MAX_BACKLOG = 2048
+ENOUGH_FILES = 1_048_576
+
+
+class Closable(Protocol):
+    """A connection that can be closed at once."""
+
+    def abort(self) -> None: ...
+
+
+@dataclass(eq=False)
+class Connections:
+    """The limits of a process's connections, and those that wait for their client, the longest wait first.
+
+    Attributes:
+        limit: how many may be open. For one more, that which has waited longest for its client is closed.
+        timeout_s: for the head of a request, and for the client to take in some of its answer.
+        waiting: keeps its order; the values mean nothing.
+    """
+
+    limit: int = 1000
+    timeout_s: float = 10.0
+    waiting: dict[Closable, None] = field(default_factory=dict)
+
+    def make_room(self, n_open: int) -> bool:
+        """Close a connection where too many are open; False where each of them has a request at work."""
+        if n_open <= self.limit:
+            return True
+        if not self.waiting:
+            return False
+        longest = next(iter(self.waiting))
+        del self.waiting[longest]
+        longest.abort()
+        return True
+
+
+def raise_file_limit() -> int:
+    """The number of files that this process may open, after it was raised as far as the process itself may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = ENOUGH_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return most
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # macOS allows fewer than it says
+        return soft
+    return most
+
+
+def connection_limit(asked: int, n_files: int) -> int:
+    """``asked``, or fewer where the process may open few files.
+
+    >>> connection_limit(1000, 1024), connection_limit(1000, 1_048_576)
+    (512, 1000)
+    """
+    return min(asked, n_files // _FILES_PER_CONNECTION)
+
+
+def backlog(n_files: int) -> int:
+    """How many connections may wait to be accepted: an event loop accepts them all at once, and closes none meanwhile.
+
+    >>> backlog(128), backlog(1_048_576)
+    (4, 2048)
+    """
+    return max(1, min(MAX_BACKLOG, n_files // _FILES_PER_BACKLOG))

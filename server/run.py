@@ -1,0 +1,70 @@
+"""Runs the application in this process, and ends the process in time whatever hangs."""
+
+import logging
+import os
+import threading
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from config import Settings
+from server.limits import backlog, raise_file_limit
+
+PROTOCOL = "server.protocol:LimitedProtocol"
+REQUESTS_SHARE = 2 / 3  # of the time to end: for requests at work; then the application has the rest
+LAST_WORDS_S = 1.0  # for the last line of the log: standard error may hang too
+
+log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Ends within ``shutdown_timeout_s`` of the first signal. A second one ends the wait for requests at work."""
+
+    def __init__(self, config: uvicorn.Config, shutdown_timeout_s: float) -> None:
+        super().__init__(config)
+        self._shutdown_timeout_s = shutdown_timeout_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        else:
+            timer = threading.Timer(self._shutdown_timeout_s - LAST_WORDS_S, end_now)
+            timer.daemon = True
+            timer.start()
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn would then leave the application's workers running
+            await self.lifespan.shutdown()
+
+
+def serve(app: FastAPI, settings: Settings) -> None:
+    """Serve on the host and port of the settings until a signal."""
+    config = uvicorn.Config(app, host=settings.host, port=settings.port, **options(settings))
+    with suppress(KeyboardInterrupt):  # uvicorn raises the signal again
+        Server(config, settings.shutdown_timeout_s).run()
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """What uvicorn must know besides the address."""
+    return {
+        "http": PROTOCOL,
+        "ws": "none",
+        "log_config": None,
+        "backlog": backlog(raise_file_limit()),
+        "timeout_graceful_shutdown": max(1, int(settings.shutdown_timeout_s * REQUESTS_SHARE)),
+    }
+
+
+def end_now() -> None:
+    """End this process, with the names of the threads that it does not wait for."""
+    names = ", ".join(sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread()))
+    message = "the server has not ended in time and ends now, with these threads: %s"
+    words = threading.Thread(target=log.critical, args=(message, names), daemon=True)
+    words.start()
+    words.join(LAST_WORDS_S)
+    os._exit(1)

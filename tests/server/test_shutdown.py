@@ -1,0 +1,60 @@
+"""A server ends in time, whatever hangs."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from socket import create_server
+
+import pytest
+
+from tests.server.conftest import RunningServer, Start
+
+pytestmark = pytest.mark.slow
+
+SHUTDOWN_S = 6.0
+N_HUNG = 50  # more than there are threads for requests
+LIST = b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture
+def server(start: Start) -> Iterator[RunningServer]:
+    """Its store accepts connections and never answers."""
+    with create_server(("127.0.0.1", 0), backlog=200) as store:
+        yield start(
+            S3_BUCKET_NAME="bucket",
+            S3_ENDPOINT_URL=f"http://127.0.0.1:{store.getsockname()[1]}",
+            AWS_ACCESS_KEY_ID="any",
+            AWS_SECRET_ACCESS_KEY="any",
+            AWS_DEFAULT_REGION="us-east-1",
+            SHUTDOWN_TIMEOUT_S=str(SHUTDOWN_S),
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_store_that_hangs_does_not_keep_the_server(server: RunningServer, number: signal.Signals) -> None:
+    with ExitStack() as stack:
+        for _ in range(N_HUNG):
+            stack.enter_context(server.connect(LIST))
+        time.sleep(0.5)
+
+        server.process.send_signal(number)
+        server.process.wait(SHUTDOWN_S + 1)
+
+
+def test_a_second_signal_ends_the_wait_for_requests(server: RunningServer) -> None:
+    with server.connect(LIST):
+        time.sleep(0.5)
+
+        server.process.terminate()
+        time.sleep(0.5)
+        server.process.terminate()
+        server.process.wait(SHUTDOWN_S + 1)
+
+    assert "Traceback" not in server.log
+
+
+def test_a_connection_that_sends_nothing_does_not_keep_the_server(start: Start) -> None:
+    server = start()
+    with server.connect(), server.connect(b"GET /up HT"):
+        assert server.end(within_s=SHUTDOWN_S) < 3
