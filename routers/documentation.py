@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,9 @@ from starlette.staticfiles import StaticFiles
 
 OPENAPI = "/openapi.json"
 FILES = "/static-offline-docs"
+REDOC = "redoc.standalone.js"
+REDOC_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+LOGO = FILES[1:].encode() + b"/favicon.png"
 
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -24,23 +28,43 @@ class Documentation:
     def __init__(self, app: FastAPI) -> None:
         self._app = app
         self._lock = Lock()
-        self._document: tuple[bytes, str] | None = None
+        self._document: _Document | None = None
 
-    def document(self) -> tuple[bytes, str]:
-        """The document and its ETag."""
+    def document(self) -> "_Document":
         with self._lock:
             if self._document is None:
-                content = bytes(JSONResponse(self._app.openapi()).body)
-                self._document = content, f'"{sha256(content).hexdigest()[:32]}"'
+                self._document = _Document(bytes(JSONResponse(self._app.openapi()).body), "application/json")
             return self._document
 
     def answer(self, request: Request) -> Response:
-        content, etag = self.document()
-        headers = {"ETag": etag, "Cache-Control": "no-cache"}
+        return self.document().answer(request)
+
+
+class _Document:
+    """Bytes with their ETag."""
+
+    def __init__(self, content: bytes, media_type: str) -> None:
+        self._content = content
+        self._media_type = media_type
+        self._etag = f'"{sha256(content).hexdigest()[:32]}"'
+
+    def answer(self, request: Request) -> Response:
+        """The content, or 304 if the caller has it."""
+        headers = {"ETag": self._etag, "Cache-Control": "no-cache"}
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
-        if etag in known:
+        if self._etag in known:
             return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type="application/json")
+        return Response(self._content, headers=headers, media_type=self._media_type)
+
+
+@cache
+def _redoc() -> _Document:
+    """ReDoc, whose one image comes from this server too: its own address would tell another who reads here."""
+    return _Document((_files() / REDOC).read_bytes().replace(REDOC_LOGO, LOGO), "text/javascript")
+
+
+def _redoc_file(request: Request) -> Response:
+    return _redoc().answer(request)
 
 
 def add_documentation(app: FastAPI) -> Documentation:
@@ -64,7 +88,7 @@ def add_documentation(app: FastAPI) -> Documentation:
         page = get_redoc_html(
             openapi_url=root + OPENAPI,
             title=f"{app.title} - ReDoc",
-            redoc_js_url=f"{root}{FILES}/redoc.standalone.js",
+            redoc_js_url=f"{root}{FILES}/{REDOC}",
             with_google_fonts=False,
             redoc_favicon_url=f"{root}{FILES}/favicon.png",
         )
@@ -73,6 +97,7 @@ def add_documentation(app: FastAPI) -> Documentation:
     app.add_api_route(OPENAPI, documentation.answer, include_in_schema=False, response_model=None)
     app.add_api_route("/docs", swagger_ui, include_in_schema=False, response_model=None)
     app.add_api_route("/redoc", redoc, include_in_schema=False, response_model=None)
+    app.add_api_route(f"{FILES}/{REDOC}", _redoc_file, include_in_schema=False, response_model=None)
     app.mount(FILES, StaticFiles(directory=_files()))
     return documentation
 

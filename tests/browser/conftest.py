@@ -24,6 +24,7 @@ TIMEOUT_MS = 90_000  # a training runs at low priority
 expect.set_options(timeout=TIMEOUT_MS)
 
 Open = Callable[..., Page]
+LOCAL = ("data:", "blob:")  # what a page has made itself
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def browsing(chromium: Browser) -> Iterator[Open]:
 
     for page in pages:
         page.context.close()
-    assert [url for origin, url in requested if urlsplit(url).netloc != origin and not url.startswith("data:")] == []
+    assert [url for origin, url in requested if urlsplit(url).netloc != origin and not url.startswith(LOCAL)] == []
     # Chromium logs every answer of 400 and above as an error; the page shows those itself
     assert [text for text in complaints if not text.startswith("Failed to load resource")] == []
 

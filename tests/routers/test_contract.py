@@ -164,3 +164,10 @@ def test_a_body_that_is_not_text_is_a_documented_problem(app: FastAPI, client: T
 
     listed = app.openapi()["paths"]["/models/fetch-data"]["post"]["responses"][str(answer.status_code)]["description"]
     assert answer.json()["code"] in listed.split(", ")
+
+
+def test_redoc_loads_no_image_from_elsewhere(client: TestClient) -> None:
+    script = client.get("/static-offline-docs/redoc.standalone.js")
+
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert "cdn.redoc.ly" not in script.text

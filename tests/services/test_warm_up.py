@@ -1,6 +1,7 @@
 import gc
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from bootstrap import bundled_model
 from config import Settings
 from services.storage.bundled import BundledModel
 from services.storage.registry import ModelRegistry
-from services.warm_up import warm_up
+from services.warm_up import until_done, warm_up
 from tests.fakes import InMemoryArtifactStore
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -35,7 +36,7 @@ def test_what_serves_forecasts_is_imported_and_nothing_that_trains() -> None:
     probe = (
         "import sys; from datetime import UTC, datetime\n"
         "from bootstrap import bundled_model; from config import Settings\n"
-        "from services.storage.registry import ModelRegistry; from services.warm_up import warm_up\n"
+        "from services.storage.registry import ModelRegistry; from services.warm_up import until_done, warm_up\n"
         "from services.storage.store import LocalArtifactStore; from pathlib import Path\n"
         "warm_up(ModelRegistry(LocalArtifactStore(Path('none')), bundled_model(Settings(_env_file=None))), "
         "datetime(2024, 7, 19, 22, tzinfo=UTC))\n"
@@ -61,3 +62,33 @@ def test_what_is_loaded_is_kept_out_of_garbage_collections() -> None:
     warm_up(ModelRegistry(InMemoryArtifactStore()), datetime(2024, 7, 19, tzinfo=UTC))
 
     assert gc.get_freeze_count() > 10_000
+
+
+def test_a_step_that_fails_is_tried_again_until_it_is_done(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("services.warm_up.FIRST_PAUSE_S", 0.01)
+    errors = [OSError(24, "Too many open files"), ImportError("half a library")]
+
+    def step() -> None:
+        if errors:
+            raise errors.pop()
+
+    until_done(step, threading.Event(), "warm-up")
+
+    assert errors == []
+    assert caplog.text.count("warm-up failed; next try in") == 2
+
+
+def test_a_step_is_not_tried_again_once_the_server_ends() -> None:
+    stopping = threading.Event()
+    tried = []
+
+    def step() -> None:
+        tried.append(1)
+        stopping.set()
+        raise OSError
+
+    until_done(step, stopping, "warm-up")
+
+    assert tried == [1]

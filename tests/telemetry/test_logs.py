@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import re
 import subprocess
@@ -6,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from telemetry.logs import TEXT, _TextFormatter
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCE = """
@@ -80,3 +83,47 @@ def test_plain_text_lines_have_time_level_and_request_id(tmp_path: Path) -> None
     (line,) = [line for line in lines if "GET /up 200" in line]
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO: ", line)
     assert line.endswith("[request-1]")
+
+
+HOSTILE = [
+    "a\n2026-01-01 00:00:00,000 INFO: forged",
+    "a\r2026-01-01 00:00:00,000 INFO: forged",
+    "\x1b[2K\x1b[1A\x1b[31mred",
+    "a\u2028forged",
+    "\x9b31mred",
+    "\u202eforged",
+    "\x00\x08\x7f",
+]
+
+
+def formatted(record: logging.LogRecord) -> str:
+    return _TextFormatter(TEXT).format(record)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_field_of_a_record_can_forge_a_line_or_steer_a_terminal(hostile: str) -> None:
+    by_argument = logging.makeLogRecord({"msg": "failed: %s", "args": (hostile,), "levelname": "INFO"})
+    by_message = logging.makeLogRecord({"msg": hostile, "levelname": "INFO", "request_id": "request-1"})
+
+    for line in (formatted(by_argument), formatted(by_message)):
+        assert line.isprintable()
+        assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_message_of_an_exception_can_forge_a_line(hostile: str) -> None:
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        record = logging.makeLogRecord({"msg": "failed", "levelname": "ERROR", "exc_info": sys.exc_info()})
+    record.stack_info = f"Stack (most recent call last):\n{hostile}"
+
+    first, *rest = formatted(record).split("\n")
+    assert "ERROR: failed" in first
+    assert all(line.startswith("  | ") and line.isprintable() for line in rest)
+
+
+def test_letters_of_every_alphabet_are_logged_as_they_are() -> None:
+    record = logging.makeLogRecord({"msg": "Ação – 株価 📈", "levelname": "INFO"})
+
+    assert "Ação – 株価 📈" in formatted(record)

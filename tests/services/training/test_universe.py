@@ -14,7 +14,7 @@ from services.prices.csv import source
 from services.prices.series import RawBars
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel, train_model
-from services.training.universe import Universe
+from services.training.universe import Universe, Universes
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, walk_history, write_prices
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -100,3 +100,19 @@ def test_fits_of_a_universe_report_their_epochs(folder: Path) -> None:
 
 def test_a_card_of_a_universe_does_not_warn_of_each_ticker(folder: Path) -> None:
     assert train(Universe.in_folder(folder)).card.warnings == ()
+
+
+def test_a_universe_that_is_a_link_out_of_the_folder_of_universes_is_none(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "universes").mkdir()
+    (tmp_path / "universes" / "linked").symlink_to(folder, target_is_directory=True)
+    universes = Universes(tmp_path / "universes")
+
+    assert universes.names() == ()
+    with pytest.raises(UniverseNotFound, match="leads out"):
+        universes.get("linked")
+
+
+def test_a_folder_of_universes_may_itself_be_a_link(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "link").symlink_to(folder.parent, target_is_directory=True)
+
+    assert Universes(tmp_path / "link").get(folder.name).tickers
