@@ -11,10 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from errors import AppError, BadRequest, HostNotAllowed, ServerBusy
 from routers.hosts import allowed_names, host_name, is_allowed
 from routers.problems import MEDIA_TYPE, problem_of
+from routers.turns import BUSY, RETRY_AFTER_S, Turns
 
 ALWAYS_ANSWERED = "/up"  # else a busy server would count as dead
-BUSY = "too many requests are being answered; try again later"
-RETRY_AFTER_S = 1
 
 
 class AdmissionMiddleware:
@@ -35,6 +34,7 @@ class AdmissionMiddleware:
         max_body_bytes: int,
         body_timeout_s: float,
         max_active: int,
+        max_at_work: int,
     ) -> None:
         self.app = app
         self._allowed = None if allowed_hosts is None else allowed_names(allowed_hosts)
@@ -42,6 +42,7 @@ class AdmissionMiddleware:
         self._body_timeout_s = body_timeout_s
         self._max_active = max_active
         self._n_active = 0
+        self._turns = Turns(max_at_work)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,27 +50,25 @@ class AdmissionMiddleware:
             return
         headers = Headers(scope=scope)
         body = _Body(headers, receive, self._max_body_bytes, self._body_timeout_s)
-        busy = self._n_active >= self._max_active and scope["path"] != ALWAYS_ANSWERED
-        refusal = self._host_refusal(headers, scope) or (
-            ServerBusy(BUSY, retry_after_s=RETRY_AFTER_S) if busy and body.complete else None
-        )
+        is_head = scope["method"] == "HEAD"
+        routed = {**scope, "method": "GET"} if is_head else scope
+        refusal = self._host_refusal(headers, scope)
+        counted = False
+        if refusal is None and body.complete:
+            refusal = await self._busy(routed)
+            counted = refusal is None
         if refusal is not None:
             await problem_response(refusal, scope.get("request_id", ""))(scope, receive, send)
             return
-        counted = body.complete
-        self._n_active += counted
 
         async def receive_bounded() -> Message:
             nonlocal counted
             message = await body.receive()
             if body.complete and not counted:
-                if self._n_active >= self._max_active:
-                    raise HTTPException(503, BUSY, {"Retry-After": str(RETRY_AFTER_S)})
+                if (busy := await self._busy(routed)) is not None:
+                    raise HTTPException(503, busy.message, {"Retry-After": str(busy.retry_after_s)})
                 counted = True
-                self._n_active += 1
             return message
-
-        is_head = scope["method"] == "HEAD"
 
         async def send_fitting(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -78,12 +77,30 @@ class AdmissionMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        routed = {**scope, "method": "GET"} if is_head else scope
         try:
             await self.app(routed, receive_bounded, send_fitting)
         finally:
             self._n_active -= counted
+            self._turns.give_back(routed)
             scope.setdefault("route", routed.get("route"))  # for metrics and the log
+
+    async def _busy(self, scope: Scope) -> ServerBusy | None:
+        """Count the request as active, once it has its turn; the refusal where it gets none."""
+        if scope["path"] == ALWAYS_ANSWERED:
+            self._n_active += 1
+            return None
+        if self._n_active >= self._max_active:
+            return ServerBusy(BUSY, retry_after_s=RETRY_AFTER_S)
+        self._n_active += 1
+        try:
+            await self._turns.take(scope)
+        except ServerBusy as busy:
+            self._n_active -= 1
+            return busy
+        except BaseException:  # the client left, or the server ends
+            self._n_active -= 1
+            raise
+        return None
 
     def _host_refusal(self, headers: Headers, scope: Scope) -> AppError | None:
         if self._allowed is None and "aws.event" in scope:

@@ -31,6 +31,7 @@ from errors import (
 )
 from routers.dependencies import RuntimeDep, validate_not_future
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
+from routers.turns import rest
 from schemas.job import JOB_ID_PATTERN, Job, JobPage
 from schemas.train import TrainRequest, TrainResponse
 from services.jobs.job import Jobs
@@ -106,6 +107,7 @@ async def train(
     job = await run_in_threadpool(
         submit_training, request, runtime.jobs, runtime.executor, now, token, idempotency_key, runtime.universes
     )
+    rest(http.scope)
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
     job = await _ended(
         job, runtime.jobs, runtime.clock, preferred.max_wait_s(min(runtime.settings.train_wait_s, _seconds_left(http)))

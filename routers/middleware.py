@@ -42,6 +42,7 @@ def add_middleware(app: Starlette, meter: Meter, settings: Settings) -> None:
         max_body_bytes=settings.max_body_bytes,
         body_timeout_s=settings.body_timeout_s,
         max_active=settings.max_active_requests,
+        max_at_work=settings.max_requests_at_work,
     )
     app.add_middleware(RequestMiddleware, meter=meter)
 
