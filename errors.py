@@ -1,8 +1,11 @@
 """Every failure a caller can act on, with its HTTP status and its code.
 
 AppError                        500 internal
-├── BadRequest                  400 bad_request            not HTTP, or a body that is not text
 ├── InvalidRequest              400 invalid_request        a combination the schema cannot express
+│   ├── BadRequest              400 bad_request            not HTTP, or a body that is not text
+│   ├── RequestTimeout          408 request_timeout        the request came too slowly
+│   ├── HostNotAllowed          421 host_not_allowed       the header Host names another site
+│   ├── HeadersTooLarge         431 headers_too_large      a head of more than 64 kB
 │   ├── UnknownExchange         400 unknown_exchange       no trading calendar is known for the ticker
 │   └── AnswerTooLarge          400 answer_too_large       more than Lambda can carry; ask for less
 ├── NotAuthenticated            401 not_authenticated      the API key is missing or wrong
@@ -23,12 +26,9 @@ AppError                        500 internal
 │   ├── JobCancelled            409 job_cancelled          the job that the caller waited for was cancelled
 │   ├── HorizonTooLong          409 horizon_too_long       the model was trained for fewer steps
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
-├── RequestTimeout              408 request_timeout        the request came too slowly
-├── HostNotAllowed              421 host_not_allowed       the header Host names another site
 ├── IdempotencyKeyReused        422 idempotency_key_reused the key was used with another request
 ├── TooManyRequests             429 too_many
 │   └── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
-├── HeadersTooLarge             431 headers_too_large      a head of more than 64 kB
 ├── JobFailed                   500 job_failed             a job that ended without a reason
 ├── MetricsNotExposed           501 measured_elsewhere     this process keeps no metrics to scrape
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
@@ -36,8 +36,8 @@ AppError                        500 internal
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
 │   └── ArtifactTooNew          500 artifact_too_new       written by a later version of this program
-├── ServerBusy                  503 server_busy            too many requests or connections at once
-└── UpstreamUnavailable         503 upstream_unavailable   a service we depend on; Retry-After when known
+└── UpstreamUnavailable         503 upstream_unavailable   a service we depend on, or this one; Retry-After when known
+    ├── ServerBusy              503 server_busy            too many requests or connections at once
     ├── PricesRateLimited       503 prices_rate_limited
     ├── PricesUnreachable       503 prices_unreachable
     ├── PricesEmpty             503 prices_empty           the source answered, without a single row
@@ -94,14 +94,13 @@ class AppError(Exception):
         return error
 
 
-class BadRequest(AppError):
-    status_code = 400
-    code = "bad_request"
-
-
 class InvalidRequest(AppError):
     status_code = 400
     code = "invalid_request"
+
+
+class BadRequest(InvalidRequest):
+    code = "bad_request"
 
 
 class UnknownExchange(InvalidRequest):
@@ -198,12 +197,12 @@ class CalibrationTooSmall(Conflict):
     code = "calibration_too_small"
 
 
-class RequestTimeout(AppError):
+class RequestTimeout(InvalidRequest):
     status_code = 408
     code = "request_timeout"
 
 
-class HostNotAllowed(AppError):
+class HostNotAllowed(InvalidRequest):
     status_code = 421
     code = "host_not_allowed"
 
@@ -223,14 +222,9 @@ class TrainingCapacityExceeded(TooManyRequests):
     code = "too_many_trainings"
 
 
-class HeadersTooLarge(AppError):
+class HeadersTooLarge(InvalidRequest):
     status_code = 431
     code = "headers_too_large"
-
-
-class ServerBusy(AppError):
-    status_code = 503
-    code = "server_busy"
 
 
 class JobFailed(AppError):
@@ -267,6 +261,10 @@ class ArtifactTooNew(ArtifactInvalid):
 class UpstreamUnavailable(AppError):
     status_code = 503
     code = "upstream_unavailable"
+
+
+class ServerBusy(UpstreamUnavailable):
+    code = "server_busy"
 
 
 class PricesRateLimited(UpstreamUnavailable):

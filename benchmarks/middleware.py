@@ -24,7 +24,6 @@ TARGET_MS = 0.2
 # the router leaves its route in the scope
 ROUTE = SimpleNamespace(path_format="/predict/live")
 SCOPE = {"type": "http", "method": "POST", "path": "/predict/live", "route": ROUTE, "headers": []}
-MAX_BODY_BYTES = 1_000_000
 
 
 async def empty(_: Scope, __: Receive, send: Send) -> None:

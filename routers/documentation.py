@@ -59,7 +59,7 @@ class _Document:
 
 @cache
 def _redoc() -> _Document:
-    """ReDoc, whose one image comes from this server too: its own address would tell another who reads here."""
+    """ReDoc, whose one image comes from this server too: its own address is another server's."""
     return _Document((_files() / REDOC).read_bytes().replace(REDOC_LOGO, LOGO), "text/javascript")
 
 

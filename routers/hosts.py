@@ -6,7 +6,7 @@ site. Such a name has a dot and is public. So a name that public DNS cannot have
 
 import re
 from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from starlette.types import Scope
 
@@ -55,7 +55,8 @@ def is_loopback(name: str) -> bool:
     if not _is_address(name):
         return name == "localhost"
     address = ip_address(name)
-    return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None  # on a socket for both versions
+    return (mapped or address).is_loopback
 
 
 def _is_address(name: str) -> bool:

@@ -10,7 +10,7 @@ Its limits are those of the application's settings, which come to it in the stat
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from errors import AppError, BadRequest, HeadersTooLarge, RequestTimeout, ServerBusy
@@ -154,7 +154,7 @@ class LimitedProtocol(_Protocol):
 
 def _answer(error: AppError, default_headers: list[tuple[bytes, bytes]]) -> bytes:
     request_id = uuid4().hex
-    problem: Any = Problem(
+    problem = Problem(
         type=f"urn:stock-forecast:{error.code}",
         title=error.title,
         status=error.status_code,
@@ -162,7 +162,7 @@ def _answer(error: AppError, default_headers: list[tuple[bytes, bytes]]) -> byte
         code=error.code,
         request_id=request_id,
     )
-    body = problem.model_dump_json(exclude_none=True).encode()
+    body: bytes = problem.model_dump_json(exclude_none=True).encode()
     headers = [
         *default_headers,
         (b"content-type", b"application/problem+json"),

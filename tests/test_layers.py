@@ -76,6 +76,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "fastapi": WEB,
     "fastapi_offline": WEB,
     "starlette": WEB,
+    "uvicorn": ("server/*",),
     "mangum": ("aws_lambda.py",),
     "aws_lambda_powertools": ("telemetry/logs.py", "telemetry/embedded.py"),
     "pickle": NOWHERE,

@@ -90,7 +90,8 @@ def test_a_loopback_name_is_answered_over_loopback(app: FastAPI, host: str) -> N
 
 
 @pytest.mark.parametrize(
-    "host", ["rebind.example", "localhost.evil.example", "10.0.0.1", "api", "0.0.0.0", "evil.example:8000"]
+    "host",
+    ["rebind.example", "localhost.evil.example", "10.0.0.1", "api", "0.0.0.0", "evil.example:8000"],  # noqa: S104
 )
 def test_another_name_is_refused_over_loopback(app: FastAPI, host: str) -> None:
     answer = asked(app, host=host)

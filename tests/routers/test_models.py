@@ -313,8 +313,8 @@ def test_a_name_that_no_ticker_has_is_no_alias(client: TestClient, model_id: str
         ("PUT", "ticker/WALK/more", 405),
         ("GET", "ticker/evaluations", 200),  # of a plain alias that is called so
         ("GET", "ticker/ticker/evaluations", 422),
-        ("DELETE", "ticker/WALK", 422),
-        ("GET", "default", 422),
+        ("DELETE", "ticker/WALK", 405),
+        ("GET", "default", 405),
     ],
 )
 def test_other_addresses_below_the_aliases_answer_as_before(

@@ -113,7 +113,7 @@ def test_no_field_of_a_record_can_forge_a_line_or_steer_a_terminal(hostile: str)
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_no_message_of_an_exception_can_forge_a_line(hostile: str) -> None:
     try:
-        raise ValueError(hostile)
+        raise ValueError(hostile)  # noqa: TRY301
     except ValueError:
         record = logging.makeLogRecord({"msg": "failed", "levelname": "ERROR", "exc_info": sys.exc_info()})
     record.stack_info = f"Stack (most recent call last):\n{hostile}"

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
+from stat import S_ISLNK
 from typing import BinaryIO
 
 import numpy as np
@@ -104,10 +105,14 @@ def _adjusted(prices: dict[str, _Values], adjusted: _Values | None) -> list[_Val
 
 
 def _version(path: Path) -> _Version | None:
-    """None where there is no such file."""
+    """None where there is no such file, or a link that leads out of the folder."""
     try:
-        found = path.stat()
-    except OSError:
+        found = path.lstat()
+        if S_ISLNK(found.st_mode):
+            if not path.resolve().is_relative_to(path.parent.resolve()):
+                return None
+            found = path.stat()
+    except (OSError, RuntimeError):  # the second for a link to itself
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 

@@ -374,6 +374,20 @@ def test_link_cannot_leave_the_folder(tmp_path: Path) -> None:
         CsvSource(folder).history("AAPL", NOW)
 
 
+def test_link_to_a_file_that_was_read_and_moved_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    (folder / "AAPL.csv").write_text(TIDY)
+    source = CsvSource(folder)
+    source.history("AAPL", NOW)
+
+    (folder / "AAPL.csv").rename(tmp_path / "moved.csv")  # the same inode, size and time
+    (folder / "AAPL.csv").symlink_to(tmp_path / "moved.csv")
+
+    with pytest.raises(TickerNotFound, match="link that leads out"):
+        source.history("AAPL", NOW)
+
+
 def test_link_within_the_folder_is_followed_and_so_is_one_to_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "prices"
     folder.mkdir()
