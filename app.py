@@ -1,5 +1,6 @@
 """The application: routes, error handlers and middleware over a runtime."""
 
+import asyncio
 import platform
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +27,8 @@ DESCRIPTION = """
 Forecasts daily stock prices with an LSTM. Every price comes with a calibrated range, the no-change forecast for
 comparison, and how accurate both have been.
 """
+
+STARTED_S = 5.0  # that the end of a server waits for what its start began
 
 app: FastAPI
 handler: Callable[[Any, Any], dict[str, Any] | None]
@@ -55,16 +58,21 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
 async def _serving(app: FastAPI) -> AsyncIterator[None]:
     """What a server does but Lambda does not: warm up, write in the background, resume jobs, stop workers."""
     runtime: Runtime = app.state.runtime
-    warming = threading.Thread(target=warm_up, args=(runtime.registry, runtime.clock()), name="warm-up")
-    resuming = threading.Thread(target=resume_waiting, args=(runtime.jobs, runtime.executor), name="resume")
+    warming = threading.Thread(target=warm_up, args=(runtime.registry, runtime.clock()), name="warm-up", daemon=True)
+    resuming = threading.Thread(
+        target=resume_waiting, args=(runtime.jobs, runtime.executor), name="resume", daemon=True
+    )
     warming.start()
     resuming.start()  # in parallel to the first answers: a store that hangs must not keep them waiting
     runtime.writer.start()
     yield
-    await run_in_threadpool(warming.join)
-    await run_in_threadpool(resuming.join)
-    await run_in_threadpool(runtime.executor.close)
-    await run_in_threadpool(runtime.writer.flush)
+
+    async def stop_working() -> None:
+        await asyncio.gather(*(run_in_threadpool(thread.join, STARTED_S) for thread in (warming, resuming)))
+        await run_in_threadpool(runtime.executor.close)
+
+    # together: each waits for a store that hangs, and container runtimes kill a server that takes half a minute
+    await asyncio.gather(run_in_threadpool(runtime.writer.flush), stop_working())
 
 
 def __getattr__(name: str) -> Any:

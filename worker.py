@@ -34,6 +34,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
     try:
         on_event(runtime, event, context)
     finally:
+        runtime.writer.flush()
         runtime.meter.flush()
 
 
