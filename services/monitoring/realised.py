@@ -16,9 +16,9 @@ from schemas.common import DEFAULT_LEVELS
 from schemas.keys import ticker_of
 from schemas.realised import AccuracyOverTime, ForecastOutcome, RealisedAccuracy, SessionScores
 from services.evaluation.scorer import Outcomes, score
-from services.monitoring.scoring import SCORES, keys_of_scores, session_of
+from services.monitoring.scoring import keys_of_scores, score_keys, session_of
 from services.prices.exchanges import NEW_YORK, Kind, exchange_of, kind_of
-from services.storage.documents import document_keys, read_document
+from services.storage.documents import read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter
 
@@ -69,7 +69,7 @@ def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
 
 def scores_since(store: ArtifactStore, since: date, ticker: str | None = None) -> list[SessionScores]:
     """Scored sessions from a day on, of one ticker or all, in the order of their keys."""
-    every = document_keys(store, SCORES) if ticker is None else keys_of_scores(store, ticker)
+    every = score_keys(store) if ticker is None else keys_of_scores(store, ticker)
     keys = [key for key in every if session_of(key) >= since]
     with ThreadPoolExecutor(READERS) as readers:
         return list(readers.map(lambda key: _scores(store, key), keys))
@@ -83,7 +83,7 @@ def _scores(store: ArtifactStore, key: str) -> SessionScores:
 
 def tickers_scored(store: ArtifactStore) -> list[str]:
     """Every ticker with a scored forecast."""
-    return sorted({_ticker_of(store, key) for key in document_keys(store, SCORES)})
+    return sorted({_ticker_of(store, key) for key in score_keys(store)})
 
 
 def _kind_of(scores: SessionScores) -> Kind:
