@@ -101,8 +101,15 @@ def keys_of_scores(store: ArtifactStore, ticker: str) -> list[str]:
     folders = dict.fromkeys([key_name(ticker), ticker.replace("&", "_")])  # version 0.1 wrote "_" for "&"
     keys = [key for folder in folders for key in score_keys(store, f"{SCORES}{folder}/")]
     if "&" in ticker or "_" in ticker:  # the folder of version 0.1 may hold scores of two tickers
-        return [key for key in keys if read_document(store, key, SessionScores).ticker == ticker]
+        return [key for key in keys if _has_scores_of(ticker, store, key)]
     return keys
+
+
+def _has_scores_of(ticker: str, store: ArtifactStore, key: str) -> bool:
+    try:
+        return read_document(store, key, SessionScores).ticker == ticker
+    except ArtifactNotFound:  # forgotten since the keys were listed
+        return False
 
 
 def session_of(key: str) -> date:
@@ -153,7 +160,8 @@ def _may_be_due(key: RecordKey, done: AbstractSet[date], now: datetime) -> bool:
 
     A record is finished when its last session is, and none before it can be retried any more.
     """
-    if key.last_session in done and now.date() - key.last_session > RETRY_FOR:
+    given_up = now.date() - RETRY_FOR
+    if key.last_session is not None and key.last_session < given_up and key.last_session in done:
         return False
     try:
         exchange = exchange_of(key.ticker)
