@@ -29,7 +29,7 @@ Forecasts daily stock prices with an LSTM. Every price comes with a calibrated r
 comparison, and how accurate both have been.
 """
 
-END_S = 5.0  # for what a server has begun, once the last request has its answer
+END_S = 8.0  # for what a server has begun, once the last request has its answer
 
 log = logging.getLogger(__name__)
 

@@ -122,6 +122,11 @@ class Runtime:
         return Universes(None) if _trainer_function(self.settings) else universes_of(self.settings)
 
     @property
+    def caches(self) -> tuple[ArtifactStore, ...]:
+        """The stores of downloaded prices on this machine."""
+        return (LocalArtifactStore(self.settings.writable_dir / "cache"),)
+
+    @property
     def worker_context(self) -> WorkerContext:
         checkpoints = Checkpoints(self.settings.writable_dir / "checkpoints")
         return WorkerContext(self.jobs, self.model_prices, self.registry, self.clock, self.universes, checkpoints)

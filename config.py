@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from telemetry.logs import LogFormat
@@ -18,6 +18,15 @@ PriceSourceName = Annotated[
     BeforeValidator(lambda name: name.replace(" ", "").lower() if isinstance(name, str) else name),
 ]
 """``yahoo,sample``: Yahoo; while it is unavailable, forecasts use the sample."""
+
+
+MIN_RETENTION_DAYS = 90  # forecasts are scored, and accuracy is measured, over that long
+
+
+def _long_enough(days: int) -> int:
+    if 0 < days < MIN_RETENTION_DAYS:
+        raise ValueError(f"should be 0 or at least {MIN_RETENTION_DAYS}")
+    return days
 
 
 class Settings(BaseSettings):
@@ -83,6 +92,13 @@ class Settings(BaseSettings):
     open: Annotated[
         bool, Field(description="On Lambda, whether to answer without an API_KEY, as behind AWS_IAM: yes or no.")
     ] = False
+    retention_days: Annotated[
+        int,
+        Field(
+            ge=0, le=36_500, description="Days after which forecasts, scores, jobs and caches are deleted; 0: never."
+        ),
+        AfterValidator(_long_enough),
+    ] = 400
     log_format: Annotated[
         LogFormat | None, Field(description="json or text; when unset, json on Lambda and text elsewhere.")
     ] = None

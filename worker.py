@@ -1,11 +1,13 @@
 """Trains the model of one job: in a process of its own, ``python worker.py JOB_ID``, or in a Lambda invocation.
 
-On Lambda it also scores closed sessions on a schedule: ``{"task": "score"}``.
+On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessions and deletes what is too old, and
+``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers.
 """
 
 import logging
 import math
 import os
+import secrets
 import socket
 import sys
 from functools import cache
@@ -16,12 +18,14 @@ from config import Settings, prepare_environment
 from errors import InvalidRequest
 from services.jobs.aws_lambda import TRAIN
 from services.jobs.job import record_end
-from services.monitoring.scoring import score_due
+from services.monitoring.scoring_run import run_scoring
+from services.retention import forget_quietly
+from services.retrain import retrain_drifted
 from services.training.work import run_training
 from telemetry.logs import configure_logging
 from telemetry.measures import NO_METER
 
-SCORE = "score"
+SCORE, RETRAIN = "score", "retrain"
 
 NICENESS = 10  # requests on the same cores come first
 
@@ -34,6 +38,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
     try:
         on_event(runtime, event, context)
     finally:
+        runtime.writer.flush()
         runtime.meter.flush()
 
 
@@ -44,19 +49,25 @@ def _runtime() -> Runtime:
 
 def is_task(event: Any) -> bool:
     """Whether a Lambda event is a job, or a scheduled task, rather than a request."""
-    return isinstance(event, dict) and event.get("task") in (TRAIN, SCORE)
+    return isinstance(event, dict) and event.get("task") in (TRAIN, SCORE, RETRAIN)
 
 
 def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
     """Do the task of an event of ``services.jobs.aws_lambda``, or of the template's schedule.
 
     Raises:
-        InvalidRequest: the event names no task, or a training without its job.
+        InvalidRequest: the event names no task, or a training without its job, or a retraining without its limit.
     """
     if not is_task(event):
-        raise InvalidRequest(f"expected the task {TRAIN!r} or {SCORE!r}")
+        raise InvalidRequest(f"expected the task {TRAIN!r}, {SCORE!r} or {RETRAIN!r}")
     if event["task"] == SCORE:
         score(runtime)
+        return
+    if event["task"] == RETRAIN:
+        limit = event.get("limit")
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            raise InvalidRequest("a retraining event has a limit, the most trainings that it may start")
+        retrain(runtime, limit)
         return
     job_id = event.get("job_id")
     if not isinstance(job_id, str):
@@ -72,11 +83,27 @@ def work(runtime: Runtime, job_id: str, seconds_left: float = math.inf) -> None:
 
 
 def score(runtime: Runtime) -> None:
-    """Score all sessions that closed since the last run, as ``POST /monitoring/score`` does."""
-    report = score_due(runtime.store, runtime.prices, runtime.clock(), runtime.meter)
+    """Score all sessions that closed since the last run and delete what is too old, as ``POST /monitoring/score``."""
+    now = runtime.clock()
+    report = run_scoring(runtime.store, runtime.prices, runtime.registry, now, runtime.meter)
     log.info("%d pairs of %d sessions scored", report.n_pairs, report.n_sessions)
     for ticker in report.unscored:
         log.warning("%s was not scored: %s", ticker.ticker, ticker.detail)
+    forget_quietly(runtime.store, runtime.caches, now, runtime.settings.retention_days)
+
+
+def retrain(runtime: Runtime, limit: int) -> None:
+    """Train challengers for the worst drifted tickers, each in an invocation of its own."""
+    retrain_drifted(
+        limit,
+        runtime.registry,
+        runtime.prices,
+        runtime.store,
+        runtime.jobs,
+        runtime.executor,
+        runtime.clock(),
+        lambda: secrets.token_hex(4),
+    )
 
 
 def main() -> None:

@@ -35,9 +35,11 @@ def local_client(settings: Settings) -> Iterator[Client]:
         start_blocking_portal() as portal,
         Client("http://local", attempts=1, poll_s=POLL_S, transport=InProcess(portal, asgi)) as client,
     ):
-        yield client
-        trainer.close()
-        runtime.writer.flush()  # no lifespan does it here
+        try:
+            yield client
+            trainer.close()
+        finally:
+            runtime.writer.flush()  # no lifespan does it here
 
 
 class InProcess(httpx2.BaseTransport):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import demo, forecasting, realised, serving, training
+from cli import demo, forecasting, nightly, realised, serving, training
 from cli.exits import exit_code, format_error, hint
 from cli.models import models_app
 from cli.target import Target
@@ -51,6 +51,8 @@ for command in (
     realised.accuracy,
     realised.drift,
     realised.retrain,
+    nightly.nightly,
+    nightly.forget,
     serving.serve,
     demo.demo,
 ):

@@ -14,6 +14,7 @@ from stock_forecast_client.models import (
     DriftOverview,
     DriftReport,
     EvaluationPage,
+    ForgetReport,
     RealisedAccuracy,
     RetrainAnswer,
     ScoreReport,
@@ -31,6 +32,13 @@ def score_table(report: ScoreReport) -> RenderableType:
         for one in report.unscored
     ]
     return Group(line(scored), *notes(unscored))
+
+
+def forget_table(report: ForgetReport) -> RenderableType:
+    if report.before is None:
+        return line("nothing is ever deleted: RETENTION_DAYS is 0")
+    found = ", ".join(f"{count} in {folder}" for folder, count in report.deleted.items())
+    return line(f"deleted documents of before {report.before}: {found or 'none'}")
 
 
 def accuracy_table(answer: AccuracyOverTime) -> RenderableType:

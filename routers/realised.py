@@ -10,10 +10,12 @@ from routers.dependencies import RuntimeDep
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.common import MODEL_NAME_PATTERN, Ticker
 from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
+from schemas.retention import ForgetReport
 from schemas.retrain import RetrainAnswer, RetrainRequest
-from services.monitoring.drift import drift_overview, measure_drift
-from services.monitoring.realised import measure_realised, realised_accuracy, tickers_scored
-from services.monitoring.scoring import score_due
+from services.monitoring.drift import drift_overview
+from services.monitoring.realised import realised_accuracy, tickers_scored
+from services.monitoring.scoring_run import run_scoring
+from services.retention import forget, forget_quietly
 from services.retrain import retrain
 
 router = APIRouter(prefix="/monitoring", tags=["monitoring"])
@@ -61,13 +63,18 @@ def drift(
 
 @router.post("/score", summary="Score past forecasts", responses=problems(ArtifactCorrupt, StoreUnavailable))
 def score(runtime: RuntimeDep) -> ScoreReport:
-    """Score all sessions that closed since the last run. Idempotent."""
+    """Score all sessions that closed since the last run, then delete what is too old. Idempotent."""
     now = runtime.clock()
     runtime.writer.flush()
-    report = score_due(runtime.store, runtime.prices, now, runtime.meter)
-    measure_realised(runtime.store, now, runtime.meter)
-    measure_drift(runtime.registry, runtime.prices, runtime.store, now, runtime.meter)
+    report = run_scoring(runtime.store, runtime.prices, runtime.registry, now, runtime.meter)
+    forget_quietly(runtime.store, runtime.caches, now, runtime.settings.retention_days)
     return report
+
+
+@router.post("/forget", summary="Delete what is older than the retention", responses=problems(StoreUnavailable))
+def forget_old(runtime: RuntimeDep) -> ForgetReport:
+    """Delete forecasts, scores, jobs and caches older than `RETENTION_DAYS`, as scoring does; never a model."""
+    return forget(runtime.store, runtime.caches, runtime.clock(), runtime.settings.retention_days)
 
 
 @router.post(

@@ -1,23 +1,73 @@
 """Served forecasts, their outcomes, and the scores computed from both."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Literal
+from itertools import accumulate, pairwise
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from schemas.accuracy import DetailedReport
 from schemas.common import Document, ModelId, Ticker
 
+UNITS = 65_535  # between the lowest and the highest quantile of a step: 16 bits
+
+
+class PackedQuantiles(Document):
+    """Ascending prices in a third of the size of their digits, with an error of at most half a unit."""
+
+    lowest: float
+    highest: float
+    gaps: tuple[Annotated[int, Field(ge=0, le=UNITS)], ...] = Field(
+        description="Between successive prices, in units of (highest − lowest) / 65,535."
+    )
+
+
+def pack_quantiles(quantiles: Sequence[float]) -> PackedQuantiles:
+    """Pack ascending prices.
+
+    >>> pack_quantiles([100.0, 101.0, 104.0])
+    PackedQuantiles(lowest=100.0, highest=104.0, gaps=(16384, 49151))
+    """
+    lowest, highest = quantiles[0], quantiles[-1]
+    scale = UNITS / (highest - lowest) if highest > lowest else 0.0
+    places = [round((price - lowest) * scale) for price in quantiles]
+    gaps = tuple(after - before for before, after in pairwise(places))
+    return PackedQuantiles(lowest=lowest, highest=highest, gaps=gaps)
+
+
+def unpack_quantiles(packed: PackedQuantiles) -> tuple[float, ...]:
+    """The prices, which pack to the same again.
+
+    >>> unpack_quantiles(PackedQuantiles(lowest=100.0, highest=104.0, gaps=(16384, 49151)))
+    (100.0, 101.0000152590219, 104.0)
+    """
+    shares = [place / UNITS for place in accumulate(packed.gaps, initial=0)]
+    return tuple(packed.lowest * (1 - share) + packed.highest * share for share in shares)
+
+
+def _unpacked(stored: Any) -> Any:
+    # older records have the prices in full
+    return unpack_quantiles(PackedQuantiles.model_validate(stored)) if isinstance(stored, Mapping) else stored
+
+
+Quantiles = Annotated[
+    tuple[float, ...],
+    BeforeValidator(_unpacked),
+    PlainSerializer(pack_quantiles, when_used="json"),
+    Field(description="At 0.01, 0.02 … 0.99."),
+]
+
 
 class RecordedStep(Document):
-    """The forecast of one session; prices unrounded."""
+    """The forecast of one session; prices unrounded, but the quantiles of a record to 1/65,535 of their range."""
 
     step: int
     session: date
     median: float
     lower: tuple[float, ...]
     upper: tuple[float, ...]
-    quantiles: tuple[float, ...] = Field(description="At 0.01, 0.02 … 0.99.")
+    quantiles: Quantiles
 
 
 class ForecastRecord(Document):
@@ -57,7 +107,7 @@ class ForecastOutcome(Document):
 class SessionScores(Document):
     """Every forecast of one session of one ticker, once it has closed; written once.
 
-    ``pairs`` is empty where the session has no price or no forecast has a step for it.
+    ``pairs`` is empty where the session was given up: it still had no price after two weeks.
     """
 
     ticker: Ticker
@@ -73,7 +123,7 @@ class Unscored(Document):
     ticker: Ticker
     session: date | None = Field(
         default=None,
-        description="The session that will never be scored; null if the whole ticker waits for the next scoring.",
+        description="The session, tried again for 14 days; null if the whole ticker waits for the next scoring.",
     )
     code: str = Field(description="Error code, session_not_traded or session_price_unusable.")
     detail: str = Field(description="What happened, for people.")
@@ -82,8 +132,11 @@ class Unscored(Document):
 class ScoreReport(Document):
     """The result of a scoring."""
 
-    n_sessions: int = Field(description="Sessions of a ticker that closed since the last scoring.")
+    n_sessions: int = Field(description="Sessions of a ticker with a forecast that this scoring has scored.")
     n_pairs: int = Field(description="Forecasts of these sessions, each compared with the close.")
+    n_waiting: int = Field(
+        description="Sessions of 2 to 14 days ago without scores, which the next scoring tries again."
+    )
     unscored: tuple[Unscored, ...]
 
 

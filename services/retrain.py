@@ -1,16 +1,59 @@
-"""Train a challenger for an alias if its model no longer fits a ticker."""
+"""Train a challenger for an alias if its model no longer fits a ticker, or for every ticker whose model does not."""
 
+import logging
+from collections.abc import Callable
 from datetime import datetime
 
+from errors import AppError, TooManyRequests
+from schemas.job import Job
 from schemas.retrain import RetrainAnswer, RetrainRequest
 from schemas.train import TrainRequest
 from services.jobs.executor import Executor
 from services.jobs.job import Jobs
-from services.monitoring.drift import drift
+from services.monitoring.drift import drift, drift_overview
+from services.monitoring.realised import tickers_scored
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry, ticker_alias
 from services.storage.store import ArtifactStore
 from services.training.submission import submit_training
+
+log = logging.getLogger(__name__)
+
+
+def retrain_drifted(
+    limit: int,
+    registry: ModelRegistry,
+    prices: PriceSource,
+    store: ArtifactStore,
+    jobs: Jobs,
+    executor: Executor,
+    now: datetime,
+    token: Callable[[], str],
+) -> tuple[Job, ...]:
+    """The jobs that train challengers for the worst drifted tickers, ``limit`` at most.
+
+    Until there are newer sessions, the same call returns the same jobs. A ticker that fails is logged and skipped; a
+    full queue leaves the rest for the next night.
+
+    Raises:
+        StoreUnavailable: from the store.
+    """
+    overview = drift_overview(registry, None, tickers_scored(store), prices, store, now)
+    drifted = [report.ticker for report in overview.reports if report.status == "drifted"]
+    submitted = []
+    for ticker in drifted[:limit]:
+        request = RetrainRequest(ticker=ticker)
+        try:
+            answer = retrain(request, registry, prices, store, jobs, executor, now, token())
+        except TooManyRequests as error:
+            log.warning("%s and later tickers were not retrained: %s", ticker, error.message)
+            break
+        except AppError as error:
+            log.warning("%s was not retrained: %s", ticker, error.message)
+            continue
+        submitted += [answer.job] if answer.job is not None else []
+    log.info("%d of %d drifted tickers are being retrained", len(submitted), len(drifted))
+    return tuple(submitted)
 
 
 def retrain(

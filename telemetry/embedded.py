@@ -8,12 +8,17 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from telemetry.measures import (
     COLD_STARTS,
+    COVERAGE_DEVIATION,
+    DRIFT,
     MODEL_CACHE,
     PREDICTIONS,
     REQUEST_SECONDS,
     REQUESTS,
+    SCORING_RUNS,
+    SKILL_Z,
     TRAINING_SECONDS,
     TRAININGS,
+    UNSCORED_RATIO,
     Metric,
 )
 
@@ -40,6 +45,17 @@ PUBLISHED: Mapping[Metric, tuple[_CloudWatchMetric, ...]] = {
     COLD_STARTS: (_CloudWatchMetric("ColdStarts"),),
     TRAINING_SECONDS: (_CloudWatchMetric("TrainingSeconds", MetricUnit.Seconds),),
     TRAININGS: (_CloudWatchMetric("TrainingsFailed", includes=lambda labels: labels["state"] == "failed"),),
+    SCORING_RUNS: (_CloudWatchMetric("ScoringRuns"),),
+    COVERAGE_DEVIATION: (
+        _CloudWatchMetric("Coverage80Deviation", MetricUnit.NoUnit, includes=lambda labels: labels["level"] == "0.8"),
+        _CloudWatchMetric("Coverage95Deviation", MetricUnit.NoUnit, includes=lambda labels: labels["level"] == "0.95"),
+    ),
+    SKILL_Z: (
+        _CloudWatchMetric("SkillZ", MetricUnit.NoUnit, includes=lambda labels: labels["measure"] == "mae"),
+        _CloudWatchMetric("CrpsSkillZ", MetricUnit.NoUnit, includes=lambda labels: labels["measure"] == "crps"),
+    ),
+    DRIFT: (_CloudWatchMetric("TickersDrifted", includes=lambda labels: labels["status"] == "drifted"),),
+    UNSCORED_RATIO: (_CloudWatchMetric("SessionsUnscored", MetricUnit.NoUnit),),
 }
 
 

@@ -159,6 +159,36 @@ REALISED_FORECASTS = Metric(
     ("kind",),
 )
 DRIFT = Metric("forecast_drift", "gauge", "Tickers by drift status: ok, warning or drifted.", ("status",))
+COVERAGE_Z = Metric(
+    "forecast_coverage_z",
+    "gauge",
+    "Realised coverage minus its level, in standard errors; one-step forecasts of 90 days, all kinds.",
+    ("level",),
+)
+COVERAGE_DEVIATION = Metric(
+    "forecast_coverage_deviation",
+    "gauge",
+    "Distance of realised coverage from its level, all kinds; 0 while it is within three standard errors.",
+    ("level",),
+)
+SKILL = Metric(
+    "forecast_realised_skill",
+    "gauge",
+    "1 - error / error of the no-change forecast; one-step forecasts of 90 days, all kinds; measure is mae or crps.",
+    ("measure",),
+)
+SKILL_Z = Metric("forecast_realised_skill_z", "gauge", "Realised skill in standard errors.", ("measure",))
+UNSCORED_RATIO = Metric(
+    "forecast_sessions_unscored_ratio",
+    "gauge",
+    "Share of the sessions of the last 14 days that should have scores and have none.",
+)
+SCORING_RUNS = Metric("scoring_runs_total", "counter", "Finished scorings.")
+SCORING_FINISHED = Metric(
+    "scoring_finished_timestamp_seconds",
+    "gauge",
+    "When the last scoring finished, in Unix seconds; 0 before the first.",
+)
 CPU_PERCENT = Metric("process_cpu_usage_percent", "gauge", "CPU use since the last scrape; 100 is one core.")
 MEMORY_BYTES = Metric("process_memory_usage_bytes", "gauge", "Resident memory.")
 BUILD_INFO = Metric(

@@ -30,6 +30,7 @@ class Panel:
         unit: one of Grafana's units.
         newest: show only the newest value.
         good_from: the threshold from which a newest value is green.
+        signed: values below 0 are possible.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Panel:
     unit: str = "short"
     newest: bool = False
     good_from: float | None = None
+    signed: bool = False
 
 
 def p95(histogram: str, by: str) -> str:
@@ -102,6 +104,26 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "percentunit",
             ),
             Panel("Coverage of the intervals", (("forecast_realised_coverage", "{{kind}}, {{level}}"),), "percentunit"),
+            Panel(
+                "Coverage and skill of all forecasts, in standard errors",
+                (
+                    ("forecast_coverage_z", "coverage, {{level}}"),
+                    ("forecast_realised_skill_z", "skill, {{measure}}"),
+                ),
+                signed=True,
+            ),
+            Panel(
+                "Coverage off by more than chance",
+                (("forecast_coverage_deviation", "{{level}}"),),
+                "percentunit",
+            ),
+            Panel("Skill against no change", (("forecast_realised_skill", "{{measure}}"),), "percentunit", signed=True),
+            Panel(
+                "Sessions of two weeks without scores",
+                (("forecast_sessions_unscored_ratio", "share"),),
+                "percentunit",
+            ),
+            Panel("Since the last scoring", (("api:scoring_age:seconds", "age"),), "s"),
             Panel("Tickers by drift status", (("forecast_drift", "{{status}}"),)),
             Panel("Scored forecasts, last 90 days", (("forecast_realised_forecasts", "{{kind}}"),)),
             Panel(
@@ -209,7 +231,9 @@ def _newest(panel: Panel) -> stat.Panel:
 def _over_time(panel: Panel) -> timeseries.Panel:
     legend = VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM).show_legend(True)
     built = timeseries.Panel().title(panel.title).unit(panel.unit).datasource(SOURCE).legend(legend)
-    built = built.min(0).height(HEIGHT).span(WIDTH // 3)
+    built = built.height(HEIGHT).span(WIDTH // 3)
+    if not panel.signed:
+        built = built.min(0)
     for target in _targets(panel):
         built = built.with_target(target)
     return built

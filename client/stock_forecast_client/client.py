@@ -26,6 +26,7 @@ from stock_forecast_client.models import (
     EvaluationPage,
     FetchDataResponse,
     ForecastResponse,
+    ForgetReport,
     Health,
     Job,
     JobPage,
@@ -254,7 +255,12 @@ class Client:
 
     def score(self) -> ScoreReport:
         """Score all sessions that closed since the last call. Idempotent."""
-        return self._post("/monitoring/score", None, ScoreReport)
+        response = self._send("POST", "/monitoring/score", timeout_s=_core.BACKTEST_TIMEOUT_S)
+        return _core.read(response, ScoreReport)
+
+    def forget(self) -> ForgetReport:
+        """Delete forecasts, scores, jobs and caches older than the server's retention; never a model."""
+        return self._post("/monitoring/forget", None, ForgetReport)
 
     def realised_accuracy(
         self, ticker: str | None = None, model_id: str | None = None, days: int | None = None
@@ -265,7 +271,9 @@ class Client:
 
     def drift(self, ticker: str | None = None, model_id: str | None = None) -> DriftOverview:
         """Check whether a model still fits a ticker; without one, every ticker with scored forecasts."""
-        return self._get("/monitoring/drift", DriftOverview, {"ticker": ticker, "model_id": model_id})
+        query = {"ticker": ticker, "model_id": model_id}
+        response = self._send("GET", "/monitoring/drift", query=query, timeout_s=_core.BACKTEST_TIMEOUT_S)
+        return _core.read(response, DriftOverview)
 
     def retrain(self, **request: Unpack[requests.RetrainRequest]) -> RetrainAnswer:
         """Train a challenger if the model of an alias has drifted; at most one job per session."""

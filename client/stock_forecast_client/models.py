@@ -268,6 +268,15 @@ class FileReport(BaseModel):
     n_bytes: int
 
 
+class ForgetReport(BaseModel):
+    """The documents that were deleted because they were older than the retention."""
+
+    before: date_aliased | None
+    """Documents of an earlier day are deleted; null: nothing is, ever."""
+    deleted: dict[str, int]
+    """Number of deleted documents, by folder."""
+
+
 class HealthReason(BaseModel):
     """What does not work: code and detail of the error that affected requests get."""
 
@@ -767,7 +776,7 @@ class Unscored(BaseModel):
     ticker: str
     """Exchange symbol as Yahoo Finance writes it."""
     session: date_aliased | None = None
-    """The session that will never be scored; null if the whole ticker waits for the next scoring."""
+    """The session, tried again for 14 days; null if the whole ticker waits for the next scoring."""
     code: str
     """Error code, session_not_traded or session_price_unusable."""
     detail: str
@@ -1252,9 +1261,11 @@ class ScoreReport(BaseModel):
     """The result of a scoring."""
 
     n_sessions: int
-    """Sessions of a ticker that closed since the last scoring."""
+    """Sessions of a ticker with a forecast that this scoring has scored."""
     n_pairs: int
     """Forecasts of these sessions, each compared with the close."""
+    n_waiting: int
+    """Sessions of 2 to 14 days ago without scores, which the next scoring tries again."""
     unscored: list[Unscored]
 
 

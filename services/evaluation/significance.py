@@ -78,7 +78,7 @@ def diebold_mariano(loss: Losses, loss_other: Losses, horizon: int) -> float:
     n = difference.size
     if n <= horizon or not difference.any():
         return float("nan")
-    variance = _newey_west(difference, lags=horizon - 1) / n
+    variance = long_run_variance(difference, lags=horizon - 1) / n
     if variance == 0:
         return 0.0  # the same difference at every origin
     correction = math.sqrt((n - horizon) * (n - horizon + 1)) / n
@@ -116,12 +116,14 @@ def block_p_value(difference: Losses) -> float | None:
     return float(stats.t.cdf(means.mean() / spread, df=n_blocks - 1))
 
 
-def _newey_west(values: Losses, lags: int) -> float:
-    """Long-run variance c_0 + 2 · Σ_k (1 − k / (lags + 1)) · c_k over k = 1…lags, with c_k the autocovariance at lag k.
+def long_run_variance(values: Losses, lags: int, *, centre: bool = True) -> float:
+    """Newey and West's c_0 + 2 · Σ_k (1 − k / (lags + 1)) · c_k over k = 1…lags, with c_k the autocovariance at lag k.
 
-    The weights keep it from becoming negative.
+    The weights keep it from becoming negative. Without ``centre``, the mean is known to be 0.
     """
-    centred: Losses = values - values.mean()
+    centred: Losses = values - values.mean() if centre else values
     n = centred.size
-    terms: list[float] = [(1 - k / (lags + 1)) * float(centred[k:] @ centred[: n - k]) / n for k in range(lags + 1)]
+    terms: list[float] = [
+        (1 - k / (lags + 1)) * float(centred[k:] @ centred[: max(n - k, 0)]) / n for k in range(lags + 1)
+    ]
     return terms[0] + 2 * sum(terms[1:])

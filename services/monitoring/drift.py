@@ -54,7 +54,7 @@ def drift_overview(
 ) -> DriftOverview:
     """The drift status of a model for each ticker; a ticker that fails is reported and does not affect the others.
 
-    Without ``model``, it is that of the model that answers for the ticker.
+    Without ``model``, it is that of the model that answers for the ticker. The worst come first.
 
     Raises:
         ModelNotFound, ArtifactCorrupt, ArtifactTooNew: the named model.
@@ -70,7 +70,14 @@ def drift_overview(
             raise
         except AppError as error:
             unjudged.append(Unjudged(ticker=ticker, code=error.code, detail=error.message))
-    return DriftOverview(reports=tuple(reports), unjudged=tuple(unjudged))
+    return DriftOverview(reports=tuple(sorted(reports, key=_severity)), unjudged=tuple(unjudged))
+
+
+def _severity(report: DriftReport) -> tuple[int, float, float]:
+    """Sorts drifted tickers before others; of those, forecasts that fail before prices that are merely wilder."""
+    errors = report.errors
+    cusum = 0.0 if errors is None else max(errors.cusum_high, errors.cusum_low)
+    return ("drifted", "warning", "ok").index(report.status), -cusum, report.inputs.upper_tail_probability
 
 
 def measure_drift(

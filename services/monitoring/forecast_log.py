@@ -1,27 +1,31 @@
 """The log of served forecasts: written in the background, so that it neither slows nor fails an answer."""
 
+import gzip
 import logging
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 
 from cachetools import LRUCache
+from pydantic import ValidationError
 
-from errors import AppError
+from errors import AppError, ArtifactCorrupt
 from schemas.common import DEFAULT_LEVELS
 from schemas.keys import key_name, ticker_of
-from schemas.realised import ForecastRecord, RecordedStep
+from schemas.realised import ForecastRecord, RecordedStep, pack_quantiles, unpack_quantiles
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasting.forecast import Forecast
 from services.prices.calendars import is_completed
-from services.storage.documents import document_keys, read_document
+from services.storage.documents import document_keys
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind
 from telemetry.measures import FORECASTS_LOGGED, NO_METER, PREDICTION_SECONDS, PREDICTIONS, Meter
 
 FORECASTS = "forecasts/"
+GZIP = b"\x1f\x8b"  # how compressed records begin
 MAX_KNOWN = 10_000  # forecasts that need not be logged again
 
 log = logging.getLogger(__name__)
@@ -92,7 +96,7 @@ class ForecastLog:
     def _write(self, forecast: Forecast, origin: "_Origin") -> bool:
         try:
             record = record_of(forecast)
-            if record.steps and self._store.create(record_key(record), record.model_dump_json().encode()):
+            if record.steps and self._store.create(record_key(record), packed_record(record)):
                 self._meter.record(FORECASTS_LOGGED, outcome="written")
         except Exception as error:  # the writer must outlive a mistake of ours, which the log then shows
             self._forget(origin)
@@ -114,7 +118,7 @@ _Origin = tuple[str, str, date]
 
 
 def record_of(forecast: Forecast) -> ForecastRecord:
-    """The record of a forecast: its steps whose sessions have not closed, unrounded.
+    """The record of a forecast: its steps whose sessions have not closed, as it is stored.
 
     It has the default levels in addition to those of the request, so that they can always be scored.
     """
@@ -129,7 +133,7 @@ def record_of(forecast: Forecast) -> ForecastRecord:
             median=float(forecast.median[h]),
             lower=lower[h],
             upper=upper[h],
-            quantiles=quantiles[h],
+            quantiles=unpack_quantiles(pack_quantiles(quantiles[h])),
         )
         for h, session in enumerate(given.sessions)
         if not is_completed(exchange, session, forecast.made_at)
@@ -170,6 +174,22 @@ def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
         yield RecordKey(ticker, key, date.fromisoformat(origin), int(last_step), last_session)
 
 
+def packed_record(record: ForecastRecord) -> bytes:
+    """The record as it is stored: compressed JSON, 8 kB for 30 steps."""
+    return gzip.compress(record.model_dump_json().encode(), mtime=0)
+
+
 def read_record(store: ArtifactStore, key: str) -> ForecastRecord:
-    """Read a record; ArtifactCorrupt if it is damaged."""
-    return read_document(store, key, ForecastRecord)
+    """Read a record, also one of an earlier version, which is not compressed.
+
+    Raises:
+        ArtifactNotFound, StoreUnavailable: from the store.
+        ArtifactCorrupt: it is damaged.
+    """
+    content = store.get(key)
+    try:
+        if content.startswith(GZIP):
+            content = gzip.decompress(content)
+        return ForecastRecord.model_validate_json(content)
+    except (OSError, EOFError, zlib.error, ValidationError) as error:
+        raise ArtifactCorrupt(f"{key} is not readable") from error

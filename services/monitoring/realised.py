@@ -4,21 +4,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
+from functools import partial
 from threading import Lock
 from typing import get_args
 
 import numpy as np
 from cachetools import LRUCache, cached
 
-from errors import UnknownExchange
+from errors import ArtifactNotFound, UnknownExchange
 from schemas.accuracy import DetailedReport
 from schemas.common import DEFAULT_LEVELS
 from schemas.keys import ticker_of
 from schemas.realised import AccuracyOverTime, ForecastOutcome, RealisedAccuracy, SessionScores
 from services.evaluation.scorer import Outcomes, score
-from services.monitoring.scoring import SCORES, keys_of_scores, session_of
+from services.monitoring.overall import measure_overall
+from services.monitoring.scoring import keys_of_scores, score_keys, session_of
 from services.prices.exchanges import NEW_YORK, Kind, exchange_of, kind_of
-from services.storage.documents import document_keys, read_document
+from services.storage.documents import read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter
 
@@ -51,9 +53,11 @@ def realised_accuracy(
 
 
 def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
-    """Record the accuracy of one-step forecasts of the last ``MEASURED_DAYS`` days, by kind of ticker."""
+    """Record the accuracy of one-step forecasts of the last ``MEASURED_DAYS`` days, by kind of ticker and of all."""
     by_kind: dict[str, list[ForecastOutcome]] = {kind: [] for kind in get_args(Kind)}
-    for scores in scores_since(store, now.date() - timedelta(days=MEASURED_DAYS)):
+    found = scores_since(store, now.date() - timedelta(days=MEASURED_DAYS))
+    measure_overall(found, meter)
+    for scores in found:
         by_kind[_kind_of(scores)] += [pair for pair in scores.pairs if pair.step == 1]
     for kind, pairs in by_kind.items():
         meter.record(REALISED_FORECASTS, len(pairs), kind=kind)
@@ -69,10 +73,17 @@ def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
 
 def scores_since(store: ArtifactStore, since: date, ticker: str | None = None) -> list[SessionScores]:
     """Scored sessions from a day on, of one ticker or all, in the order of their keys."""
-    every = document_keys(store, SCORES) if ticker is None else keys_of_scores(store, ticker)
+    every = score_keys(store) if ticker is None else keys_of_scores(store, ticker)
     keys = [key for key in every if session_of(key) >= since]
     with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(lambda key: _scores(store, key), keys))
+        return [scores for scores in readers.map(partial(_existing, store), keys) if scores is not None]
+
+
+def _existing(store: ArtifactStore, key: str) -> SessionScores | None:
+    try:
+        return _scores(store, key)
+    except ArtifactNotFound:  # forgotten since the keys were listed
+        return None
 
 
 @cached(LRUCache(REMEMBERED), lock=Lock())
@@ -83,7 +94,7 @@ def _scores(store: ArtifactStore, key: str) -> SessionScores:
 
 def tickers_scored(store: ArtifactStore) -> list[str]:
     """Every ticker with a scored forecast."""
-    return sorted({_ticker_of(store, key) for key in document_keys(store, SCORES)})
+    return sorted({ticker for key in score_keys(store) if (ticker := _ticker_of(store, key)) is not None})
 
 
 def _kind_of(scores: SessionScores) -> Kind:
@@ -94,10 +105,12 @@ def _kind_of(scores: SessionScores) -> Kind:
     return kind_of(scores.ticker, exchange)
 
 
-def _ticker_of(store: ArtifactStore, key: str) -> str:
+def _ticker_of(store: ArtifactStore, key: str) -> str | None:
     folder = key.split("/")[1]
-    # in version 0.1 "_" meant "&": the document itself knows its ticker
-    return _scores(store, key).ticker if "_" in folder else ticker_of(folder)
+    if "_" not in folder:
+        return ticker_of(folder)
+    scores = _existing(store, key)  # in version 0.1 "_" meant "&": the document itself knows its ticker
+    return None if scores is None else scores.ticker
 
 
 def _figures(group: Group, found: Sequence[tuple[date, ForecastOutcome]]) -> RealisedAccuracy:

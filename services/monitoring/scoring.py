@@ -8,8 +8,9 @@ from datetime import date, datetime, timedelta
 
 import numpy as np
 
-from errors import AppError, ArtifactCorrupt, StoreUnavailable, UnknownExchange
+from errors import AppError, ArtifactCorrupt, ArtifactNotFound, StoreUnavailable, UnknownExchange
 from models.trading import is_untraded
+from schemas.common import Document
 from schemas.keys import key_name
 from schemas.realised import ForecastOutcome, ForecastRecord, RecordedStep, ScoreReport, SessionScores, Unscored
 from services.evaluation.accuracy import CRPS_LEVELS, crps_losses, point_crps_losses
@@ -23,52 +24,92 @@ from services.storage.store import ArtifactStore
 from telemetry.measures import FORECASTS_SCORED, NO_METER, Meter
 
 SCORES = "scores/"
+UNSCORED = "_unscored.json"  # how keys of reasons end
 NOT_TRADED, PRICE_UNUSABLE = "session_not_traded", "session_price_unusable"
+
+RETRY_FOR = timedelta(days=14)
+"""How long a session without a price is tried again. The price cache downloads a whole history once a week, so a bar
+that its source adds or corrects within a week of the session is seen."""
+
+LATE_AFTER = timedelta(days=2)
+"""A younger session without scores may only be waiting for its source."""
+
+SCORED_WITHIN = timedelta(days=90)
+"""An older session is not scored any more, so that none is scored again whose scores were forgotten; the setting
+``RETENTION_DAYS`` is at least that long."""
 
 log = logging.getLogger(__name__)
 
 
 def score_due(store: ArtifactStore, prices: PriceSource, now: datetime, meter: Meter = NO_METER) -> ScoreReport:
-    """Score all sessions that closed since the last run. Idempotent.
+    """Score all sessions that closed since the last run. Idempotent, and safe with others at the same time.
 
-    A ticker whose prices are unavailable is reported and left for the next run. A session that never traded, such as
-    a closure announced after the forecast, is reported once.
+    A ticker whose prices are unavailable is reported and left for the next run. A session without a price, such as a
+    closure announced after the forecast, is reported once. It is tried again for ``RETRY_FOR``, because a source may
+    add or correct a bar later; then its document says that it has no scores.
 
     Raises:
         StoreUnavailable: from the store.
     """
-    n_sessions, n_pairs, unscored = 0, 0, []
+    n_sessions, n_pairs, n_waiting, unscored = 0, 0, 0, []
     for ticker, keys in _by_ticker(store).items():
+        waiting: set[date] = set()
         try:
-            found = list(_scored(ticker, keys, store, prices, now))
+            due = _due_of(ticker, keys, store, now)
+            waiting = {session for session in due if LATE_AFTER <= now.date() - session <= RETRY_FOR}
+            found = list(_scored(ticker, due, prices, now))
         except StoreUnavailable:
             raise
         except AppError as error:
             unscored.append(Unscored(ticker=ticker, code=error.code, detail=error.message))
-            continue
+            found = []
         for scores, reason in found:
-            is_new = store.create(scores_key(ticker, scores.session), scores.model_dump_json().encode())
-            if reason is not None:
-                unscored += [reason] if is_new else []
+            if reason is not None and _create(store, unscored_key(ticker, scores.session), reason):
+                unscored.append(reason)
+            if reason is not None and now.date() - scores.session <= RETRY_FOR:
                 continue
-            if is_new:
+            waiting.discard(scores.session)
+            is_new = _create(store, scores_key(ticker, scores.session), scores)
+            if is_new and scores.pairs:  # else another run has counted it
                 kind = kind_of(ticker, scores.exchange or NEW_YORK)
                 meter.record(FORECASTS_SCORED, len(scores.pairs), kind=kind)
-            n_sessions += 1
-            n_pairs += len(scores.pairs)
-    return ScoreReport(n_sessions=n_sessions, n_pairs=n_pairs, unscored=tuple(unscored))
+                n_sessions += 1
+                n_pairs += len(scores.pairs)
+        n_waiting += len(waiting)
+    return ScoreReport(n_sessions=n_sessions, n_pairs=n_pairs, n_waiting=n_waiting, unscored=tuple(unscored))
+
+
+def _create(store: ArtifactStore, key: str, document: Document) -> bool:
+    return store.create(key, document.model_dump_json().encode())
 
 
 def scores_key(ticker: str, session: date) -> str:
     return f"{SCORES}{key_name(ticker)}/{session}.json"
 
 
+def unscored_key(ticker: str, session: date) -> str:
+    """Where the first reason is stored why a session has no scores; its scores may follow."""
+    return scores_key(ticker, session).removesuffix(".json") + UNSCORED
+
+
+def score_keys(store: ArtifactStore, prefix: str = SCORES) -> list[str]:
+    """Keys of the documents with scores below a prefix, ascending."""
+    return [key for key in document_keys(store, prefix) if not key.endswith(UNSCORED)]
+
+
 def keys_of_scores(store: ArtifactStore, ticker: str) -> list[str]:
     folders = dict.fromkeys([key_name(ticker), ticker.replace("&", "_")])  # version 0.1 wrote "_" for "&"
-    keys = [key for folder in folders for key in document_keys(store, f"{SCORES}{folder}/")]
+    keys = [key for folder in folders for key in score_keys(store, f"{SCORES}{folder}/")]
     if "&" in ticker or "_" in ticker:  # the folder of version 0.1 may hold scores of two tickers
-        return [key for key in keys if read_document(store, key, SessionScores).ticker == ticker]
+        return [key for key in keys if _has_scores_of(ticker, store, key)]
     return keys
+
+
+def _has_scores_of(ticker: str, store: ArtifactStore, key: str) -> bool:
+    try:
+        return read_document(store, key, SessionScores).ticker == ticker
+    except ArtifactNotFound:  # forgotten since the keys were listed
+        return False
 
 
 def session_of(key: str) -> date:
@@ -82,13 +123,18 @@ def _by_ticker(store: ArtifactStore) -> Mapping[str, list[RecordKey]]:
     return found
 
 
-def _scored(
-    ticker: str, keys: Sequence[RecordKey], store: ArtifactStore, prices: PriceSource, now: datetime
-) -> Iterator[tuple[SessionScores, Unscored | None]]:
-    """The scores of each session to be scored, oldest first, with a reason if a session has none."""
+def _due_of(
+    ticker: str, keys: Sequence[RecordKey], store: ArtifactStore, now: datetime
+) -> Mapping[date, Sequence[ForecastRecord]]:
+    """The records of a ticker by the sessions that are due."""
     done = _done(store, ticker)
-    records = _readable(store, [key.key for key in keys if _may_be_due(key, done, now)])
-    due = _due(records, done, now)
+    return _due(_readable(store, [key.key for key in keys if _may_be_due(key, done, now)]), done, now)
+
+
+def _scored(
+    ticker: str, due: Mapping[date, Sequence[ForecastRecord]], prices: PriceSource, now: datetime
+) -> Iterator[tuple[SessionScores, Unscored | None]]:
+    """The scores of each session that is due, oldest first, with a reason if a session has none."""
     if not due:
         return
     earliest = min(record.origin for found in due.values() for record in found)
@@ -98,8 +144,8 @@ def _scored(
             break  # its price is not known yet
         reason = _why_unscored(history, session)
         pairs = () if reason else tuple(_pairs(history, session, due[session]))
-        if not (pairs or reason) and not _traded_since(history.series, session, session - timedelta(days=1)):
-            reason = _not_traded(ticker, session)
+        if not pairs:
+            reason = reason or _without_outcome(history, session)
         exchange = history.series.exchange
         yield SessionScores(ticker=ticker, exchange=exchange, session=session, scored_at=now, pairs=pairs), reason
 
@@ -112,9 +158,10 @@ def _done(store: ArtifactStore, ticker: str) -> frozenset[date]:
 def _may_be_due(key: RecordKey, done: AbstractSet[date], now: datetime) -> bool:
     """Whether the record may have a step to score, according to its key and the calendar.
 
-    A record is finished when its last session is: all its earlier sessions were handled with it.
+    A record is finished when its last session is, and none before it can be retried any more.
     """
-    if key.last_session in done:
+    given_up = now.date() - RETRY_FOR
+    if key.last_session is not None and key.last_session < given_up and key.last_session in done:
         return False
     try:
         exchange = exchange_of(key.ticker)
@@ -123,7 +170,8 @@ def _may_be_due(key: RecordKey, done: AbstractSet[date], now: datetime) -> bool:
     listed = next_sessions(exchange, key.origin, key.last_step)
     last = key.last_session or listed[-1]
     closed = min(last, last_completed_session(exchange, now))
-    return last not in done and any(session <= closed and session not in done for session in (*listed, last))
+    oldest = now.date() - SCORED_WITHIN
+    return any(oldest <= session <= closed and session not in done for session in (*listed, last))
 
 
 def _due(
@@ -133,11 +181,12 @@ def _due(
 
     The sessions are those of the record: the calendar may have changed since.
     """
+    oldest = now.date() - SCORED_WITHIN
     due: dict[date, list[ForecastRecord]] = defaultdict(list)
     for record in records:
         last = last_completed_session(record.exchange or exchange_of(record.ticker), now)
         for step in record.steps:
-            if step.session <= last and step.session not in done:
+            if oldest <= step.session <= last and step.session not in done:
                 due[step.session].append(record)
     return due
 
@@ -153,6 +202,15 @@ def _why_unscored(history: PriceHistory, session: date) -> Unscored | None:
     return _not_traded(ticker, session)
 
 
+def _without_outcome(history: PriceHistory, session: date) -> Unscored:
+    """Why a session with a close has no outcome: nothing traded, or a price that was forecast is unknown."""
+    ticker = history.series.ticker
+    if not _traded_since(history.series, session, session - timedelta(days=1)):
+        return _not_traded(ticker, session)
+    detail = f"a price of {ticker} for {session} or for the origin of its forecast is missing in the forecast's column"
+    return Unscored(ticker=ticker, session=session, code=PRICE_UNUSABLE, detail=detail)
+
+
 def _not_traded(ticker: str, session: date) -> Unscored:
     detail = f"{ticker} did not trade on {session}, or the exchange was closed that day"
     return Unscored(ticker=ticker, session=session, code=NOT_TRADED, detail=detail)
@@ -163,6 +221,8 @@ def _readable(store: ArtifactStore, keys: Iterable[str]) -> Iterator[ForecastRec
     for key in keys:
         try:
             yield read_record(store, key)
+        except ArtifactNotFound:
+            continue  # forgotten since the keys were listed
         except ArtifactCorrupt as error:
             log.warning("a forecast will not be scored: %s", error.message)
 

@@ -1,9 +1,10 @@
 """Function-URL events through Mangum and the application, in this process."""
 
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,14 @@ from pydantic import SecretStr
 
 from aws_lambda import NotAnHttpEvent, lambda_handler
 from config import Settings
+from errors import InvalidRequest
+from models.base import CLOSE, HIGH, LOW
 from schemas.common import DEFAULT_LEVELS
+from schemas.realised import ForecastOutcome, SessionScores
+from services.jobs.executor import Submit
+from services.monitoring.scoring import scores_key
 from services.prices.sample import SampleSource
+from services.storage.store import ArtifactStore
 from services.training.train import TrainedModel
 from tests.aws.events import Answer, Event, function_url_event, read_answer
 from tests.fakes import FailingPriceSource, FakePriceSource, application, forecasting, use_prices, walk_history
@@ -241,7 +248,7 @@ def test_each_event_writes_its_measurements_and_the_first_is_a_cold_start(
 
 
 def test_a_scheduled_event_scores_what_has_closed(
-    adapter: Adapter, handle: Handler, api: FastAPI, trained: TrainedModel
+    adapter: Adapter, handle: Handler, api: FastAPI, trained: TrainedModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     thursday = datetime(2018, 12, 27, 23, tzinfo=UTC)
     api.state.runtime.registry.publish(trained.card, trained.files)
@@ -252,11 +259,93 @@ def test_a_scheduled_event_scores_what_has_closed(
     )
     runtime.writer.flush()
 
+    capsys.readouterr()
     assert adapter({"task": "score"}, None) is None
 
+    metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (metrics["ScoringRuns"], metrics["SessionsUnscored"]) == ([1.0], [0.0])
+    assert "TickersDrifted" in metrics
     scored = handle(function_url_event("GET", "/monitoring/accuracy", query="days=3650")).json()
     assert [(found["ticker"], found["report"]["n_origins"]) for found in scored["accuracy"]] == [("^GSPC", 1)]
 
     api.state.runtime.registry.move_alias("default", trained.card.model_id, thursday)
     of_default = handle(function_url_event("GET", "/monitoring/accuracy", query="days=3650&model_id=default")).json()
     assert of_default == scored
+
+
+class TwoTickers(FakePriceSource):
+    """AAA and BBB have become wild in the last week, CCC has not."""
+
+    def __init__(self) -> None:
+        histories = []
+        for seed, ticker in enumerate(("AAA", "BBB", "CCC")):
+            history = walk_history(ticker, n_sessions=1500, seed=seed)
+            bars = history.series.bars.copy()
+            if ticker != "CCC":
+                bars[-5:, HIGH], bars[-5:, LOW] = 1.2 * bars[-5:, CLOSE], bars[-5:, CLOSE] / 1.2
+            histories.append(replace(history, series=replace(history.series, bars=bars)))
+        super().__init__(*histories)
+
+
+@pytest.mark.parametrize(("limit", "trained_on"), [(0, []), (1, ["BBB"]), (5, ["AAA", "BBB"])])
+def test_a_scheduled_event_retrains_what_drifted_and_no_more_than_its_limit(
+    adapter: Adapter, api: FastAPI, trained: TrainedModel, limit: int, trained_on: list[str]
+) -> None:
+    runtime = api.state.runtime
+    runtime.registry.publish(trained.card, trained.files)
+    runtime.registry.move_alias("default", trained.card.model_id, NOW)
+    runtime.executor = LeftToLambda()
+    use_prices(api, TwoTickers())
+    for ticker, misses in (("AAA", 0), ("BBB", 40), ("CCC", 0)):
+        for day in range(max(misses, 1)):
+            put_scores(runtime.store, ticker, NOW.date() - timedelta(days=day + 1), trained.card.model_id, misses)
+
+    for _ in range(2):  # an event that arrives twice trains once
+        assert adapter({"task": "retrain", "limit": limit}, None) is None
+
+    jobs = runtime.jobs.page(100, None, NOW).jobs
+    assert sorted(job.request.ticker for job in jobs) == trained_on
+    assert {job.request.promote_to for job in jobs} == {f"ticker/{ticker}" for ticker in trained_on}
+    assert sorted(runtime.executor.submitted) == sorted(job.id for job in jobs)
+
+
+@pytest.mark.parametrize("limit", [None, -1, "5", 1.5, True])
+def test_a_retraining_without_a_limit_fails_the_invocation(adapter: Adapter, limit: object) -> None:
+    with pytest.raises(InvalidRequest, match="limit"):
+        adapter({"task": "retrain", "limit": limit}, None)
+
+
+class LeftToLambda:
+    """Remembers the jobs that would be invoked."""
+
+    def __init__(self) -> None:
+        self.submitted: list[str] = []
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        yield self.submitted.append
+
+    def close(self) -> None:
+        pass
+
+
+def put_scores(store: ArtifactStore, ticker: str, session: date, model_id: str, misses: int) -> None:
+    """The scores of a forecast whose close was far above its range, or in the middle of it."""
+    pair = ForecastOutcome(
+        model_id=model_id,
+        model="return_lstm",
+        origin=session - timedelta(days=1),
+        step=1,
+        made_at=NOW,
+        last=100,
+        actual=120 if misses else 100,
+        median=101,
+        levels=(0.8,),
+        lower=(95,),
+        upper=(105,),
+        crps=1,
+        persistence_crps=1,
+        pit=0.999 if misses else 0.5,
+    )
+    scores = SessionScores(ticker=ticker, exchange="XNYS", session=session, scored_at=NOW, pairs=(pair,))
+    store.create(scores_key(ticker, session), scores.model_dump_json().encode())

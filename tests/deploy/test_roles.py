@@ -25,6 +25,7 @@ from services.prices.cache import CachedSource
 from services.prices.cache.kept import KeptPrices, price_key
 from services.prices.sample import SampleSource
 from services.prices.series import RawBars
+from services.retention import forget
 from services.storage.evaluations import evaluation_page
 from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
@@ -175,6 +176,42 @@ def test_one_role_logs_a_forecast_and_the_other_scores_it(store_of: StoreOf) -> 
 
 
 @pytest.mark.parametrize("role", [SERVE, TRAIN])
+def test_both_roles_forget_what_is_old(store_of: StoreOf, role: str) -> None:
+    writing = {SERVE: store_of(SERVE), TRAIN: store_of(TRAIN)}
+    old = {
+        "forecasts/X/m-1/2015-01-02_01_2015-01-05.json": (SERVE, b"{}"),
+        "scores/X/2015-01-05.json": (SERVE, b"{}"),
+        "replays/m-1/X.json": (SERVE, b'{"session": "2015-01-02"}'),
+        "idempotency/ab.json": (SERVE, b'{"created_at": "2015-01-02T00:00:00Z"}'),
+        "jobs/20150102t000000-0000000a/spec.json": (SERVE, b"{}"),
+        "jobs/20150102t000000-0000000a/end.json": (TRAIN, b"{}"),
+    }
+    for key, (writer, content) in old.items():
+        writing[writer].put(key, content)
+    store = store_of(role)
+
+    for _ in range(2):
+        forget(store, (), NOW, 400)
+
+    assert [key for key in old if store.exists(key)] == []
+
+
+def test_the_training_role_retrains_what_drifted(store_of: StoreOf) -> None:
+    training = store_of(TRAIN)
+
+    jobs = [
+        submit_training(REQUEST, Jobs(training), NoExecutor(), NOW, f"000000{k}b", key="retrain ^GSPC") for k in (7, 8)
+    ]
+
+    assert jobs[0].id == jobs[1].id
+    policy = read_template()["Resources"]["RetrainPolicy"]
+    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert (policy["Condition"], policy["Properties"]["Roles"]) == ("MakesRoles", [{"Ref": TRAIN}])
+    assert statement["Action"] == "lambda:InvokeFunction"
+    assert statement["Resource"] == {"Fn::GetAtt": ["TrainFunction", "Arn"]}
+
+
+@pytest.mark.parametrize("role", [SERVE, TRAIN])
 def test_both_roles_share_the_price_cache(store_of: StoreOf, role: str) -> None:
     shared, asked = store_of(role), []
 
@@ -223,7 +260,7 @@ def test_both_roles_delete_a_model(store_of: StoreOf) -> None:
         (SERVE, "elsewhere/file"),
         (SERVE, "contests/default/job.json"),
         (TRAIN, "forecasts/^GSPC/m-1/2018-12-31_01_2019-01-02.json"),
-        (TRAIN, "idempotency/key.json"),
+        (TRAIN, "replays/m-1/^GSPC.json"),
         (TRAIN, "elsewhere/file"),
     ],
 )

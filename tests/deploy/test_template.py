@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
-from config import Settings
+from config import MIN_RETENTION_DAYS, Settings
+from services.forecasting.replays import REPLAYS
 from services.jobs.aws_lambda import training_event
 from services.jobs.job import JOBS, START_WITHIN
 from services.monitoring.forecast_log import FORECASTS
+from services.monitoring.overall import SIGNIFICANT_Z
+from services.monitoring.scoring import SCORES
+from services.prices.cache.kept import PRICES
 from services.prices.calendars import is_completed
 from services.prices.exchanges import exchange_of
+from services.retention import ANALYSES, KEYS
+from telemetry.embedded import PUBLISHED
 from tests.deploy.template import read_template, resources
+from worker import is_task
 
 TEMPLATE = read_template()
 PARAMETERS = TEMPLATE["Parameters"]
@@ -84,11 +91,33 @@ def test_bucket_refuses_plain_http() -> None:
     assert statement["Resource"] == [{"Fn::GetAtt": ["Bucket", "Arn"]}, {"Fn::Sub": "${Bucket.Arn}/*"}]
 
 
-def test_models_and_aliases_never_expire() -> None:
+def test_models_and_aliases_never_expire_and_the_rest_does_after_the_retention() -> None:
     rules = BUCKET["LifecycleConfiguration"]["Rules"]
 
+    retention = {"Fn::If": ["Forgets", {"Ref": "RetentionDays"}, 400]}
     expiring = {rule.get("Prefix"): rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
-    assert expiring == {JOBS: 90, "idempotency/": 7, FORECASTS: 90, "prices/": 30, "replays/": 30}
+    assert expiring == {
+        JOBS: retention,
+        FORECASTS: retention,
+        SCORES: retention,
+        ANALYSES: retention,
+        KEYS: 7,
+        PRICES: 30,
+        REPLAYS: 30,
+    }
+    forgetting = [rule["Status"] for rule in rules if rule.get("ExpirationInDays") == retention]
+    assert forgetting == [{"Fn::If": ["Forgets", "Enabled", "Disabled"]}] * 4
+
+
+def test_the_retention_is_that_of_the_application() -> None:
+    parameter = PARAMETERS["RetentionDays"]
+
+    allowed = [days for days in range(1200) if re.fullmatch(parameter["AllowedPattern"], str(days))]
+    assert allowed == [0, *range(MIN_RETENTION_DAYS, 1200)]
+    assert int(parameter["Default"]) == Settings.model_fields["retention_days"].default
+    for function in (SERVE, TRAIN):
+        assert variables(function)["RETENTION_DAYS"] == {"Ref": "RetentionDays"}
+    assert TEMPLATE["Conditions"]["Forgets"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "RetentionDays"}, "0"]}]}
 
 
 @pytest.mark.parametrize("function", [SERVE, TRAIN], ids=["serve", "train"])
@@ -125,7 +154,7 @@ def test_a_training_event_is_never_repeated_and_not_lost() -> None:
 
 
 def test_past_forecasts_are_scored_daily_after_new_york_and_sao_paulo_have_closed() -> None:
-    (event,) = TRAIN["Events"].values()
+    event = TRAIN["Events"]["Score"]
     default = PARAMETERS["ScoreSchedule"]["Default"]
 
     daily = re.fullmatch(r"cron\((\d+) (\d+) \* \* \? \*\)", default)
@@ -138,21 +167,71 @@ def test_past_forecasts_are_scored_daily_after_new_york_and_sao_paulo_have_close
         assert is_completed(exchange_of(ticker), session, datetime.combine(session, at)), (ticker, session)
 
 
+def test_nothing_is_retrained_unless_a_number_is_given() -> None:
+    event = TRAIN["Events"]["Retrain"]["Properties"]
+
+    assert PARAMETERS["MaxRetrainings"]["Default"] == 0
+    assert TEMPLATE["Conditions"]["Retrains"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "MaxRetrainings"}, 0]}]}
+    assert event["State"] == {"Fn::If": ["Retrains", "ENABLED", "DISABLED"]}
+    assert event["Schedule"] == {"Ref": "RetrainSchedule"}
+    given = json.loads(event["Input"]["Fn::Sub"].replace("${MaxRetrainings}", "7"))
+    assert given == {"task": "retrain", "limit": 7}
+    assert is_task(given)
+
+
+def test_what_drifted_is_retrained_after_it_was_scored() -> None:
+    at = {}
+    for name in ("ScoreSchedule", "RetrainSchedule"):
+        found = re.fullmatch(r"cron\((\d+) (\d+) \* \* \? \*\)", PARAMETERS[name]["Default"])
+        assert found is not None
+        at[name] = 60 * int(found[2]) + int(found[1])
+
+    pause = (at["RetrainSchedule"] - at["ScoreSchedule"]) % (24 * 60)
+    assert TRAIN["Timeout"] / 60 < pause < 6 * 60
+
+
 def test_every_alarm_watches_this_stack_and_mails_if_there_is_an_address() -> None:
     alarms = [alarm["Properties"] for alarm in resources(TEMPLATE, "AWS::CloudWatch::Alarm").values()]
 
     serve, train = {"Ref": "ServeFunction"}, {"Ref": "TrainFunction"}
-    assert [(alarm["MetricName"], alarm["Dimensions"][0]["Value"]) for alarm in alarms] == [
+    scoring = variables(TRAIN)["POWERTOOLS_SERVICE_NAME"]
+    watched = [alarm.get("Metrics", [{}])[0].get("MetricStat", {}).get("Metric", alarm) for alarm in alarms]
+    assert [(metric["MetricName"], metric["Dimensions"][0]["Value"]) for metric in watched] == [
         ("Errors", serve),
         ("Url5xxCount", serve),
         ("Throttles", serve),
         ("Duration", serve),
         ("Errors", train),
         ("ApproximateNumberOfMessagesVisible", {"Fn::GetAtt": ["DeadLetters", "QueueName"]}),
+        ("ScoringRuns", scoring),
+        ("Coverage80Deviation", scoring),
+        ("Coverage95Deviation", scoring),
+        ("SkillZ", scoring),
+        ("CrpsSkillZ", scoring),
+        ("TickersDrifted", scoring),
+        ("SessionsUnscored", scoring),
     ]
-    for alarm in alarms:
+    for metric, alarm in zip(watched, alarms, strict=True):
         assert alarm["AlarmActions"]["Fn::If"][:2] == ["HasAlarmEmail", [{"Ref": "AlarmTopic"}]]
-        assert alarm["TreatMissingData"] == "notBreaching"
+        silence = "breaching" if metric["MetricName"] == "ScoringRuns" else "notBreaching"
+        assert alarm["TreatMissingData"] == silence
+
+
+def test_alarms_on_the_promise_watch_metrics_that_the_scoring_publishes() -> None:
+    names = {published.name for group in PUBLISHED.values() for published in group}
+    alarms = [alarm["Properties"] for alarm in resources(TEMPLATE, "AWS::CloudWatch::Alarm").values()]
+    metrics = [alarm.get("Metrics", [{}])[0].get("MetricStat", {}).get("Metric", alarm) for alarm in alarms]
+    own = [metric for metric in metrics if metric["Namespace"] == variables(TRAIN)["POWERTOOLS_METRICS_NAMESPACE"]]
+
+    assert len(own) == 7
+    assert {metric["MetricName"] for metric in own} <= names
+    assert {metric["Dimensions"][0]["Name"] for metric in own} == {"service"}  # which powertools adds
+
+
+def test_the_alarm_on_skill_has_the_significance_of_the_one_on_coverage() -> None:
+    alarms = resources(TEMPLATE, "AWS::CloudWatch::Alarm")
+
+    assert {alarms[name]["Properties"]["Threshold"] for name in ("SkillAlarm", "CrpsSkillAlarm")} == {-SIGNIFICANT_Z}
 
 
 def test_logs_expire() -> None:

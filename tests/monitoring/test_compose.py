@@ -2,10 +2,14 @@
 
 import re
 import subprocess
+from datetime import timedelta
+from inspect import signature
+from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from cli.nightly import nightly, sign_of_life
 from config import Settings
 from tests.monitoring.programs import MONITORING, ROOT
 
@@ -93,3 +97,35 @@ def test_grafana_reads_the_dashboards_from_the_mounted_folder() -> None:
     folder = provider["providers"][0]["options"]["path"]
     assert f"./monitoring/grafana/dashboards:{folder}:ro" in GRAFANA["volumes"]
     assert GRAFANA["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{folder}/stock-forecast.json"
+
+
+def test_the_scheduler_works_every_night_on_the_server_with_its_image_and_key() -> None:
+    scheduler = SERVICES["scheduler"]
+    command = [re.sub(r"\$\{\w+:-(.*?)\}", r"\1", part) for part in scheduler["command"]]
+
+    assert command[:5] == ["python3", "-m", "cli", "--url", "http://api:8000"]
+    assert scheduler["image"] == SERVICES["api"]["image"]
+    assert scheduler["environment"]["STOCK_FORECAST_API_KEY"] == SERVICES["api"]["environment"]["API_KEY"]
+    assert {"./cli:/app/cli:ro", "./client:/app/client:ro"} <= set(scheduler["volumes"])
+    assert scheduler["restart"] == "unless-stopped"
+    options = {
+        name.lstrip("-").replace("-", "_"): value for name, value in zip(command[6::2], command[7::2], strict=True)
+    }
+    parameters = signature(nightly).parameters
+    assert set(options) <= set(parameters)
+    assert re.fullmatch(r"\d\d:\d\d", options["every_day_at"])
+    assert int(options["max_retrainings"]) > 0
+
+
+@pytest.mark.parametrize(("lasts", "is_healthy"), [(timedelta(minutes=1), True), (timedelta(minutes=-1), False)])
+def test_the_scheduler_is_healthy_while_its_sign_of_life_lasts(
+    tmp_path: Path, lasts: timedelta, is_healthy: bool
+) -> None:
+    scheduler = SERVICES["scheduler"]
+    inside = scheduler["command"][-1]
+    _, *check = [part.replace(inside, str(tmp_path / "alive")) for part in scheduler["healthcheck"]["test"]]
+    sign_of_life(tmp_path / "alive", lasts)
+
+    done = subprocess.run(check, check=False)
+
+    assert (done.returncode == 0) == is_healthy

@@ -1,6 +1,15 @@
+import threading
+import time
+from datetime import UTC, datetime
+from datetime import time as dt_time
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+
+from services.monitoring.forecast_log import FORECASTS
+from services.storage import write_behind
+from tests.fakes import InMemoryArtifactStore, walk_history
 
 
 def test_up_is_ok(client: TestClient) -> None:
@@ -109,3 +118,49 @@ def test_too_many_items_or_fields_are_one_error(
 
     assert answer.status_code == 422
     assert answer.json()["errors"] == [{"field": field, "message": f"expected {message}"}]
+
+
+EVENING = datetime.combine(walk_history().as_of, dt_time(23), UTC)  # after the last session of WALK
+
+
+def test_a_server_that_ends_waits_for_the_record_that_is_being_written(
+    app: FastAPI, default: str, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, create = threading.Event(), store.create
+
+    def slow_create(key: str, data: bytes) -> bool:
+        if key.startswith(FORECASTS):
+            begun.set()
+            time.sleep(0.5)
+        return create(key, data)
+
+    monkeypatch.setattr(store, "create", slow_create)
+    app.state.runtime.clock = lambda: EVENING
+
+    with TestClient(app) as client:
+        assert client.post("/predict/live", json={"symbol": "WALK"}).status_code == 200
+        assert begun.wait(10)
+
+    assert len(store.list_keys(FORECASTS)) == 1
+
+
+def test_a_server_ends_in_time_although_the_store_hangs(
+    app: FastAPI, default: str, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_behind, "FLUSH_S", 0.5)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(key: str, data: bytes) -> bool:
+        begun.set()
+        return go_on.wait(60)
+
+    monkeypatch.setattr(store, "create", hang)
+    app.state.runtime.clock = lambda: EVENING
+
+    with TestClient(app) as client:
+        client.post("/predict/live", json={"symbol": "WALK"})
+        assert begun.wait(10)
+        ended_at = time.monotonic()
+
+    assert time.monotonic() - ended_at < 10
+    go_on.set()

@@ -8,11 +8,17 @@ from telemetry.embedded import EmbeddedMeter
 from telemetry.measures import (
     ACTIVE_REQUESTS,
     COLD_STARTS,
+    COVERAGE_DEVIATION,
+    COVERAGE_Z,
+    DRIFT,
     MODEL_CACHE,
     REQUEST_SECONDS,
     REQUESTS,
+    SCORING_RUNS,
+    SKILL_Z,
     TRAINING_SECONDS,
     TRAININGS,
+    UNSCORED_RATIO,
 )
 
 
@@ -88,3 +94,25 @@ def test_flush_without_new_published_measurements_writes_nothing(
     meter.record(COLD_STARTS)
     flushed(meter, capsys)
     assert flushed(meter, capsys) == {}
+
+
+def test_what_was_promised_is_published(meter: EmbeddedMeter, capsys: pytest.CaptureFixture[str]) -> None:
+    meter.record(SCORING_RUNS)
+    for level, deviation in (("0.8", 0.125), ("0.95", 0.0)):
+        meter.record(COVERAGE_DEVIATION, deviation, level=level)
+        meter.record(COVERAGE_Z, -4.0, level=level)  # not published
+    meter.record(SKILL_Z, -3.5, measure="mae")
+    meter.record(SKILL_Z, 12.0, measure="crps")
+    for status, count in (("ok", 7), ("warning", 2), ("drifted", 1)):
+        meter.record(DRIFT, count, status=status)
+    meter.record(UNSCORED_RATIO, 0.25)
+
+    assert dict(values(flushed(meter, capsys))) == {
+        "ScoringRuns": 1,
+        "Coverage80Deviation": 0.125,
+        "Coverage95Deviation": 0,
+        "SkillZ": -3.5,
+        "CrpsSkillZ": 12,
+        "TickersDrifted": 1,
+        "SessionsUnscored": 0.25,
+    }

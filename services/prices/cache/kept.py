@@ -19,6 +19,7 @@ from services.prices.cleaning import clean_raw
 from services.prices.exchanges import Listing, exchange_of
 from services.prices.series import COLUMNS, Defects, PriceSeries, RawBars
 
+PRICES = "prices/"
 MAX_BYTES = 16_000_000  # of a document, packed and unpacked: three centuries of sessions
 STORE_PAUSE_S = 60.0  # without a request to a store that failed
 
@@ -168,7 +169,15 @@ def price_key(ticker: str) -> str:
     >>> price_key("M&M.NS")
     'prices/M^M.NS.npz'
     """
-    return f"prices/{key_name(ticker)}.npz"
+    return f"{PRICES}{key_name(ticker)}.npz"
+
+
+def fetched_on(data: bytes) -> date | None:
+    """The day on which the newest rows of a stored entry were fetched; None where the data are not an entry."""
+    try:
+        return Fetch.model_validate_json(_unpacked(data)["metadata.npy"].tobytes()).fetched_at.date()
+    except (Corrupt, ValidationError):
+        return None
 
 
 def to_bytes(entry: Entry) -> bytes:

@@ -1,11 +1,30 @@
+import gzip
+import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from scipy.stats import norm
 
+from errors import ArtifactCorrupt
 from schemas.common import DEFAULT_LEVELS
+from schemas.realised import UNITS, RecordedStep, pack_quantiles, unpack_quantiles
+from services.evaluation.accuracy import CRPS_LEVELS, crps_losses
 from services.forecasting.forecast import Forecast
-from services.monitoring.forecast_log import ForecastLog, read_record, record_key, record_of, recorded
+from services.monitoring.forecast_log import (
+    ForecastLog,
+    packed_record,
+    read_record,
+    record_key,
+    record_of,
+    recorded,
+)
+from services.prices.calendars import next_sessions
 from services.prices.series import PriceHistory
 from services.storage import pause
 from services.storage.registry import ModelRegistry
@@ -108,7 +127,10 @@ def test_what_had_happened_already_was_no_forecast(make: Make, store: InMemoryAr
 def test_a_record_of_an_earlier_version_is_still_read(make: Make, store: InMemoryArtifactStore) -> None:
     record = record_of(make())
     key = record_key(record).replace(f"_{record.steps[-1].session}", "")
-    store.put(key, record.model_dump_json(exclude={"exchange"}).encode())
+    document = record.model_dump(mode="json", exclude={"exchange"})
+    for step, kept in zip(record.steps, document["steps"], strict=True):
+        kept["quantiles"] = list(step.quantiles)  # in full, not compressed
+    store.put(key, json.dumps(document).encode())
 
     (found,) = recorded(store)
 
@@ -129,3 +151,80 @@ def test_a_failed_store_is_left_alone_for_a_pause_and_tried_again(
     log.record(make())
 
     assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == outcomes
+
+
+def test_a_record_of_thirty_steps_takes_less_than_ten_kilobytes(make: Make, store: InMemoryArtifactStore) -> None:
+    template = record_of(make())
+    spread = np.exp(0.02 * norm.ppf(CRPS_LEVELS) + 1e-5 * np.random.default_rng(0).random(99))
+    sessions = next_sessions("XNYS", HISTORY.as_of, 30)
+    steps = [
+        step_of(k + 1, session, 137.123456789 * np.sort(spread) ** np.sqrt(k + 1)) for k, session in enumerate(sessions)
+    ]
+    record = template.model_copy(update={"steps": tuple(steps)})
+
+    packed = packed_record(record)
+
+    store.put("forecasts/record.json", packed)
+    assert len(packed) < 10_000
+    read = read_record(store, "forecasts/record.json")
+    for ours, theirs in zip(record.steps, read.steps, strict=True):
+        assert (theirs.median, theirs.lower, theirs.upper) == (ours.median, ours.lower, ours.upper)
+        error = np.abs(np.array(theirs.quantiles) - ours.quantiles).max()
+        assert error <= (ours.quantiles[-1] - ours.quantiles[0]) / UNITS
+
+
+def step_of(step: int, session: date, quantiles: NDArray[np.float64]) -> RecordedStep:
+    prices = quantiles.tolist()
+    return RecordedStep(
+        step=step,
+        session=session,
+        median=prices[49],
+        lower=(prices[9], prices[1]),
+        upper=(prices[89], prices[97]),
+        quantiles=tuple(prices),
+    )
+
+
+def test_packing_changes_no_score_that_matters() -> None:
+    random = np.random.default_rng(1)
+    factor = norm.ppf(CRPS_LEVELS)
+    served, packed, within = [], [], []
+    for _ in range(2000):
+        last, volatility = np.exp(random.uniform(-1, 11)), np.exp(random.uniform(np.log(0.002), np.log(0.06)))
+        quantiles = last * np.exp(volatility * np.sort(factor * (1 + 0.15 * np.abs(factor))))
+        actual = np.array([last * np.exp(volatility * random.normal())])
+        kept = np.array(unpack_quantiles(pack_quantiles(quantiles.tolist())))
+        served.append(crps_losses(actual, quantiles[None], CRPS_LEVELS)[0] / last)
+        packed.append(crps_losses(actual, kept[None], CRPS_LEVELS)[0] / last)
+        within.append(np.searchsorted(quantiles, actual)[0] == np.searchsorted(kept, actual)[0])
+
+    assert np.mean(packed) == pytest.approx(np.mean(served), rel=1e-6)
+    assert packed == pytest.approx(served, rel=1e-4)
+    assert np.mean(within) > 0.998
+
+
+@given(st.lists(st.floats(1e-6, 1e9), min_size=2, max_size=99).map(sorted))
+def test_what_was_unpacked_packs_to_the_same(prices: list[float]) -> None:
+    unpacked = unpack_quantiles(pack_quantiles(prices))
+
+    assert unpack_quantiles(pack_quantiles(unpacked)) == unpacked
+    assert (unpacked[0], unpacked[-1]) == (prices[0], prices[-1])
+    assert [*unpacked] == sorted(unpacked)
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"\x1f\x8b", b"\x1f\x8bno gzip", gzip.compress(b"{}"), gzip.compress(b"x")[:-9]]
+)
+def test_a_damaged_record_is_named(store: InMemoryArtifactStore, content: bytes) -> None:
+    store.put("forecasts/damaged.json", content)
+
+    with pytest.raises(ArtifactCorrupt, match=r"forecasts/damaged\.json"):
+        read_record(store, "forecasts/damaged.json")
+
+
+@pytest.mark.parametrize("gaps", ["abc", [-1], [70_000], [0.5], None])
+def test_gaps_that_nothing_wrote_are_refused(gaps: object) -> None:
+    step = {"step": 1, "session": "2024-07-22", "median": 1.5, "lower": [1.0], "upper": [2.0]}
+
+    with pytest.raises(ValidationError, match="gaps"):
+        RecordedStep.model_validate({**step, "quantiles": {"lowest": 1.0, "highest": 2.0, "gaps": gaps}})

@@ -1,0 +1,94 @@
+"""One scoring with the metrics that alarms are based on."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, time
+
+import numpy as np
+import pytest
+
+from errors import PricesUnreachable
+from services.monitoring.forecast_log import record_key
+from services.monitoring.scoring_run import run_scoring
+from services.prices.series import PriceHistory, PriceSource
+from services.storage.registry import ModelRegistry
+from services.training.train import TrainedModel
+from telemetry.measures import COVERAGE_Z, DRIFT, SCORING_FINISHED, SCORING_RUNS, UNSCORED_RATIO
+from tests.fakes import (
+    FailingPriceSource,
+    FakePriceSource,
+    InMemoryArtifactStore,
+    RecordingMeter,
+    forecast_record,
+    walk_history,
+)
+
+HISTORY = walk_history(n_sessions=1000)
+SESSIONS = [session.item() for session in HISTORY.series.sessions]
+NOW = datetime.combine(SESSIONS[-1], time(23), UTC)
+N_FORECASTS = 60
+
+
+@pytest.fixture
+def logged(store: InMemoryArtifactStore) -> InMemoryArtifactStore:
+    """A store with a one-step forecast of each of the last sessions."""
+    for row in range(-N_FORECASTS - 1, -1):
+        close = float(HISTORY.series.close[row])
+        record = forecast_record("WALK", SESSIONS[row], [SESSIONS[row + 1]], close, levels=(0.8, 0.95))
+        store.create(record_key(record), record.model_dump_json().encode())
+    return store
+
+
+def run(store: InMemoryArtifactStore, prices: PriceSource, trained: TrainedModel, meter: RecordingMeter) -> None:
+    registry = ModelRegistry(store)
+    registry.publish(trained.card, trained.files)
+    registry.move_alias("default", trained.card.model_id, NOW)
+    run_scoring(store, prices, registry, NOW, meter)
+
+
+def without(days: int) -> PriceHistory:
+    """The history as a source has it that lacks the sessions of 2 to ``days`` days ago."""
+    age = np.datetime64(NOW.date()) - HISTORY.series.sessions
+    kept = (age < np.timedelta64(2, "D")) | (age > np.timedelta64(days, "D"))
+    return replace(HISTORY, series=HISTORY.series.where(kept))
+
+
+def test_a_run_records_coverage_drift_and_its_own_end(
+    logged: InMemoryArtifactStore, trained: TrainedModel, meter: RecordingMeter
+) -> None:
+    run(logged, FakePriceSource(HISTORY), trained, meter)
+
+    assert meter.values(SCORING_RUNS) == [1]
+    assert meter.values(SCORING_FINISHED) == [NOW.timestamp()]
+    assert meter.values(UNSCORED_RATIO) == [0]
+    assert len(meter.values(COVERAGE_Z)) == 2
+    assert sum(meter.values(DRIFT)) == 1
+
+
+def test_of_few_sessions_a_share_says_nothing(
+    logged: InMemoryArtifactStore, trained: TrainedModel, meter: RecordingMeter
+) -> None:
+    run(logged, FakePriceSource(without(7)), trained, meter)  # of the last 14 days, half of at most nine sessions
+
+    assert meter.values(UNSCORED_RATIO) == [0]
+
+
+def test_many_sessions_without_scores_are_a_share(
+    store: InMemoryArtifactStore, trained: TrainedModel, meter: RecordingMeter
+) -> None:
+    for ticker in ("WALK", "GONE"):
+        for row in range(-15, -1):
+            record = forecast_record(ticker, SESSIONS[row], [SESSIONS[row + 1]], float(HISTORY.series.close[row]))
+            store.create(record_key(record), record.model_dump_json().encode())
+
+    run(store, FakePriceSource(HISTORY), trained, meter)
+
+    assert meter.values(UNSCORED_RATIO) == [pytest.approx(0.5)]
+
+
+def test_a_run_without_any_price_is_still_a_run(
+    logged: InMemoryArtifactStore, trained: TrainedModel, meter: RecordingMeter
+) -> None:
+    run(logged, FailingPriceSource(PricesUnreachable("down")), trained, meter)
+
+    assert meter.values(SCORING_RUNS) == [1]
+    assert meter.values(COVERAGE_Z) == []
