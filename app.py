@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Security
+from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi_offline import FastAPIOffline
 
@@ -14,7 +14,7 @@ from aws_lambda import lambda_handler
 from bootstrap import Runtime
 from error_handlers import add_error_handlers
 from routers import analysis, jobs, models, monitoring, predict, realised, root, telemetry, up, web
-from routers.dependencies import validate_api_key
+from routers.guard import document_access, include_guarded
 from routers.middleware import add_middleware
 from routers.problems import document_problems
 from services.training.submission import resume_waiting
@@ -44,9 +44,10 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     app.include_router(telemetry.router)
     app.include_router(web.router)
     for guarded in (predict.router, jobs.router, models.router, analysis.router, monitoring.router, realised.router):
-        app.include_router(guarded, dependencies=[Security(validate_api_key)])
+        include_guarded(app, guarded)
     add_error_handlers(app)
     document_problems(app)
+    document_access(app)
     add_middleware(app, runtime.meter, runtime.settings.max_body_bytes)
     return app
 

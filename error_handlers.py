@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from errors import AppError
+from routers.guard import CHALLENGE
 from routers.middleware import REQUEST_ID_HEADER, request_id_of
 from routers.problems import MEDIA_TYPE, problem_of
 from schemas.problem import FieldProblem, Problem
@@ -34,6 +35,8 @@ def _app_error(request: Request, error: Exception) -> Response:
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s: %s [request %s]", error.code, error.message, request_id_of(request))
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if error.status_code == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = CHALLENGE
     return _answer(request, problem_of(error, request_id_of(request)), headers)
 
 

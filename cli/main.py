@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import demo, forecasting, realised, serving, training
+from cli import demo, forecasting, keys, realised, serving, training
 from cli.exits import exit_code, format_error, hint
 from cli.models import models_app
 from cli.target import Target
@@ -52,6 +52,7 @@ for command in (
     realised.drift,
     realised.retrain,
     serving.serve,
+    keys.key,
     demo.demo,
 ):
     app.command()(command)

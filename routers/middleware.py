@@ -4,6 +4,7 @@ import logging
 import re
 import time
 import uuid
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telemetry.logs import REQUEST_ID
-from telemetry.measures import ACTIVE_REQUESTS, REQUEST_SECONDS, REQUESTS, Meter
+from telemetry.measures import ACTIVE_REQUESTS, REQUEST_SECONDS, REQUESTS, REQUESTS_BY_KEY, Meter
 
 REQUEST_ID_HEADER = "X-Request-Id"
 UNMATCHED = "unmatched"  # one label for all paths without a route, so that a scanner cannot fill the memory
@@ -59,6 +60,8 @@ class RequestMiddleware:
         n_announced = int(announced) if announced.isdecimal() and len(announced) < 16 else 0  # else counted as read
         request_id = scope["request_id"] = sent_id if _WELL_FORMED_ID.fullmatch(sent_id) else uuid.uuid4().hex
         REQUEST_ID.set(request_id)
+        access: dict[str, Any] = {}  # what the guard of the route finds: the name of the API key, fields of the answer
+        scope["access"] = access
 
         async def receive_bounded() -> Message:
             nonlocal n_read
@@ -72,7 +75,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                MutableHeaders(scope=message).update({REQUEST_ID_HEADER: request_id, **access.get("fields", {})})
             await send(message)
 
         started = time.perf_counter()
@@ -92,4 +95,7 @@ class RequestMiddleware:
             self._meter.record(ACTIVE_REQUESTS, self._n_active)
             self._meter.record(REQUESTS, method=method, endpoint=endpoint, status=str(status))
             self._meter.record(REQUEST_SECONDS, seconds, method=method, endpoint=endpoint)
-            access_log.info("%s %s %d %.1f ms", *facts.values(), extra=facts)
+            if (key := access.get("key")) is not None:
+                facts["key"] = key
+                self._meter.record(REQUESTS_BY_KEY, key=key, status=str(status))
+            access_log.info("%s %s %d %.1f ms" + " key %s" * ("key" in facts), *facts.values(), extra=facts)
