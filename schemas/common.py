@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     PlainSerializer,
     StringConstraints,
     ValidationInfo,
@@ -134,11 +135,19 @@ Price = Annotated[float, PlainSerializer(_significant, when_used="json")]
 
 Percent = Annotated[float, PlainSerializer(partial(round, ndigits=4), when_used="json")]
 
+DISTINCT: dict[str, JsonValue] = {"uniqueItems": True}
+"""How the OpenAPI document says that no item is given twice."""
+
 Level = Annotated[float, Field(ge=0.01, le=0.99)]
 
 Levels = Annotated[
     tuple[Level, ...],
-    Field(min_length=1, max_length=10, description="Coverage levels of the intervals, as fractions."),
+    Field(
+        min_length=1,
+        max_length=10,
+        description="Coverage levels of the intervals, as fractions.",
+        json_schema_extra=DISTINCT,
+    ),
     AfterValidator(distinct_sorted),
 ]
 
