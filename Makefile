@@ -11,7 +11,7 @@ CODE := app.py aws_lambda.py clock.py config.py error_handlers.py errors.py work
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 RIE_PACKAGE := aws-sam-cli==1.170.0
 
-.PHONY: help run test coverage check lint types format client default-model demo dashboard docs sam deploy requirements clean
+.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api sam deploy requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ docs: .venv/docs/.installed .venv/.run ## Build the documentation site into site
 	$(BIN)/python -m tools.docs_site build/docs
 	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet
 
+fuzz-api: .venv/fuzz/.installed .venv/.dev ## Test the API with schemathesis; EXAMPLES=100 for each route and phase
+	$(BIN)/python -m tools.fuzz_api --max-examples $(or $(EXAMPLES),100)
+
 sam: .venv/sam/.installed ## Install the AWS SAM CLI, in an environment of its own
 
 deploy: .venv/sam/.installed ## Build, push and deploy to AWS; PARAMETERS="NAME=VALUE …", see docs/deploy.md
@@ -70,6 +73,7 @@ requirements: .venv/.dev ## Compile the pinned requirements from their .in files
 	$(call compile,train.in,requirements.txt)
 	$(call compile,dev.in,requirements/dev.txt)
 	$(call compile,docs.in,requirements/docs.txt)
+	$(call compile,fuzz.in,requirements/fuzz.txt)
 
 clean: ## Remove the environment and all caches, but no data
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
@@ -118,4 +122,9 @@ endef
 .venv/docs/.installed: requirements/docs.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv/docs
 	.venv/docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	touch $@
+
+.venv/fuzz/.installed: requirements/fuzz.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv/fuzz
+	.venv/fuzz/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt
 	touch $@

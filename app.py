@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Security
+from fastapi import FastAPI
 
 from aws_lambda import lambda_handler
 from bootstrap import Runtime
 from error_handlers import add_error_handlers
 from routers import analysis, documentation, jobs, models, monitoring, predict, realised, root, telemetry, up, web
-from routers.dependencies import validate_api_key
+from routers.guard import document_access, include_guarded
 from routers.middleware import add_middleware
 from routers.problems import document_problems
 from server.limits import STATE, Connections, connection_limit, raise_file_limit
@@ -50,9 +50,10 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     app.include_router(telemetry.router)
     app.include_router(web.router)
     for guarded in (predict.router, jobs.router, models.router, analysis.router, monitoring.router, realised.router):
-        app.include_router(guarded, dependencies=[Security(validate_api_key)])
+        include_guarded(app, guarded)
     add_error_handlers(app)
     document_problems(app)
+    document_access(app)
     app.state.documentation = documentation.add_documentation(app)
     add_middleware(app, runtime.meter, runtime.settings)
     return app

@@ -4,8 +4,11 @@ import sys
 from dataclasses import dataclass
 from typing import Self
 
+from pydantic import SecretStr
+
 from clock import Clock, utc_now
 from config import ROOT, Settings, prepare_environment, settings_of_environment
+from services.access import Keyring, keyring_of
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import ReplayStore
 from services.health import HealthCheck
@@ -23,6 +26,7 @@ from services.prices.measured import InstrumentedFetcher, InstrumentedPriceSourc
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from services.prices.yahoo import YahooSource
+from services.quotas import Quotas
 from services.storage.bundled import BundledModel
 from services.storage.measured import InstrumentedStore
 from services.storage.registry import ModelRegistry
@@ -66,6 +70,8 @@ class Runtime:
     health_check: HealthCheck
     system_usage: SystemUsage
     training_slots: TrainingSlots
+    keyring: Keyring
+    quotas: Quotas
 
     @classmethod
     def from_settings(
@@ -103,6 +109,8 @@ class Runtime:
             health_check=HealthCheck(store, source, meter),
             system_usage=SystemUsage(),
             training_slots=TrainingSlots(1),  # a fit seeds torch's generator, which the process has one of
+            keyring=keyring_of(_secret(settings.api_key), _secret(settings.api_keys)),
+            quotas=Quotas(settings.rate_limit_requests, settings.rate_limit_cpu_s),
         )
 
     @classmethod
@@ -191,6 +199,10 @@ def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:
     return prices
 
 
+def _secret(setting: SecretStr | None) -> str | None:
+    return None if setting is None else setting.get_secret_value()
+
+
 def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
     """Runs each job in a Lambda invocation or, on a server, in a process."""
     function = _trainer_function(settings)
@@ -198,7 +210,7 @@ def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Exe
         return LambdaExecutor(function)
     return LocalExecutor(
         [sys.executable, str(ROOT / "worker.py")],
-        settings.model_dump_json(exclude={"api_key"}).encode(),  # no worker needs it
+        settings.model_dump_json(exclude={"api_key", "api_keys"}).encode(),  # no worker needs it
         jobs,
         clock,
         meter,

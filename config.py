@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.access import parse_keys
 from telemetry.logs import LogFormat
 
 ROOT = Path(__file__).parent
@@ -27,6 +28,12 @@ def _long_enough(days: int) -> int:
     if 0 < days < MIN_RETENTION_DAYS:
         raise ValueError(f"should be 0 or at least {MIN_RETENTION_DAYS}")
     return days
+
+
+def _checked_keys(entries: SecretStr) -> SecretStr:
+    if not parse_keys(entries.get_secret_value()):
+        raise ValueError("expected at least one entry")
+    return entries
 
 
 class Settings(BaseSettings):
@@ -89,8 +96,12 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(min_length=20, description="Key that callers must send as X-API-Key; authentication is off if unset."),
     ] = None
+    api_keys: Annotated[
+        Annotated[SecretStr, AfterValidator(_checked_keys)] | None,
+        Field(description="Further keys, each with its rights, as NAME:RIGHTS:SHA256 with commas between."),
+    ] = None
     open: Annotated[
-        bool, Field(description="On Lambda, whether to answer without an API_KEY, as behind AWS_IAM: yes or no.")
+        bool, Field(description="On Lambda, whether to answer without an API key, as behind AWS_IAM: yes or no.")
     ] = False
     retention_days: Annotated[
         int,
@@ -99,6 +110,12 @@ class Settings(BaseSettings):
         ),
         AfterValidator(_long_enough),
     ] = 400
+    rate_limit_requests: Annotated[
+        int | None, Field(ge=1, le=1_000_000, description="Requests per minute of one key or address.")
+    ] = None
+    rate_limit_cpu_s: Annotated[
+        float | None, Field(gt=0, le=60_000, description="CPU seconds per minute of one key or address.")
+    ] = None
     log_format: Annotated[
         LogFormat | None, Field(description="json or text; when unset, json on Lambda and text elsewhere.")
     ] = None

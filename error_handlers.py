@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from errors import AppError
+from routers.guard import CHALLENGE
 from routers.middleware import METHODS, REQUEST_ID_HEADER, SECURITY_HEADERS, request_id_of
 from routers.problems import MEDIA_TYPE, problem_of
 from schemas.problem import FieldProblem, Problem
@@ -42,6 +43,8 @@ def _app_error(request: Request, error: Exception) -> Response:
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s: %s [request %s]", error.code, error.message, request_id_of(request))
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if error.status_code == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = CHALLENGE
     return _answer(request, problem_of(error, request_id_of(request)), headers)
 
 

@@ -9,6 +9,7 @@ AppError                        500 internal
 │   ├── UnknownExchange         400 unknown_exchange       no trading calendar is known for the ticker
 │   └── AnswerTooLarge          400 answer_too_large       more than Lambda can carry; ask for less
 ├── NotAuthenticated            401 not_authenticated      the API key is missing or wrong
+├── Forbidden                   403 forbidden              the API key does not have the right
 ├── NotFound                    404 not_found
 │   ├── TickerNotFound          404 ticker_not_found
 │   ├── ModelNotFound           404 model_not_found
@@ -28,6 +29,7 @@ AppError                        500 internal
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
 ├── IdempotencyKeyReused        422 idempotency_key_reused the key was used with another request
 ├── TooManyRequests             429 too_many
+│   ├── RateLimited             429 rate_limited           the caller's limit per minute is used up
 │   └── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
 ├── JobFailed                   500 job_failed             a job that ended without a reason
 ├── MetricsNotExposed           501 measured_elsewhere     this process keeps no metrics to scrape
@@ -114,6 +116,11 @@ class AnswerTooLarge(InvalidRequest):
 class NotAuthenticated(AppError):
     status_code = 401
     code = "not_authenticated"
+
+
+class Forbidden(AppError):
+    status_code = 403
+    code = "forbidden"
 
 
 class AccessNotConfigured(AppError):
@@ -216,6 +223,10 @@ class IdempotencyKeyReused(AppError):
 class TooManyRequests(AppError):
     status_code = 429
     code = "too_many"
+
+
+class RateLimited(TooManyRequests):
+    code = "rate_limited"
 
 
 class TrainingCapacityExceeded(TooManyRequests):

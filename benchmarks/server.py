@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,19 +17,21 @@ START_TIMEOUT_S = 60
 
 
 @contextmanager
-def running_server(settings: Mapping[str, str]) -> Iterator[str]:
-    """The base URL of ``python app.py`` on a free port, with these settings in its environment."""
-    with server_process(settings) as (url, _):
+def running_server(settings: Mapping[str, str], command: Sequence[str] = (sys.executable, "app.py")) -> Iterator[str]:
+    """The base URL of the command on a free port, with these settings in its environment."""
+    with server_process(settings, command) as (url, _):
         yield url
 
 
 @contextmanager
-def server_process(settings: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+def server_process(
+    settings: Mapping[str, str], command: Sequence[str] = (sys.executable, "app.py")
+) -> Iterator[tuple[str, int]]:
     """The same, with the id of the process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
-        [sys.executable, "app.py"],
+        command,
         env={**os.environ, **settings, "HOST": "127.0.0.1", "PORT": str(port)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ class Exit(IntEnum):
 _BY_STATUS = {
     400: Exit.USAGE,
     401: Exit.NOT_AUTHENTICATED,
+    403: Exit.NOT_AUTHENTICATED,
     404: Exit.NOT_FOUND,
     408: Exit.USAGE,
     409: Exit.CONFLICT,
@@ -56,7 +57,8 @@ _HINTS = {
     "artifact_too_new": "upgrade this program",
     "prices_rate_limited": "wait, or try PRICE_SOURCE=sample",
     "prices_unreachable": "check the network, or try PRICE_SOURCE=sample",
-    "access_not_configured": "set API_KEY of the function, or OPEN=yes where AWS_IAM checks who calls",
+    "forbidden": "use a key that has this right; `key` makes one",
+    "access_not_configured": "set API_KEY or API_KEYS of the function, or OPEN=yes where AWS_IAM checks who calls",
     "host_not_allowed": "use the server's address, or name this host in its ALLOWED_HOSTS",
     "server_busy": "try again later",
     "store_unavailable": "check DATA_DIR or the bucket: permission and space",

@@ -16,6 +16,7 @@ from services.jobs.executor import Submit
 from services.training.work import WorkerContext, run_training
 from stock_forecast_client import Client
 
+NOT_LOCAL = ("api_key", "api_keys", "rate_limit_requests", "rate_limit_cpu_s", "trainer_function_name")
 POLL_S = 0.2  # in one process, polling costs little
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def local_client(settings: Settings) -> Iterator[Client]:
     from bootstrap import Runtime
 
     # trained here, whatever a server would do
-    runtime = Runtime.from_settings(settings.model_copy(update={"api_key": None, "trainer_function_name": None}))
+    runtime = Runtime.from_settings(settings.model_copy(update=dict.fromkeys(NOT_LOCAL)))
     trainer = runtime.executor = InThisProcess(runtime.worker_context)
     asgi = httpx2.ASGITransport(create_app(runtime), raise_app_exceptions=False)
     with (

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import demo, forecasting, nightly, realised, serving, training
+from cli import demo, forecasting, keys, nightly, realised, serving, training
 from cli.exits import exit_code, format_error, hint
 from cli.models import models_app
 from cli.target import Target
@@ -54,6 +54,7 @@ for command in (
     nightly.nightly,
     nightly.forget,
     serving.serve,
+    keys.key,
     demo.demo,
 ):
     app.command()(command)

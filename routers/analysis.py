@@ -7,12 +7,13 @@ from fastapi.responses import HTMLResponse
 
 from errors import AnalysisUnavailable, ZeroVariance
 from routers.dependencies import RuntimeDep, validate_not_future
+from routers.guard import GuardedRoute
 from routers.problems import PRICE_PROBLEMS, problems
 from schemas.analysis import Analysis, AnalysisRequest
 from schemas.common import Ticker
 from services.analysis.report import analyse, analysis_page
 
-router = APIRouter(prefix="/analysis", tags=["analysis"])
+router = APIRouter(route_class=GuardedRoute, prefix="/analysis", tags=["analysis"])
 
 # the page repeats it in a meta element, for when it is opened from a disk
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"

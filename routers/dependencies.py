@@ -1,17 +1,12 @@
-"""Dependencies of the routes: the runtime, and the check of the API key."""
+"""Dependencies of the routes: the runtime, and the check of dates."""
 
-import secrets
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import APIKeyHeader
 
 from bootstrap import Runtime
-from errors import AccessNotConfigured, NotAuthenticated
-
-_API_KEY = APIKeyHeader(name="X-API-Key", auto_error=False, description="Only where the server has an API_KEY.")
 
 
 async def _runtime(request: Request) -> Runtime:
@@ -20,24 +15,6 @@ async def _runtime(request: Request) -> Runtime:
 
 
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
-
-
-async def validate_api_key(runtime: RuntimeDep, given: Annotated[str | None, Security(_API_KEY)]) -> None:
-    """Check the request's API key where one is set; on Lambda, where the address may be public, one must be.
-
-    Raises:
-        NotAuthenticated: the key is missing or wrong.
-        AccessNotConfigured: a Lambda function has neither a key nor the setting that does without.
-    """
-    if runtime.settings.api_key is None:
-        if runtime.settings.on_lambda and not runtime.settings.open:
-            raise AccessNotConfigured(
-                "this function has no API_KEY; set one, or OPEN=yes if AWS_IAM guards its address"
-            )
-        return
-    expected = runtime.settings.api_key.get_secret_value()
-    if given is None or not secrets.compare_digest(given.encode(), expected.encode()):
-        raise NotAuthenticated("the header X-API-Key is missing or wrong")
 
 
 def validate_not_future(now: datetime, where: str = "body", /, **dates: date | None) -> None:

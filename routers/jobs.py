@@ -30,6 +30,7 @@ from errors import (
     ZeroVariance,
 )
 from routers.dependencies import RuntimeDep, validate_not_future
+from routers.guard import GuardedRoute
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from routers.turns import rest
 from schemas.job import JOB_ID_PATTERN, Job, JobPage
@@ -38,7 +39,7 @@ from services.jobs.job import Jobs
 from services.training.submission import retry_training, submit_training
 from services.training.train import trained
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 
 POLL_AFTER_S = 2  # Retry-After of a job that has not ended
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0

@@ -4,6 +4,7 @@ import logging
 import re
 import time
 import uuid
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from config import Settings
 from routers.admission import AdmissionMiddleware
 from telemetry.logs import REQUEST_ID
-from telemetry.measures import ACTIVE_REQUESTS, REQUEST_SECONDS, REQUESTS, Meter
+from telemetry.measures import ACTIVE_REQUESTS, REQUEST_SECONDS, REQUESTS, REQUESTS_BY_KEY, Meter
 
 REQUEST_ID_HEADER = "X-Request-Id"
 UNMATCHED = "unmatched"  # one label for all paths without a route, so that a scanner cannot fill the memory
@@ -71,13 +72,15 @@ class RequestMiddleware:
         status, sent_id = 500, Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = scope["request_id"] = sent_id if _WELL_FORMED_ID.fullmatch(sent_id) else uuid.uuid4().hex
         REQUEST_ID.set(request_id)
+        access: dict[str, Any] = {}  # what the guard of the route finds: the name of the API key, fields of the answer
+        scope["access"] = access
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID_HEADER] = request_id
+                headers.update({REQUEST_ID_HEADER: request_id, **access.get("fields", {})})
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -99,4 +102,7 @@ class RequestMiddleware:
             self._meter.record(ACTIVE_REQUESTS, self._n_active)
             self._meter.record(REQUESTS, method=method, endpoint=endpoint, status=str(status))
             self._meter.record(REQUEST_SECONDS, seconds, method=method, endpoint=endpoint)
-            access_log.info("%s %s %d %.1f ms", *facts.values(), extra=facts)
+            if (key := access.get("key")) is not None:
+                facts["key"] = key
+                self._meter.record(REQUESTS_BY_KEY, key=key, status=str(status))
+            access_log.info("%s %s %d %.1f ms" + " key %s" * ("key" in facts), *facts.values(), extra=facts)

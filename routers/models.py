@@ -19,6 +19,7 @@ from errors import (
 )
 from routers.answers import forecast_response, predict_response
 from routers.dependencies import RuntimeDep, validate_not_future
+from routers.guard import READS, GuardedRoute, validate_right
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.alias import Alias, AliasList, AliasName, AliasRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
@@ -35,7 +36,7 @@ from services.forecasting.forecast import Forecast
 from services.market_data import fetch_data
 from services.storage.evaluations import evaluation_page
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(route_class=GuardedRoute, prefix="/models", tags=["models"])
 
 
 class _AliasConvertor(StringConvertor):
@@ -71,6 +72,7 @@ ModelIdPath = Annotated[
 @router.post(
     "/{model_id:path}/predict",
     summary="The next session's close",
+    openapi_extra=READS,
     responses=problems(*FORECAST_PROBLEMS, InvalidRequest),
 )
 def predict_next(
@@ -85,6 +87,7 @@ def predict_next(
 @router.post(
     "/{model_id:path}/forecast",
     summary="The closes of the next sessions",
+    openapi_extra=READS,
     responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong),
 )
 def forecast_sessions(
@@ -111,6 +114,7 @@ def _forecast(model_id: str, request: PredictRequest, horizon: int, kind: str, r
 @router.post(
     "/{model_id:path}/backtest",
     summary="Accuracy on past origins",
+    openapi_extra=READS,
     responses=problems(
         *FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong, TrainingCapacityExceeded, TrainingUnavailable
     ),
@@ -124,6 +128,8 @@ def backtest_model(
     request = request or BacktestRequest()
     now = runtime.clock()
     validate_not_future(now, start=request.start, end=request.end)
+    if request.refit_every is not None:
+        validate_right("train")
     with nullcontext() if request.refit_every is None else runtime.training_slots.taken():
         return backtest(model_id, request, runtime.registry, runtime.model_prices, now)
 
@@ -131,6 +137,7 @@ def backtest_model(
 @router.post(
     "/fetch-data",
     summary="Daily prices",
+    openapi_extra=READS,
     responses=problems(*PRICE_PROBLEMS),
 )
 def fetch(

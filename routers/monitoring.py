@@ -3,13 +3,14 @@
 from fastapi import APIRouter
 
 from routers.dependencies import RuntimeDep
+from routers.guard import GuardedRoute
 from routers.problems import MODEL_PROBLEMS, problems
 from schemas.common import ModelOrAlias
 from schemas.monitoring import ModelInfo, Stats
 from services.status import model_info, stats
 from services.storage.registry import DEFAULT
 
-router = APIRouter(prefix="/monitoring", tags=["monitoring"])
+router = APIRouter(route_class=GuardedRoute, prefix="/monitoring", tags=["monitoring"])
 
 
 @router.get("/stats", summary="Summary of the server", responses=problems())

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from errors import CalibrationTooSmall, HorizonTooLong, PricesInvalid, ZeroVariance
 from routers.answers import batch_forecast, symbol_forecast, symbol_prediction
 from routers.dependencies import RuntimeDep
+from routers.guard import READS, GuardedRoute
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, problems
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import (
@@ -19,7 +20,7 @@ from schemas.by_symbol import (
 )
 from services.forecasting.forecast import Forecast
 
-router = APIRouter(prefix="/predict", tags=["predict"])
+router = APIRouter(route_class=GuardedRoute, prefix="/predict", tags=["predict"])
 
 EXAMPLE_PRICES = [round(28 + 0.05 * day + 0.2 * (day % 3), 2) for day in range(60)]
 
@@ -27,6 +28,7 @@ EXAMPLE_PRICES = [round(28 + 0.05 * day + 0.2 * (day % 3), 2) for day in range(6
 @router.post(
     "",
     summary="The next close, from prices that you send",
+    openapi_extra=READS,
     responses=problems(*MODEL_PROBLEMS, CalibrationTooSmall, ZeroVariance, PricesInvalid),
 )
 def from_prices(
@@ -44,7 +46,12 @@ def from_prices(
     return symbol_prediction(forecast, request.symbol)
 
 
-@router.post("/live", summary="The next close of a symbol", responses=problems(*FORECAST_PROBLEMS))
+@router.post(
+    "/live",
+    summary="The next close of a symbol",
+    openapi_extra=READS,
+    responses=problems(*FORECAST_PROBLEMS),
+)
 def live(
     request: Annotated[LiveRequest, Body(examples=[{"symbol": "^GSPC"}])], runtime: RuntimeDep
 ) -> SymbolPrediction:
@@ -57,6 +64,7 @@ def live(
 @router.post(
     "/forecast",
     summary="The next closes of a symbol",
+    openapi_extra=READS,
     responses=problems(*FORECAST_PROBLEMS, HorizonTooLong),
 )
 def forecast(
@@ -73,6 +81,7 @@ def forecast(
 @router.post(
     "/batch",
     summary="The next closes of many symbols",
+    openapi_extra=READS,
     responses=problems(*MODEL_PROBLEMS, CalibrationTooSmall, HorizonTooLong),
 )
 def batch(

@@ -42,6 +42,10 @@ MODEL_PROBLEMS = (ModelNotFound, ArtifactCorrupt, ArtifactTooNew, StoreUnavailab
 FORECAST_PROBLEMS = (*PRICE_PROBLEMS, *MODEL_PROBLEMS, ZeroVariance, CalibrationTooSmall)
 
 _REFERENCE = "#/components/schemas/{model}"
+_FIELDS = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}, "required": True, "description": "How to send the key."}},
+    429: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
+}
 _CONTENT = {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__name__)}}}
 
 
@@ -62,6 +66,19 @@ def problems(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
         status: {"description": ", ".join(sorted(names)), "content": _CONTENT}
         for status, names in sorted(codes.items())
     }
+
+
+def add_problems(responses: dict[str, Any], *errors: type[AppError]) -> None:
+    """Add error classes to the responses of an operation in the OpenAPI document."""
+    for error in errors:
+        response = responses.setdefault(str(error.status_code), {"description": "", "content": _CONTENT})
+        names = {error.code, *filter(None, response["description"].split(", "))}
+        response["description"] = ", ".join(sorted(names))
+        if error.status_code in _FIELDS:
+            response["headers"] = _FIELDS[error.status_code]
+    ordered = sorted(responses.items())
+    responses.clear()
+    responses.update(ordered)
 
 
 def problem_of(error: AppError, request_id: str) -> Problem:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from errors import ArtifactCorrupt, IdempotencyKeyReused, StoreUnavailable, TrainerUnavailable, TrainingCapacityExceeded
 from routers.dependencies import RuntimeDep
+from routers.guard import GuardedRoute
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.common import MODEL_NAME_PATTERN, Ticker
 from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
@@ -18,7 +19,7 @@ from services.monitoring.scoring_run import run_scoring
 from services.retention import forget, forget_quietly
 from services.retrain import retrain
 
-router = APIRouter(prefix="/monitoring", tags=["monitoring"])
+router = APIRouter(route_class=GuardedRoute, prefix="/monitoring", tags=["monitoring"])
 
 ORDERED: dict[int | str, dict[str, Any]] = {
     202: {"model": RetrainAnswer, "description": "A job trains a challenger; Location is its address."}

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from schemas.accuracy import ByMeasure, DetailedReport, Scores
 from schemas.common import (
     DEFAULT_LEVELS,
+    DISTINCT,
     MAX_HORIZON,
     Document,
     Levels,
@@ -38,7 +39,12 @@ class BacktestRequest(Request):
     levels: Levels = DEFAULT_LEVELS
     quantile_levels: Annotated[
         tuple[QuantileLevel, ...],
-        Field(min_length=1, max_length=99, description="Quantiles that are scored by pinball loss and returned."),
+        Field(
+            min_length=1,
+            max_length=99,
+            description="Quantiles that are scored by pinball loss and returned.",
+            json_schema_extra=DISTINCT,
+        ),
         AfterValidator(distinct_sorted),
     ] = (0.05, 0.25, 0.5, 0.75, 0.95)
     refit_every: Annotated[

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from schemas.alias import AliasName
 from schemas.by_symbol import Answer, DailyForecast, Days, ModelChoice
-from schemas.common import Document, ModelId, Ticker
+from schemas.common import DISTINCT, Document, ModelId, Ticker
 from schemas.predict import THROUGH_ALIAS
 
 MAX_SYMBOLS = 500
@@ -17,7 +17,8 @@ class BatchRequest(ModelChoice):
     """Many symbols at once."""
 
     symbols: Annotated[
-        tuple[Ticker, ...], Field(min_length=1, max_length=MAX_SYMBOLS, description="Each once, in any order.")
+        tuple[Ticker, ...],
+        Field(min_length=1, max_length=MAX_SYMBOLS, description="Each once, in any order.", json_schema_extra=DISTINCT),
     ]
     days: Days = 1
 

@@ -1,7 +1,7 @@
 """Types that several schemas use: tickers, model ids, prices, levels."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache, partial
 from typing import Annotated, Any, get_args
 
@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     PlainSerializer,
     StringConstraints,
     ValidationInfo,
@@ -41,8 +42,9 @@ MAX_ITEMS = 1000  # of a list without a limit of its own
 class Request(Document):
     """What a caller sends.
 
-    ``true`` and ``false`` are no numbers, although pydantic reads them as 1 and 0. Too many fields or items are one
-    error: pydantic would build one for each, and block the server for seconds.
+    ``true`` and ``false`` are no numbers, although pydantic reads them as 1 and 0. A number is no date, although
+    pydantic reads it as seconds since 1970: 20181231 would be in August 1970. Too many fields or items are one error:
+    pydantic would build one for each, and block the server for seconds.
     """
 
     @model_validator(mode="before")
@@ -58,7 +60,7 @@ class Request(Document):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _short_and_without_booleans_for_numbers(cls, value: object, info: ValidationInfo) -> object:
+    def _short_and_of_the_right_kind(cls, value: object, info: ValidationInfo) -> object:
         field = cls.model_fields[str(info.field_name)]
         annotation: Any = field.annotation
         items = value if isinstance(value, list | tuple) else [value]
@@ -67,15 +69,27 @@ class Request(Document):
             raise PydanticCustomError(
                 "too_long", "expected at most {most} items, found {found}", {"most": most, "found": len(value)}
             )
-        if _takes_numbers(annotation) and any(isinstance(item, bool) for item in items):
+        if _takes(annotation, int, float) and any(isinstance(item, bool) for item in items):
             raise PydanticCustomError("boolean", "Input should be a number, not true or false")
+        if _takes(annotation, date) and any(map(_is_number, items)):
+            raise PydanticCustomError("number", "Input should be a date such as 2018-12-31, not a number")
         return value
 
 
 @cache
-def _takes_numbers(annotation: object) -> bool:
-    """Whether the type of a field is ``int`` or ``float``, or contains one of them."""
-    return annotation in (int, float) or any(map(_takes_numbers, get_args(annotation)))
+def _takes(annotation: object, *kinds: type) -> bool:
+    """Whether the type of a field is one of these, or contains one of them."""
+    return annotation in kinds or any(_takes(part, *kinds) for part in get_args(annotation))
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, int | float)
 
 
 def _utc_seconds(moment: datetime) -> datetime:
@@ -121,11 +135,19 @@ Price = Annotated[float, PlainSerializer(_significant, when_used="json")]
 
 Percent = Annotated[float, PlainSerializer(partial(round, ndigits=4), when_used="json")]
 
+DISTINCT: dict[str, JsonValue] = {"uniqueItems": True}
+"""How the OpenAPI document says that no item is given twice."""
+
 Level = Annotated[float, Field(ge=0.01, le=0.99)]
 
 Levels = Annotated[
     tuple[Level, ...],
-    Field(min_length=1, max_length=10, description="Coverage levels of the intervals, as fractions."),
+    Field(
+        min_length=1,
+        max_length=10,
+        description="Coverage levels of the intervals, as fractions.",
+        json_schema_extra=DISTINCT,
+    ),
     AfterValidator(distinct_sorted),
 ]
 

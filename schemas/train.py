@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from schemas.accuracy import PointAccuracy, StepReport
 from schemas.alias import AliasName
 from schemas.challenge import ChallengerEvaluation
-from schemas.common import Document, ModelId, Request, Ticker, UniverseName
+from schemas.common import DISTINCT, Document, ModelId, Request, Ticker, UniverseName
 
 ModelName = Literal[
     "return_lstm",
@@ -33,7 +33,7 @@ class TrainRequest(Request):
     ticker: Annotated[Ticker | None, Field(description="The ticker to train on; for several use ``tickers``.")] = None
     tickers: Annotated[
         tuple[Ticker, ...],
-        Field(max_length=20, description="Two tickers or more, for one pooled model."),
+        Field(max_length=20, description="Two tickers or more, for one pooled model.", json_schema_extra=DISTINCT),
     ] = ()
     universe: Annotated[
         UniverseName | None,

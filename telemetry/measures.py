@@ -47,6 +47,18 @@ REQUEST_SECONDS = Metric(
     ("method", "endpoint"),
     REQUEST_BUCKETS_S,
 )
+REQUESTS_BY_KEY = Metric(
+    "http_requests_by_key_total",
+    "counter",
+    "Requests by the name of the API key and status, on servers with keys.",
+    ("key", "status"),
+)
+CPU_BY_KEY = Metric(
+    "http_cpu_seconds_by_key_total",
+    "counter",
+    "CPU seconds of requests by the name of the API key, on servers with keys.",
+    ("key",),
+)
 ACTIVE_REQUESTS = Metric("http_active_requests", "gauge", "Requests in progress.", multiprocess_mode="sum")
 PREDICTIONS = Metric(
     "predictions_total",

@@ -34,7 +34,10 @@ MKDOCS = ROOT / ".venv/docs/bin/mkdocs"
 HTTP_CODES = {"malformed_request": 422, "not_found": 404, "method_not_allowed": 405, "request_too_large": 413}
 START_S = 60.0
 # installs nothing: what make would install into is the environment that runs the tests
-MAKE = ["make", *[f"--old-file=.venv/{name}" for name in (".run", ".dev", "sam/.installed", "docs/.installed")]]
+MAKE = [
+    "make",
+    *[f"--old-file=.venv/{name}" for name in (".run", ".dev", "sam/.installed", "docs/.installed", "fuzz/.installed")],
+]
 
 
 _SECTION = re.compile(r"^#{2,3} (.+)$", re.MULTILINE)

@@ -42,7 +42,7 @@ TYPED_DICT = ("--output-model-type=typing.TypedDict", "--use-total-false-for-typ
               "--no-use-closed-typed-dict", "--use-generic-container-types",
               f'--type-overrides={{"Day": "{PACKAGE}._core.Day"}}')  # fmt: skip
 CHECKS = {"title", "additionalProperties", "examples", "pattern", "maxLength", "minLength", "maxItems", "minItems",
-          "maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum"}  # fmt: skip
+          "uniqueItems", "maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum"}  # fmt: skip
 SYNC = (
     (r"async_client", "client"),
     (r"\basync (def|for|with) ", r"\1 "),

@@ -65,7 +65,7 @@ const HINTS = {
 
 /** An error: what happened, what to do, and a button to try again. */
 export function problem(error, retry) {
-  if (error.code === "not_authenticated") return keyForm(error, retry);
+  if (error.code === "not_authenticated" || error.code === "forbidden") return keyForm(error, retry);
   const wait = Math.min(error.retryAfter ?? 0, 3600);
   const again = retry && action("Try again", retry, { disabled: wait > 0 });
   const pause = wait > 0 && el("p", {}, `Try again in ${wait} s. `);
@@ -78,8 +78,11 @@ export function problem(error, retry) {
     pause, again);
 }
 
+const MAY = { read: "train but not read", train: "read but not train" };
+
 function keyForm(error, retry) {
-  if (error.key === savedKey()) forgetKey(); // else a newer key is saved
+  const may = MAY[error.missing_right];
+  if (!may && error.key === savedKey()) forgetKey(); // else a newer key is saved
   const input = el("input", { type: "password", name: "key", required: true, autocomplete: "off", spellcheck: "false" });
   const submit = (event) => {
     event.preventDefault();
@@ -88,7 +91,8 @@ function keyForm(error, retry) {
     document.dispatchEvent(new Event("reload"));
   };
   return el("div", { class: "problem", role: "alert" },
-    el("h3", {}, error.key ? "That API key is wrong" : "This server needs an API key"),
+    el("h3", {}, may ? `This key may ${may}` : error.key ? "That API key is wrong" : "This server needs an API key"),
+    may && el("p", {}, "Enter a key that may do this."),
     el("p", {}, "It stays in this browser tab and is sent as X-API-Key."),
     el("form", { class: "fields", onsubmit: submit }, el("label", {}, "API key", input), el("button", { class: "primary" }, "Use key")));
 }

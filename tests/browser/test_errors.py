@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Locator, Page, Route, expect
 
 from config import Settings
+from services.access import new_key
 from services.analysis.page.charts import FIGURES
 from services.prices.cache import CachedSource
 from services.prices.yahoo import YahooSource
@@ -166,3 +167,49 @@ def test_a_late_refusal_does_not_forget_a_newer_key(locked: str, visit: Open) ->
 
     expect(page.locator("#model-body")).to_contain_text("bundled-")
     assert page.evaluate("sessionStorage.getItem('api-key')") == KEY
+
+
+READER, READS = new_key("reader", ["read"])
+TRAINER, TRAINS = new_key("trainer", ["read", "train"])
+
+
+@pytest.fixture
+def with_rights(tmp_path: Path) -> Iterator[str]:
+    """A server with a key that may read, and one that may also train."""
+    keys = f"{READS.entry},{TRAINS.entry}"
+    settings = Settings.model_validate({"data_dir": tmp_path, "price_source": "sample", "api_keys": keys})
+    with served(application(settings)) as url:
+        yield url
+
+
+@pytest.mark.usefixtures("without_analysis")
+def test_a_key_that_may_not_train_says_so_and_another_one_takes_its_place(with_rights: str, visit: Open) -> None:
+    page = visit(with_rights)
+    give_key(page, READER)
+    wait_until_loaded(page)
+
+    page.get_by_role("button", name="Train", exact=True).click()
+
+    refused = page.locator("#train-body")
+    assert problem(refused).startswith("This key may read but not train")
+    assert page.evaluate("sessionStorage.getItem('api-key')") == READER
+    refused.locator("input").fill(TRAINER)
+    refused.get_by_role("button", name="Use key").click()
+    expect(refused.locator(".job")).to_be_visible()
+    refused.get_by_role("button", name="Cancel").click()
+
+
+@pytest.mark.usefixtures("without_analysis")
+def test_swagger_sends_the_key_that_it_was_given(with_rights: str, visit: Open) -> None:
+    page = visit(f"{with_rights}/docs")
+
+    page.get_by_role("button", name="Authorize").first.click()
+    page.locator(".modal-ux input").fill(READER)
+    page.locator(".modal-ux").get_by_role("button", name="Apply credentials").click()
+    page.locator(".modal-ux").get_by_role("button", name="Close").click()
+    operation = page.locator("#operations-models-models_models_get")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+
+    expect(operation.locator(".live-responses-table .response-col_status").last).to_contain_text("200")

@@ -33,6 +33,7 @@ FAMILIES = {
     "artifact_invalid": Exit.ARTIFACT_INVALID,
     "upstream_unavailable": Exit.UNAVAILABLE,
     "access_not_configured": Exit.UNAVAILABLE,
+    "forbidden": Exit.NOT_AUTHENTICATED,
 }
 KEY = "a-key-of-more-than-twenty-characters"
 

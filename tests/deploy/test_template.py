@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from config import MIN_RETENTION_DAYS, Settings
+from services.access import RIGHTS, new_key
 from services.forecasting.replays import REPLAYS
 from services.jobs.aws_lambda import training_event
 from services.jobs.job import JOBS, START_WITHIN
@@ -57,6 +58,16 @@ def test_public_url_requires_an_api_key_of_20_characters() -> None:
     assert key["NoEcho"] is True
     assert SERVE["Environment"]["Variables"]["API_KEY"]["Fn::If"][:2] == ["HasApiKey", {"Ref": "ApiKey"}]
     assert SERVE["Environment"]["Variables"]["OPEN"]["Fn::If"] == ["IsPublic", {"Ref": "AWS::NoValue"}, "yes"]
+
+
+def test_named_keys_reach_the_serving_function_alone_and_have_the_form_of_the_setting() -> None:
+    entries = ",".join(new_key(name, rights)[1].entry for name, rights in (("ci", RIGHTS), ("page", ["read"])))
+
+    assert re.fullmatch(PARAMETERS["ApiKeys"]["AllowedPattern"], entries)
+    assert not re.fullmatch(PARAMETERS["ApiKeys"]["AllowedPattern"], "correct-horse-battery-staple")
+    assert PARAMETERS["ApiKeys"]["NoEcho"] is True
+    assert SERVE["Environment"]["Variables"]["API_KEYS"]["Fn::If"][:2] == ["HasApiKeys", {"Ref": "ApiKeys"}]
+    assert "API_KEYS" not in variables(TRAIN)
 
 
 def test_public_permissions_exist_only_for_a_public_url() -> None:

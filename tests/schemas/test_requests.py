@@ -1,6 +1,7 @@
 """What every request refuses, whatever its route."""
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Any, get_args, get_origin
 
 import pytest
@@ -129,3 +130,31 @@ def _references(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for child in node:
             yield from _references(child)
+
+
+DATES = [
+    (kind, name)
+    for kind in request_schemas()
+    for name, field in kind.model_fields.items()
+    if date in leaves(field.annotation)
+]
+
+
+def test_the_dates_are_found() -> None:
+    assert {name for _, name in DATES} == {"start", "end", "start_date", "end_date", "as_of"}
+
+
+@pytest.mark.parametrize("value", [0, 20181231, "20181231", "0", "1e9", " 5 ", 17896.0, True, "inf"])
+@pytest.mark.parametrize(("kind", "name"), DATES, ids=[f"{kind.__name__}.{name}" for kind, name in DATES])
+def test_a_number_is_no_date(kind: type[Request], name: str, value: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        kind.model_validate({name: value})
+
+    faults = {fault["loc"]: fault["msg"] for fault in refused.value.errors()}
+    assert faults[(name,)] == "Input should be a date such as 2018-12-31, not a number"
+
+
+def test_a_date_of_an_address_is_no_number(app: FastAPI) -> None:
+    answer = TestClient(app).get("/analysis/^GSPC?start=0")
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "start")
