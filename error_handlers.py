@@ -38,7 +38,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _app_error(request: Request, error: Exception) -> Response:
+async def _app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)  # noqa: S101 - registered for this class
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s: %s [request %s]", error.code, error.message, request_id_of(request))
@@ -48,7 +48,7 @@ def _app_error(request: Request, error: Exception) -> Response:
     return _answer(request, problem_of(error, request_id_of(request)), headers)
 
 
-def _malformed(request: Request, error: Exception) -> Response:
+async def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     problems = _field_problems(error.errors())
     detail = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
@@ -57,7 +57,7 @@ def _malformed(request: Request, error: Exception) -> Response:
     )
 
 
-def _http_error(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     code = HTTP_CODES.get(error.status_code, "http_error")
     title = code.replace("_", " ").capitalize()
@@ -80,7 +80,7 @@ def _allowed_methods(request: Request) -> list[str]:
     return sorted({*methods, "HEAD"}) if "GET" in methods else methods
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected failure [request %s]", request_id_of(request), exc_info=error)
     opaque = AppError("unexpected error in the server; the server's log has the details under the request id")
     return _answer(request, problem_of(opaque, request_id_of(request)))

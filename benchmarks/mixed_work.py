@@ -68,7 +68,7 @@ class MixedWork:
     slowest_s: float = 0.0
 
     def run(self, n_requests: int, n_clients: int, *, until: Callable[[], bool] = lambda: False) -> None:
-        """Send this many requests from this many clients, or until told to stop."""
+        """Send this many requests from this many clients, or until ``until`` holds."""
         left = iter(range(n_requests))
 
         def client(number: int) -> None:

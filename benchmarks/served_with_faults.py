@@ -9,11 +9,11 @@ import os
 import sys
 
 import requests
-import uvicorn
 
 from app import create_app
 from bootstrap import Runtime, cached_prices
 from config import Settings, prepare_environment, settings_of_environment
+from server.run import serve
 from services.jobs.local import LocalExecutor
 from services.prices.yahoo import YahooSource
 from telemetry.logs import configure_logging
@@ -54,7 +54,7 @@ def main() -> None:
         max_running=settings.max_trainings,
         max_waiting=settings.max_waiting_trainings,
     )
-    uvicorn.run(create_app(runtime), host=settings.host, port=settings.port, log_config=None)
+    serve(create_app(runtime), settings)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ class AdmissionMiddleware:
         if refusal is None and body.complete:
             refusal = await self._busy(routed)
             counted = refusal is None
+        elif refusal is None and self._n_active >= self._max_active:
+            refusal = ServerBusy(BUSY, retry_after_s=RETRY_AFTER_S)  # before its body is read
         if refusal is not None:
             await problem_response(refusal, scope.get("request_id", ""))(scope, receive, send)
             return
