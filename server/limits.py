@@ -69,7 +69,7 @@ def connection_limit(asked: int, n_files: int) -> int:
 
 
 def backlog(n_files: int) -> int:
-    """How many connections may wait to be accepted: an event loop accepts them all at once, and closes none meanwhile.
+    """How many connections the event loop may accept at once: it closes none meanwhile.
 
     >>> backlog(128), backlog(1_048_576)
     (4, 2048)

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from config import Settings
-from server.limits import backlog, raise_file_limit
+from server.limits import MAX_BACKLOG, backlog, raise_file_limit
 
 PROTOCOL = "server.protocol:LimitedProtocol"
 REQUESTS_SHARE = 2 / 3  # of the time to end: for requests at work; then the application has the rest
@@ -35,6 +35,12 @@ class Server(uvicorn.Server):
             timer.daemon = True
             timer.start()
         super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        for listening in (one for server in self.servers for one in server.sockets):
+            with listening.dup() as same:  # the kernel's queue may be long; the event loop accepts fewer at once
+                same.listen(MAX_BACKLOG)
 
     async def shutdown(self, sockets: Any = None) -> None:
         await super().shutdown(sockets)

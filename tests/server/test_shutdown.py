@@ -1,6 +1,7 @@
 """A server ends in time, whatever hangs."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -57,4 +58,32 @@ def test_a_second_signal_ends_the_wait_for_requests(server: RunningServer) -> No
 def test_a_connection_that_sends_nothing_does_not_keep_the_server(start: Start) -> None:
     server = start()
     with server.connect(), server.connect(b"GET /up HT"):
-        assert server.end(within_s=SHUTDOWN_S) < 3
+        server.end(within_s=SHUTDOWN_S)
+    assert "has not ended in time" not in server.log
+
+
+BLOCKED = """
+import time
+from app import create_app
+from server.run import serve
+
+app = create_app()
+
+
+async def block() -> None:
+    time.sleep(60)
+
+
+app.add_api_route("/blocked", block)
+serve(app, app.state.runtime.settings)
+"""
+
+
+def test_a_blocked_event_loop_does_not_keep_the_server(start: Start) -> None:
+    server = start([sys.executable, "-c", BLOCKED])
+    with server.connect(b"GET /blocked HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        time.sleep(0.5)
+
+        assert server.end(within_s=SHUTDOWN_S + 1) > 3
+    assert server.process.returncode == 1
+    assert "has not ended in time" in server.log
