@@ -51,6 +51,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "GET /monitoring/drift": lambda client: client.drift(ticker="^GSPC"),
     "GET /monitoring/stats": lambda client: client.stats(),
     "GET /monitoring/model/info": lambda client: client.model_info(),
+    "POST /monitoring/forget": lambda client: client.forget(),
     "POST /monitoring/retrain": lambda client: client.retrain(ticker="^GSPC"),
 }
 

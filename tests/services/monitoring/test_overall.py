@@ -19,14 +19,14 @@ LAST = 100.0
 
 
 def outcome(
-    shift: float, median: float = LAST, half: float = 1.0, step: int = 1, day: int = 0, crps: float = 0.5
+    shift: float, median: float = LAST, half: float = 1.0, crps: float = 0.5, *, step: int = 1
 ) -> ForecastOutcome:
     """A close of 100 + shift after a forecast whose quantiles are those of N(median, half)."""
     z = norm.ppf(0.5 + np.array(DEFAULT_LEVELS) / 2) * half
     return ForecastOutcome(
         model_id="walk-1",
         model="persistence",
-        origin=FIRST + timedelta(days=day),
+        origin=FIRST,
         step=step,
         made_at=datetime(2026, 1, 1, tzinfo=UTC),
         last=LAST,
@@ -41,9 +41,11 @@ def outcome(
     )
 
 
-def sessions_of(shifts: NDArray[np.float64], **forecast: float) -> list[list[ForecastOutcome]]:
+def sessions_of(
+    shifts: NDArray[np.float64], median: float = LAST, half: float = 1.0, crps: float = 0.5
+) -> list[list[ForecastOutcome]]:
     """One list of outcomes a session; ``shifts`` of shape (n_sessions, n_tickers)."""
-    return [[outcome(shift, **forecast) for shift in row] for row in shifts.tolist()]
+    return [[outcome(shift, median, half, crps) for shift in row] for row in shifts.tolist()]
 
 
 def scores_of(sessions: Sequence[Sequence[ForecastOutcome]]) -> list[SessionScores]:
@@ -59,7 +61,9 @@ def together(seed: int, n_sessions: int = 60, n_tickers: int = 20, correlation: 
     """Shifts of tickers that move together, each N(0, 1)."""
     random = np.random.default_rng(seed)
     common = random.normal(size=(n_sessions, 1))
-    return np.sqrt(correlation) * common + np.sqrt(1 - correlation) * random.normal(size=(n_sessions, n_tickers))
+    own = random.normal(size=(n_sessions, n_tickers))
+    shifts: NDArray[np.float64] = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own
+    return shifts
 
 
 def test_coverage_and_z_of_a_single_ticker_can_be_checked_by_hand() -> None:
