@@ -136,7 +136,7 @@ class MixedWork:
                 self.wrong.append(f"{answer.method} {answer.path}: {answer.status} {str(answer.body)[:300]}")
             if answer.status == 429 and answer.retry_after is None:
                 self.wrong.append(f"{answer.method} {answer.path}: 429 without Retry-After")
-            if answer.code == "ticker_not_found":  # every ticker that is asked for exists
+            if answer.code == "ticker_not_found":  # every ticker of a request exists
                 self.wrong.append(f"{answer.method} {answer.path}: {answer.body['detail']}")
 
     def _record(self, answer: Answer, *, of: object) -> Answer:
