@@ -279,7 +279,7 @@ def _lock(descriptor: int) -> None:
     try:
         attempts(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except RetryError as error:
-        message = f"another process has locked the artifact folder for {LOCK_WITHIN_S:.0f} s"
+        message = f"another process has locked the folder for {LOCK_WITHIN_S:.0f} s"
         raise StoreUnavailable(message, retry_after_s=RETRY_AFTER_S) from error
 
 
