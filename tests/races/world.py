@@ -351,6 +351,8 @@ def _sha256(content: bytes) -> str:
 
 
 class _Executor:
+    name = "race"
+
     def __init__(self, refuses: bool) -> None:
         self._refuses = refuses
 
