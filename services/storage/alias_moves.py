@@ -10,7 +10,7 @@ before it looks at the other:
 - A move that finds a deletion that is not decided writes into its document, and thereby stops it.
 
 Every step is one conditional write, so each order of the steps of any number of moves and deletions is safe, and so is
-a crash after each of them: an entry in ``pending`` without a move, and a deletion that is not decided, hinder nobody.
+a crash after each of them: an entry in ``pending`` without a move, and a deletion that is not decided, hinder no other.
 """
 
 import uuid

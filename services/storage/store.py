@@ -256,7 +256,7 @@ def locked(folder: Path) -> Iterator[None]:
     """The only thread of all processes in this block for the folder; the lock ends with the process.
 
     Raises:
-        StoreUnavailable: another process has held the lock for ``LOCK_WITHIN_S``.
+        StoreUnavailable: another process has had the lock for ``LOCK_WITHIN_S``.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:

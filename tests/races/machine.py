@@ -4,9 +4,10 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from hypothesis import strategies as st
@@ -20,6 +21,9 @@ from tests.fakes import EMPTY_REGISTRY, InMemoryArtifactStore
 from tests.races.steps import Grant, SteppedStore, Writer, step_requests
 from tests.races.world import ALIAS_NAMES, KEYS, PRICES, REQUEST, START, Inline, World
 from tests.s3_servers import S3Server, ignore_if_match
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 N_WRITERS = 3
 # while a refused job is deleted, one who was given its id by a list or a key finds it gone
@@ -35,6 +39,8 @@ _writers = st.integers(0, N_WRITERS - 1)
 def opener(kind: str, server: S3Server | None = None) -> OpenStore:
     """How to open a new store of this kind: memory, local, s3, or s3 as if the server ignored If-Match."""
 
+    clients: list[S3Client] = []
+
     def open_store(stack: ExitStack) -> tuple[ArtifactStore, ArtifactStore]:
         if kind == "memory":
             memory = InMemoryArtifactStore()
@@ -46,13 +52,13 @@ def opener(kind: str, server: S3Server | None = None) -> OpenStore:
             return local, SteppedStore(local)
         assert server is not None
         prefix = f"races/{uuid.uuid4().hex}"
-        seen, stepped = (
-            stack.enter_context(closing(S3ArtifactStore(server.bucket, server.endpoint_url, prefix=prefix)))
-            for _ in range(2)
-        )
-        if kind == "ignoring":
-            ignore_if_match(stepped)
-        step_requests(stepped._s3().meta.events)
+        seen, stepped = (S3ArtifactStore(server.bucket, server.endpoint_url, prefix=prefix) for _ in range(2))
+        if not clients:
+            clients.extend([seen._s3(), stepped._s3()])
+            step_requests(clients[1].meta.events)
+            if kind == "ignoring":
+                ignore_if_match(stepped)
+        seen._client, stepped._client = clients  # building one for each race takes longer than the race
         return seen, stepped
 
     return open_store

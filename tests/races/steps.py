@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from botocore.hooks import HierarchicalEmitter
+from botocore.hooks import BaseEventHooks
 
 from errors import AppError
 from services.storage.store import ArtifactStore, Versioned
@@ -140,7 +140,7 @@ class SteppedStore:
             self._store.delete(key)
 
 
-def step_requests(events: HierarchicalEmitter) -> None:
+def step_requests(events: BaseEventHooks) -> None:
     """Make each request of a client of S3 one step: one call of that store may be several requests."""
     events.register("before-call.s3", _before_request)
     events.register("after-call.s3", _after_request)

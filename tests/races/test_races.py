@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from services.training.train import TrainedModel
 from tests.races.machine import race_on, small_model
 
-N_RACES = {"memory": 25, "local": 10, "moto": 2, "ignoring": 2}
+N_RACES = {"memory": 20, "local": 5, "moto": 1, "ignoring": 1}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from itertools import count, pairwise
+from math import inf
 from typing import Any
 
 from errors import TrainerUnavailable
@@ -277,7 +278,7 @@ class World:
         alias = ModelRegistry(self.store).alias(name)
         listed = [] if alias is None else [alias.moved_at, *(move.moved_at for move in alias.earlier)][::-1]
         models = [] if alias is None else [alias.model_id, *(move.model_id for move in alias.earlier)][::-1]
-        moves = {move.at: move for move in self.moves if move.alias == name}
+        moves = {move.at: move for move in self.moves if move.alias == name and move.at is not None}
         assert len(set(listed)) == len(listed), "a move is listed twice"
         assert set(listed) <= moves.keys(), "a move that nobody made is listed"
         done = {at for at, move in moves.items() if move.ended is not None}
@@ -290,14 +291,14 @@ class World:
             if found is not None:
                 assert found.previous_model_id == (models[position - 1] if position else None)
                 assert moves[at].expected in (None, found.previous_model_id), "it moved from another model"
-        for read in (one for one in self.reads if one.alias == name and one.ended is not None):
+        for read in (one for one in self.reads if one.alias == name):
             position = -1 if read.found is None else listed.index(read.found.moved_at)
-            must = [listed.index(at) for at in done if (moves[at].ended or 0) < read.began]
+            must = [listed.index(at) for at, move in moves.items() if at in done and _ended(move) <= read.began]
             assert position >= max(must, default=-1), f"a read of {name} missed a move that was acknowledged"
-            assert position < 0 or moves[listed[position]].began <= read.ended, "a read saw a later move"
+            assert position < 0 or moves[listed[position]].began < _ended(read), "a read saw a later move"
         done_reads = sorted((one for one in self.reads if one.alias == name), key=lambda one: one.began)
         for first, second in pairwise(done_reads):
-            if first.found and first.ended is not None and first.ended < second.began:
+            if first.found and first.ended is not None and first.ended <= second.began:
                 assert second.found, "a read went back"
                 assert listed.index(first.found.moved_at) <= listed.index(second.found.moved_at), "a read went back"
 
@@ -338,6 +339,10 @@ class World:
         ]
         assert not gone, f"nobody removes {gone}"
         self.check()
+
+
+def _ended(moving: Moving) -> float:
+    return inf if moving.ended is None else moving.ended
 
 
 @lru_cache(1000)

@@ -318,22 +318,22 @@ def test_a_replace_whose_answer_was_lost_is_still_successful(
 
 
 def test_a_replace_whose_answer_was_lost_is_successful_though_another_has_replaced_it_since(
-    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore]
+    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(moto_endpoint.endpoint_url, prefix=uuid.uuid4().hex)
     other = open_store(moto_endpoint.endpoint_url, prefix=store._prefix)
     store.put("alias", b"first")
     first = store.read_versioned("alias").version
-    send = store._put_if_match
+    send: Any = store._put_if_match
 
     def with_a_lost_answer(name: str, *given: Any) -> int:
-        status = send(name, *given)
+        status: int = send(name, *given)
         if name.endswith("alias") and status == 200:
             assert other.replace("alias", b"on top", other.read_versioned("alias").version)
-            return send(name, *given)  # as botocore tries again
+            status = send(name, *given)  # as botocore tries again
         return status
 
-    store._put_if_match = with_a_lost_answer  # type: ignore[method-assign]
+    monkeypatch.setattr(store, "_put_if_match", with_a_lost_answer)
 
     assert store.replace("alias", b"mine", first)
     assert other.get("alias") == b"on top"
