@@ -22,6 +22,7 @@ AppError                        500 internal
 │   ├── NotFittable             409 not_fittable           prices that a kind of model cannot be fitted to
 │   ├── PricesInvalid           409 prices_invalid         too few usable rows in a history
 │   ├── ModelInUse              409 model_in_use           an alias names the model, or it is the bundled one
+│   ├── AliasMoved              409 alias_moved            the alias no longer points to the expected model
 │   ├── JobFinished             409 job_already_finished   a finished job cannot be cancelled
 │   ├── JobNotRetryable         409 job_not_retryable      it waits, runs or has succeeded
 │   ├── JobCancelled            409 job_cancelled          the job that the caller waited for was cancelled
@@ -182,6 +183,10 @@ class PricesInvalid(Conflict):
 
 class ModelInUse(Conflict):
     code = "model_in_use"
+
+
+class AliasMoved(Conflict):
+    code = "alias_moved"
 
 
 class JobFinished(Conflict):

@@ -46,3 +46,41 @@ class Alias(Document):
 
 class AliasList(Document):
     aliases: tuple[Alias, ...]
+
+
+class PendingMove(Document):
+    token: str
+    model_id: ModelId
+
+
+class AliasRecord(Document):
+    """An alias as it is stored: with the moves that have begun, and without a model until the first has ended."""
+
+    alias: AliasName
+    model_id: ModelId | None = None
+    previous_model_id: ModelId | None
+    moved_at: datetime | None = None
+    evidence: str | None = None
+    earlier: tuple[AliasMove, ...] = ()
+    pending: tuple[PendingMove, ...] = ()
+
+    @property
+    def moved(self) -> Alias | None:
+        """The alias; None where it was never moved."""
+        if self.model_id is None or self.moved_at is None:
+            return None
+        return Alias(
+            alias=self.alias,
+            model_id=self.model_id,
+            previous_model_id=self.previous_model_id,
+            moved_at=self.moved_at,
+            evidence=self.evidence,
+            earlier=self.earlier,
+        )
+
+
+class Deletion(Document):
+    """A model that is being deleted; ``decided`` once no alias can be moved to it any more."""
+
+    token: str
+    decided: bool = False

@@ -133,7 +133,7 @@ STORE_OPERATIONS = Metric(
     ("operation", "outcome"),
     initial_labels=tuple(
         (operation, outcome)
-        for operation in ("get", "put", "create", "exists", "list", "delete")
+        for operation in ("get", "put", "create", "replace", "exists", "list", "delete")
         for outcome in ("ok", "store_unavailable")
     ),
 )

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from statistics import NormalDist
 from typing import Any, NoReturn
@@ -29,7 +30,7 @@ from services.prices.cleaning import clean
 from services.prices.market import MarketAwareSource
 from services.prices.series import PriceHistory, PriceSource, Sessions
 from services.storage.registry import ModelRegistry
-from services.storage.store import check_key, check_prefix
+from services.storage.store import Versioned, check_key, check_prefix
 from services.storage.write_behind import WriteBehind
 from services.training.work import run_training
 from telemetry.measures import Metric
@@ -81,6 +82,18 @@ class InMemoryArtifactStore:
         with self._lock:
             self._check_writable(key)
             if key in self._artifacts:
+                return False
+            self._artifacts[key] = data
+            return True
+
+    def read_versioned(self, key: str) -> Versioned:
+        data = self.get(key)
+        return Versioned(data, sha256(data).hexdigest())
+
+    def replace(self, key: str, data: bytes, version: str) -> bool:
+        check_key(key)
+        with self._lock:
+            if key not in self._artifacts or sha256(self._artifacts[key]).hexdigest() != version:
                 return False
             self._artifacts[key] = data
             return True
@@ -151,6 +164,9 @@ class FailingStore(InMemoryArtifactStore):
     def put(self, key: str, data: bytes) -> None:
         raise StoreUnavailable("put of an artifact in bucket 'models' was denied (AccessDenied)")
 
+    def replace(self, key: str, data: bytes, version: str) -> bool:
+        raise StoreUnavailable("put of an artifact in bucket 'models' was denied (AccessDenied)")
+
 
 class UnreliableStore(InMemoryArtifactStore):
     """Records its calls; all fail while it is down, and writes of a key that it refuses."""
@@ -172,6 +188,10 @@ class UnreliableStore(InMemoryArtifactStore):
     def create(self, key: str, data: bytes) -> bool:
         self._record("create", refused=self.refuses(key))
         return super().create(key, data)
+
+    def replace(self, key: str, data: bytes, version: str) -> bool:
+        self._record("replace", refused=self.refuses(key))
+        return super().replace(key, data, version)
 
     def exists(self, key: str) -> bool:
         self._record("exists")

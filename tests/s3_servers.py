@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 
+from services.storage.s3 import S3ArtifactStore
 from tests.processes import dies_with_us, free_port, listens, wait_until
 
 ACCESS_KEY = "testaccesskey"
@@ -99,6 +101,15 @@ def radosgw_server(folder: Path, host: str = "127.0.0.1", port: int | None = Non
         wait_until(lambda: listens(gateway_port), START_TIMEOUT_S, "radosgw")
         _create_bucket(url)
         yield S3Server(url, BUCKET)
+
+
+def ignore_if_match(store: S3ArtifactStore) -> None:
+    """Let the server behave as one that ignores If-Match: the header is dropped before the request is signed."""
+    store._s3().meta.events.register("before-sign.s3.PutObject", _drop_if_match)
+
+
+def _drop_if_match(request: AWSRequest, **_: object) -> None:
+    del request.headers["If-Match"]  # a missing header is no error
 
 
 @contextmanager

@@ -1,13 +1,17 @@
 """JSON documents of the store, parsed as a schema."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
-from errors import ArtifactCorrupt
-from services.storage.store import ArtifactStore
+from errors import ArtifactCorrupt, ArtifactNotFound, StoreUnavailable
+from services.storage.store import RETRY_AFTER_S, ArtifactStore
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
+
+UPDATE_ATTEMPTS = 30  # of writers that disturb each other, one succeeds in each attempt
 
 
 def read_document(store: ArtifactStore, key: str, kind: type[DocumentT]) -> DocumentT:
@@ -17,7 +21,77 @@ def read_document(store: ArtifactStore, key: str, kind: type[DocumentT]) -> Docu
         ArtifactNotFound, StoreUnavailable: from the store.
         ArtifactCorrupt: the content does not match the schema.
     """
-    content = store.get(key)
+    return _parsed(key, store.get(key), kind)
+
+
+def read_updated(store: ArtifactStore, key: str, kind: type[DocumentT]) -> DocumentT:
+    """``read_document`` of one that ``update_document`` writes: some servers need a second request for the newest.
+
+    Raises:
+        ArtifactNotFound, StoreUnavailable, ArtifactCorrupt: as ``read_document``.
+    """
+    return _parsed(key, store.read_versioned(key).data, kind)
+
+
+def update_document(
+    store: ArtifactStore,
+    key: str,
+    kind: type[DocumentT],
+    change: Callable[[DocumentT | None], DocumentT | None],
+    *,
+    repair: bool = False,
+) -> DocumentT | None:
+    """Read a document, change it, and store it if no other writer was faster; otherwise read and change it again.
+
+    Args:
+        store: has the document.
+        key: where it is.
+        kind: its schema.
+        change: the new document; None, or the document it was given, where nothing needs to be stored. Called once for
+            each attempt. Receives None where there is no document.
+        repair: an unreadable document counts as none, and is replaced.
+
+    Returns:
+        What ``change`` returned in the end.
+
+    Raises:
+        ArtifactCorrupt: the document is not readable, without ``repair``.
+        StoreUnavailable: from the store, or other writers were faster ``UPDATE_ATTEMPTS`` times.
+    """
+    result: DocumentT | None = None
+
+    def attempt() -> bool:
+        nonlocal result
+        try:
+            stored = store.read_versioned(key)
+        except ArtifactNotFound:
+            stored = None
+        try:
+            document = None if stored is None else _parsed(key, stored.data, kind)
+        except ArtifactCorrupt:
+            if not repair:
+                raise
+            document = None
+        result = change(document)
+        if result is None or result is document:
+            return True
+        data = result.model_dump_json(exclude_defaults=True).encode()
+        return store.create(key, data) if stored is None else store.replace(key, data, stored.version)
+
+    attempts = Retrying(
+        retry=retry_if_result(lambda done: not done),
+        wait=wait_random_exponential(0.01, max=0.5),
+        stop=stop_after_attempt(UPDATE_ATTEMPTS),
+    )
+    try:
+        attempts(attempt)
+    except RetryError as error:
+        message = f"could not change {key!r}: other writers were faster {UPDATE_ATTEMPTS} times"
+        raise StoreUnavailable(message, retry_after_s=RETRY_AFTER_S, key=key) from error
+    return result
+
+
+def _parsed(key: str, content: bytes, kind: type[DocumentT]) -> DocumentT:
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:

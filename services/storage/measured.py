@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from errors import AppError, ArtifactNotFound
-from services.storage.store import ArtifactStore
+from services.storage.store import ArtifactStore, Versioned
 from telemetry.measures import STORE_OPERATIONS, STORE_SECONDS, Meter
 
 
@@ -27,6 +27,14 @@ class InstrumentedStore:
     def create(self, key: str, data: bytes) -> bool:
         with self._measured("create"):
             return self._store.create(key, data)
+
+    def read_versioned(self, key: str) -> Versioned:
+        with self._measured("get"):
+            return self._store.read_versioned(key)
+
+    def replace(self, key: str, data: bytes, version: str) -> bool:
+        with self._measured("replace"):
+            return self._store.replace(key, data, version)
 
     def exists(self, key: str) -> bool:
         with self._measured("exists"):

@@ -6,13 +6,14 @@ from collections.abc import Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from hashlib import sha256
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from errors import (
+    AliasMoved,
     AppError,
     ArtifactCorrupt,
     ArtifactInvalid,
@@ -24,13 +25,22 @@ from errors import (
 from models.conformal import Calibration, ServedForecaster
 from models.serving import served
 from models.specs import MODEL_SPECS
-from schemas.alias import ALIAS_PATTERN, Alias, AliasMove
+from schemas.alias import ALIAS_PATTERN, Alias, AliasMove, AliasRecord
 from schemas.card import FileReport, ModelCard
 from schemas.common import OF_TICKER
 from schemas.keys import key_name, ticker_of
+from services.storage.alias_moves import (
+    decide_deletion,
+    deletion_key,
+    deletions,
+    end_deletion,
+    in_use,
+    is_decided,
+    point_alias,
+)
 from services.storage.bundled import BundledModel
 from services.storage.cards import read_card, write_card
-from services.storage.documents import document_keys, read_document
+from services.storage.documents import document_keys, read_updated
 from services.storage.store import ArtifactStore
 from services.storage.ttl_cache import TtlCache
 from telemetry.measures import MODEL_CACHE, NO_METER, Meter
@@ -43,6 +53,9 @@ DEFAULT = "default"
 MAX_EARLIER = 100  # moves that an alias document lists
 
 _ALIAS = re.compile(ALIAS_PATTERN)
+
+UNFINISHED_FOR = timedelta(days=7)  # files without a card: the longest that a training may take, and more
+_ORDERED = re.compile(r"-(\d{4})(\d{2})(\d{2})-[0-9a-f]{8}$")  # the end of an id, see ``services.catalogue``
 
 MAX_LOADED = 64  # models kept in the process, about 2 MB each
 MAX_NAMES = 2048  # aliases kept in the process; a batch has up to 500
@@ -213,25 +226,55 @@ class ModelRegistry:
         self._served.forget(name)
         self._champions.forget(name)
 
-    def move_alias(self, name: str, model_id: str, now: datetime, evidence: str | None = None) -> Alias:
-        """Point an alias to a model; ``evidence`` is the key of the evaluation that justifies it.
+    def move_alias(
+        self,
+        name: str,
+        model_id: str,
+        now: datetime,
+        evidence: str | None = None,
+        expected: str | None = None,
+    ) -> Alias:
+        """Point an alias to a model. Moves at the same moment follow one another, each with the others in its history.
+
+        Args:
+            name: the alias.
+            model_id: a model, by its id or by an alias.
+            now: the time.
+            evidence: key of the evaluation that justifies the move.
+            expected: the id of the model that the alias must point to before; None for any.
 
         Raises:
-            ModelNotFound: there is no such model.
+            ModelNotFound: there is no such model, or it is being deleted.
+            AliasMoved: the alias does not point to ``expected``.
+            StoreUnavailable: from the store, or others kept changing the alias.
         """
-        before = self._readable_alias(name)  # an unreadable alias is repaired by moving it
         card = self.card(model_id)
-        moved = Alias(
-            alias=name,
-            model_id=card.model_id,
-            previous_model_id=self._readable_unmoved(name) if before is None else before.model_id,
-            moved_at=now,
-            evidence=evidence,
-            earlier=_moves_of(before)[:MAX_EARLIER],
-        )
-        self._store.put(_alias_key(name), moved.model_dump_json().encode())
-        self.look_again(name)
-        return moved
+        unmoved = self._readable_unmoved(name)
+
+        def moved(before: Alias | None) -> Alias:  # an unreadable alias is repaired by moving it
+            previous = unmoved if before is None else before.model_id
+            if expected is not None and previous != expected:
+                raise AliasMoved(f"alias {name!r} points to {previous!r} now, not to {expected!r}", alias=name)
+            return Alias(
+                alias=name,
+                model_id=card.model_id,
+                previous_model_id=previous,
+                moved_at=now,
+                evidence=evidence,
+                earlier=_moves_of(before)[:MAX_EARLIER],
+            )
+
+        try:
+            return point_alias(
+                self._store, _alias_key(name), name, card.model_id, lambda: self._validate_stored(card.model_id), moved
+            )
+        finally:
+            self.look_again(name)
+
+    def _validate_stored(self, model_id: str) -> None:
+        if model_id != self._bundled_id and not self._store.exists(model_key(model_id, CARD)):
+            self._cards.forget(model_id)
+            raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
 
     def load(self, card: ModelCard) -> ServedForecaster:
         """The model of a card, read and checked once.
@@ -290,18 +333,41 @@ class ModelRegistry:
         """
         names = [alias.alias for alias in self.aliases() if alias.model_id == model_id]
         if names:
-            raise ModelInUse(
-                f"model {model_id!r} is in use by alias {', '.join(names)}: move the alias first", model_id=model_id
-            )
-        if not self._store.exists(model_key(model_id, CARD)):
+            raise in_use(model_id, names)
+        if not self._store.exists(model_key(model_id, CARD)) and not self._store.exists(deletion_key(model_id)):
             if model_id == self._bundled_id:
                 raise ModelInUse(f"model {model_id!r} is the bundled model and cannot be deleted", model_id=model_id)
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
+        decide_deletion(self._store, model_id, document_keys(self._store, ALIASES))
+        self._remove(model_id)
+
+    def remove_leftovers(self, now: datetime) -> list[str]:
+        """Delete what a crash has left of models, and return their ids.
+
+        These are models whose deletion has begun and cannot be stopped, and files without a card whose model was
+        ordered, by the day in its id, more than ``UNFINISHED_FOR`` ago: no training takes that long.
+        """
+        stored = {tuple(key.removeprefix("models/").split("/", 1)) for key in self._store.list_keys("models/")}
+        whole = {folder for folder, name in stored if name == CARD}
+        unfinished = [folder for folder in sorted({folder for folder, _ in stored} - whole) if _is_old(folder, now)]
+        begun = [
+            model_id
+            for model_id in deletions(self._store)
+            if model_id not in whole or is_decided(self._store, model_id)
+        ]
+        for model_id in begun:
+            self.delete(model_id)
+        for model_id in unfinished:
+            self._remove(model_id)
+        return [*begun, *unfinished]
+
+    def _remove(self, model_id: str) -> None:
         self._store.delete(model_key(model_id, CARD))
         self._cards.forget(model_id)
         self._forget_served()
         for key in self._store.list_keys(f"models/{model_id}/"):
             self._store.delete(key)
+        end_deletion(self._store, model_id)
 
     def _forget_served(self) -> None:
         self._served.clear()
@@ -330,7 +396,7 @@ class ModelRegistry:
 
     def _read_alias(self, name: str) -> Alias | None:
         try:
-            return read_document(self._store, _alias_key(name), Alias)
+            return read_updated(self._store, _alias_key(name), AliasRecord).moved
         except ArtifactNotFound:
             return None
 
@@ -342,17 +408,17 @@ class ModelRegistry:
 
     def _readable_unmoved(self, name: str) -> str | None:
         try:
-            return self._unmoved(name)
+            return self._unmoved(name, fresh=True)
         except ArtifactCorrupt:
             return None
 
-    def _unmoved(self, name: str) -> str | None:
-        """The model that an alias points to before it is ever moved."""
+    def _unmoved(self, name: str, *, fresh: bool = False) -> str | None:
+        """The model that an alias points to before it is ever moved; ``fresh``: not from the cache."""
         if name == DEFAULT:
             return self._bundled_id
         if not (name.startswith(OF_TICKER) and _ALIAS.fullmatch(name)):
             return None
-        alias = self.alias(DEFAULT)
+        alias = self._read_alias(DEFAULT) if fresh else self.alias(DEFAULT)
         return self._bundled_id if alias is None else alias.model_id
 
     def _read(self, card: ModelCard) -> _Loaded:
@@ -382,6 +448,11 @@ def _identity(card: ModelCard) -> Hashable:
     """Everything that decides how the model of a card forecasts; its files by their checksums."""
     files = tuple(sorted((name, file.sha256) for name, file in card.files.items()))
     return card.model_id, card.model, card.lookback, card.horizon, card.calibration, card.quantile_levels, files
+
+
+def _is_old(model_id: str, now: datetime) -> bool:
+    ordered = _ORDERED.search(model_id)
+    return ordered is not None and now.date() - date(*map(int, ordered.groups())) > UNFINISHED_FOR
 
 
 def _moves_of(alias: Alias | None) -> tuple[AliasMove, ...]:

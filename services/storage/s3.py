@@ -2,23 +2,32 @@
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from errors import ArtifactNotFound, StoreUnavailable
-from services.storage.store import check_key, check_prefix, is_key
+from services.storage.store import Versioned, check_key, check_prefix, is_key
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 RETRY_AFTER_S = 5
 CONFLICT_ATTEMPTS = 3
 MAX_CONNECTIONS = 40  # as many as Starlette has worker threads
 
-WRITER = "writer"  # metadata that ``create`` stores: the id of the call
+WRITER = "writer"  # metadata: id of the call that wrote the object, and of those whose versions ``replace`` replaced
+KEPT_WRITERS = 40  # S3 allows 2 kB of metadata
+
+# hidden objects, which no key can name
+PROBE = ".conditional-writes"
+SUCCESSORS = ".successors"
+CHAINED = "chained"  # metadata of an object that may have a successor
+SUCCESSORS_KEPT_FOR = timedelta(days=1)
+
 CREDENTIAL_OR_REGION_CODES = frozenset(
     {
         "AuthorizationHeaderMalformed",
@@ -36,7 +45,8 @@ class S3ArtifactStore:
 
     Region and credentials come from boto3's own chain (environment, profile, role).
     boto3 is imported and the client built on first use, which takes half a second.
-    The server must support ``If-None-Match: *``, as AWS, Ceph and MinIO do.
+    The server must support ``If-None-Match: *``, as AWS, Ceph and MinIO do. ``replace`` uses ``If-Match`` where a
+    probe shows that the server honours it, and successors otherwise, see ``_replace_by_successor``.
     An unanswered call gives up after about
     ``max_attempts * (connect_timeout_s + read_timeout_s)`` and a few seconds of back-off.
 
@@ -66,40 +76,44 @@ class S3ArtifactStore:
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._max_attempts = max_attempts
+        self._honours_if_match: bool | None = None
         self._client: S3Client | None = None
         self._building = threading.Lock()
 
     def get(self, key: str) -> bytes:
         name = self._name(key)
         with self._reported("read", key):
-            for attempts_left in reversed(range(self._max_attempts)):
-                answer = self._s3().get_object(Bucket=self._bucket, Key=name)
-                with closing(answer["Body"]) as body:
-                    try:
-                        return body.read()
-                    except _broken_bodies():  # boto3 repeats a failed call, but not the reading of its answer
-                        if not attempts_left:
-                            raise
-        raise AssertionError("at least one attempt is made")
+            return self._get(name)[0]
 
     def put(self, key: str, data: bytes) -> None:
         name = self._name(key)
         with self._reported("write", key):
-            self._s3().put_object(Bucket=self._bucket, Key=name, Body=data)
+            writer = {WRITER: uuid.uuid4().hex}
+            self._s3().put_object(Bucket=self._bucket, Key=name, Body=data, Metadata=writer)
 
     def create(self, key: str, data: bytes) -> bool:
         name = self._name(key)
-        writer = uuid.uuid4().hex
         with self._reported("create", key):
-            for _ in range(CONFLICT_ATTEMPTS):
-                if self._put_if_absent(name, data, writer):
-                    return True
-                stored = self._head(name)
-                if stored is not None:
-                    # an earlier attempt of this call may be stored although its answer was lost
-                    return stored["Metadata"].get(WRITER) == writer
-        message = f"S3 bucket {self._bucket!r} could not create {key!r}: conflicting writers"
-        raise StoreUnavailable(message, retry_after_s=RETRY_AFTER_S, operation="create", key=key)
+            return self._create(name, data, uuid.uuid4().hex, "create", key)
+
+    def read_versioned(self, key: str) -> Versioned:
+        name = self._name(key)
+        with self._reported("read", key):
+            data, stored = self._get(name)
+            newer = self._successor(name, _id(_version(stored))) if CHAINED in stored["Metadata"] else None
+            while newer is not None:
+                data, stored = newer
+                newer = self._successor(name, _id(_version(stored)))
+            return Versioned(data, _version(stored))
+
+    def replace(self, key: str, data: bytes, version: str) -> bool:
+        name = self._name(key)
+        with self._reported("replace", key):
+            if self._honours_if_match is None:
+                self._honours_if_match = self._probe(key, name)
+            if self._honours_if_match:
+                return self._replace_if_match(name, data, version)
+            return self._replace_by_successor(key, name, data, version)
 
     def exists(self, key: str) -> bool:
         name = self._name(key)
@@ -128,6 +142,121 @@ class S3ArtifactStore:
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
+
+    def _get(self, name: str) -> "tuple[bytes, GetObjectOutputTypeDef]":
+        for attempts_left in reversed(range(self._max_attempts)):
+            answer = self._s3().get_object(Bucket=self._bucket, Key=name)
+            with closing(answer["Body"]) as body:
+                try:
+                    return body.read(), answer
+                except _broken_bodies():  # boto3 repeats a failed call, but not the reading of its answer
+                    if not attempts_left:
+                        raise
+        raise AssertionError("at least one attempt is made")
+
+    def _create(self, name: str, data: bytes, writer: str, operation: str, key: str) -> bool:
+        for _ in range(CONFLICT_ATTEMPTS):
+            if self._put_if_absent(name, data, writer):
+                return True
+            stored = self._head(name)
+            if stored is not None:
+                # an earlier attempt of this call may be stored although its answer was lost
+                return writer in _writers(stored)
+        raise self._failure(operation, key, "conflicting writers", RETRY_AFTER_S)
+
+    def _probe(self, key: str, name: str) -> bool:
+        """Whether the server refuses a put for a wrong ``If-Match`` and accepts one for the right one.
+
+        Some servers ignore the header, some refuse every put that has it, and no answer says so.
+        """
+        probe = _beside(name, PROBE)
+        data = b"Written by each process, to find out whether this server honours If-Match."
+        etag = self._s3().put_object(Bucket=self._bucket, Key=probe, Body=data)["ETag"]
+        for _ in range(CONFLICT_ATTEMPTS):
+            wrong, right = (self._put_if_match(probe, data, tried, {}) for tried in (f'"{uuid.uuid4().hex}"', etag))
+            if wrong == 200:
+                return False
+            if right == 200:
+                return True
+            stored = self._head(probe)
+            now = None if stored is None else stored["ETag"]
+            if now == etag and 409 not in (wrong, right):
+                return False
+            etag = now or etag  # another process probes too, and encryption gives the same data another ETag
+        raise self._failure("replace", key, "conflicting writers", RETRY_AFTER_S)
+
+    def _replace_if_match(self, name: str, data: bytes, version: str) -> bool:
+        etag, *writers = version.split()
+        writer = uuid.uuid4().hex
+        metadata = {WRITER: " ".join([writer, *writers][:KEPT_WRITERS])}
+        if self._put_if_match(name, data, etag, metadata) == 200:
+            return True
+        stored = self._head(name)
+        # it may be stored, and replaced since, although the answer was lost
+        return stored is not None and writer in _writers(stored)
+
+    def _replace_by_successor(self, key: str, name: str, data: bytes, version: str) -> bool:
+        """Replace where the server only has create-if-absent.
+
+        Each version has one successor at most: a hidden object with the new data that is created under the version's
+        id, and is then copied to the key. ``read_versioned`` and ``replace`` follow the successors, so a copy that a
+        crash prevented is made up for, and one that arrives late overwrites nothing that they read. There is no lock,
+        and so no holder that could die and no clock that could be wrong. Successors are deleted a day after the next
+        change, by the server's clock: a copy that is delayed for longer than that would undo later changes.
+        """
+        try:
+            if _id(self.read_versioned(key).version) != _id(version):
+                return False
+        except ArtifactNotFound:
+            return False
+        writer = uuid.uuid4().hex
+        won = self._create(_successor_name(name, _id(version)), data, writer, "replace", key)
+        self._follow(name, version)
+        if won:
+            self._delete_old_successors(name)
+        return won
+
+    def _successor(self, name: str, version_id: str) -> "tuple[bytes, GetObjectOutputTypeDef] | None":
+        from botocore.exceptions import ClientError
+
+        try:
+            return self._get(_successor_name(name, version_id))
+        except ClientError as error:
+            if _code(error) != "NoSuchKey":
+                raise
+            return None
+
+    def _follow(self, name: str, version: str) -> None:
+        """Copy the newest successor of a version to its key, and look again: another may have been copied meanwhile."""
+        version_id = _id(version)
+        while (found := self._successor(name, version_id)) is not None:
+            data, stored = found
+            version_id = _id(_version(stored))
+            metadata = {WRITER: version_id, CHAINED: "yes"}
+            self._s3().put_object(Bucket=self._bucket, Key=name, Body=data, Metadata=metadata)
+
+    def _delete_old_successors(self, name: str) -> None:
+        pages = (
+            self._s3().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=_successor_name(name, ""))
+        )
+        found = [one for page in pages for one in page.get("Contents", [])]
+        newest = max((one["LastModified"] for one in found), default=None)
+        for one in found:
+            if newest is not None and newest - one["LastModified"] > SUCCESSORS_KEPT_FOR:
+                self._s3().delete_object(Bucket=self._bucket, Key=one["Key"])
+
+    def _put_if_match(self, name: str, data: bytes, etag: str, metadata: Mapping[str, str]) -> int:
+        """The status of the answer: 200, or why nothing was stored."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self._s3().put_object(Bucket=self._bucket, Key=name, Body=data, IfMatch=etag, Metadata=metadata)
+        except ClientError as error:
+            # a conflicting writer, a finished one, a server without such puts, a deleted object
+            if _status(error) not in (409, 412, 501) and _code(error) != "NoSuchKey":
+                raise
+            return _status(error)
+        return 200
 
     def _put_if_absent(self, name: str, data: bytes, writer: str) -> bool:
         from botocore.exceptions import ClientError
@@ -207,6 +336,30 @@ def _broken_bodies() -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError
 
     return IncompleteReadError, ReadTimeoutError, ResponseStreamingError, HTTPError
+
+
+def _writers(stored: "GetObjectOutputTypeDef | HeadObjectOutputTypeDef") -> list[str]:
+    return stored["Metadata"].get(WRITER, "").split()
+
+
+def _version(stored: "GetObjectOutputTypeDef") -> str:
+    """The ETag, and the ids of the calls that wrote the object."""
+    return " ".join([stored["ETag"], *_writers(stored)])
+
+
+def _id(version: str) -> str:
+    """The id of the call that wrote a version; its ETag where a plain put did."""
+    etag, *writers = version.split()
+    return writers[0] if writers else etag.strip('"')
+
+
+def _successor_name(name: str, version_id: str) -> str:
+    return _beside(name, f"{SUCCESSORS}/{name.rpartition('/')[2]}/{version_id}")
+
+
+def _beside(name: str, hidden: str) -> str:
+    """A hidden object in the folder of another: permissions are often given by folder."""
+    return f"{name.rpartition('/')[0]}/{hidden}".lstrip("/")
 
 
 def _status(error: "ClientError") -> int:

@@ -1,13 +1,18 @@
 """The protocol of an artifact store, and the store in a local folder."""
 
+import fcntl
 import os
 import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 from typing import Protocol
+
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from errors import ArtifactNotFound, StoreUnavailable
 
@@ -18,6 +23,18 @@ MAX_SEGMENT_LENGTH = 200  # file systems allow 255 bytes
 _SEGMENT = rf"[A-Za-z0-9_^][A-Za-z0-9._=^-]{{0,{MAX_SEGMENT_LENGTH - 1}}}"
 _KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
 _PREFIX = re.compile(rf"({_SEGMENT}/)*({_SEGMENT})?")
+
+LOCK = ".lock"  # hidden: no key may begin with a dot
+LOCK_WITHIN_S = 10.0
+RETRY_AFTER_S = 1
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """Data and the version that ``replace`` compares; only the store that returned a version can read it."""
+
+    data: bytes
+    version: str
 
 
 class ArtifactStore(Protocol):
@@ -45,6 +62,21 @@ class ArtifactStore(Protocol):
         """Store the data only where nothing is stored yet; False where something is.
 
         Of all threads, processes and machines that try, exactly one gets True.
+        """
+
+    def read_versioned(self, key: str) -> Versioned:
+        """The data under the key, with the version that ``replace`` needs.
+
+        Raises:
+            ArtifactNotFound: nothing is stored under the key.
+        """
+
+    def replace(self, key: str, data: bytes, version: str) -> bool:
+        """Store the data only where they replace this version; False where others or none are stored now.
+
+        Of all threads, processes and machines that replace one version, exactly one gets True, also where a crash or
+        a lost answer made it try twice. Equal data may have equal versions. A key that is replaced is otherwise only
+        created: a ``put`` or ``delete`` at the same moment may overwrite the change or be overwritten.
         """
 
     def exists(self, key: str) -> bool:
@@ -97,7 +129,9 @@ class LocalArtifactStore:
 
     Symbolic links below the folder are refused: one could lead outside. Files
     survive a crash after the call has returned; a crash during a call may leave a
-    hidden temporary file, which no method lists. Needs a file system with hard links.
+    hidden temporary file, which no method lists. ``replace`` locks the folder for
+    other processes; the kernel frees the lock of one that dies. Needs a file system
+    with hard links and ``flock``.
     """
 
     def __init__(self, root: Path) -> None:
@@ -127,6 +161,24 @@ class LocalArtifactStore:
                 except FileExistsError:
                     return False
             _sync_folder(path.parent)
+            return True
+
+    def read_versioned(self, key: str) -> Versioned:
+        data = self.get(key)
+        return Versioned(data, sha256(data).hexdigest())
+
+    def replace(self, key: str, data: bytes, version: str) -> bool:
+        check_key(key)
+        if not self._root.is_dir():
+            return False
+        with _reported("replace", key), locked(self._root):
+            try:
+                current = self.read_versioned(key)
+            except ArtifactNotFound:
+                return False
+            if current.version != version:
+                return False
+            self.put(key, data)
             return True
 
     def exists(self, key: str) -> bool:
@@ -197,6 +249,38 @@ def _staged(folder: Path, data: bytes) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The only thread of all processes in this block for the folder; the lock ends with the process.
+
+    Raises:
+        StoreUnavailable: another process has had the lock for ``LOCK_WITHIN_S``.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        _lock(descriptor)
+        try:
+            yield
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has the descriptor too
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    # not a blocking call: a holder that is stopped or hangs would stop every writer with it
+    attempts = Retrying(
+        retry=retry_if_exception_type(BlockingIOError),
+        wait=wait_random(0.001, 0.01),
+        stop=stop_after_delay(LOCK_WITHIN_S),
+    )
+    try:
+        attempts(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except RetryError as error:
+        message = f"another process has locked the folder for {LOCK_WITHIN_S:.0f} s"
+        raise StoreUnavailable(message, retry_after_s=RETRY_AFTER_S) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -105,13 +105,16 @@ def evaluate_challenger(
 
     Raises:
         StoreUnavailable: the store failed; the alias is where it was.
+        AliasMoved: another took the alias after the evaluation was stored.
         TickerNotFound, UpstreamUnavailable, InsufficientHistory: no ticker of the alias has prices.
     """
     evaluation = _evaluation(challenger, registry, prices, universes)
     stored = store_evaluation(registry.store, evaluation)
     if stored is evaluation and evaluation.won:
         evidence = evaluation_key(challenger.alias, challenger.job_id)
-        registry.move_alias(challenger.alias, evaluation.challenger_id, challenger.now, evidence)
+        registry.move_alias(
+            challenger.alias, evaluation.challenger_id, challenger.now, evidence, evaluation.champion_id
+        )
     return stored
 
 

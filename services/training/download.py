@@ -16,6 +16,7 @@ from services.prices.exchanges import exchange_of
 from services.prices.market import MARKETS
 from services.prices.patient import PatientFetcher
 from services.prices.series import PriceSource
+from services.storage.store import locked
 from services.training.universe import OnTicker
 
 MOST_FAILURES = 3  # in a row: the price source is down, not its tickers
@@ -148,11 +149,13 @@ class _Files:
             return False
 
     def write(self, ticker: str, text: str) -> None:
-        if self._notes.pop(ticker, self._from) != self._from:
-            self._write_notes()  # a crash between the two files must not leave the old note with the new prices
-        _replace(self._folder / f"{ticker}.csv", text)
-        self._notes[ticker] = self._from
-        self._write_notes()
+        with locked(self._folder):  # another download of this universe keeps its notes in the same file
+            self._notes = _notes(self._folder)
+            if self._notes.pop(ticker, self._from) != self._from:
+                self._write_notes()  # a crash between the two files must not leave the old note with the new prices
+            _replace(self._folder / f"{ticker}.csv", text)
+            self._notes[ticker] = self._from
+            self._write_notes()
 
     def _write_notes(self) -> None:
         _replace(self._folder / NOTES, json.dumps({"from": self._notes}, indent=1, sort_keys=True))

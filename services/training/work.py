@@ -88,6 +88,7 @@ def _attempt(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_a
 
 def _train(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at: float) -> TrainResult:
     heartbeat.validate_wanted()
+    _remove_leftovers(context)
     universe = None if spec.request.universe is None else context.universes.get(spec.request.universe)
     model = train_model(
         spec.request,
@@ -105,6 +106,16 @@ def _train(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at:
     if model.checkpoint is not None:
         model.checkpoint.remove()
     return _with_evaluation(spec, model.card, context)
+
+
+def _remove_leftovers(context: WorkerContext) -> None:
+    try:
+        removed = context.registry.remove_leftovers(context.clock())
+    except AppError as error:  # another day will do
+        log.warning("what crashes left of models was not removed: %s", error.message)
+        return
+    if removed:
+        log.info("removed what crashes left of models: %s", ", ".join(removed))
 
 
 def _reserved_s(request: TrainRequest, universe: Universe | None) -> float:

@@ -248,9 +248,9 @@ def test_both_roles_delete_a_model(store_of: StoreOf) -> None:
 
     for role in (serving, training):
         training.put("models/m-1/metadata.json", b"{}")
-        role.delete("models/m-1/metadata.json")
+        ModelRegistry(role).delete("m-1")
 
-    assert training.list_keys("models/m-1/") == []
+    assert training.list_keys("models/m-1/") == training.list_keys("deletions/") == []
 
 
 @pytest.mark.parametrize(

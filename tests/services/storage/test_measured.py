@@ -17,6 +17,8 @@ from tests.fakes import InMemoryArtifactStore, RecordingMeter, UnreliableStore
         ("get", lambda store: store.get("a")),
         ("put", lambda store: store.put("a", b"more")),
         ("create", lambda store: store.create("a", b"more")),
+        ("get", lambda store: store.read_versioned("a")),
+        ("replace", lambda store: store.replace("a", b"more", "version")),
         ("exists", lambda store: store.exists("b")),
         ("list", lambda store: store.list_keys("")),
         ("delete", lambda store: store.delete("b")),

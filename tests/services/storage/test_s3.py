@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from socket import AF_INET, SO_LINGER, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Any
 
@@ -19,12 +20,13 @@ from errors import ArtifactNotFound, StoreUnavailable
 from services.storage.s3 import RETRY_AFTER_S, S3ArtifactStore
 from services.storage.store import ArtifactStore
 from tests.processes import QuietHandler, free_port, serving
-from tests.s3_servers import SECRET_KEY, S3Server, moto_server
+from tests.s3_servers import SECRET_KEY, S3Server, ignore_if_match, moto_server
 
 CALLS: dict[str, Callable[[ArtifactStore], object]] = {
     "read": lambda store: store.get("card.json"),
     "write": lambda store: store.put("card.json", b"{}"),
     "create": lambda store: store.create("card.json", b"{}"),
+    "replace": lambda store: store.replace("card.json", b"{}", '"etag"'),
     "look up": lambda store: store.exists("card.json"),
     "list": lambda store: store.list_keys("models/"),
     "delete": lambda store: store.delete("card.json"),
@@ -40,6 +42,7 @@ class Answer:
     code: str = ""
     length: int | None = None
     resets: bool = False
+    etag: str = '"etag"'
 
     @property
     def body(self) -> bytes:
@@ -70,6 +73,7 @@ def script() -> Iterator[Script]:
             answer = play.answers.popleft()
             self.send_response(answer.status)
             self.send_header("x-amz-meta-writer", play.writer)
+            self.send_header("ETag", answer.etag)
             self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
             self.end_headers()
             if self.command != "HEAD":
@@ -314,6 +318,136 @@ def test_creates_that_keep_colliding_give_up(script: Script, open_store: Callabl
         open_store(script.endpoint_url).create("claim", b"mine")
 
     assert failure.value.retry_after_s == RETRY_AFTER_S
+
+
+HONOURS = [Answer(200), Answer(412, "PreconditionFailed"), Answer(200)]  # answers to the probe
+
+
+def test_a_replace_whose_answer_was_lost_is_still_successful(
+    script: Script, open_store: Callable[..., S3ArtifactStore]
+) -> None:
+    script.answers.extend(HONOURS)
+    script.answers.extend([Answer(500, "InternalError"), Answer(412, "PreconditionFailed"), Answer(200)])
+
+    replaced = open_store(script.endpoint_url, max_attempts=2).replace("alias", b"mine", '"etag" earlier')
+
+    assert replaced
+    assert script.requests == ["PUT"] * 3 + ["PUT", "PUT", "HEAD"]
+
+
+def test_a_replace_whose_answer_was_lost_is_successful_though_another_has_replaced_it_since(
+    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(moto_endpoint.endpoint_url, prefix=uuid.uuid4().hex)
+    other = open_store(moto_endpoint.endpoint_url, prefix=store._prefix)
+    store.put("alias", b"first")
+    first = store.read_versioned("alias").version
+    send: Any = store._put_if_match
+
+    def with_a_lost_answer(name: str, *given: Any) -> int:
+        status: int = send(name, *given)
+        if name.endswith("alias") and status == 200:
+            assert other.replace("alias", b"on top", other.read_versioned("alias").version)
+            status = send(name, *given)  # as botocore tries again
+        return status
+
+    monkeypatch.setattr(store, "_put_if_match", with_a_lost_answer)
+
+    assert store.replace("alias", b"mine", first)
+    assert other.get("alias") == b"on top"
+
+
+def test_whether_a_server_honours_if_match_is_found_out_once_and_before_the_first_replace_alone(
+    script: Script, open_store: Callable[..., S3ArtifactStore]
+) -> None:
+    store = open_store(script.endpoint_url)
+    script.answers.extend([Answer(200), *HONOURS, Answer(200), Answer(200)])
+
+    store.put("alias", b"first")
+    before = len(script.requests)
+    store.replace("alias", b"second", '"etag"')
+    store.replace("alias", b"third", '"etag"')
+
+    assert (before, script.requests) == (1, ["PUT"] * 6)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [Answer(200), Answer(200), Answer(200)],
+        [Answer(200), Answer(412, "PreconditionFailed"), Answer(412, "PreconditionFailed"), Answer(200)],
+        [Answer(200), Answer(501, "NotImplemented"), Answer(501, "NotImplemented"), Answer(200)],
+    ],
+    ids=["ignores it", "refuses it always", "does not implement it"],
+)
+def test_a_server_without_if_match_is_recognised(
+    script: Script, open_store: Callable[..., S3ArtifactStore], answers: list[Answer]
+) -> None:
+    script.answers.extend([*answers, Answer(404, "NoSuchKey")])
+
+    assert not open_store(script.endpoint_url).replace("alias", b"second", '"etag"')
+    assert script.requests[-1] == "GET"  # it goes by successors from here on
+
+
+def test_a_server_that_is_busy_with_another_probe_is_not_taken_for_one_without_if_match(
+    script: Script, open_store: Callable[..., S3ArtifactStore]
+) -> None:
+    refused, conflict = Answer(412, "PreconditionFailed"), Answer(409, "ConditionalRequestConflict")
+    script.answers.extend([Answer(200), refused, conflict, Answer(200), refused, Answer(200), Answer(200)])
+
+    assert open_store(script.endpoint_url).replace("alias", b"second", '"etag"')
+
+
+def test_a_successor_that_a_crash_did_not_copy_is_neither_lost_nor_overwritten(
+    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = uuid.uuid4().hex
+    dying, store = (open_store(moto_endpoint.endpoint_url, prefix=prefix) for _ in range(2))
+    for one in (dying, store):
+        ignore_if_match(one)
+    store.put("alias", b"first")
+    first = store.read_versioned("alias").version
+    monkeypatch.setattr(dying, "_follow", lambda *_: (_ for _ in ()).throw(StoreUnavailable("killed")))
+    with pytest.raises(StoreUnavailable, match="killed"):
+        dying.replace("alias", b"second", first)
+
+    assert not store.replace("alias", b"third", first)
+    assert store.get("alias") == b"second"
+    assert store.replace("alias", b"third", store.read_versioned("alias").version)
+
+
+def test_a_copy_that_arrives_late_undoes_nothing_that_is_read_or_replaced(
+    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore]
+) -> None:
+    store = open_store(moto_endpoint.endpoint_url, prefix=uuid.uuid4().hex)
+    ignore_if_match(store)
+    store.put("alias", b"first")
+    store.replace("alias", b"second", store.read_versioned("alias").version)
+    name, client = f"{store._prefix}alias", store._s3()
+    late = client.get_object(Bucket=moto_endpoint.bucket, Key=name)
+    store.replace("alias", b"third", store.read_versioned("alias").version)
+
+    client.put_object(Bucket=moto_endpoint.bucket, Key=name, Body=b"second", Metadata=late["Metadata"])
+
+    assert store.read_versioned("alias").data == b"third"
+    assert store.replace("alias", b"fourth", store.read_versioned("alias").version)
+    assert store.get("alias") == b"fourth"
+
+
+def test_old_successors_are_deleted(
+    moto_endpoint: S3Server, open_store: Callable[..., S3ArtifactStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(moto_endpoint.endpoint_url, prefix=uuid.uuid4().hex)
+    ignore_if_match(store)
+    store.put("alias", b"0")
+    monkeypatch.setattr("services.storage.s3.SUCCESSORS_KEPT_FOR", timedelta(seconds=1))
+    store.replace("alias", b"1", store.read_versioned("alias").version)
+    time.sleep(2.1)
+
+    store.replace("alias", b"2", store.read_versioned("alias").version)
+
+    found = store._s3().list_objects_v2(Bucket=moto_endpoint.bucket, Prefix=store._prefix)["Contents"]
+    assert len([one for one in found if ".successors" in one["Key"]]) == 1
 
 
 def test_an_impossible_bucket_name_is_a_bug(open_store: Callable[..., S3ArtifactStore]) -> None:

@@ -3,6 +3,9 @@
 import errno
 import os
 import resource
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from errors import StoreUnavailable
 from services.storage.store import ArtifactStore, LocalArtifactStore, is_key
 from tests.fakes import InMemoryArtifactStore
+from tests.processes import dies_with_us
 
 UNPRIVILEGED = 65534
 
@@ -24,6 +28,7 @@ CALLS: dict[str, Callable[[ArtifactStore, str], object]] = {
     "create": lambda store, key: store.create(key, b""),
     "exists": lambda store, key: store.exists(key),
     "delete": lambda store, key: store.delete(key),
+    "read_versioned": lambda store, key: store.read_versioned(key),
     "list": lambda store, _: store.list_keys(""),
 }
 
@@ -231,3 +236,57 @@ def test_a_failing_disk_is_named_without_its_path(
     assert failure.value.message == f"the artifact folder could not write 'models/a/card.json': {os.strerror(number)}"
     assert str(root) not in str(failure.value.context)
     assert store.list_keys("") == []
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from services.storage.store import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(store: LocalArtifactStore, root: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has locked the folder."""
+    store.put("alias", b"first")
+    command = [*dies_with_us(), sys.executable, "-c", HOLDER, str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        yield process
+        process.kill()
+
+
+def test_a_killed_process_leaves_no_lock(store: LocalArtifactStore, holder: subprocess.Popen[str]) -> None:
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+
+    assert store.replace("alias", b"second", store.read_versioned("alias").version)
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_lock_that_is_never_freed_is_an_outage_and_reads_and_other_writes_go_on(
+    store: LocalArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.storage.store.LOCK_WITHIN_S", 0.2)
+    version = store.read_versioned("alias").version
+
+    with pytest.raises(StoreUnavailable, match="locked") as failure:
+        store.replace("alias", b"second", version)
+
+    assert failure.value.retry_after_s == 1
+    assert store.get("alias") == b"first"
+    assert store.create("other", b"data")
+
+
+def test_a_lock_that_is_a_link_is_refused(store: LocalArtifactStore, root: Path, tmp_path: Path) -> None:
+    store.put("alias", b"first")
+    (root / ".lock").symlink_to(tmp_path / "outside")
+
+    with pytest.raises(StoreUnavailable):
+        store.replace("alias", b"second", store.read_versioned("alias").version)
+
+    assert not (tmp_path / "outside").exists()

@@ -15,7 +15,7 @@ from services.prices.calendars import next_sessions
 from services.prices.csv import CsvSource
 from services.prices.patient import MOST_WAITS, PatientFetcher
 from services.prices.yahoo import YahooSource
-from services.storage.store import LocalArtifactStore
+from services.storage.store import LOCK, LocalArtifactStore
 from services.training.download import NOTES, download_universe, read_tickers, with_markets
 from services.training.universe import Universe, report
 from tests.yahoo_server import Quotes, Reply, YahooServer
@@ -183,7 +183,7 @@ def test_a_file_that_is_interrupted_never_looks_whole(downloads: Downloads, monk
 
     assert downloads.files == set()
     assert downloads.run(["AAPL"]).n_downloaded == 1
-    assert {path.name for path in downloads.folder.iterdir()} == {"AAPL.csv", NOTES}
+    assert {path.name for path in downloads.folder.iterdir()} == {"AAPL.csv", NOTES, LOCK}
 
 
 @pytest.mark.parametrize("notes", ["not json", "[]", '{"from": []}'])
@@ -193,6 +193,20 @@ def test_a_spoilt_note_costs_a_download(downloads: Downloads, notes: str) -> Non
 
     assert downloads.run(["AAPL"]).n_downloaded == 1
     assert json.loads((downloads.folder / NOTES).read_text()) == {"from": {"AAPL": None}}
+
+
+def test_downloads_at_the_same_time_keep_the_notes_of_each_other(downloads: Downloads) -> None:
+    downloads.run(["MSFT"])
+
+    def meanwhile(*_: object) -> None:
+        downloads.run(["AAPL"])
+
+    yahoo = YahooSource(downloads.folder / "cookies", 5, attempts=1, session=downloads.yahoo.session(), backoff_s=0.01)
+    fetcher = PatientFetcher(yahoo, downloads.waits.append)
+    prices = CachedSource(fetcher, LocalArtifactStore(downloads.folder / "other"), ttl_s=900)
+    download_universe(downloads.folder, ["^GSPC"], fetcher, prices, lambda: downloads.now, on_ticker=meanwhile)
+
+    assert json.loads((downloads.folder / NOTES).read_text())["from"].keys() == {"AAPL", "MSFT", "^GSPC"}
 
 
 def test_a_list_has_one_ticker_a_line() -> None:
