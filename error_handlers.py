@@ -45,6 +45,8 @@ async def _app_error(request: Request, error: Exception) -> Response:
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     if error.status_code == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = CHALLENGE
+    if (job_url := error.context.get("job_url")) is not None:
+        headers["Location"] = str(job_url)
     return _answer(request, problem_of(error, request_id_of(request)), headers)
 
 

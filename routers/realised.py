@@ -13,6 +13,7 @@ from schemas.common import MODEL_NAME_PATTERN, Ticker
 from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
 from schemas.retention import ForgetReport
 from schemas.retrain import RetrainAnswer, RetrainRequest
+from services.jobs.job import job_url
 from services.monitoring.drift import drift_overview
 from services.monitoring.realised import realised_accuracy, tickers_scored
 from services.monitoring.scoring_run import run_scoring
@@ -102,5 +103,5 @@ def retrain_on_drift(
     )
     if answer.job is not None:
         response.status_code = 202
-        response.headers["Location"] = f"/jobs/{answer.job.id}"
+        response.headers["Location"] = job_url(answer.job.id)
     return answer

@@ -11,6 +11,7 @@ from schemas.train import TrainRequest, TrainResult
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
 Ending = Literal["succeeded", "failed", "cancelled", "lost"]
+Phase = Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate"]
 JOB_ID_PATTERN = r"^[0-9]{8}t[0-9]{6}-[0-9a-f]{8}$"
 
 JobId = Annotated[
@@ -25,9 +26,16 @@ class JobSpec(Document):
     id: JobId
     created_at: datetime
     claim_deadline: datetime = Field(description="A job that no worker has claimed by then is lost.")
+    executor: str | None = Field(
+        default=None, description="The only executor whose workers take the job; any in documents of older versions."
+    )
     model_id: ModelId = Field(description="The id that the model will have.")
     request: TrainRequest
     retry_of: JobId | None = None
+
+    def is_for(self, executor: str) -> bool:
+        """Whether this executor may run the job."""
+        return self.executor in (None, executor)
 
 
 class Claim(Document):
@@ -45,17 +53,28 @@ class Progress(Document):
     """The progress of a worker; ``at`` is also its heartbeat."""
 
     at: datetime = Field(description="When it was written, in UTC.")
-    epoch: int = Field(description="Finished passes over the fit part.")
-    max_epochs: int = Field(description="Most epochs that the fit runs.")
+    phase: Phase = Field(
+        default="fit",
+        description="What the worker does: ``fetch`` prices, ``prepare`` them, ``fit`` the model, ``calibrate`` and "
+        "``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias.",
+    )
+    fit: int = Field(
+        default=1, description="2 while a network is fitted once more, with the sessions that chose its epochs."
+    )
+    epoch: int = Field(description="Finished epochs of the first fit.")
+    max_epochs: int = Field(description="Most epochs that the first fit runs.")
     validation_losses: tuple[float, ...] = Field(
         description="Loss on the early-stopping block after each epoch; lower is better."
     )
     share: float = Field(
         ge=0,
         le=1,
-        description="Passes done, with the part of the current one, by max_epochs; the fit may stop earlier.",
+        description="Of the whole job; never falls. It leaps where a fit stops before its last epoch.",
     )
-    estimated_end: datetime | None = Field(description="At the pace so far; null before the fit.")
+    estimated_end: datetime | None = Field(
+        description="Of the current fit, at the pace of its epochs and within its time; it may stop earlier. Null "
+        "before the first pace is known, and in other phases."
+    )
 
 
 class JobFailure(Document):
@@ -112,6 +131,24 @@ class Job(Document):
     result: TrainResult | None = Field(description="Null unless it succeeded.")
     error: JobFailure | None = Field(description="Null unless it failed or was lost or cancelled.")
 
+    @classmethod
+    def waiting(cls, spec: JobSpec) -> "Job":
+        """A job that no worker has claimed."""
+        return cls(
+            id=spec.id,
+            state="queued",
+            cancel_requested=False,
+            created_at=spec.created_at,
+            started_at=None,
+            ended_at=None,
+            model_id=spec.model_id,
+            request=spec.request,
+            retry_of=spec.retry_of,
+            progress=None,
+            result=None,
+            error=None,
+        )
+
     def failure(self) -> AppError:
         """The error with which the job ended, as the class of its code; JobFailed where no class has that code."""
         if self.error is None:
@@ -128,3 +165,6 @@ class JobPage(Document):
 
     jobs: tuple[Job, ...]
     next_after: JobId | None = Field(description="Pass as ``after`` for the next page; null on the last.")
+    unreadable: tuple[JobId, ...] = Field(
+        default=(), description="Jobs of this page whose documents are damaged; they count towards ``limit``."
+    )

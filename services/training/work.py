@@ -16,7 +16,7 @@ from schemas.train import TrainRequest, TrainResult
 from services.jobs.heartbeat import Heartbeat, JobStopped
 from services.jobs.job import Jobs, cancelled_end
 from services.prices.series import PriceSource
-from services.storage.registry import ModelRegistry
+from services.storage.registry import ModelRegistry, model_key
 from services.training.challenge import Challenger, evaluate_challenger
 from services.training.checkpoints import Checkpoints
 from services.training.train import TrainedModel, train_model, train_result
@@ -28,14 +28,17 @@ RESERVED_PER_TICKER_S = 5.0
 RESERVED_PER_TICKER_OF_UNIVERSE_S = 2.0  # all steps of all tickers are measured together
 
 PUBLISH_WITHIN_S = 600.0
-END_WITHIN_S = 15.0  # shorter than the silence after which a job counts as lost
+END_WITHIN_S = 15.0  # and one more call of the store: shorter than the silence after which a job counts as lost
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class WorkerContext:
-    """Where a worker reads jobs, prices and universes, and stores models and the state of long trainings."""
+    """Where a worker reads jobs, prices and universes, and stores models and the state of long trainings.
+
+    ``executor`` is the name of the executor that this worker belongs to; None for one that takes any job.
+    """
 
     jobs: Jobs
     prices: PriceSource
@@ -43,10 +46,11 @@ class WorkerContext:
     clock: Callable[[], datetime]
     universes: Universes
     checkpoints: Checkpoints | None = None
+    executor: str | None = None
 
 
 def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left: float = math.inf) -> JobEnd | None:
-    """Claim a job and train its model; None where the job is already claimed or finished.
+    """Claim a job and train its model; None where the job is already claimed or finished, or of another executor.
 
     Args:
         job_id: the job.
@@ -60,11 +64,16 @@ def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left:
     """
     ends_at = time.monotonic() + seconds_left
     spec = context.jobs.spec(job_id)
+    if context.executor is not None and not spec.is_for(context.executor):
+        log.warning("job %s is for executor %r, not for %r; skipping", job_id, spec.executor, context.executor)
+        return None
     if not context.jobs.claim(spec, worker, context.clock()):
         log.info("job %s is already claimed or finished; skipping", job_id)
         return None
     with Heartbeat(context.jobs, job_id, spec.request.epochs, context.clock) as heartbeat:
         end = _attempt(spec, heartbeat, context, ends_at)
+        if end.state == "succeeded":
+            heartbeat.finish()
     stands = _record_end(context.jobs, job_id, end)
     if not stands and end.state == "succeeded":
         _withdraw(spec.model_id, context.registry)  # declared lost meanwhile, and perhaps retried as another job
@@ -101,11 +110,19 @@ def _train(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at:
         fit_until=ends_at - _reserved_s(spec.request, universe),
         on_progress=heartbeat.fit,
         checkpoints=context.checkpoints,
+        on_phase=heartbeat.phase,
     )
-    _publish(model, heartbeat, context.registry, ends_at)
-    if model.checkpoint is not None:
-        model.checkpoint.remove()
-    return _with_evaluation(spec, model.card, context)
+    heartbeat.phase("publish")
+    try:
+        _publish(model, heartbeat, context.registry, ends_at)
+        if model.checkpoint is not None:
+            model.checkpoint.remove()
+        result = _with_evaluation(spec, model.card, heartbeat, context)
+        heartbeat.seal()
+    except JobStopped:
+        _withdraw(spec.model_id, context.registry)
+        raise
+    return result
 
 
 def _remove_leftovers(context: WorkerContext) -> None:
@@ -148,15 +165,18 @@ def _publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry,
         ) from error
 
 
-def _with_evaluation(spec: JobSpec, card: ModelCard, context: WorkerContext) -> TrainResult:
+def _with_evaluation(spec: JobSpec, card: ModelCard, heartbeat: Heartbeat, context: WorkerContext) -> TrainResult:
     """The result, with the evaluation against an alias where one is requested; its failure does not fail the job."""
     result = train_result(card)
     if spec.request.promote_to is None:
         return result
+    heartbeat.phase("evaluate")
     try:
         position = context.jobs.family_position(spec)
         challenger = Challenger(spec.request.promote_to, spec.id, card, context.clock(), position)
-        evaluation = evaluate_challenger(challenger, context.registry, context.prices, context.universes)
+        evaluation = evaluate_challenger(
+            challenger, context.registry, context.prices, context.universes, heartbeat.seal
+        )
     except AppError as error:
         log.warning("evaluation of job %s: %s", spec.id, error.message)
         warning = f"the evaluation for {spec.request.promote_to!r} failed, the alias was not moved: {error.message}"
@@ -164,20 +184,33 @@ def _with_evaluation(spec: JobSpec, card: ModelCard, context: WorkerContext) -> 
     return result.model_copy(update={"evaluation": evaluation})
 
 
-@retry(
+_while_store_is_down = retry(
     retry=retry_if_exception_type(StoreUnavailable),
     wait=wait_exponential(0.5, max=4),
     stop=stop_after_delay(END_WITHIN_S),
     reraise=True,
 )
+
+
+@_while_store_is_down
 def _record_end(jobs: Jobs, job_id: str, end: JobEnd) -> bool:
     return jobs.end(job_id, end)
 
 
 def _withdraw(model_id: str, registry: ModelRegistry) -> None:
     try:
+        _delete(model_id, registry)
+    except StoreUnavailable as error:
+        log.warning("model %s could not be withdrawn: %s", model_id, error.message)
+
+
+@_while_store_is_down
+def _delete(model_id: str, registry: ModelRegistry) -> None:
+    """Delete the model, or those of its files that were stored before its card."""
+    try:
         registry.delete(model_id)
     except ModelNotFound:
-        log.info("model %s is deleted already", model_id)
+        for key in registry.store.list_keys(model_key(model_id, "")):
+            registry.store.delete(key)
     except ModelInUse:
         log.warning("model %s is kept: an alias points to it", model_id)

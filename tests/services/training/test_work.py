@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import AppError
+from errors import AppError, StoreUnavailable
 from models.fitting import FitProgress
 from schemas.job import Job, JobEnd, JobSpec
 from schemas.train import TrainRequest
@@ -28,6 +28,7 @@ from tests.fakes import (
     FakePriceSource,
     InMemoryArtifactStore,
     UnreliableStore,
+    job_spec,
     walk_history,
     write_prices,
 )
@@ -127,6 +128,41 @@ def test_an_unexpected_error_ends_the_job_and_only_the_log_has_its_message(
     assert "hunter2" in caplog.text
 
 
+def test_a_worker_leaves_the_job_of_another_executor_and_says_so(
+    jobs: Jobs, store: InMemoryArtifactStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs.add(job_spec(JOB, NOW, MODEL).model_copy(update={"executor": "trainer"}))
+    context = WorkerContext(
+        jobs,
+        FakePriceSource(walk_history()),
+        ModelRegistry(store),
+        lambda: NOW,
+        NO_UNIVERSES,
+        executor="local-1a2b3c4d",
+    )
+
+    assert run_training(JOB, "w1", context) is None
+    assert jobs.waiting() == [JOB]
+    assert f"job {JOB} is for executor 'trainer', not for 'local-1a2b3c4d'; skipping" in caplog.text
+
+
+def test_a_worker_takes_a_job_that_names_no_executor(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    jobs.add(job_spec(JOB, NOW, MODEL, model="ewma"))
+    context = WorkerContext(
+        jobs,
+        FakePriceSource(walk_history()),
+        ModelRegistry(store),
+        lambda: NOW,
+        NO_UNIVERSES,
+        executor="local-1a2b3c4d",
+    )
+
+    end = run_training(JOB, "w1", context)
+
+    assert end is not None
+    assert end.state == "succeeded"
+
+
 @pytest.mark.parametrize("epochs", [3, 1000])
 def test_a_job_cancelled_while_it_runs_stops_early_and_leaves_no_model(
     jobs: Jobs, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch, epochs: int
@@ -178,6 +214,49 @@ def test_a_job_cancelled_while_the_store_refuses_its_model_stops_retrying(jobs: 
     assert train(jobs, Refusing()).state == "cancelled"
 
 
+@pytest.mark.usefixtures("no_waiting")
+def test_a_job_cancelled_between_its_files_and_its_card_leaves_none_of_them(jobs: Jobs) -> None:
+    class NoCard(InMemoryArtifactStore):
+        def put(self, key: str, data: bytes) -> None:
+            if key.endswith(f"/{CARD}"):
+                jobs.cancel(JOB, NOW)
+                raise StoreUnavailable("no card today")
+            super().put(key, data)
+
+    models = NoCard()
+
+    assert train(jobs, models).state == "cancelled"
+    assert models.list_keys("models/") == []
+
+
+def test_a_job_cancelled_while_its_model_is_evaluated_moves_no_alias_and_leaves_no_model(
+    jobs: Jobs, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.05)
+    registry = ModelRegistry(store)
+    train(jobs, store)
+    registry.move_alias("default", MODEL, NOW)
+    calls: list[str] = []
+
+    def cancels_at_the_second() -> None:
+        calls.append("history")
+        if len(calls) == 2:  # the first is for the training
+            jobs.cancel(second, NOW)
+            time.sleep(20)
+
+    second = "20240719t220001-1a2b3c4d"
+    jobs.add(job_spec(second, NOW, "walk-2", model="volatility_regression", promote_to="default"))
+    source = CallingSource(cancels_at_the_second)
+
+    run_training(second, "w1", WorkerContext(jobs, source, ModelRegistry(store), lambda: NOW, NO_UNIVERSES))
+
+    job = jobs.status(second, NOW)
+    assert job.progress is not None
+    assert (job.state, job.progress.phase, len(calls)) == ("cancelled", "evaluate", 2)
+    assert ModelRegistry(store).ids() == [MODEL]
+    assert ModelRegistry(store).id_of("default") == MODEL
+
+
 @pytest.mark.parametrize(("publish_within_s", "seconds_left"), [(0.0, math.inf), (600.0, 16.0)])
 def test_a_model_that_cannot_be_stored_in_time_is_lost_and_the_error_says_so(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch, publish_within_s: float, seconds_left: float
@@ -211,6 +290,8 @@ class Killed(BaseException):
 
 class ListingExecutor:
     """Runs nothing."""
+
+    name = "listing"
 
     @contextmanager
     def slot(self) -> Iterator[Submit]:
@@ -255,7 +336,7 @@ def test_the_retry_of_a_lost_training_of_a_universe_continues_to_the_same_weight
     with pytest.raises(Killed):
         run_training(JOB, "w1", context)
     kept = len([*checkpoints.iterdir()])
-    later = NOW + timedelta(minutes=1)
+    later = NOW + timedelta(minutes=61)
     retried = retry_training(JOB, jobs, ListingExecutor(), later, "5e6f7a8b", Universes(universes))
     passes.clear()
     run_training(retried.id, "w2", context)
