@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.base import QUANTILE_GRID, QuantileForecast, never_narrowing
+from tests.values import assert_values
 
 LEVELS = np.array([0.1, 0.5, 0.9])
 
@@ -63,3 +64,7 @@ def test_no_interval_is_narrower_than_that_of_the_step_before(seed: int, drift: 
     assert (np.diff(widened.prices, axis=-1) >= 0).all()
     assert (widened.prices[..., :2] <= forecast.prices[..., :2] + 1e-9).all()
     assert (widened.prices[..., 3:] >= forecast.prices[..., 3:] - 1e-9).all()
+
+
+def test_values_are_immutable_and_arrays_are_not_compared() -> None:
+    assert_values("models")

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from errors import TickerNotFound
 from services.prices.cleaning import clean
 from services.prices.series import Defects, PriceHistory, PriceSeries, Sessions, validate_ticker
+from tests.values import assert_values
 
 DAYS = [date(2024, 1, 1) + timedelta(days=day) for day in range(40)]
 
@@ -108,3 +109,7 @@ def test_real_symbols_are_tickers(ticker: str) -> None:
 def test_what_means_something_in_a_path_or_an_address_is_no_ticker(ticker: str) -> None:
     with pytest.raises(TickerNotFound):
         validate_ticker(ticker)
+
+
+def test_values_are_immutable_and_arrays_are_not_compared() -> None:
+    assert_values("services.prices")
