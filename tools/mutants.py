@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
 
@@ -31,8 +32,8 @@ import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
+from hypothesis import Phase, settings
 
-PRELOADED = ("boto3", "exchange_calendars", "fastapi", "hypothesis.extra.numpy", "pandas", "pytorch_lightning", "torch")
 OTHER_TESTS = {
     "models": ["tests/contracts/test_forecaster.py"],
     "services/evaluation/backtesting.py": ["tests/services/test_backtest.py"],
@@ -49,7 +50,7 @@ SAME_KIND = (
 )
 LIMIT_S = 120  # of processor time, several times what the tests of a folder take: the mutant loops
 OPTIONS = (
-    "-x -q -p no:xdist -p no:cacheprovider --hypothesis-seed=0 "
+    "-x -q -p no:xdist -p no:cacheprovider --hypothesis-profile=mutants "
     "-W ignore::pytest.PytestAssertRewriteWarning"  # of plugins that were imported before the fork
 )
 
@@ -93,8 +94,7 @@ def main() -> None:
     arguments = parser.parse_args()
     files = sorted({file for path in arguments.paths for file in ([path] if path.is_file() else path.rglob("*.py"))})
     chosen = sample([place for file in files for place in places(file)], arguments.sample, arguments.seed)
-    for name in PRELOADED:  # once, for all the processes that are forked from this one
-        import_module(name)
+    import_libraries()
     gc.freeze()
     survivors = 0
     with copy_of_tree() as tree:
@@ -110,6 +110,21 @@ def main() -> None:
             (tree / mutant.path).write_text(mutant.source)
     killed = len(chosen) - survivors
     print(f"\n{len(chosen)} mutants, {killed} killed ({killed / max(1, len(chosen)):.0%}), {survivors} survived")
+
+
+def import_libraries() -> None:
+    """Import what the tests need from elsewhere, once for all the processes that are forked from this one."""
+    for plugin in entry_points(group="pytest11"):
+        plugin.load()
+    import_module("tests.conftest")
+    # no example of one mutant may fail another, and the first that fails is enough: shrinking it takes seconds
+    unshrunk = (Phase.explicit, Phase.generate)
+    settings.register_profile("mutants", deadline=None, database=None, derandomize=True, phases=unshrunk)
+    root = Path.cwd()
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), "/"))
+        if file.is_relative_to(root) and not file.is_relative_to(root / ".venv"):
+            del sys.modules[name]  # each process imports its own, mutated or not
 
 
 def places(file: Path) -> list[list[Mutant]]:
@@ -201,7 +216,6 @@ def _run(tree: Path, tests: list[str], mutated: bool) -> None:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
-        shutil.rmtree(".hypothesis", ignore_errors=True)  # what failed for one mutant is no test of the next
         status = int(pytest.main([*OPTIONS.split(), *tests]))
     finally:
         os._exit(status)
