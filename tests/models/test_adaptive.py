@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.adaptive import MEMORY, RATE, TRACKED_LEVELS, AdaptiveForecaster
-from models.base import Bars, Origins
+from models.base import Bars, Origins, QuantileForecast
 from models.conformal import Calibration
 from models.trading import is_untraded
 from models.windows import future_closes
@@ -13,8 +13,20 @@ from tests.fakes import FixedForecaster, random_walk
 HORIZON = 4
 
 
-def tracked(bars: Bars, calibration_origins: Origins) -> AdaptiveForecaster:
-    inner = FixedForecaster(horizon=HORIZON)
+class Skewed(FixedForecaster):
+    """Reaches half as far again below the median as above it."""
+
+    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+        forecast = super().predict_quantiles(bars, origins)
+        distance = np.log(forecast.prices / forecast.median[..., None])
+        skewed = np.exp(np.where(distance < 0, 1.5, 1.0) * distance) * forecast.median[..., None]
+        return QuantileForecast(forecast.quantile_levels, skewed)
+
+
+def tracked(
+    bars: Bars, calibration_origins: Origins, kind: type[FixedForecaster] = FixedForecaster
+) -> AdaptiveForecaster:
+    inner = kind(horizon=HORIZON)
     stop = int(calibration_origins[-1]) + 2
     return AdaptiveForecaster(inner, Calibration.of(inner, bars, calibration_origins, stop))
 
@@ -45,7 +57,7 @@ def naive_factors(forecaster: AdaptiveForecaster, bars: Bars, origin: int) -> np
 @pytest.mark.parametrize("origin", [1, 2, 50, 400, 900])
 def test_a_replay_equals_a_naive_loop(origin: int) -> None:
     bars = random_walk(1000, seed=1, daily_volatility=0.012)
-    forecaster = tracked(bars, np.arange(5, 200))
+    forecaster = tracked(bars, np.arange(5, 200), Skewed)
 
     factors = forecaster.log_factors(bars, np.array([origin]))[0]
 
