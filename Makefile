@@ -68,7 +68,7 @@ deploy: .venv/sam/.installed ## Build, push and deploy to AWS; PARAMETERS="NAME=
 mutants: .venv/.dev .venv/mutation/.installed ## Mutation tests of FOLDER: SAMPLE=100 mutants, drawn with SEED=0
 	@test -n "$(FOLDER)" || { echo "expected a folder of the program: make mutants FOLDER=models"; exit 2; }
 	OMP_NUM_THREADS=1 PYTHONPATH=.venv/mutation $(BIN)/python -m tools.mutants $(FOLDER) \
-		--sample $(or $(SAMPLE),100) --seed $(or $(SEED),0)
+		--sample $(or $(SAMPLE),100) --seed $(or $(SEED),0) $(if $(NEAREST),--nearest)
 
 requirements: .venv/.dev ## Compile the pinned requirements from their .in files
 	$(call compile,serve.in,requirements/serve.txt,$(NOT_SERVED:%=--unsafe-package=%))
