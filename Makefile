@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 CODE := app.py aws_lambda.py clock.py config.py error_handlers.py errors.py worker.py benchmarks cli client models routers schemas server services telemetry tests tools notebooks
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 RIE_PACKAGE := aws-sam-cli==1.170.0
+MUTATION_PACKAGE := cosmic-ray==8.4.3
 
-.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api sam deploy requirements clean
+.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api sam deploy mutants requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +68,11 @@ sam: .venv/sam/.installed ## Install the AWS SAM CLI, in an environment of its o
 deploy: .venv/sam/.installed ## Build, push and deploy to AWS; PARAMETERS="NAME=VALUE …", see docs/deploy.md
 	PATH="$$PATH:$(CURDIR)/.venv/sam/bin" deploy/deploy.sh $(PARAMETERS)
 
+mutants: .venv/.dev .venv/mutation/.installed ## Mutation tests of FOLDER: SAMPLE=100 mutants, drawn with SEED=0
+	@test -n "$(FOLDER)" || { echo "expected a folder of the program: make mutants FOLDER=models"; exit 2; }
+	OMP_NUM_THREADS=1 PYTHONPATH=.venv/mutation $(BIN)/python -m tools.mutants $(FOLDER) \
+		--sample $(or $(SAMPLE),100) --seed $(or $(SEED),0) $(if $(NEAREST),--nearest)
+
 requirements: .venv/.dev ## Compile the pinned requirements from their .in files
 	$(call compile,serve.in,requirements/serve.txt,$(NOT_SERVED:%=--unsafe-package=%))
 	sed -i 's/^# The following packages.*/# Left out, because forecasting never imports them:/' requirements/serve.txt
@@ -117,6 +123,11 @@ endef
 .venv/sam/.installed: requirements/deploy.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv/sam
 	.venv/sam/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/deploy.txt
+	touch $@
+
+# Only its operators are used, which need no more than parso, and that the notebook's kernel brings along.
+.venv/mutation/.installed: Makefile | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/mutation $(MUTATION_PACKAGE)
 	touch $@
 
 .venv/docs/.installed: requirements/docs.txt | .venv/bin/python

@@ -8,10 +8,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from errors import AppError, BadRequest, HostNotAllowed, ServerBusy
+from errors import AppError, BadRequest, HostNotAllowed
 from routers.hosts import allowed_names, host_name, is_allowed
 from routers.problems import MEDIA_TYPE, problem_of
-from routers.turns import BUSY, RETRY_AFTER_S, Turns
+from routers.turns import Turns
 
 ALWAYS_ANSWERED = "/up"  # else a busy server would count as dead
 
@@ -40,9 +40,7 @@ class AdmissionMiddleware:
         self._allowed = None if allowed_hosts is None else allowed_names(allowed_hosts)
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
-        self._max_active = max_active
-        self._n_active = 0
-        self._turns = Turns(max_at_work)
+        self._turns = Turns(max_active, max_at_work)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,24 +50,21 @@ class AdmissionMiddleware:
         body = _Body(headers, receive, self._max_body_bytes, self._body_timeout_s)
         is_head = scope["method"] == "HEAD"
         routed = {**scope, "method": "GET"} if is_head else scope
-        refusal = self._host_refusal(headers, scope)
-        counted = False
-        if refusal is None and body.complete:
-            refusal = await self._busy(routed)
-            counted = refusal is None
-        elif refusal is None and self._n_active >= self._max_active:
-            refusal = ServerBusy(BUSY, retry_after_s=RETRY_AFTER_S)  # before its body is read
-        if refusal is not None:
+        try:
+            self._validate_host(headers, scope)
+            await self._admit(routed, body)
+        except AppError as refusal:
             await problem_response(refusal, scope.get("request_id", ""))(scope, receive, send)
             return
 
         async def receive_bounded() -> Message:
-            nonlocal counted
-            message = await body.receive()
-            if body.complete and not counted:
-                if (busy := await self._busy(routed)) is not None:
-                    raise HTTPException(503, busy.message, {"Retry-After": str(busy.retry_after_s)})
-                counted = True
+            was_complete, message = body.complete, await body.receive()
+            if body.complete and not was_complete:
+                try:
+                    await self._admit(routed, body)
+                except AppError as refusal:  # FastAPI takes other errors of a body for malformed JSON
+                    retry_after = {"Retry-After": str(refusal.retry_after_s)}
+                    raise HTTPException(refusal.status_code, refusal.message, retry_after) from refusal
             return message
 
         async def send_fitting(message: Message) -> None:
@@ -82,40 +77,28 @@ class AdmissionMiddleware:
         try:
             await self.app(routed, receive_bounded, send_fitting)
         finally:
-            self._n_active -= counted
             self._turns.give_back(routed)
             scope.setdefault("route", routed.get("route"))  # for metrics and the log
 
-    async def _busy(self, scope: Scope) -> ServerBusy | None:
-        """Count the request as active, once it has its turn; the refusal where it gets none."""
+    async def _admit(self, scope: Scope, body: "_Body") -> None:
         if scope["path"] == ALWAYS_ANSWERED:
-            self._n_active += 1
-            return None
-        if self._n_active >= self._max_active:
-            return ServerBusy(BUSY, retry_after_s=RETRY_AFTER_S)
-        self._n_active += 1
-        try:
+            return
+        if body.complete:
             await self._turns.take(scope)
-        except ServerBusy as busy:
-            self._n_active -= 1
-            return busy
-        except BaseException:  # the client left, or the server ends
-            self._n_active -= 1
-            raise
-        return None
+        else:
+            self._turns.validate_room()
 
-    def _host_refusal(self, headers: Headers, scope: Scope) -> AppError | None:
+    def _validate_host(self, headers: Headers, scope: Scope) -> None:
         if self._allowed is None and "aws.event" in scope:
-            return None  # AWS routes by the name, and only this function's own names lead here
+            return  # AWS routes by the name, and only this function's own names lead here
         hosts = headers.getlist("host")
         if not hosts and scope.get("http_version") == "1.0":
-            return None  # only HTTP/1.0 may do without, and no browser does
+            return  # only HTTP/1.0 may do without, and no browser does
         name = host_name(hosts[0]) if len(hosts) == 1 else None
         if name is None:
-            return BadRequest("expected one header Host with a name or an address")
-        if is_allowed(name, self._allowed, scope):
-            return None
-        return HostNotAllowed(f"this server does not answer for {name[:100]!r}; ALLOWED_HOSTS can name it")
+            raise BadRequest("expected one header Host with a name or an address")
+        if not is_allowed(name, self._allowed, scope):
+            raise HostNotAllowed(f"this server does not answer for {name[:100]!r}; ALLOWED_HOSTS can name it")
 
 
 class _Body:

@@ -32,7 +32,7 @@ class BacktestForecasts(Outcomes):
     crps_log: Values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BacktestConfig:
     """The origins, steps and levels of a backtest.
 

@@ -145,8 +145,6 @@ def sessions_needed(lookback: int, train_size: float) -> int:
     n_windows = max(
         math.ceil((MIN_FIT + MIN_CALIBRATION) / train_size - 1e-9), math.ceil(MIN_TEST / (1 - train_size) - 1e-9)
     )
-    while _n_train(n_windows, train_size) < MIN_FIT + MIN_CALIBRATION:
-        n_windows += 1
     return lookback + n_windows
 
 

@@ -4,16 +4,29 @@ import numpy as np
 import pytest
 
 from models.adaptive import MEMORY, RATE, TRACKED_LEVELS, AdaptiveForecaster
-from models.base import Bars, Origins
+from models.base import Bars, Origins, QuantileForecast
 from models.conformal import Calibration
+from models.trading import is_untraded
 from models.windows import future_closes
 from tests.fakes import FixedForecaster, random_walk
 
 HORIZON = 4
 
 
-def tracked(bars: Bars, calibration_origins: Origins) -> AdaptiveForecaster:
-    inner = FixedForecaster(horizon=HORIZON)
+class Skewed(FixedForecaster):
+    """Reaches half as far again below the median as above it."""
+
+    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+        forecast = super().predict_quantiles(bars, origins)
+        distance = np.log(forecast.prices / forecast.median[..., None])
+        skewed = np.exp(np.where(distance < 0, 1.5, 1.0) * distance) * forecast.median[..., None]
+        return QuantileForecast(forecast.quantile_levels, skewed)
+
+
+def tracked(
+    bars: Bars, calibration_origins: Origins, kind: type[FixedForecaster] = FixedForecaster
+) -> AdaptiveForecaster:
+    inner = kind(horizon=HORIZON)
     stop = int(calibration_origins[-1]) + 2
     return AdaptiveForecaster(inner, Calibration.of(inner, bars, calibration_origins, stop))
 
@@ -33,7 +46,7 @@ def naive_factors(forecaster: AdaptiveForecaster, bars: Bars, origin: int) -> np
         )
         for step in range(1, HORIZON + 1):
             made = past + 1 - step
-            if made in bounds:
+            if made in bounds and not is_untraded(bars)[made + 1 : past + 2].all():
                 lower, upper = (side[step - 1] for side in bounds[made])
                 outcome = np.log(bars[past + 1, 3])
                 missed = (outcome < lower - 1e-12) | (outcome > upper + 1e-12)  # on the bound is inside
@@ -44,11 +57,57 @@ def naive_factors(forecaster: AdaptiveForecaster, bars: Bars, origin: int) -> np
 @pytest.mark.parametrize("origin", [1, 2, 50, 400, 900])
 def test_a_replay_equals_a_naive_loop(origin: int) -> None:
     bars = random_walk(1000, seed=1, daily_volatility=0.012)
-    forecaster = tracked(bars, np.arange(5, 200))
+    forecaster = tracked(bars, np.arange(5, 200), Skewed)
 
     factors = forecaster.log_factors(bars, np.array([origin]))[0]
 
     np.testing.assert_allclose(factors, naive_factors(forecaster, bars, origin), atol=1e-12)
+
+
+def test_sessions_without_a_trade_are_no_outcomes() -> None:
+    bars = random_walk(300, seed=1, daily_volatility=0.012)
+    for first, stop in ((210, 212), (230, 237)):
+        bars[first:stop] = [*[bars[first - 1, 3]] * 4, 0.0]
+    forecaster = tracked(bars, np.arange(5, 200))
+
+    factors = forecaster.log_factors(bars, np.array([240]))[0]
+
+    np.testing.assert_allclose(factors, naive_factors(forecaster, bars, 240), atol=1e-12)
+
+
+def test_distances_are_multiplied_by_the_factor_of_their_level() -> None:
+    bars, origin = random_walk(300, seed=1), np.array([250])
+    forecaster = tracked(bars, np.arange(5, 200))
+    static = forecaster.static.predict_quantiles(bars, origin)
+    coverage = np.array([0.04, 0.1, 0.26, 0.8, 0.86, 0.99, 0.998])
+    nearest = np.array([0.1, 0.1, 0.26, 0.8, 0.86, 0.99, 0.99])  # linear between those tracked, constant beyond
+
+    found = forecaster.predict_quantiles(bars, origin, np.broadcast_to(TRACKED_LEVELS, (1, HORIZON, 12)))
+
+    for side in (-1, 1):
+        levels = 0.5 + side * coverage / 2
+        distance, plain = (np.log(one.at(levels) / one.median[..., None]) for one in (found, static))
+        np.testing.assert_allclose(distance / plain, np.broadcast_to(np.exp(nearest), plain.shape), rtol=1e-9)
+
+
+def test_a_level_whose_factor_is_small_reaches_as_far_as_the_levels_below_it() -> None:
+    bars, origin = random_walk(300, seed=1), np.array([250])
+    forecaster = tracked(bars, np.arange(5, 200))
+    factors = np.zeros((1, HORIZON, 12))
+    factors[..., 9:] = -5.0  # from 90 % coverage to 95 %
+
+    found = forecaster.predict_quantiles(bars, origin, factors).intervals((0.9, 0.95, 0.99))
+
+    plain = forecaster.static.predict_quantiles(bars, origin).intervals((0.9,))
+    for level in range(3):
+        np.testing.assert_allclose(found.lower[..., level], plain.lower[..., 0], rtol=1e-9)
+        np.testing.assert_allclose(found.upper[..., level], plain.upper[..., 0], rtol=1e-9)
+
+
+def test_no_origins_have_no_factors() -> None:
+    forecaster = tracked(random_walk(300), np.arange(5, 200))
+
+    assert forecaster.log_factors(random_walk(300), np.array([], dtype=np.intp)).shape == (0, HORIZON, 12)
 
 
 def test_origins_replayed_together_equal_each_alone() -> None:

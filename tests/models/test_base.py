@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.base import QUANTILE_GRID, QuantileForecast, never_narrowing
+from models.base import CLOSE, QUANTILE_GRID, QuantileForecast, closes_only, never_narrowing, with_columns
+from tests.values import assert_values
 
 LEVELS = np.array([0.1, 0.5, 0.9])
 
@@ -63,3 +64,41 @@ def test_no_interval_is_narrower_than_that_of_the_step_before(seed: int, drift: 
     assert (np.diff(widened.prices, axis=-1) >= 0).all()
     assert (widened.prices[..., :2] <= forecast.prices[..., :2] + 1e-9).all()
     assert (widened.prices[..., 3:] >= forecast.prices[..., 3:] - 1e-9).all()
+
+
+def test_a_price_below_zero_is_not_widened_to() -> None:
+    prices = np.array([[[1.0, 10.0, 11.0], [4.0, 5.0, 7.0]]])  # nine below the median, then one of five
+
+    widened = never_narrowing(QuantileForecast(LEVELS, prices))
+
+    np.testing.assert_array_equal(widened.prices, [[[1.0, 10.0, 11.0], [4.0, 5.0, 7.0]]])
+
+
+def test_intervals_are_the_median_and_the_bounds_of_each_level() -> None:
+    forecast = QuantileForecast(LEVELS, np.array([[[10.0, 20.0, 40.0]]]))
+
+    median, lower, upper = forecast.intervals((0.4, 0.8))
+
+    np.testing.assert_allclose(median, [[20.0]])
+    np.testing.assert_allclose(lower, [[[15.0, 10.0]]])
+    np.testing.assert_allclose(upper, [[[30.0, 40.0]]])
+
+
+def test_absent_columns_are_unknown_and_those_beyond_are_left_out() -> None:
+    bars = np.arange(10.0).reshape(2, 5)
+
+    np.testing.assert_array_equal(with_columns(bars, 6), [[0, 1, 2, 3, 4, np.nan], [5, 6, 7, 8, 9, np.nan]])
+    np.testing.assert_array_equal(with_columns(bars, 5), bars)
+    np.testing.assert_array_equal(with_columns(bars, 2), [[0, 1], [5, 6]])
+
+
+def test_bars_of_closes_alone_know_nothing_else() -> None:
+    bars = closes_only(np.array([3.0, 4.0]))
+
+    assert bars.shape == (2, 5)
+    assert bars[:, CLOSE].tolist() == [3.0, 4.0]
+    assert np.isnan(np.delete(bars, CLOSE, axis=1)).all()
+
+
+def test_values_are_immutable_and_arrays_are_not_compared() -> None:
+    assert_values("models")

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from errors import ArtifactCorrupt, InvalidRequest, ZeroVariance
+from errors import ArtifactCorrupt, InvalidRequest, NotFittable, ZeroVariance
 from models.base import CLOSE, QUANTILE_GRID, VOLUME, Bars, Forecaster
+from models.baselines.closed_form import price_forecast
 from models.baselines.drift import fit_drift
 from models.baselines.ewma import Ewma
 from models.baselines.rolling_empirical import RollingEmpirical
-from models.baselines.volatility_regression import LOOKBACK, log_ranges
+from models.baselines.volatility_regression import LOOKBACK, log_ranges, student_t_quantiles
 from models.fitting import PARAMETERS, FitBlocks, FitSettings, FittedModel
 from models.specs import BASELINES
 from tests.fakes import random_walk
@@ -100,6 +101,49 @@ def test_the_early_stopping_sessions_are_learned_from(name: str) -> None:
 def test_a_file_that_holds_no_parameters_is_corrupt(baseline: str, content: bytes) -> None:
     with pytest.raises(ArtifactCorrupt):
         BASELINES[baseline].load({PARAMETERS: content}, QUANTILE_GRID)
+
+
+@pytest.mark.parametrize("parameter", ["NaN", "Infinity"])
+def test_a_parameter_that_is_no_number_is_corrupt(parameter: str) -> None:
+    content = f'{{"horizon":1,"mean_log_return":{parameter}}}'.encode()
+
+    with pytest.raises(ArtifactCorrupt):
+        BASELINES["drift"].load({PARAMETERS: content}, QUANTILE_GRID)
+
+
+def test_a_horizon_of_one_session_is_enough() -> None:
+    assert BASELINES["persistence"].load({PARAMETERS: b'{"horizon":1}'}, QUANTILE_GRID).horizon == 1
+
+
+def test_returns_beyond_any_price_are_cut_off() -> None:
+    forecast = price_forecast(random_walk(2), np.array([1]), np.array([-60.0, -1.0, 60.0]), (0.1, 0.5, 0.9))
+
+    np.testing.assert_allclose(np.log(forecast.prices[0, 0] / random_walk(2)[1, CLOSE]), [-50, -1, 50])
+
+
+@pytest.mark.parametrize(("n_traded", "refused"), [(99, True), (100, False)])
+def test_a_garch_needs_100_sessions_that_traded(n_traded: int, refused: bool) -> None:
+    traded = random_walk(n_traded)
+    halt = np.tile([*[traded[-1, CLOSE]] * 4, 0.0], (150, 1))
+    bars = np.concatenate([traded, halt])
+    blocks = FitBlocks(bars, fit=range(60, 150), early_stopping=range(150, 240))
+
+    if refused:
+        with pytest.raises(NotFittable, match="needs 100 sessions that traded, found 99"):
+            BASELINES["gjr_garch"].fit([blocks], SETTINGS, lambda _: None)
+    else:
+        BASELINES["gjr_garch"].fit([blocks], SETTINGS, lambda _: None)
+
+
+def test_a_student_t_needs_30_outcomes_that_differ() -> None:
+    sample = np.random.default_rng(0).normal(size=30)
+
+    assert len(student_t_quantiles(sample)) == len(QUANTILE_GRID)
+    with pytest.raises(NotFittable, match="need 30 outcomes of each step, found 29"):
+        student_t_quantiles(sample[1:])
+    with pytest.raises(NotFittable, match="more than half of the returns are equal"):
+        student_t_quantiles(np.where(np.arange(30) < 16, 0.5, sample))
+    assert set(student_t_quantiles(np.full(30, 0.25))) == {0.25}
 
 
 @pytest.mark.parametrize("name", ["gjr_garch", "volatility_regression", "gradient_boosting"])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import CalibrationTooSmall
+from errors import CalibrationTooSmall, HorizonTooLong
 from models.base import CLOSE, QuantileForecast
 from models.baselines.persistence import Persistence
 from models.conformal import CalibratedForecaster, Calibration, conformal_margins
@@ -26,7 +26,7 @@ def test_nineteen_scores_support_95_percent_with_the_largest_of_them() -> None:
 
     Calibration((scores,)).validate(1, [0.95])
 
-    assert conformal_margins(scores, np.array([0.95])) == [19.0]
+    assert conformal_margins(scores, np.array([0.0, 0.01, 0.95, 0.99])).tolist() == [0.0, 1.0, 19.0, 19.0]
 
 
 @given(n_scores=st.integers(1, 60), level=st.floats(0.01, 0.99))
@@ -43,11 +43,52 @@ def test_a_new_exchangeable_score_is_covered_at_least_as_often_as_promised(n_sco
     assert (places_covered - 1) / (n_scores + 1) < level
 
 
-@pytest.mark.parametrize(("actual", "score"), [(20.0, 0.0), (40.0, 1.0), (80.0, 2.0), (10.0, 0.5), (5.0, 1.0)])
-def test_a_score_is_the_log_error_in_units_of_the_spread_on_its_side(actual: float, score: float) -> None:
-    forecast = QuantileForecast(LEVELS, np.array([[[5.0, 20.0, 40.0]]]))  # two doublings below, one above
+def test_as_many_steps_as_were_calibrated_may_be_asked_for_and_the_shortest_list_bounds_the_level() -> None:
+    calibration = Calibration((np.arange(30.0), np.arange(19.0), np.arange(20.0)))
 
-    calibration = Calibration.measure(forecast, np.array([[actual]]))
+    calibration.validate(2, [0.5, 0.95])
+    calibration.validate(3, [0.95])
+
+    with pytest.raises(HorizonTooLong, match="asked for 4 sessions, the model forecasts 3"):
+        calibration.validate(4, [0.5])
+    with pytest.raises(CalibrationTooSmall, match=r"19 scores cannot support level 0\.96") as refusal:
+        calibration.validate(1, [0.96])
+    assert refusal.value.context == {"found": 19}
+
+
+def test_scores_of_several_tickers_are_pooled_step_by_step() -> None:
+    parts = [Calibration((np.array([1.0, 4.0]), np.array([7.0]))), Calibration((np.array([2.0]), np.array([6.0])))]
+
+    pooled = Calibration.pooled(parts)
+
+    assert [step.tolist() for step in pooled.scores] == [[1.0, 2.0, 4.0], [6.0, 7.0]]
+
+
+def test_thinning_keeps_scores_evenly_spread_in_rank() -> None:
+    calibration = Calibration((np.arange(1.0, 20.0), np.arange(1.0, 10.0), np.arange(1.0, 21.0)))
+
+    thinned = calibration.thinned(9)
+
+    assert thinned.scores[0].tolist() == [2, 4, 6, 8, 10, 12, 14, 16, 18]
+    assert thinned.scores[1].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert thinned.scores[2].tolist() == [3, 5, 7, 9, 11, 13, 15, 17, 19]  # 2.1, 4.2, … rounded up
+
+
+def test_calibration_sees_nothing_from_the_stop_on() -> None:
+    bars = random_walk(20)
+
+    calibration = Calibration.of(Persistence(horizon=2), bars, np.arange(5, 10), stop=11)
+
+    assert [step.size for step in calibration.scores] == [5, 4]
+    assert calibration.fewest == 4
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3])
+@pytest.mark.parametrize(("actual", "score"), [(20.0, 0.0), (40.0, 1.0), (80.0, 2.0), (10.0, 0.5), (5.0, 1.0)])
+def test_a_score_is_the_log_error_in_units_of_the_spread_on_its_side(actual: float, score: float, unit: float) -> None:
+    forecast = QuantileForecast(LEVELS, unit * np.array([[[5.0, 20.0, 40.0]]]))  # two doublings below, one above
+
+    calibration = Calibration.measure(forecast, np.array([[actual * unit]]))
 
     np.testing.assert_allclose(calibration.scores[0], [score], atol=1e-12)
 
@@ -58,6 +99,14 @@ def test_an_unknown_actual_has_no_score() -> None:
     calibration = Calibration.measure(forecast, np.array([[np.nan], [40.0]]))
 
     np.testing.assert_allclose(calibration.scores[0], [1.0])
+
+
+def test_a_forecast_without_spread_is_scored_in_hundredths_of_a_basis_point() -> None:
+    forecast = QuantileForecast(LEVELS, np.full((2, 1, 3), 20.0))
+
+    calibration = Calibration.measure(forecast, 20.0 * np.exp([[2e-6], [-3e-6]]))
+
+    np.testing.assert_allclose(calibration.scores[0], [2.0, 3.0], rtol=1e-6)
 
 
 def test_a_forecast_without_spread_gets_the_interval_of_its_past_errors() -> None:
@@ -114,6 +163,26 @@ def test_a_wider_level_gives_an_interval_that_contains_the_narrower() -> None:
 
     assert (np.diff(found.lower, axis=-1) <= 0).all()
     assert (np.diff(found.upper, axis=-1) >= 0).all()
+
+
+def test_quantiles_are_stated_at_the_levels_of_the_forecast_and_of_the_95_percent_interval() -> None:
+    calibration = Calibration((np.arange(1.0, 40.0),))
+    prices = np.array([[[5.0, 10.0, 20.0]]])
+
+    narrow = calibration.quantiles(QuantileForecast(np.array([0.1, 0.5, 0.9]), prices))
+    wide = calibration.quantiles(QuantileForecast(np.array([0.05, 0.5, 0.95]), prices))
+
+    assert narrow.quantile_levels.tolist() == [0.025, 0.1, 0.5, 0.9, 0.975]
+    assert wide.quantile_levels.tolist() == [0.025, 0.05, 0.5, 0.95, 0.975]
+    # one doubling is a spread; with 39 scores 80 % take the 32nd, 95 % the 38th
+    np.testing.assert_allclose(np.log2(narrow.prices[0, 0, 2:] / 10), [0, 32, 38], atol=1e-12)
+
+
+def test_the_static_forecaster_wants_a_window_past_halts_and_a_year_before_it() -> None:
+    forecaster = CalibratedForecaster(FixedForecaster(), Calibration((np.arange(9.0),)))
+
+    assert forecaster.wanted_sessions == FixedForecaster().lookback + 120 + 250
+    assert forecaster.static is forecaster
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95])

@@ -61,6 +61,33 @@ def other_domain(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Add", ["x", "x"], ["y"], domain="com.microsoft"))
 
 
+def graphs_in_a_known_operator(model: onnx.ModelProto) -> None:
+    graphs = [helper.make_graph([], "inner", [], [])]
+    model.graph.node[0].attribute.append(helper.make_attribute("bodies", graphs))
+
+
+def sparse_constant(model: onnx.ModelProto) -> None:
+    values, indices = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0]), helper.make_tensor("i", 7, [1], [0])
+    attribute = helper.make_attribute("sparse_value", helper.make_sparse_tensor(values, indices, [1]))
+    model.graph.node[0].attribute.append(attribute)
+
+
+def sparse_constants(model: onnx.ModelProto) -> None:
+    values, indices = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0]), helper.make_tensor("i", 7, [1], [0])
+    attribute = helper.make_attribute("values", [helper.make_sparse_tensor(values, indices, [1])])
+    model.graph.node[0].attribute.append(attribute)
+
+
+def external_in_a_list(model: onnx.ModelProto) -> None:
+    tensor = numpy_helper.from_array(np.zeros(8))
+    tensor.data_location = TensorProto.EXTERNAL  # without saying where
+    model.graph.node[0].attribute.append(helper.make_attribute("values", [tensor]))
+
+
+def training(model: onnx.ModelProto) -> None:
+    model.training_info.add()
+
+
 def function(model: onnx.ModelProto) -> None:
     opset = [helper.make_opsetid("", 17)]
     model.functions.append(helper.make_function("", "Add", ["x"], ["x"], [], opset))
@@ -84,6 +111,11 @@ def test_our_own_networks_pass(content: bytes) -> None:
         (external_constant, "reads its weights from another file"),
         (loop, "operator of no network of ours, 'Loop'"),
         (graph_in_a_known_operator, "a graph within a graph"),
+        (graphs_in_a_known_operator, "a graph within a graph"),
+        (sparse_constant, "a graph within a graph"),
+        (sparse_constants, "a graph within a graph"),
+        (external_in_a_list, "reads its weights from another file"),
+        (training, "functions of its own"),
         (unknown_operator, "operator of no network of ours, 'ImageDecoder'"),
         (other_domain, "operators of another domain"),
         (function, "functions of its own"),
@@ -95,9 +127,35 @@ def test_anything_else_is_corrupt_and_never_runs(edit: Callable[[onnx.ModelProto
         OnnxForecaster(edited(edit), QUANTILE_GRID)
 
 
-def test_a_file_larger_than_any_of_ours_is_corrupt() -> None:
-    with pytest.raises(ArtifactCorrupt, match="the limit is"):
+def test_a_file_larger_than_any_of_ours_is_corrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArtifactCorrupt, match="has 8000001 bytes; the limit is 8000000"):
         validate_network(bytes(MAX_BYTES + 1))
+
+    monkeypatch.setattr("models.onnx_file.MAX_BYTES", len(OURS))
+    validate_network(OURS)
+
+
+def test_weights_that_say_they_are_in_the_file_pass() -> None:
+    def stated(model: onnx.ModelProto) -> None:
+        model.graph.initializer[0].data_location = TensorProto.DEFAULT
+
+    validate_network(edited(stated))
+
+
+def test_a_network_of_other_levels_or_columns_is_corrupt() -> None:
+    def of_seven_columns(model: onnx.ModelProto) -> None:
+        while model.graph.node:
+            model.graph.node.pop()
+        model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 7
+        name = model.graph.output[0].name
+        model.graph.node.append(
+            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.ones((1, 30, 105))))
+        )
+
+    with pytest.raises(ArtifactCorrupt, match=r"found 10 columns and 105 levels"):
+        OnnxForecaster(OURS, QUANTILE_GRID[1:])
+    with pytest.raises(ArtifactCorrupt, match=r"found 7 columns"):
+        OnnxForecaster(edited(of_seven_columns), QUANTILE_GRID)
 
 
 @given(place=st.integers(0, len(OURS) - 1), content=st.binary(min_size=1, max_size=64))

@@ -65,9 +65,27 @@ def fit_to(kind: str, bars: Bars) -> FittedModel:
 def test_a_flat_bar_with_a_move_or_with_volume_has_traded() -> None:
     bars = np.concatenate([random_walk(3), locked(100.0, 1), halted(105.0, 2), halted(105.0, 1)])
     bars[-1, VOLUME] = 7
+    bars[4, HIGH] += 1e-6  # as an adjusted price may be
 
     assert is_flat(bars).tolist() == [False] * 3 + [True] * 4
     assert is_untraded(bars).tolist() == [False] * 4 + [True, True, False]
+    assert is_untraded(bars[4:]).tolist() == [False, True, False]  # the close before the first is not known
+
+
+def test_a_session_without_a_close_is_untraded() -> None:
+    bars = random_walk(3)
+    bars[1] = np.nan
+
+    assert is_untraded(bars).tolist() == [False, True, False]
+
+
+def test_a_bar_with_the_smallest_of_ranges_is_not_flat() -> None:
+    bars = halted(100.0, 3)
+    bars[1, HIGH] += 0.001
+    bars[2, [OPEN, HIGH, LOW, CLOSE]] += 0.001
+
+    assert is_flat(bars).tolist() == [True, False, True]
+    assert not is_untraded(bars).any()
 
 
 def test_closes_alone_never_count_as_untraded() -> None:
@@ -81,6 +99,7 @@ def test_idle_sessions_are_bounded() -> None:
     bars = np.concatenate([random_walk(2), halted(random_walk(2)[-1, CLOSE], 300)])
 
     assert idle_sessions(bars, np.array([1, 2, 50, 301])).tolist() == [0, 1, 49, MAX_IDLE]
+    assert idle_sessions(np.full((3, 5), np.nan), np.array([0, 2])).tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("kind", ["volatility_regression", "gjr_garch", "ewma", "rolling_empirical"])
@@ -166,6 +185,16 @@ def test_a_window_looks_no_further_back_than_it_says() -> None:
         np.testing.assert_array_equal(lookback_windows(needed, np.array([len(needed) - 1]), 60), whole)
 
 
+@pytest.mark.parametrize(("n_traded", "n_halted", "passed_over"), [(3, 119, True), (3, 120, False), (2, 50, False)])
+def test_a_window_passes_over_as_many_sessions_as_it_may_read(n_traded: int, n_halted: int, passed_over: bool) -> None:
+    walk = random_walk(n_traded)
+    bars = np.concatenate([walk, halted(walk[-1, CLOSE], n_halted)])
+
+    (window,) = lookback_windows(bars, np.array([len(bars) - 1]), 3)
+
+    np.testing.assert_array_equal(window[:, CLOSE], walk[:, CLOSE] if passed_over else bars[-3:, CLOSE])
+
+
 def test_where_too_little_traded_the_window_stays_as_it_is() -> None:
     bars = np.concatenate([random_walk(5), halted(random_walk(5)[-1, CLOSE], 95)])
 
@@ -191,15 +220,17 @@ def test_a_bar_without_a_range_gets_the_variance_of_its_move_and_its_window(seed
     np.testing.assert_allclose(window[~bare], bars[~bare], rtol=1e-12)
     assert (window[:, HIGH] >= window[:, [OPEN, CLOSE]].max(1)).all()
     assert (window[:, LOW] <= window[:, [OPEN, CLOSE]].min(1)).all()
+    np.testing.assert_array_equal((window[bare, CLOSE] < window[bare, OPEN]), moves[bare] < 0)
 
 
-def test_a_window_that_is_mostly_without_ranges_is_read_from_its_closes() -> None:
+@pytest.mark.parametrize(("n_ranged", "closes_only"), [(29, True), (30, False)])
+def test_a_window_that_is_mostly_without_ranges_is_read_from_its_closes(n_ranged: int, closes_only: bool) -> None:
     bars = random_walk(60)
-    bars[20:, :CLOSE] = bars[20:, CLOSE, None]
+    bars[n_ranged:, :CLOSE] = bars[n_ranged:, CLOSE, None]
 
     (window,) = with_ranges(bars[None])
 
-    assert np.isnan(window[:, [OPEN, HIGH, LOW]]).all()
+    assert np.isnan(window[:, [OPEN, HIGH, LOW]]).all() == closes_only
     np.testing.assert_array_equal(window[:, CLOSE], bars[:, CLOSE])
 
 

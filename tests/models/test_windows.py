@@ -41,6 +41,11 @@ def test_the_targets_of_a_block_end_where_those_of_the_next_begin() -> None:
     assert target_stop(block) == first_target_of_following
 
 
-def test_an_origin_without_a_full_window_is_our_own_mistake() -> None:
+@pytest.mark.parametrize("origin", [1, 10])
+def test_an_origin_without_a_full_window_is_our_own_mistake(origin: int) -> None:
     with pytest.raises(AssertionError, match="origin out of range"):
-        lookback_windows(random_walk(10), np.array([1]), lookback=3)
+        lookback_windows(random_walk(10), np.array([origin]), lookback=3)
+
+
+def test_no_origins_have_no_windows() -> None:
+    assert lookback_windows(random_walk(10), np.array([], dtype=np.intp), lookback=3).shape == (0, 3, 5)

@@ -94,7 +94,8 @@ def test_mase_has_no_unit(actual: np.ndarray, forecast: np.ndarray, train: np.nd
 
 
 def test_a_price_that_did_not_move_is_neither_hit_nor_missed() -> None:
-    rate = accuracy.hit_rate(np.array([10.0, 12.0]), np.array([11.0, 11.0]), np.array([10.0, 10.0]))
+    still = 10.0 * (1 - 1e-12)  # a forecast that went through its logarithm
+    rate = accuracy.hit_rate(np.array([10.0, 12.0, 12.0, 9.0]), np.array([11.0, 11.0, still, 9.9]), np.full(4, 10.0))
 
     assert rate == 1.0
 
@@ -105,6 +106,15 @@ def test_the_opposite_forecast_hits_what_was_missed(actual: np.ndarray, forecast
 
     opposite = accuracy.hit_rate(actual, 2 * last - forecast, last)
     assert (math.isnan(rate) and math.isnan(opposite)) or rate + opposite == pytest.approx(1.0)
+
+
+def test_a_difference_by_rounding_is_no_skill() -> None:
+    assert accuracy.skill(1 + 1e-12, 1.0) == 0.0
+    assert accuracy.skill(1.001, 1.0) == pytest.approx(-0.001)
+
+
+def test_an_actual_on_a_bound_is_inside() -> None:
+    assert accuracy.coverage(np.array([1.0, 2.0, 3.0]), np.array([1.0, 0.0, 0.0]), np.full(3, 2.0)) == 2 / 3
 
 
 def test_an_interval_that_contains_the_actual_scores_its_width() -> None:

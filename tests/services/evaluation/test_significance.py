@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from services.evaluation.significance import diebold_mariano, p_value
+from services.evaluation.significance import block_p_value, diebold_mariano, p_value
 
 N_SIMULATIONS = 1000
 N_ORIGINS = 300
@@ -110,8 +110,52 @@ def test_differences_as_correlated_as_can_be_raise_twice_as_many_false_alarms() 
     assert 0.05 < np.mean(np.array(p_values) < 0.05) < 0.15
 
 
+def test_one_origin_more_than_the_horizon_is_enough() -> None:
+    assert 0 < diebold_mariano(np.array([1.0, 2.0, 4.0]), np.zeros(3), horizon=2) < 1
+
+
+@pytest.mark.parametrize(("overlap", "fewest"), [(1, 4), (6, 14)])
+def test_the_fewest_origins_with_a_p_value_are_twice_the_overlap_and_two(overlap: int, fewest: int) -> None:
+    loss = np.random.default_rng(0).normal(size=(fewest, 1))
+
+    assert p_value(loss, np.zeros_like(loss), overlap) is not None
+    assert p_value(loss[1:], np.zeros_like(loss[1:]), overlap) is None
+
+
+def test_an_origin_counts_once_with_the_mean_of_its_steps_if_all_are_known() -> None:
+    loss = np.random.default_rng(0).normal(size=(30, 2))
+    loss[7, 1] = np.nan
+
+    found = p_value(loss, np.ones_like(loss), overlap=2)
+
+    assert found == pytest.approx(diebold_mariano(loss.mean(axis=1), np.ones(30), horizon=2), rel=1e-9)
+
+
+def test_three_blocks_give_the_p_value_found_by_hand() -> None:
+    # means -1, -2, -3, their deviation 1: t = -2 sqrt(3) with 2 degrees, for which the distribution has a closed form
+    difference = -np.repeat([1.0, 2.0, 3.0], 20)
+
+    assert block_p_value(difference) == pytest.approx(0.5 - math.sqrt(3) / math.sqrt(2 + 12))
+    assert block_p_value(-difference) == pytest.approx(0.5 + math.sqrt(3) / math.sqrt(2 + 12))
+
+
+def test_a_long_history_is_cut_into_20_blocks() -> None:
+    means = np.random.default_rng(0).normal(0.2, 1, 20)
+    within = np.resize([1.0, -1.0], 600)  # is zero on average in every block
+
+    found = block_p_value(np.repeat(means, 30) + within)
+
+    assert found == pytest.approx(stats.ttest_1samp(means, 0.0, alternative="less").pvalue)
+
+
+@pytest.mark.parametrize(("difference", "expected"), [(-1.0, 0.0), (1.0, 1.0), (0.0, None)])
+def test_the_same_difference_in_every_block_is_no_chance(difference: float, expected: float | None) -> None:
+    assert block_p_value(np.full(80, difference)) == expected
+
+
 def test_losses_that_differ_by_rounding_have_no_p_value() -> None:
     loss = np.abs(np.random.default_rng(0).normal(1, 0.2, (200, 1)))
     rounded = loss + 1e-13 * np.linspace(0.9, 1.1, 200)[:, None]  # a tiny difference, always to one side
 
     assert p_value(rounded, loss, overlap=1) is None
+    assert p_value(loss + 1e6 * (rounded - loss), loss, overlap=1) == pytest.approx(0, abs=1e-9)

@@ -13,6 +13,7 @@ from services.prices.calendars import (
     is_completed,
     is_estimated,
     last_completed_session,
+    last_final_day,
     last_known_day,
     local_date,
     next_sessions,
@@ -264,11 +265,12 @@ def test_a_session_that_no_calendar_lists_is_final_some_hours_after_the_usual_cl
     [
         ((10.0, 10.0, 10.0, 10.0, 0.0), False),
         ((np.nan, np.nan, np.nan, 10.0, 0.0), False),
+        ((10.0, 10.0, 10.0, 10.0 * (1 + 1e-8), 0.0), False),
         ((10.0, 10.0, 10.0, 10.0, 5.0), True),
         ((10.0, 10.5, 10.0, 10.0, 0.0), True),
         ((10.5, 10.5, 10.5, 10.5, 0.0), True),
     ],
-    ids=["flat", "close alone", "volume", "range", "move"],
+    ids=["flat", "close alone", "rounding", "volume", "range", "move"],
 )
 def test_a_row_on_a_day_without_a_session_is_a_ghost_unless_something_happened(
     row: tuple[float, ...], kept: bool
@@ -290,6 +292,37 @@ def test_a_halted_session_is_no_ghost() -> None:
     history = known_at(series, datetime(2024, 3, 15, 23, tzinfo=UTC))
 
     assert history.as_of == date(2024, 3, 15)
+
+
+def test_until_another_row_is_final_the_answer_is_the_same_object() -> None:
+    series, defects = series_of("AAPL", date(2024, 3, 14), date(2024, 3, 15)), Defects()
+
+    first, again, later = (
+        history_at(series, datetime.fromisoformat(now), source="test", defects=defects)
+        for now in ("2024-03-15T12:00:10Z", "2024-03-15T13:30:59Z", "2024-03-15T20:20Z")
+    )
+
+    assert again is first
+    assert later.as_of > first.as_of
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        ("2024-03-15T20:19Z", date(2024, 3, 14)),
+        ("2024-03-15T20:20Z", date(2024, 3, 15)),
+        ("2024-03-16T23:59Z", date(2024, 3, 15)),
+        ("2024-03-17T00:00Z", date(2024, 3, 16)),  # a Saturday, four hours after the usual close
+    ],
+)
+def test_the_last_final_day_may_be_one_without_a_session(now: str, last: date) -> None:
+    assert last_final_day("XNYS", datetime.fromisoformat(now)) == last
+
+
+def test_what_a_calendar_covers_is_not_estimated() -> None:
+    days = [date(1989, 12, 31), date(1990, 1, 1), date(2040, 12, 31), date(2041, 1, 1)]
+
+    assert [is_estimated("XNYS", day) for day in days] == [True, False, False, True]
 
 
 def test_sessions_between_two_days_include_both_and_leave_holidays_out() -> None:

@@ -153,6 +153,25 @@ def test_a_bad_open_high_or_low_becomes_unknown_and_is_counted(column: int, valu
     assert defects.repaired[COLUMNS[column].lower()].tolist() == [DAYS[1]]
 
 
+def test_a_high_and_a_low_may_be_as_far_as_five_times_the_close() -> None:
+    bars = [(10.0, 50.0, 2.0, 10.0, 1.0), (2.0, 50.0, 2.0, 10.0, 1.0)]
+
+    series, defects = clean("AAPL", DAYS[:2], bars)
+
+    assert series.bars.tolist() == [list(row) for row in bars]
+    assert defects.n_repaired == {}
+
+
+@pytest.mark.parametrize(("short", "repaired"), [(0.9e-5, {}), (1.1e-5, {"high": 1, "low": 1})])
+def test_a_range_may_be_short_by_a_hundred_thousandth(short: float, repaired: dict[str, int]) -> None:
+    rows = good_rows(2)
+    rows[1, [OPEN, HIGH, LOW]] = 10.5, 10.5 * (1 - short), 10.5 * (1 + short)
+
+    _, defects = clean("AAPL", DAYS[:2], rows)
+
+    assert defects.n_repaired == repaired
+
+
 def test_an_open_above_a_high_that_is_unknown_stays() -> None:
     rows = [(11.5, np.nan, 9.0, 10.5, 1.0), (10.5, 11.0, 10.0, 10.5, 1.0)]
     series, defects = clean("AAPL", DAYS[:2], rows)
@@ -193,6 +212,8 @@ def test_an_impossible_volume_becomes_zero_and_is_counted_but_a_missing_one_is_n
         (-10.5, "not_positive"),
         (1e300, "implausible"),
         (5e-324, "implausible"),
+        (1.1e15, "implausible"),
+        (0.9e-15, "implausible"),
     ],
 )
 def test_a_row_without_a_usable_close_is_dropped_and_counted(close: float, reason: str) -> None:
@@ -206,6 +227,13 @@ def test_a_row_without_a_usable_close_is_dropped_and_counted(close: float, reaso
     assert defects.n_dropped == {reason: 1}
     assert defects.dropped[reason].tolist() == [DAYS[7]]
     assert defects.n_repaired == {}
+
+
+@pytest.mark.parametrize("close", [1e15, 1e-15])
+def test_a_close_at_the_bounds_of_the_plausible_stays(close: float) -> None:
+    series, _ = clean("AAPL", DAYS[:1], [(np.nan, np.nan, np.nan, close, 1.0)])
+
+    assert series.close.tolist() == [close]
 
 
 def test_a_row_without_a_date_is_dropped_and_counted() -> None:

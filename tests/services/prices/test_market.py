@@ -1,7 +1,7 @@
 """The market of an exchange, aligned by date to the sessions of its tickers."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from errors import PricesUnreachable
 from models.base import IMPLIED_VOLATILITY, MARKET_CLOSE, MARKET_HIGH, MARKET_OPEN, N_INPUTS
 from services.prices.exchanges import _BY_CODE, _BY_SUFFIX
 from services.prices.market import MARKETS, MarketAwareSource
-from services.prices.series import PriceHistory, PriceSource
+from services.prices.series import Market, PriceHistory, PriceSource
 from tests.fakes import FakePriceSource, walk_history
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -123,6 +123,45 @@ def test_the_same_histories_give_the_same_object() -> None:
     source = MarketAwareSource(FakePriceSource(walk_history(), walk_history("^GSPC", seed=1)))
 
     assert source.history("WALK", NOW) is source.history("WALK", NOW)
+
+
+def test_a_few_more_sessions_of_the_index_are_fetched_than_of_the_ticker() -> None:
+    wanted: list[tuple[str, int | None]] = []
+
+    class Recording(FakePriceSource):
+        def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+            wanted.append((ticker, recent))
+            return super().history(ticker, now, recent)
+
+    source = MarketAwareSource(Recording(walk_history(), walk_history("^GSPC", seed=1), walk_history("^VIX", seed=2)))
+    source.history("WALK", NOW, recent=60)
+    source.history("WALK", NOW)
+
+    assert wanted == [
+        *[("WALK", 60), ("^GSPC", 80), ("^VIX", 80)],
+        *[("WALK", None), ("^GSPC", None), ("^VIX", None)],
+    ]
+
+
+def test_the_newest_session_of_the_market_is_that_of_its_index() -> None:
+    market = served(walk_history("^GSPC", seed=1)).market
+    assert market is not None
+    first, second = (day.item() for day in market.index.sessions[:2])
+
+    assert market.as_of(second) == second
+    assert market.as_of(second - timedelta(days=1)) == first
+    assert market.as_of(first - timedelta(days=1)) is None
+
+
+def test_the_last_close_of_the_index_stands_for_ten_days() -> None:
+    index, implied = walk_history("^GSPC", seed=1).series, walk_history("^VIX", seed=2).series
+    later = index.sessions[-1] + np.arange(9, 12)
+
+    columns = Market(index, implied).at(later)
+
+    np.testing.assert_array_equal(columns[:, 3], [index.close[-1], index.close[-1], np.nan])
+    np.testing.assert_array_equal(columns[:, 4], [implied.close[-1], implied.close[-1], np.nan])
+    assert np.isnan(Market(index, implied).at(index.sessions[:1] - 1)).all()
 
 
 def test_an_unreachable_index_is_not_asked_for_again_at_once() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 from errors import TickerNotFound
 from services.prices.cleaning import clean
 from services.prices.series import Defects, PriceHistory, PriceSeries, Sessions, validate_ticker
+from tests.values import assert_values
 
 DAYS = [date(2024, 1, 1) + timedelta(days=day) for day in range(40)]
 
@@ -95,8 +97,15 @@ def test_a_history_counts_the_defects_of_all_that_its_source_supplied() -> None:
 def test_a_stale_history_is_not_stale_before_its_end() -> None:
     history = PriceHistory(series_of(10), "csv", stale=True)
 
-    assert history.between(None, DAYS[20]).stale
-    assert not history.between(None, DAYS[5]).stale
+    assert history.between(None, None).stale
+    assert history.between(None, DAYS[10]).stale
+    assert not history.between(None, DAYS[9]).stale  # what ends where it was asked to lacks nothing
+    assert not replace(history, stale=False).between(None, DAYS[20]).stale
+
+
+def test_sample_prices_are_a_demonstration() -> None:
+    assert PriceHistory(series_of(1), "sample").demo is True
+    assert PriceHistory(series_of(1), "csv").demo is False
 
 
 @pytest.mark.parametrize("ticker", ["AAPL", "PETR4.SA", "^GSPC", "BTC-USD", "EURUSD=X", "M&M.NS", "0700.HK"])
@@ -108,3 +117,7 @@ def test_real_symbols_are_tickers(ticker: str) -> None:
 def test_what_means_something_in_a_path_or_an_address_is_no_ticker(ticker: str) -> None:
     with pytest.raises(TickerNotFound):
         validate_ticker(ticker)
+
+
+def test_values_are_immutable_and_arrays_are_not_compared() -> None:
+    assert_values("services.prices")

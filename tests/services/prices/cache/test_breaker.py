@@ -61,6 +61,27 @@ def test_refusal_says_when_the_next_try_is(opened: CircuitBreaker) -> None:
     assert refused.value.retry_after_s == 5
 
 
+def test_refusal_names_at_least_a_second(opened: CircuitBreaker) -> None:
+    with pytest.raises(PricesUnreachable, match="next try in 1 s") as refused, opened.request(at(44.8)):
+        pass
+
+    assert refused.value.retry_after_s == 1
+
+
+def test_no_first_pause_is_longer_than_a_quarter_of_an_hour() -> None:
+    patient = CircuitBreaker("yahoo", 5000.0)
+    for _ in range(FAILURES_TO_OPEN):
+        fail(patient, 0)
+
+    assert [patient.is_open(at(second)) for second in (0, 899, 900)] == [True, True, False]
+
+
+def test_rate_limited_trial_pauses_no_shorter_than_a_failed_one(opened: CircuitBreaker) -> None:
+    request(opened, 45, PricesRateLimited("slow down", retry_after_s=5))
+
+    assert [opened.is_open(at(second)) for second in (45 + 89, 45 + 90)] == [True, False]
+
+
 def test_one_trial_is_let_through_and_others_wait_for_it(opened: CircuitBreaker) -> None:
     with opened.request(at(45)):
         meanwhile = [request(opened, second) for second in (45, 46)]
