@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 N_WRITERS = 3
+N_TARGETS = 3  # models that writers quarrel over
 # while a refused job is deleted, one who was given its id by a list or a key finds it gone
 REFUSALS = not hasattr(Jobs, "withdraw")
 CHECK_EVERY = {"memory": 1, "local": 5}  # steps; of a server 20: a check reads all there is
@@ -108,7 +109,8 @@ class Race(RuleBasedStateMachine):
         if what == "publish" or not world.models:
             self._begin(world.publish())
             return
-        model_id = world.models[number % len(world.models)]
+        newest = world.models[-N_TARGETS:]
+        model_id = newest[number % len(newest)]
         match what:
             case "move":
                 self._begin(world.move(alias, model_id, from_current=flag))
