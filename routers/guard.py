@@ -89,7 +89,7 @@ class GuardedRoute(APIRoute):
         self._right: Right = "read" if reads else "train"
         super().__init__(
             path,
-            endpoint if iscoroutinefunction(endpoint) else _charged(endpoint),
+            endpoint if iscoroutinefunction(endpoint) else charged(endpoint),
             **options | {"openapi_extra": extra | _needs(self._right)},
         )
 
@@ -144,12 +144,18 @@ def _address_of(request: Request) -> str:
     return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
 
 
-def _charged(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(endpoint)
+def charged(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, whose CPU time the request's caller is charged for.
+
+    Every endpoint that runs in a thread is one. An ``async`` endpoint wraps what it computes in a thread that has the
+    request's context, as those of ``run_in_threadpool`` have.
+    """
+
+    @wraps(work)
     def run(*args: Any, **kwargs: Any) -> Any:
         started = time.thread_time()
         try:
-            return endpoint(*args, **kwargs)
+            return work(*args, **kwargs)
         finally:
             _CALLER.get().charge(time.thread_time() - started)
 

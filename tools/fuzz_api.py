@@ -1,7 +1,8 @@
 """Test the API with schemathesis, which makes requests from the OpenAPI document: ``make fuzz-api``.
 
 It tests a server without keys, and a server with keys that also has limits per key. Each server has sample prices and a
-folder of its own. Exit code 1 means that a check failed.
+folder of its own. Exit code 1 means that a check failed. Options that this program does not know go to schemathesis,
+such as ``--exclude-path=/models/train``.
 """
 
 import argparse
@@ -32,13 +33,13 @@ def main() -> None:
     parser.add_argument("--max-examples", type=int, default=100, help="requests per route and phase")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=("open", "keys"), help="one of the two servers")
-    given = parser.parse_args()
+    given, further = parser.parse_known_args()
     secret, key = new_key("fuzz", RIGHTS)
     runs: dict[str, tuple[Mapping[str, str], tuple[str, ...]]] = {
         "open": ({}, ()),
         "keys": ({"API_KEYS": key.entry, **LIMITS}, (f"--header=X-API-Key: {secret}",)),
     }
-    options = (f"--max-examples={given.max_examples}", f"--seed={given.seed}")
+    options = (f"--max-examples={given.max_examples}", f"--seed={given.seed}", *further)
     codes = [
         _tested(given.schemathesis, settings, [*options, *more])
         for name, (settings, more) in runs.items()
