@@ -133,7 +133,7 @@ def record_of(forecast: Forecast) -> ForecastRecord:
             median=float(forecast.median[h]),
             lower=lower[h],
             upper=upper[h],
-            quantiles=unpack_quantiles(pack_quantiles(quantiles[h])),
+            quantiles=unpack_quantiles(pack_quantiles(quantiles[h], h + 1)),
         )
         for h, session in enumerate(given.sessions)
         if not is_completed(exchange, session, forecast.made_at)
