@@ -5,12 +5,13 @@ from datetime import date, datetime
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, field_serializer
 
 from schemas.accuracy import DetailedReport
 from schemas.common import Document, ModelId, Ticker
 
-UNITS = 65_535  # between the lowest and the highest quantile of a step: 16 bits
+UNITS = 2**16 - 1  # between the lowest and the highest quantile of a step
+FIRST_UNITS = 2**28 - 1  # of the first step, which p-values and metrics are of: as exact as they show
 
 
 class PackedQuantiles(Document):
@@ -18,31 +19,33 @@ class PackedQuantiles(Document):
 
     lowest: float
     highest: float
-    gaps: tuple[Annotated[int, Field(ge=0, le=UNITS)], ...] = Field(
-        description="Between successive prices, in units of (highest − lowest) / 65,535."
+    units: Annotated[int, Field(ge=1, le=FIRST_UNITS)]
+    gaps: tuple[Annotated[int, Field(ge=0, le=FIRST_UNITS)], ...] = Field(
+        description="Between successive prices, in (highest − lowest) / units."
     )
 
 
-def pack_quantiles(quantiles: Sequence[float]) -> PackedQuantiles:
-    """Pack ascending prices.
+def pack_quantiles(quantiles: Sequence[float], step: int = 2) -> PackedQuantiles:
+    """Pack the ascending prices of a step.
 
     >>> pack_quantiles([100.0, 101.0, 104.0])
-    PackedQuantiles(lowest=100.0, highest=104.0, gaps=(16384, 49151))
+    PackedQuantiles(lowest=100.0, highest=104.0, units=65535, gaps=(16384, 49151))
     """
+    units = FIRST_UNITS if step == 1 else UNITS
     lowest, highest = quantiles[0], quantiles[-1]
-    scale = UNITS / (highest - lowest) if highest > lowest else 0.0
+    scale = units / (highest - lowest) if highest > lowest else 0.0
     places = [round((price - lowest) * scale) for price in quantiles]
     gaps = tuple(after - before for before, after in pairwise(places))
-    return PackedQuantiles(lowest=lowest, highest=highest, gaps=gaps)
+    return PackedQuantiles(lowest=lowest, highest=highest, units=units, gaps=gaps)
 
 
 def unpack_quantiles(packed: PackedQuantiles) -> tuple[float, ...]:
     """The prices, which pack to the same again.
 
-    >>> unpack_quantiles(PackedQuantiles(lowest=100.0, highest=104.0, gaps=(16384, 49151)))
+    >>> unpack_quantiles(PackedQuantiles(lowest=100.0, highest=104.0, units=65535, gaps=(16384, 49151)))
     (100.0, 101.0000152590219, 104.0)
     """
-    shares = [place / UNITS for place in accumulate(packed.gaps, initial=0)]
+    shares = [place / packed.units for place in accumulate(packed.gaps, initial=0)]
     return tuple(packed.lowest * (1 - share) + packed.highest * share for share in shares)
 
 
@@ -54,13 +57,12 @@ def _unpacked(stored: Any) -> Any:
 Quantiles = Annotated[
     tuple[float, ...],
     BeforeValidator(_unpacked),
-    PlainSerializer(pack_quantiles, when_used="json"),
     Field(description="At 0.01, 0.02 … 0.99."),
 ]
 
 
 class RecordedStep(Document):
-    """The forecast of one session; prices unrounded, but the quantiles of a record to 1/65,535 of their range."""
+    """The forecast of one session; prices unrounded, but quantiles in units of their range."""
 
     step: int
     session: date
@@ -68,6 +70,10 @@ class RecordedStep(Document):
     lower: tuple[float, ...]
     upper: tuple[float, ...]
     quantiles: Quantiles
+
+    @field_serializer("quantiles", when_used="json")
+    def _packed(self, quantiles: tuple[float, ...]) -> PackedQuantiles:
+        return pack_quantiles(quantiles, self.step)
 
 
 class ForecastRecord(Document):

@@ -133,7 +133,7 @@ def record_of(forecast: Forecast) -> ForecastRecord:
             median=float(forecast.median[h]),
             lower=lower[h],
             upper=upper[h],
-            quantiles=unpack_quantiles(pack_quantiles(quantiles[h])),
+            quantiles=unpack_quantiles(pack_quantiles(quantiles[h], h + 1)),
         )
         for h, session in enumerate(given.sessions)
         if not is_completed(exchange, session, forecast.made_at)
@@ -175,7 +175,7 @@ def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
 
 
 def packed_record(record: ForecastRecord) -> bytes:
-    """The record as it is stored: compressed JSON, 8 kB for 30 steps."""
+    """The record as it is stored: compressed JSON, 9 kB for 30 steps."""
     return gzip.compress(record.model_dump_json().encode(), mtime=0)
 
 
