@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from errors import PricesUnreachable
-from models.base import IMPLIED_VOLATILITY, MARKET_CLOSE, MARKET_HIGH, MARKET_OPEN, N_INPUTS
+from models.base import IMPLIED_VOLATILITY, MARKET_CLOSE, MARKET_OPEN, N_INPUTS
 from services.prices.exchanges import _BY_CODE, _BY_SUFFIX
 from services.prices.market import MARKETS, MarketAwareSource
 from services.prices.series import Market, PriceHistory, PriceSource
@@ -89,11 +89,14 @@ def test_a_flat_bar_of_the_index_has_no_range() -> None:
     index = walk_history("^GSPC", seed=1)
     bars = index.series.bars.copy()
     bars[100, :4] = bars[100, 3]
+    bars[101, :4] = bars[101, 3] * np.array([1, 1 + 5e-7, 1 - 4e-7, 1])  # rounding of an adjustment
+    bars[102, :4] = bars[102, 3] * np.array([1, 1 + 2e-6, 1, 1])
 
     inputs = served(replace(index, series=replace(index.series, bars=bars))).inputs
 
-    assert np.isnan(inputs[100, MARKET_OPEN : MARKET_HIGH + 1]).all()
-    assert inputs[100, MARKET_CLOSE] == bars[100, 3]
+    assert np.isnan(inputs[100:102, MARKET_OPEN:MARKET_CLOSE]).all()
+    np.testing.assert_array_equal(inputs[100:103, MARKET_CLOSE], bars[100:103, 3])
+    np.testing.assert_array_equal(inputs[102, MARKET_OPEN:MARKET_CLOSE], bars[102, :3])
 
 
 def test_an_index_is_its_own_market() -> None:
