@@ -6,6 +6,7 @@ from typing import Self
 
 from clock import Clock, utc_now
 from config import ROOT, Settings, prepare_environment, settings_of_environment
+from services.analyses import Analyses
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import ReplayStore
 from services.health import HealthCheck
@@ -66,6 +67,7 @@ class Runtime:
     health_check: HealthCheck
     system_usage: SystemUsage
     training_slots: TrainingSlots
+    analyses: Analyses
 
     @classmethod
     def from_settings(
@@ -103,6 +105,7 @@ class Runtime:
             health_check=HealthCheck(store, source, meter),
             system_usage=SystemUsage(),
             training_slots=TrainingSlots(1),  # a fit seeds torch's generator, which the process has one of
+            analyses=Analyses(store, writer),
         )
 
     @classmethod

@@ -24,7 +24,8 @@ AppError                        500 internal
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
 ├── IdempotencyKeyReused        422 idempotency_key_reused the key was used with another request
 ├── TooManyRequests             429 too_many
-│   └── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
+│   ├── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
+│   └── AnalysisCapacityExceeded 429 too_many_analyses     too many analyses are being computed
 ├── JobFailed                   500 job_failed             a job that ended without a reason
 ├── MetricsNotExposed           501 measured_elsewhere     this process keeps no metrics to scrape
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
@@ -201,6 +202,10 @@ class TooManyRequests(AppError):
 
 class TrainingCapacityExceeded(TooManyRequests):
     code = "too_many_trainings"
+
+
+class AnalysisCapacityExceeded(TooManyRequests):
+    code = "too_many_analyses"
 
 
 class JobFailed(AppError):

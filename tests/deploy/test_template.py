@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from config import Settings
+from services.analyses import ANALYSES
 from services.jobs.aws_lambda import training_event
 from services.jobs.job import JOBS, START_WITHIN
 from services.monitoring.forecast_log import FORECASTS
@@ -88,7 +89,7 @@ def test_models_and_aliases_never_expire() -> None:
     rules = BUCKET["LifecycleConfiguration"]["Rules"]
 
     expiring = {rule.get("Prefix"): rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
-    assert expiring == {JOBS: 90, "idempotency/": 7, FORECASTS: 90, "prices/": 30, "replays/": 30}
+    assert expiring == {JOBS: 90, "idempotency/": 7, FORECASTS: 90, "prices/": 30, "replays/": 30, ANALYSES: 30}
 
 
 @pytest.mark.parametrize("function", [SERVE, TRAIN], ids=["serve", "train"])
