@@ -67,7 +67,7 @@ def backtest(
     model = registry.load(card)
     model.calibration.validate(request.horizon, request.levels)
     data = _data(card, request, ticker_of_alias(model_id), prices, now)
-    model_at: ForecasterAt = partial(_refitted, data) if request.refit_every else lambda _: model
+    model_at: ForecasterAt = partial(_refitted, data) if request.refit_every else lambda _: model.up_to(request.horizon)
     found = walk_forward(model_at, data.bars, data.config)
     baselines, missing = _baseline_forecasts(data)
     empirical = baselines.get("rolling_empirical")
@@ -155,7 +155,7 @@ def _refitted(data: BacktestData, origin: int) -> ServedForecaster:
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
     forecaster = calibrated(spec, fitted, [(known, split.calibration)], card.calibration)
     forecaster.calibration.validate(data.config.horizon, data.config.levels)
-    return forecaster
+    return forecaster.up_to(data.config.horizon)
 
 
 def _baseline_forecasts(data: BacktestData) -> tuple[dict[str, BacktestForecasts], tuple[str, ...]]:
