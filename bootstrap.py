@@ -12,6 +12,7 @@ from services.forecasting.replays import ReplayStore
 from services.health import HealthCheck
 from services.jobs.aws_lambda import LambdaExecutor
 from services.jobs.executor import Executor
+from services.jobs.installation import installation_id
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from services.monitoring.forecast_log import ForecastLog
@@ -127,7 +128,9 @@ class Runtime:
     @property
     def worker_context(self) -> WorkerContext:
         checkpoints = Checkpoints(self.settings.writable_dir / "checkpoints")
-        return WorkerContext(self.jobs, self.model_prices, self.registry, self.clock, self.universes, checkpoints)
+        return WorkerContext(
+            self.jobs, self.model_prices, self.registry, self.clock, self.universes, checkpoints, self.executor.name
+        )
 
 
 def store_of(settings: Settings) -> ArtifactStore:
@@ -202,6 +205,7 @@ def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Exe
         meter,
         max_running=settings.max_trainings,
         max_waiting=settings.max_waiting_trainings,
+        name=lambda: installation_id(settings.writable_dir),
     )
 
 

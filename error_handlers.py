@@ -34,6 +34,8 @@ def _app_error(request: Request, error: Exception) -> Response:
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s: %s [request %s]", error.code, error.message, request_id_of(request))
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if (job_url := error.context.get("job_url")) is not None:
+        headers["Location"] = str(job_url)
     return _answer(request, problem_of(error, request_id_of(request)), headers)
 
 

@@ -71,6 +71,10 @@ class AppError(Exception):
         self.retry_after_s = retry_after_s
         self.context: Mapping[str, str | int | float] = context
 
+    def add_context(self, **facts: str | int | float) -> None:
+        """Add facts that are known where the error passes through, such as the job that it is about."""
+        self.context = {**self.context, **facts}
+
     @property
     def did_you_mean(self) -> str | None:
         """The ticker that the caller probably meant, if the ticker is unknown."""

@@ -65,6 +65,11 @@ class InThisProcess:
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._thread: threading.Thread | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the executor that would run trainings here in a server."""
+        return self._context.executor or ""
+
     @contextmanager
     def slot(self) -> Iterator[Submit]:
         """Room for a training; see ``services.jobs.executor.Executor``."""

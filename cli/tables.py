@@ -154,15 +154,17 @@ def alias_table(answer: AliasList) -> RenderableType:
 
 
 def jobs_table(page: JobPage) -> RenderableType:
+    unreadable = [f"job {job_id} is damaged; the server's log has the reason" for job_id in page.unreadable]
     if not page.jobs:
-        return line("no jobs; `train` starts one")
+        nothing = [] if unreadable else [line("no jobs; `train` starts one")]
+        return Group(*nothing, *notes(unreadable), *more(page.next_after))
     table = columns("job", "state", "epochs", "tickers", "kind", "created", "model")
     for job in page.jobs:
         epochs = "" if job.progress is None or not has_epochs(job) else _epochs(job)
         model_id = job.model_id if job.state == "succeeded" else ""
         created = f"{job.created_at:%Y-%m-%d %H:%M}"
         table.add_row(job.id, job.state, epochs, _tickers(job), job.request.model, created, model_id)
-    return Group(table, *more(page.next_after))
+    return Group(table, *notes(unreadable), *more(page.next_after))
 
 
 def job_table(job: Job) -> RenderableType:

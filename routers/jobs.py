@@ -1,6 +1,7 @@
 """Training as a job: submit it, wait for it or poll it, cancel it, retry it."""
 
 import asyncio
+import logging
 import re
 import secrets
 import time
@@ -33,7 +34,7 @@ from routers.dependencies import RuntimeDep, validate_not_future
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.job import JOB_ID_PATTERN, Job, JobPage
 from schemas.train import TrainRequest, TrainResponse
-from services.jobs.job import Jobs
+from services.jobs.job import Jobs, job_url, naming_job
 from services.training.submission import retry_training, submit_training
 from services.training.train import trained
 
@@ -42,6 +43,8 @@ router = APIRouter(tags=["jobs"])
 POLL_AFTER_S = 2  # Retry-After of a job that has not ended
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 LAMBDA_RESERVE_S = 3.0  # of the function's time, to answer 202 before it ends
+
+log = logging.getLogger(__name__)
 
 ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
@@ -83,6 +86,7 @@ async def train(
         TrainRequest, Body(examples=[{"ticker": "^GSPC", "start_date": "2010-01-01", "end_date": "2018-12-31"}])
     ],
     runtime: RuntimeDep,
+    response: Response,
     prefer: Annotated[str, Header(max_length=200, description="`respond-async`, `wait=SECONDS`, or both.")] = "",
     respond_async: Annotated[bool, Query(alias="async", description="The same as `Prefer: respond-async`.")] = False,
     idempotency_key: Annotated[
@@ -107,13 +111,14 @@ async def train(
         submit_training, request, runtime.jobs, runtime.executor, now, token, idempotency_key, runtime.universes
     )
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
-    job = await _ended(
-        job, runtime.jobs, runtime.clock, preferred.max_wait_s(min(runtime.settings.train_wait_s, _seconds_left(http)))
-    )
-    if job.ended_at is None:
-        return _accepted(job, applied="respond-async" if preferred.respond_async else None)
-    if job.result is None:
-        raise job.failure()
+    max_wait_s = preferred.max_wait_s(min(runtime.settings.train_wait_s, _seconds_left(http)))
+    with naming_job(job.id):
+        job = await _ended(job, runtime.jobs, runtime.clock, max_wait_s)
+        if job.ended_at is None:
+            return _accepted(job, applied="respond-async" if preferred.respond_async else None)
+        if job.result is None:
+            raise job.failure()
+    response.headers["Location"] = job_url(job.id)
     return trained(job.result)
 
 
@@ -195,12 +200,15 @@ def read_preference(header: str) -> Preference:
 
 
 async def _ended(job: Job, jobs: Jobs, clock: Clock, max_wait_s: float) -> Job:
-    """The job when it has ended, or when the wait is over."""
+    """The job when it has ended, or when the wait is over; goes on while the store fails."""
     until, pause_s = time.monotonic() + max_wait_s, FIRST_PAUSE_S
     while job.ended_at is None and (left_s := until - time.monotonic()) > 0:
         await asyncio.sleep(min(pause_s, left_s))
         pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
-        job = await run_in_threadpool(jobs.status, job.id, clock())
+        try:
+            job = await run_in_threadpool(jobs.status, job.id, clock())
+        except StoreUnavailable as error:
+            log.warning("job %s could not be read, and is read again: %s", job.id, error.message)
     return job
 
 
@@ -211,7 +219,7 @@ def _seconds_left(http: Request) -> float:
 
 
 def _accepted(job: Job, applied: str | None = None) -> Response:
-    headers = {"Location": f"/jobs/{job.id}", "Retry-After": str(POLL_AFTER_S)}
+    headers = {"Location": job_url(job.id), "Retry-After": str(POLL_AFTER_S)}
     if applied is not None:
         headers["Preference-Applied"] = applied
     return JSONResponse(job.model_dump(mode="json"), 202, headers=headers)

@@ -11,6 +11,7 @@ from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from schemas.common import MODEL_NAME_PATTERN, Ticker
 from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
 from schemas.retrain import RetrainAnswer, RetrainRequest
+from services.jobs.job import job_url
 from services.monitoring.drift import drift_overview, measure_drift
 from services.monitoring.realised import measure_realised, realised_accuracy, tickers_scored
 from services.monitoring.scoring import score_due
@@ -94,5 +95,5 @@ def retrain_on_drift(
     )
     if answer.job is not None:
         response.status_code = 202
-        response.headers["Location"] = f"/jobs/{answer.job.id}"
+        response.headers["Location"] = job_url(answer.job.id)
     return answer

@@ -25,9 +25,16 @@ class JobSpec(Document):
     id: JobId
     created_at: datetime
     claim_deadline: datetime = Field(description="A job that no worker has claimed by then is lost.")
+    executor: str | None = Field(
+        default=None, description="The only executor whose workers take the job; any in documents of older versions."
+    )
     model_id: ModelId = Field(description="The id that the model will have.")
     request: TrainRequest
     retry_of: JobId | None = None
+
+    def is_for(self, executor: str) -> bool:
+        """Whether this executor may run the job."""
+        return self.executor in (None, executor)
 
 
 class Claim(Document):
@@ -112,6 +119,24 @@ class Job(Document):
     result: TrainResult | None = Field(description="Null unless it succeeded.")
     error: JobFailure | None = Field(description="Null unless it failed or was lost or cancelled.")
 
+    @classmethod
+    def waiting(cls, spec: JobSpec) -> "Job":
+        """A job that no worker has claimed."""
+        return cls(
+            id=spec.id,
+            state="queued",
+            cancel_requested=False,
+            created_at=spec.created_at,
+            started_at=None,
+            ended_at=None,
+            model_id=spec.model_id,
+            request=spec.request,
+            retry_of=spec.retry_of,
+            progress=None,
+            result=None,
+            error=None,
+        )
+
     def failure(self) -> AppError:
         """The error with which the job ended, as the class of its code; JobFailed where no class has that code."""
         if self.error is None:
@@ -128,3 +153,6 @@ class JobPage(Document):
 
     jobs: tuple[Job, ...]
     next_after: JobId | None = Field(description="Pass as ``after`` for the next page; null on the last.")
+    unreadable: tuple[JobId, ...] = Field(
+        default=(), description="Jobs of this page whose documents are damaged; they count towards ``limit``."
+    )

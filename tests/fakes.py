@@ -190,6 +190,8 @@ class UnreliableStore(InMemoryArtifactStore):
 class InlineExecutor:
     """Trains at once, in the calling thread, with the current state of the application."""
 
+    name = "inline"
+
     def __init__(self, app: FastAPI) -> None:
         self._app = app
 

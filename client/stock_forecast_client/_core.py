@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import time
 from collections.abc import Mapping
 from datetime import date
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from stock_forecast_client.errors import (
     ServiceTimedOut,
     ServiceUnreachable,
     StockForecastError,
+    StoreUnavailable,
     TooManyRequests,
     UnexpectedResponse,
     UpstreamUnavailable,
@@ -31,6 +33,7 @@ AnswerT = TypeVar("AnswerT", bound=BaseModel)
 CONNECT_TIMEOUT_S = 10.0
 BACKTEST_TIMEOUT_S = 900.0  # refits may take minutes
 MAX_PAUSE_S = 10.0  # a service that asks for a longer pause is not tried again
+PATIENCE_S = 300.0  # with a store that fails while a job is followed
 POLL_S = 2.0  # between two looks at a job, where the service names no pause
 PAGE_SIZE = 100
 
@@ -110,6 +113,25 @@ def error_of(response: httpx2.Response) -> StockForecastError:
         )
     facts = {name: value for name, value in problem.items() if name not in _OF_PROBLEM}
     return error_from(code, detail, response.status_code, retry_after_s=retry_after_s(response), context=facts)
+
+
+class Patience:
+    """How long a job is followed although the service cannot read it."""
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._since: float | None = None
+
+    def renew(self) -> None:
+        """Begin again: the job was read."""
+        self._since = None
+
+    def bear(self, error: StockForecastError) -> None:
+        """Return if the job may be read later; else raise the error, with the job's id."""
+        self._since = self._since or time.monotonic()
+        if not isinstance(error, StoreUnavailable) or time.monotonic() - self._since > PATIENCE_S:
+            error.context["job_id"] = self._job_id
+            raise error
 
 
 def pause_s(error: StockForecastError, attempt: int) -> float | None:

@@ -174,9 +174,19 @@ class Client:
         raise JobNotFound(f"no job has trained {started.id}", context={"model_id": started.id})
 
     def follow(self, job_id: str, on_progress: Callable[[Job], None] | None = None) -> Job:
-        """Wait for a job and return it, whether it succeeded or not; ``on_progress`` receives every state."""
+        """Wait for a job and return it, whether it succeeded or not; ``on_progress`` receives every state.
+
+        Goes on while the service's store fails, for up to five minutes. Every error has ``job_id`` in its context.
+        """
+        patience = _core.Patience(job_id)
         while True:
-            response = self._send("GET", f"/jobs/{segment(job_id)}")
+            try:
+                response = self._send("GET", f"/jobs/{segment(job_id)}")
+            except StockForecastError as error:
+                patience.bear(error)
+                time.sleep(_core.POLL_S if self._poll_s is None else self._poll_s)
+                continue
+            patience.renew()
             job = _core.read(response, Job)
             if on_progress is not None:
                 on_progress(job)

@@ -1612,6 +1612,8 @@ class JobPage(BaseModel):
     jobs: list[Job]
     next_after: str | None
     """Pass as ``after`` for the next page; null on the last."""
+    unreadable: list[str] = []
+    """Jobs of this page whose documents are damaged; they count towards ``limit``."""
 
 
 class ModelCard(BaseModel):

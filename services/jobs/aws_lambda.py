@@ -20,6 +20,15 @@ def training_event(job_id: str) -> dict[str, str]:
     return {"task": TRAIN, "job_id": job_id}
 
 
+def function_name(name_or_arn: str) -> str:
+    """The bare name of a function, as the function itself knows it.
+
+    >>> function_name("arn:aws:lambda:us-east-1:123456789012:function:trainer:live"), function_name("trainer:live")
+    ('trainer', 'trainer')
+    """
+    return name_or_arn.rpartition("function:")[2].partition(":")[0]
+
+
 class LambdaExecutor:
     """Invokes the trainer function once per job; Lambda queues the events.
 
@@ -31,6 +40,10 @@ class LambdaExecutor:
         self._function_name = function_name
         self._client: LambdaClient | None = None
         self._building = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return function_name(self._function_name)
 
     @contextmanager
     def slot(self) -> Iterator[Submit]:

@@ -11,6 +11,10 @@ Submit = Callable[[str], None]
 class Executor(Protocol):
     """Starts one worker process per job."""
 
+    @property
+    def name(self) -> str:
+        """Goes into the jobs that are submitted here: no other executor takes them up."""
+
     def slot(self) -> AbstractContextManager[Submit]:
         """Reserve room for one job, before the job is stored: a refused request leaves nothing behind.
 

@@ -51,7 +51,7 @@ class Heartbeat:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over.set()
         self._thread.join()
-        self._beat()  # the progress since the last beat
+        self._report()  # the progress since the last beat
 
     def epoch(self, validation_loss: float) -> None:
         """Record a finished epoch.
@@ -90,9 +90,15 @@ class Heartbeat:
             self._beat()
 
     def _beat(self) -> None:
+        self._report()
+        try:
+            self._stopped = self._stopped or self._jobs.is_stopped(self._job_id)
+        except StoreUnavailable as error:
+            log.warning("whether job %s is cancelled could not be read: %s", self._job_id, error.message)
+
+    def _report(self) -> None:
         try:
             self._jobs.report(self._job_id, self._progress())
-            self._stopped = self._stopped or self._jobs.is_stopped(self._job_id)
         except StoreUnavailable as error:  # it may be back before the job counts as lost
             log.warning("the heartbeat of job %s was not stored: %s", self._job_id, error.message)
 

@@ -1,16 +1,21 @@
-"""Jobs as documents in the artifact store. Only the progress is ever overwritten.
+"""Jobs as documents in the artifact store. Only the progress is ever overwritten, and nothing is deleted.
 
 A job is a folder ``jobs/{id}/``: its spec, the claim of its one worker, a request to cancel, and its end. Each is
 created at most once, because every store has an atomic create-if-absent: two workers never claim one job, and only
 the first end counts.
 """
 
-from collections.abc import Iterable
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 
 from errors import (
+    AppError,
     ArtifactCorrupt,
     ArtifactNotFound,
     IdempotencyKeyReused,
@@ -18,8 +23,23 @@ from errors import (
     JobFinished,
     JobLost,
     JobNotFound,
+    TrainerUnavailable,
+    TrainingCapacityExceeded,
 )
-from schemas.job import CancelRequest, Claim, Job, JobEnd, JobFailure, JobPage, JobSpec, JobState, KeyUse, Progress
+from schemas.job import (
+    JOB_ID_PATTERN,
+    CancelRequest,
+    Claim,
+    Job,
+    JobEnd,
+    JobFailure,
+    JobPage,
+    JobSpec,
+    JobState,
+    KeyUse,
+    Progress,
+)
+from services.jobs.liveness import Liveness
 from services.storage.documents import DocumentT, read_document
 from services.storage.store import ArtifactStore
 from telemetry.measures import TRAINING_SECONDS, TRAININGS, Meter
@@ -27,30 +47,49 @@ from telemetry.measures import TRAINING_SECONDS, TRAININGS, Meter
 JOBS = "jobs/"
 SPEC, CLAIM, PROGRESS, CANCEL, END = "spec.json", "claim.json", "progress.json", "cancel.json", "end.json"
 
-LOST_AFTER_S = 20.0  # without a heartbeat; workers write one every few seconds
+KEYS = "idempotency/"
+
+LOST_AFTER_S = 60.0  # without a change of the heartbeat that the reader itself would have seen
+DEAD_AFTER = timedelta(hours=1)  # older by the wall clock: lost for a reader that looks for the first time, too
 START_WITHIN = timedelta(hours=1)
 NIGHT = timedelta(hours=12)
 
+log = logging.getLogger(__name__)
+
+
+_SPEC_KEY = re.compile(rf"{JOBS}({JOB_ID_PATTERN.strip('^$')})/{re.escape(SPEC)}")
+_KEY_USE = re.compile(r"[0-9a-f]+(?:\.([0-9]+))?\.json")
+
 
 class Jobs:
-    def __init__(self, store: ArtifactStore) -> None:
+    """The jobs of a store, and when this reader last saw the heartbeat of each change.
+
+    Args:
+        store: has the documents.
+        monotonic: seconds on a clock that never jumps.
+    """
+
+    def __init__(self, store: ArtifactStore, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self._liveness = Liveness(monotonic)
 
-    def add(self, spec: JobSpec) -> None:
-        """Store a waiting job; adding it again changes nothing."""
-        self._create(spec.id, SPEC, spec)
+    def add(self, spec: JobSpec) -> bool:
+        """Store a waiting job; False if it is stored already."""
+        return self._create(spec.id, SPEC, spec)
 
-    def withdraw(self, job_id: str) -> None:
-        """Delete a job that no worker will run."""
-        self._store.delete(_key(job_id, SPEC))
+    def attempts(self, key_sha256: str) -> int:
+        """How many attempts of an Idempotency-Key were refused, at least."""
+        names = (key.removeprefix(KEYS) for key in self._store.list_keys(f"{KEYS}{key_sha256}"))
+        numbers = [int(found[1] or 0) for name in names if (found := _KEY_USE.fullmatch(name))]
+        return max(numbers, default=0)
 
-    def use_key(self, key_sha256: str, use: KeyUse) -> KeyUse:
-        """The first use of an Idempotency-Key: ``use`` itself if the key is new.
+    def use_key(self, key_sha256: str, use: KeyUse, attempt: int = 0) -> KeyUse:
+        """The first use of an Idempotency-Key after so many refused attempts: ``use`` itself if there was none.
 
         Raises:
             IdempotencyKeyReused: it was used with another request.
         """
-        name = f"idempotency/{key_sha256}.json"
+        name = f"{KEYS}{key_sha256}{f'.{attempt}' if attempt else ''}.json"
         if self._store.create(name, _to_json(use)):
             return use
         first = read_document(self._store, name, KeyUse)
@@ -67,6 +106,8 @@ class Jobs:
         spec = self._find(job_id, SPEC, JobSpec)
         if spec is None:
             raise JobNotFound(f"no job {job_id!r}", job_id=job_id)
+        if spec.id != job_id:
+            raise ArtifactCorrupt(f"the job {job_id!r} has the documents of {spec.id!r}")
         return spec
 
     def claim(self, spec: JobSpec, worker: str, now: datetime) -> bool:
@@ -80,8 +121,11 @@ class Jobs:
         self._store.put(_key(job_id, PROGRESS), _to_json(progress))
 
     def is_stopped(self, job_id: str) -> bool:
-        """Whether the worker should stop, because the job was cancelled or another process ended it."""
-        return self._exists(job_id, CANCEL) or self._exists(job_id, END)
+        """Whether the worker should stop, because the job was cancelled or another process ended it.
+
+        One call of the store: a heartbeat must come through within ``LOST_AFTER_S`` where each call is tried thrice.
+        """
+        return any(key.endswith((f"/{CANCEL}", f"/{END}")) for key in self._store.list_keys(f"{JOBS}{job_id}/"))
 
     def end(self, job_id: str, end: JobEnd) -> bool:
         """End a job; False if it has ended before, because only the first end counts."""
@@ -103,7 +147,10 @@ class Jobs:
         return self.status(job_id, now)
 
     def status(self, job_id: str, now: datetime) -> Job:
-        """The current state of a job; ends it as lost if its worker has stopped writing heartbeats.
+        """The current state of a job; ends it as lost if no worker came in time or its worker fell silent.
+
+        A worker is silent for a reader that has seen no other heartbeat for ``LOST_AFTER_S`` by its own monotonic
+        clock. For a first look, only a heartbeat older than ``DEAD_AFTER`` is one.
 
         Raises:
             JobNotFound: there is no such job.
@@ -111,31 +158,39 @@ class Jobs:
         spec = self.spec(job_id)
         end, claim = self._find(job_id, END, JobEnd), self._find(job_id, CLAIM, Claim)
         progress = self._find(job_id, PROGRESS, Progress)
-        if end is None and (loss := _loss(spec, claim, progress, now)) is not None:
+        if end is None and (loss := self._loss(spec, claim, progress, now)) is not None:
             self.end(job_id, loss)
             end = read_document(self._store, _key(job_id, END), JobEnd)
+        if end is not None:
+            self._liveness.forget(job_id)
         state: JobState = end.state if end is not None else "queued" if claim is None else "running"
-        return Job(
-            id=job_id,
-            state=state,
-            cancel_requested=self._exists(job_id, CANCEL),
-            created_at=spec.created_at,
-            started_at=None if claim is None else claim.claimed_at,
-            ended_at=None if end is None else end.at,
-            model_id=spec.model_id,
-            request=spec.request,
-            retry_of=spec.retry_of,
-            progress=progress,
-            result=None if end is None else end.result,
-            error=None if end is None else end.error,
-        )
+        known = {
+            "state": state,
+            "cancel_requested": self._exists(job_id, CANCEL),
+            "started_at": None if claim is None else claim.claimed_at,
+            "ended_at": None if end is None else end.at,
+            "progress": progress,
+            "result": None if end is None else end.result,
+            "error": None if end is None else end.error,
+        }
+        return Job.waiting(spec).model_copy(update=known)
 
     def page(self, limit: int, after: str | None, now: datetime) -> JobPage:
-        """Up to ``limit`` jobs, newest first, older than ``after``."""
+        """Up to ``limit`` jobs, newest first, older than ``after``; those that cannot be read by their ids alone."""
         older = [job_id for job_id in self._ids(self._store.list_keys(JOBS)) if after is None or job_id < after]
         shown = older[:limit]
-        jobs = tuple(self.status(job_id, now) for job_id in shown)
-        return JobPage(jobs=jobs, next_after=shown[-1] if len(older) > limit else None)
+        jobs: list[Job] = []
+        unreadable: list[str] = []
+        for job_id in shown:
+            try:
+                jobs.append(self.status(job_id, now))
+            except JobNotFound:
+                continue  # it has expired since the list was made
+            except ArtifactCorrupt as error:
+                log.warning("job %s cannot be read: %s", job_id, error.message)
+                unreadable.append(job_id)
+        next_after = shown[-1] if len(older) > limit else None
+        return JobPage(jobs=tuple(jobs), next_after=next_after, unreadable=tuple(unreadable))
 
     def waiting(self) -> list[str]:
         """Ids of the jobs that are neither claimed nor ended, oldest first."""
@@ -162,7 +217,19 @@ class Jobs:
         return spec is not None and spec.request.promote_to is not None
 
     def _ids(self, keys: Iterable[str]) -> list[str]:
-        return sorted((key.split("/")[1] for key in keys if key.endswith(f"/{SPEC}")), reverse=True)
+        """Newest first; a folder with another name is none of a job."""
+        ids = (found[1] for key in keys if (found := _SPEC_KEY.fullmatch(key)))
+        return sorted(ids, reverse=True)
+
+    def _loss(self, spec: JobSpec, claim: Claim | None, progress: Progress | None, now: datetime) -> JobEnd | None:
+        """The end of a lost job; None if it is not lost."""
+        if claim is None:
+            return lost_end(now, "no worker claimed the job in time") if now > spec.claim_deadline else None
+        heartbeat = claim.claimed_at if progress is None else progress.at
+        silence_s, limit_s = self._liveness.silence_s(spec.id, heartbeat), LOST_AFTER_S
+        if silence_s is None:
+            silence_s, limit_s = (now - heartbeat).total_seconds(), DEAD_AFTER.total_seconds()
+        return lost_end(now, f"the worker sent no heartbeat for {silence_s:.0f} s") if silence_s > limit_s else None
 
     def _create(self, job_id: str, name: str, document: BaseModel) -> bool:
         return self._store.create(_key(job_id, name), _to_json(document))
@@ -177,13 +244,42 @@ class Jobs:
             return None
 
 
+def job_url(job_id: str) -> str:
+    """The address of a job, relative to the API."""
+    return f"/{JOBS}{job_id}"
+
+
+@contextmanager
+def naming_job(job_id: str) -> Iterator[None]:
+    """Let every error name the job by ``job_id`` and ``job_url``: it exists, whatever has failed since."""
+    try:
+        yield
+    except AppError as error:
+        error.add_context(job_id=job_id, job_url=job_url(job_id))
+        raise
+    except Exception as error:  # the caller sees no more than that of any unexpected failure, but for the job
+        log.exception("unexpected failure [job %s]", job_id)
+        opaque = "unexpected error in the server; the server's log has the details under the job's id"
+        raise AppError(opaque, job_id=job_id, job_url=job_url(job_id)) from error
+
+
 def record_end(meter: Meter, job: Job) -> None:
     """Count a job that has ended, and the time it took."""
     if job.ended_at is None:
         return
     meter.record(TRAININGS, state=job.state)
     if job.started_at is not None:
-        meter.record(TRAINING_SECONDS, (job.ended_at - job.started_at).total_seconds())
+        seconds = (job.ended_at - job.started_at).total_seconds()
+        meter.record(TRAINING_SECONDS, max(0.0, seconds))  # two machines may have written the two times
+
+
+def refused_end(now: datetime, why: AppError) -> JobEnd:
+    return JobEnd(state="failed", at=now, error=JobFailure.of(why))
+
+
+def was_refused(job: Job) -> bool:
+    """Whether the executor refused the job; no worker ends one with these errors."""
+    return job.error is not None and job.error.code in (TrainingCapacityExceeded.code, TrainerUnavailable.code)
 
 
 def lost_end(now: datetime, why: str) -> JobEnd:
@@ -192,15 +288,6 @@ def lost_end(now: datetime, why: str) -> JobEnd:
 
 def cancelled_end(job_id: str, now: datetime) -> JobEnd:
     return JobEnd(state="cancelled", at=now, error=JobFailure.of(JobCancelled(f"job {job_id!r} was cancelled")))
-
-
-def _loss(spec: JobSpec, claim: Claim | None, progress: Progress | None, now: datetime) -> JobEnd | None:
-    """The end of a lost job; None if it is not lost."""
-    if claim is None:
-        return lost_end(now, "no worker claimed the job in time") if now > spec.claim_deadline else None
-    last_sign = claim.claimed_at if progress is None else max(claim.claimed_at, progress.at)
-    silent_s = (now - last_sign).total_seconds()
-    return lost_end(now, f"the worker sent no heartbeat for {silent_s:.0f} s") if silent_s > LOST_AFTER_S else None
 
 
 def _key(job_id: str, name: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 
 from errors import TrainingCapacityExceeded
 from services.jobs.executor import Submit
@@ -29,6 +30,7 @@ class LocalExecutor:
         meter: counts the jobs that end, run and wait.
         max_running: workers at once.
         max_waiting: jobs that may wait for one.
+        name: called when the name is first needed.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class LocalExecutor:
         *,
         max_running: int,
         max_waiting: int,
+        name: Callable[[], str] = lambda: "local",
     ) -> None:
         self._command = [*command]
         self._settings = settings
@@ -54,7 +57,12 @@ class LocalExecutor:
         self._closed = False
         self._n_waiting, self._n_running = 0, 0
         self._counting = threading.Lock()
+        self._name = name
         self._count()
+
+    @cached_property
+    def name(self) -> str:
+        return self._name()
 
     @contextmanager
     def slot(self) -> Iterator[Submit]:

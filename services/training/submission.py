@@ -1,23 +1,17 @@
 """From a training request to a job that a worker takes."""
 
+import itertools
 import logging
 from datetime import datetime
 from hashlib import sha256
 
-from errors import (
-    AppError,
-    InvalidRequest,
-    JobNotFound,
-    JobNotRetryable,
-    StoreUnavailable,
-    TrainingCapacityExceeded,
-)
+from errors import AppError, InvalidRequest, JobNotFound, JobNotRetryable, StoreUnavailable, TrainingCapacityExceeded
 from models.specs import MODEL_SPECS
 from schemas.job import Job, JobSpec, KeyUse
 from schemas.train import TrainRequest
 from services.catalogue import new_model_id
 from services.jobs.executor import Executor
-from services.jobs.job import START_WITHIN, Jobs
+from services.jobs.job import START_WITHIN, Jobs, naming_job, refused_end, was_refused
 from services.training.universe import NO_UNIVERSES, Universes
 
 log = logging.getLogger(__name__)
@@ -36,6 +30,8 @@ def submit_training(
 ) -> Job:
     """A new job that trains a model; or the job that was made before with the same Idempotency-Key.
 
+    A job that the executor refused ends as failed, and the next request with its key makes another.
+
     Args:
         request: what to train.
         jobs: stores the job.
@@ -49,10 +45,10 @@ def submit_training(
         IdempotencyKeyReused: the key was used with another request.
         UniverseNotFound, TrainingUnavailable: there is no such universe where the job would run.
         InvalidRequest: a kind of model for one ticker cannot be trained on a universe.
-        TrainingCapacityExceeded, TrainerUnavailable: the job cannot run now, and is not stored.
+        TrainingCapacityExceeded, TrainerUnavailable: the job cannot run now; it is not stored, or has failed.
     """
     _validate_universe(request, universes)
-    spec = _spec(request, now, token)
+    spec = _spec(request, executor, now, token)
     if key is None:
         return _submit(spec, jobs, executor, now)
     use = KeyUse(
@@ -61,12 +57,20 @@ def submit_training(
         model_id=spec.model_id,
         request_sha256=sha256(request.model_dump_json().encode()).hexdigest(),
     )
-    first = jobs.use_key(sha256(key.encode()).hexdigest(), use)
-    try:
-        return jobs.status(first.job_id, now)
-    except JobNotFound:  # this request's job, or one whose submission failed after the key was stored
-        spec = spec.model_copy(update={"id": first.job_id, "model_id": first.model_id})
-        return _submit(spec, jobs, executor, now)
+    key_sha256 = sha256(key.encode()).hexdigest()
+    for attempt in itertools.count(jobs.attempts(key_sha256)):
+        first = jobs.use_key(key_sha256, use, attempt)
+        if first is use:
+            break
+        try:
+            with naming_job(first.job_id):
+                job = jobs.status(first.job_id, now)
+        except JobNotFound:  # its request failed between the key and the job, or is just there
+            spec = spec.model_copy(update={"id": first.job_id, "model_id": first.model_id})
+            break
+        if not was_refused(job):
+            return job
+    return _submit(spec, jobs, executor, now)
 
 
 def retry_training(
@@ -78,7 +82,7 @@ def retry_training(
         JobNotFound: there is no such job.
         JobNotRetryable: it has not ended, or has succeeded.
         UniverseNotFound, TrainingUnavailable: its universe no longer exists.
-        TrainingCapacityExceeded, TrainerUnavailable: the new job cannot run now, and is not stored.
+        TrainingCapacityExceeded, TrainerUnavailable: the new job cannot run now; it is not stored, or has failed.
     """
     job = jobs.status(job_id, now)
     if job.state not in RETRYABLE:
@@ -88,18 +92,27 @@ def retry_training(
             state=job.state,
         )
     _validate_universe(job.request, universes)
-    spec = _spec(job.request, now, token).model_copy(update={"retry_of": job_id})
+    spec = _spec(job.request, executor, now, token).model_copy(update={"retry_of": job_id})
     return _submit(spec, jobs, executor, now)
 
 
 def resume_waiting(jobs: Jobs, executor: Executor) -> None:
-    """Start workers on jobs that were left waiting by an earlier process, as many as there is room for."""
+    """Start workers on this executor's jobs that an earlier process left waiting, as many as there is room for."""
     try:
-        for job_id in jobs.waiting():
-            with executor.slot() as submit:
-                submit(job_id)
-    except (StoreUnavailable, TrainingCapacityExceeded) as error:
+        waiting = jobs.waiting()
+    except StoreUnavailable as error:
         log.warning("waiting jobs were not resumed: %s", error.message)
+        return
+    for job_id in waiting:
+        try:
+            if jobs.spec(job_id).is_for(executor.name):
+                with executor.slot() as submit:
+                    submit(job_id)
+        except TrainingCapacityExceeded as error:
+            log.warning("job %s and later ones were not resumed: %s", job_id, error.message)
+            return
+        except AppError as error:
+            log.warning("job %s was not resumed: %s", job_id, error.message)
 
 
 def _validate_universe(request: TrainRequest, universes: Universes) -> None:
@@ -110,22 +123,37 @@ def _validate_universe(request: TrainRequest, universes: Universes) -> None:
     universes.get(request.universe)
 
 
-def _spec(request: TrainRequest, now: datetime, token: str) -> JobSpec:
+def _spec(request: TrainRequest, executor: Executor, now: datetime, token: str) -> JobSpec:
     return JobSpec(
         id=f"{now:%Y%m%dt%H%M%S}-{token}",
         created_at=now,
         claim_deadline=now + START_WITHIN,
+        executor=executor.name,
         model_id=new_model_id(request.all_tickers, now, token, request.universe),
         request=request,
     )
 
 
 def _submit(spec: JobSpec, jobs: Jobs, executor: Executor, now: datetime) -> Job:
-    with executor.slot() as submit:
-        jobs.add(spec)
-        try:
-            submit(spec.id)
-        except AppError:
-            jobs.withdraw(spec.id)
-            raise
-    return jobs.status(spec.id, now)
+    with executor.slot() as submit, naming_job(spec.id):
+        # only the request that stores the job submits it: another one with the same key must not end it
+        if jobs.add(spec):
+            try:
+                submit(spec.id)
+            except AppError as error:
+                _refuse(spec, error, jobs, now)
+                raise
+    try:
+        with naming_job(spec.id):
+            return jobs.status(spec.id, now)
+    except StoreUnavailable as error:  # the job exists, and can be read later
+        log.warning("job %s was submitted, but could not be read: %s", spec.id, error.message)
+        return Job.waiting(spec)
+
+
+def _refuse(spec: JobSpec, why: AppError, jobs: Jobs, now: datetime) -> None:
+    """End the job, and never delete it: another request with its key may have returned it already."""
+    try:
+        jobs.end(spec.id, refused_end(now, why))
+    except StoreUnavailable as error:
+        log.warning("job %s waits until its deadline: %s", spec.id, error.message)

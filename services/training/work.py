@@ -28,14 +28,17 @@ RESERVED_PER_TICKER_S = 5.0
 RESERVED_PER_TICKER_OF_UNIVERSE_S = 2.0  # all steps of all tickers are measured together
 
 PUBLISH_WITHIN_S = 600.0
-END_WITHIN_S = 15.0  # shorter than the silence after which a job counts as lost
+END_WITHIN_S = 15.0  # and one more call of the store: shorter than the silence after which a job counts as lost
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class WorkerContext:
-    """Where a worker reads jobs, prices and universes, and stores models and the state of long trainings."""
+    """Where a worker reads jobs, prices and universes, and stores models and the state of long trainings.
+
+    ``executor`` is the name of the executor that this worker belongs to; None for one that takes any job.
+    """
 
     jobs: Jobs
     prices: PriceSource
@@ -43,10 +46,11 @@ class WorkerContext:
     clock: Callable[[], datetime]
     universes: Universes
     checkpoints: Checkpoints | None = None
+    executor: str | None = None
 
 
 def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left: float = math.inf) -> JobEnd | None:
-    """Claim a job and train its model; None where the job is already claimed or finished.
+    """Claim a job and train its model; None where the job is already claimed or finished, or of another executor.
 
     Args:
         job_id: the job.
@@ -60,6 +64,9 @@ def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left:
     """
     ends_at = time.monotonic() + seconds_left
     spec = context.jobs.spec(job_id)
+    if context.executor is not None and not spec.is_for(context.executor):
+        log.warning("job %s is for executor %r, not for %r; skipping", job_id, spec.executor, context.executor)
+        return None
     if not context.jobs.claim(spec, worker, context.clock()):
         log.info("job %s is already claimed or finished; skipping", job_id)
         return None

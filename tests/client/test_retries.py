@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from stock_forecast_client import AsyncClient, Client, StockForecastError
+from stock_forecast_client import AsyncClient, Client, StockForecastError, _core
 from stock_forecast_client.errors import ServiceTimedOut, ServiceUnreachable, StoreUnavailable, TrainingCapacityExceeded
 from tests.client.conftest import JOB_ID, Script, job_body, problem
 from tests.processes import free_port
@@ -118,6 +118,24 @@ def test_a_job_is_polled_as_often_as_the_caller_says() -> None:
     script.client(poll_s=0.01).follow(JOB_ID, lambda one: seen.append(one.state))
 
     assert seen == ["running", "succeeded"]
+
+
+def test_a_job_is_followed_while_the_store_of_the_service_fails() -> None:
+    down = problem("store_unavailable", 503)
+    script = Script(job("running"), down, down, job("running"), down, job("succeeded"))
+
+    assert script.client(attempts=1, poll_s=0.01).follow(JOB_ID).state == "succeeded"
+
+
+def test_a_store_that_stays_down_ends_the_wait_with_the_id_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_core, "PATIENCE_S", 0.05)
+    script = Script(problem("store_unavailable", 503))
+
+    with pytest.raises(StoreUnavailable) as failure:
+        script.client(attempts=1, poll_s=0.01).follow(JOB_ID)
+
+    assert failure.value.context["job_id"] == JOB_ID
+    assert len(script.requests) > 1
 
 
 def test_the_health_of_a_service_that_cannot_forecast_is_an_answer() -> None:

@@ -8,10 +8,17 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from errors import TrainingCapacityExceeded
+from errors import ArtifactCorrupt, StoreUnavailable, TrainingCapacityExceeded
 from routers.jobs import read_preference
 from services.jobs.job import Jobs
-from tests.fakes import InlineExecutor, UnreliableStore
+from tests.fakes import (
+    FakePriceSource,
+    InlineExecutor,
+    InMemoryArtifactStore,
+    UnreliableStore,
+    use_prices,
+    walk_history,
+)
 
 TRAINING = {"ticker": "WALK", "epochs": 1, "sequence_length": 20, "model": "volatility_regression"}
 ASYNC = {"Prefer": "respond-async"}
@@ -243,3 +250,147 @@ def test_where_lambda_trains_a_universe_needs_a_server(app: FastAPI, client: Tes
 
     assert answer.status_code == 501
     assert "server with a disk" in answer.json()["detail"]
+
+
+def use_jobs(app: FastAPI, store: InMemoryArtifactStore) -> None:
+    """Let the jobs, but nothing else, be in this store."""
+    app.state.runtime.jobs = Jobs(store)
+
+
+class FailsAfterSubmission(InlineExecutor):
+    """Submits the job, and then its store fails for some reads."""
+
+    def __init__(self, app: FastAPI, store: "FailingReads", n_reads: int, *, trains: bool = True) -> None:
+        super().__init__(app)
+        self._reads, self._n_reads, self._trains = store, n_reads, trains
+
+    def _run(self, job_id: str) -> None:
+        if self._trains:
+            super()._run(job_id)
+        self._reads.n_failing = self._n_reads
+
+
+class FailingReads(InMemoryArtifactStore):
+    """Its next reads fail."""
+
+    n_failing = 0
+    error: Exception = StoreUnavailable("the store is down", retry_after_s=5)
+
+    def get(self, key: str) -> bytes:
+        if self.n_failing > 0:
+            self.n_failing -= 1
+            raise self.error
+        return super().get(key)
+
+
+@pytest.mark.parametrize("n_reads", [1, 2, 5])
+def test_a_wait_goes_on_while_the_store_fails(client: TestClient, app: FastAPI, n_reads: int) -> None:
+    store = FailingReads()
+    use_jobs(app, store)
+    app.state.runtime.executor = FailsAfterSubmission(app, store, n_reads)
+
+    answer = train(client)
+
+    job_id = client.get("/jobs").json()["jobs"][0]["id"]
+    assert (answer.status_code, answer.headers["location"]) == (200, f"/jobs/{job_id}")
+    assert answer.json()["result"]["id"]
+
+
+def test_a_store_that_stays_down_ends_the_wait_with_202_and_the_job(client: TestClient, app: FastAPI) -> None:
+    store = FailingReads()
+    use_jobs(app, store)
+    app.state.runtime.executor = FailsAfterSubmission(app, store, 10**6)
+
+    answer = train(client, {"Prefer": "wait=1"})
+
+    assert (answer.status_code, answer.json()["state"]) == (202, "queued")
+    assert answer.headers["location"] == f"/jobs/{answer.json()['id']}"
+
+
+@pytest.mark.parametrize("error", [ArtifactCorrupt("damaged"), RuntimeError("a bug")], ids=["corrupt", "bug"])
+def test_a_final_failure_names_the_job_that_was_made(client: TestClient, app: FastAPI, error: Exception) -> None:
+    store = FailingReads()
+    store.error = error
+    use_jobs(app, store)
+    app.state.runtime.executor = FailsAfterSubmission(app, store, 1)
+
+    answer = train(client)
+
+    job_id = client.get("/jobs").json()["jobs"][0]["id"]
+    assert answer.status_code == 500
+    assert (answer.json()["job_id"], answer.json()["job_url"]) == (job_id, f"/jobs/{job_id}")
+    assert answer.headers["location"] == f"/jobs/{job_id}"
+    assert client.get(answer.headers["location"]).json()["state"] == "succeeded"
+
+
+def test_a_failed_training_names_its_job(client: TestClient) -> None:
+    answer = train(client, ticker="NOPE")
+
+    assert answer.status_code == 404
+    assert answer.headers["location"] == answer.json()["job_url"] == f"/jobs/{answer.json()['job_id']}"
+
+
+def test_a_retry_whose_job_cannot_be_read_returns_it_as_waiting(client: TestClient, app: FastAPI) -> None:
+    store = FailingReads()
+    use_jobs(app, store)
+    failed = train(client, ticker="NOPE").json()["job_id"]
+    app.state.runtime.executor = FailsAfterSubmission(app, store, 1, trains=False)
+
+    answer = client.post(f"/jobs/{failed}/retry")
+
+    assert (answer.status_code, answer.json()["state"], answer.json()["retry_of"]) == (202, "queued", failed)
+    assert answer.headers["location"] == f"/jobs/{answer.json()['id']}"
+
+
+class Throttled(InlineExecutor):
+    """Refuses every job after it was stored, as Lambda does."""
+
+    def _run(self, job_id: str) -> None:
+        raise TrainingCapacityExceeded("the trainer is busy", retry_after_s=30)
+
+
+@pytest.mark.parametrize("route", ["train", "retry", "retrain"])
+def test_a_job_that_was_refused_is_named_and_can_be_read(client: TestClient, app: FastAPI, route: str) -> None:
+    first = train(client, ticker="NOPE").json()["job_id"]
+    app.state.runtime.registry.move_alias("default", app.state.runtime.registry.ids()[0], app.state.runtime.clock())
+    use_prices(app, FakePriceSource(walk_history(n_sessions=700)))
+    app.state.runtime.executor = Throttled(app)
+    path, body = {
+        "train": ("/models/train", TRAINING),
+        "retry": (f"/jobs/{first}/retry", None),
+        "retrain": ("/monitoring/retrain", {"ticker": "WALK", "only_on_drift": False}),
+    }[route]
+
+    answer = client.post(path, json=body)
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "30"), answer.text
+    job = client.get(answer.headers["location"]).json()
+    assert job["id"] == answer.json()["job_id"] != first
+    assert (job["state"], job["error"]["code"]) == ("failed", "too_many_trainings")
+
+
+def test_a_caller_that_was_refused_may_try_again_with_its_key(client: TestClient, app: FastAPI) -> None:
+    willing, app.state.runtime.executor = app.state.runtime.executor, Throttled(app)
+    refused = train(client, {"Idempotency-Key": "k-1"})
+    app.state.runtime.executor = willing
+
+    answer = train(client, {"Idempotency-Key": "k-1"})
+    again = train(client, {"Idempotency-Key": "k-1"})
+
+    assert (refused.status_code, answer.status_code) == (429, 200)
+    assert again.json() == answer.json()
+    assert len(client.get("/jobs").json()["jobs"]) == 2
+
+
+def test_a_damaged_job_hides_no_other(client: TestClient, app: FastAPI) -> None:
+    store = InMemoryArtifactStore()
+    use_jobs(app, store)
+    train(client)
+    damaged = "20240719t230000-0000dead"
+    store.put(f"jobs/{damaged}/spec.json", b"not JSON")
+
+    answer = client.get("/jobs")
+
+    assert answer.status_code == 200
+    assert len(answer.json()["jobs"]) == 1
+    assert answer.json()["unreadable"] == [damaged]

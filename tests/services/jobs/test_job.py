@@ -1,13 +1,19 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from inspect import signature
 
 import pytest
 
 from errors import IdempotencyKeyReused, JobFinished
-from schemas.job import JobEnd, JobSpec, KeyUse, Progress
+from schemas.job import Job, JobEnd, JobSpec, KeyUse, Progress
 from schemas.train import TrainRequest
-from services.jobs.job import LOST_AFTER_S, Jobs, lost_end
-from tests.fakes import job_spec
+from services.jobs.heartbeat import BEAT_S
+from services.jobs.job import DEAD_AFTER, LOST_AFTER_S, Jobs, lost_end, record_end
+from services.jobs.liveness import MOST_JOBS, Liveness
+from services.storage.s3 import S3ArtifactStore
+from telemetry.measures import TRAINING_SECONDS
+from tests.fakes import InMemoryArtifactStore, RecordingMeter, UnreliableStore, job_spec
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 JOB = "20240719t220000-1a2b3c4d"
@@ -62,26 +68,128 @@ def test_the_first_end_stands(jobs: Jobs) -> None:
     assert jobs.status(JOB, after(3)).state == "succeeded"
 
 
-def test_a_job_whose_worker_falls_silent_is_lost_for_good(jobs: Jobs) -> None:
+class Monotonic:
+    """A clock of the reader alone."""
+
+    def __init__(self) -> None:
+        self.s = 1000.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+@pytest.fixture
+def monotonic() -> Monotonic:
+    return Monotonic()
+
+
+@pytest.fixture
+def reader(store: InMemoryArtifactStore, monotonic: Monotonic) -> Jobs:
+    """A reader of a job whose worker has written one heartbeat."""
+    jobs = Jobs(store, monotonic)
     jobs.add(spec())
     jobs.claim(spec(), "w1", NOW)
     jobs.report(JOB, progress(after(30)))
+    return jobs
 
-    still = jobs.status(JOB, after(30 + LOST_AFTER_S))
-    gone = jobs.status(JOB, after(31 + LOST_AFTER_S))
-    jobs.report(JOB, progress(after(60)))
+
+def test_a_job_whose_worker_falls_silent_is_lost_for_good(reader: Jobs, monotonic: Monotonic) -> None:
+    reader.status(JOB, after(31))
+
+    monotonic.s += LOST_AFTER_S
+    still = reader.status(JOB, after(31 + LOST_AFTER_S))
+    monotonic.s += 1
+    gone = reader.status(JOB, after(32 + LOST_AFTER_S))
+    reader.report(JOB, progress(after(100)))
 
     assert still.state == "running"
     assert gone.state == "lost"
     assert gone.error is not None
     assert gone.error.code == "job_lost"
-    assert jobs.status(JOB, after(60)).state == "lost"
+    assert reader.status(JOB, after(101)).state == "lost"
+
+
+@pytest.mark.parametrize("skew_s", [-3600, -3599, -61, -25, 0, 25, 61, 3600, 86400])
+def test_clocks_that_differ_do_not_lose_a_job(reader: Jobs, monotonic: Monotonic, skew_s: int) -> None:
+    """The worker's clock is so much ahead of the reader's."""
+    for beat in range(0, 300, 30):
+        reader.report(JOB, progress(after(beat)))
+        assert reader.status(JOB, after(beat - skew_s)).state == "running"
+        monotonic.s += 30
+
+
+@pytest.mark.parametrize("jump_s", [-3600, -25, 25, 3600, 86400])
+@pytest.mark.parametrize("whose", ["worker", "reader", "both"])
+def test_a_clock_that_jumps_does_not_lose_a_job(reader: Jobs, monotonic: Monotonic, jump_s: int, whose: str) -> None:
+    worker_s, reader_s = (jump_s if whose in (one, "both") else 0 for one in ("worker", "reader"))
+
+    for beat in range(0, 300, 30):
+        jumped = beat >= 90
+        assert reader.status(JOB, after(beat + jumped * reader_s)).state == "running"  # before the next heartbeat
+        reader.report(JOB, progress(after(beat + jumped * worker_s)))
+        assert reader.status(JOB, after(beat + jumped * reader_s)).state == "running"
+        monotonic.s += 30
+
+
+def test_a_reader_that_looks_for_the_first_time_loses_only_what_is_old(
+    reader: Jobs, store: InMemoryArtifactStore
+) -> None:
+    last = after(30)
+
+    assert Jobs(store).status(JOB, last + DEAD_AFTER).state == "running"
+    assert Jobs(store).status(JOB, last + DEAD_AFTER + timedelta(seconds=1)).state == "lost"
+
+
+def test_a_worker_that_dies_before_its_first_heartbeat_is_lost(
+    store: InMemoryArtifactStore, monotonic: Monotonic
+) -> None:
+    jobs = Jobs(store, monotonic)
+    jobs.add(spec())
+    jobs.claim(spec(), "w1", NOW)
+    jobs.status(JOB, NOW)
+
+    monotonic.s += LOST_AFTER_S + 1
+
+    assert jobs.status(JOB, NOW).state == "lost"
+
+
+def test_what_a_reader_remembers_is_bounded_and_ends_with_the_job(monotonic: Monotonic) -> None:
+    liveness = Liveness(monotonic)
+
+    for number in range(MOST_JOBS + 50):
+        liveness.silence_s(f"job-{number}", NOW)
+
+    assert len(liveness._seen) == MOST_JOBS
+    assert liveness.silence_s("job-0", NOW) is None  # the oldest was forgotten
+    assert liveness.silence_s(f"job-{MOST_JOBS + 49}", NOW) == 0.0
+    liveness.forget("job-0")
+    assert liveness.silence_s("job-0", NOW) is None
+
+
+def test_two_heartbeats_of_a_slow_store_come_within_the_silence_that_loses_a_job() -> None:
+    """Between two stored heartbeats: a look for a cancellation, a pause and a put, each tried as often as S3 allows."""
+    defaults = {name: one.default for name, one in signature(S3ArtifactStore.__init__).parameters.items()}
+    attempts = defaults["max_attempts"]
+    backoff_s = sum(2.0**attempt for attempt in range(attempts - 1))  # at most, in botocore's standard mode
+    call_s = attempts * (defaults["connect_timeout_s"] + defaults["read_timeout_s"]) + backoff_s
+
+    assert BEAT_S + 2 * call_s < LOST_AFTER_S
+
+
+def test_whether_a_job_is_stopped_takes_one_call_of_the_store() -> None:
+    store = UnreliableStore()
+    jobs = Jobs(store)
+    jobs.add(spec())
+    store.calls.clear()
+
+    assert not jobs.is_stopped(JOB)
+    assert len(store.calls) == 1
 
 
 def test_a_worker_whose_job_was_declared_lost_cannot_end_it(jobs: Jobs) -> None:
     jobs.add(spec())
     jobs.claim(spec(), "w1", NOW)
-    jobs.status(JOB, after(60))
+    jobs.status(JOB, after(7200))
 
     stands = jobs.end(JOB, JobEnd(state="succeeded", at=after(61)))
 
@@ -135,6 +243,82 @@ def test_waiting_jobs_are_those_without_claim_or_end_oldest_first(jobs: Jobs) ->
     jobs.end(ids[2], lost_end(NOW, "no worker came"))
 
     assert jobs.waiting() == [ids[0], ids[3]]
+
+
+@pytest.mark.parametrize("name", ["spec.json", "claim.json", "progress.json", "end.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"state": "paused"}'])
+def test_a_job_that_cannot_be_read_is_named_and_hides_no_other(
+    jobs: Jobs, store: InMemoryArtifactStore, caplog: pytest.LogCaptureFixture, name: str, content: bytes
+) -> None:
+    ids = [f"2024071{day}t220000-1a2b3c4d" for day in range(4)]
+    for job_id in ids:
+        jobs.add(spec(job_id))
+    store.put(f"jobs/{ids[2]}/{name}", content)
+
+    page = jobs.page(3, None, NOW)
+    rest = jobs.page(3, page.next_after, NOW)
+
+    assert [job.id for job in (*page.jobs, *rest.jobs)] == [ids[3], ids[1], ids[0]]
+    assert (page.unreadable, rest.unreadable) == ((ids[2],), ())
+    assert ids[2] in caplog.text
+
+
+def test_a_page_of_unreadable_jobs_alone_still_leads_to_the_next(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    ids = [f"2024071{day}t220000-1a2b3c4d" for day in range(3)]
+    for job_id in ids:
+        jobs.add(spec(job_id))
+    store.put(f"jobs/{ids[2]}/spec.json", b"damaged")
+
+    page = jobs.page(1, None, NOW)
+
+    assert (page.jobs, page.unreadable, page.next_after) == ((), (ids[2],), ids[2])
+
+
+@pytest.mark.parametrize("folder", ["notes", "20240719t220000-1a2b3c4d.bak", "20240719t220000-1a2b3c4d/old"])
+def test_a_folder_that_is_none_of_a_job_is_not_listed(jobs: Jobs, store: InMemoryArtifactStore, folder: str) -> None:
+    jobs.add(spec())
+    store.put(f"jobs/{folder}/spec.json", spec().model_dump_json().encode())
+
+    assert [job.id for job in jobs.page(10, None, NOW).jobs] == [JOB]
+    assert jobs.waiting() == [JOB]
+    assert jobs.family_position(spec("20240719t230000-1a2b3c4d")) == 1
+
+
+def test_a_job_with_the_documents_of_another_is_unreadable(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    store.put(f"jobs/{JOB}/spec.json", spec("20240719t230000-1a2b3c4d").model_dump_json().encode())
+
+    assert jobs.page(10, None, NOW).unreadable == (JOB,)
+
+
+def test_a_job_that_expires_while_it_is_listed_is_left_out(store: InMemoryArtifactStore) -> None:
+    class Expiring(Jobs):
+        def status(self, job_id: str, now: datetime) -> Job:
+            store.delete(f"jobs/{JOB}/spec.json")
+            return super().status(job_id, now)
+
+    jobs = Expiring(store)
+    jobs.add(spec())
+
+    assert (jobs.page(10, None, NOW).jobs, jobs.page(10, None, NOW).unreadable) == ((), ())
+
+
+def test_a_job_of_an_older_version_has_no_executor(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    document = spec().model_dump(mode="json", exclude={"executor"})
+    store.put(f"jobs/{JOB}/spec.json", json.dumps(document).encode())
+
+    assert jobs.status(JOB, NOW).state == "queued"
+    assert jobs.spec(JOB).is_for("anyone")
+
+
+def test_a_training_that_ended_before_it_began_took_no_time(jobs: Jobs) -> None:
+    meter = RecordingMeter()
+    jobs.add(spec())
+    jobs.claim(spec(), "w1", after(25))
+    jobs.end(JOB, JobEnd(state="succeeded", at=NOW))
+
+    record_end(meter, jobs.status(JOB, NOW))
+
+    assert meter.values(TRAINING_SECONDS) == [0.0]
 
 
 def test_a_key_belongs_to_its_first_request(jobs: Jobs) -> None:

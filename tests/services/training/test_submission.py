@@ -1,28 +1,30 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from errors import (
     AppError,
+    IdempotencyKeyReused,
     InsufficientHistory,
     InvalidRequest,
     JobFailed,
     JobNotRetryable,
+    StoreUnavailable,
     TrainerUnavailable,
     TrainingCapacityExceeded,
     TrainingUnavailable,
     UniverseNotFound,
 )
-from schemas.job import JobEnd, JobFailure
+from schemas.job import Job, JobEnd, JobFailure, JobSpec
 from schemas.train import TrainRequest
 from services.jobs.executor import Submit
-from services.jobs.job import Jobs
+from services.jobs.job import START_WITHIN, Jobs
 from services.training.submission import resume_waiting, retry_training, submit_training
 from services.training.universe import NO_UNIVERSES, Universes
-from tests.fakes import InMemoryArtifactStore
+from tests.fakes import InMemoryArtifactStore, UnreliableStore, job_spec
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 REQUEST = TrainRequest(ticker="WALK")
@@ -31,7 +33,8 @@ REQUEST = TrainRequest(ticker="WALK")
 class ListingExecutor:
     """Lists the jobs submitted to it; can be full or broken."""
 
-    def __init__(self, room: int = 10, broken: AppError | None = None) -> None:
+    def __init__(self, room: int = 10, broken: AppError | None = None, name: str = "here") -> None:
+        self.name = name
         self.submitted: list[str] = []
         self._room = room
         self._broken = broken
@@ -63,19 +66,116 @@ def test_a_request_becomes_a_job_that_is_submitted(jobs: Jobs, executor: Listing
     assert executor.submitted == [job.id]
 
 
-@pytest.mark.parametrize(
-    "executor", [ListingExecutor(room=0), ListingExecutor(broken=TrainerUnavailable("not there"))], ids=["full", "down"]
-)
-def test_a_job_that_cannot_run_is_not_stored_and_its_key_can_be_used_again(
-    jobs: Jobs, store: InMemoryArtifactStore, executor: ListingExecutor
+def test_a_job_without_room_is_not_stored_and_its_key_can_be_used_again(
+    jobs: Jobs, store: InMemoryArtifactStore
 ) -> None:
-    with pytest.raises((TrainingCapacityExceeded, TrainerUnavailable)):
-        submit_training(REQUEST, jobs, executor, NOW, "1a2b3c4d", "order-66")
+    with pytest.raises(TrainingCapacityExceeded):
+        submit_training(REQUEST, jobs, ListingExecutor(room=0), NOW, "1a2b3c4d", "order-66")
 
     assert store.list_keys("jobs/") == []
     later = ListingExecutor()
     job = submit_training(REQUEST, jobs, later, NOW, "99999999", "order-66")
     assert later.submitted == [job.id] == ["20240719t220000-1a2b3c4d"]
+
+
+REFUSALS = [TrainerUnavailable("not there"), TrainingCapacityExceeded("busy", retry_after_s=30)]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["down", "throttled"])
+def test_a_refused_job_ends_as_failed_with_the_reason_and_the_error_names_it(jobs: Jobs, refusal: AppError) -> None:
+    with pytest.raises(type(refusal)) as refused:
+        submit_training(REQUEST, jobs, ListingExecutor(broken=refusal), NOW, "1a2b3c4d", "order-66")
+
+    job = jobs.status("20240719t220000-1a2b3c4d", NOW)
+    assert refused.value.context == {"job_id": job.id, "job_url": f"/jobs/{job.id}"}
+    assert (job.state, job.started_at) == ("failed", None)
+    assert job.error is not None
+    assert (job.error.code, job.error.retry_after_s) == (refusal.code, refusal.retry_after_s)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["down", "throttled"])
+def test_a_key_whose_jobs_were_refused_makes_a_new_job_and_then_only_that(jobs: Jobs, refusal: AppError) -> None:
+    for token in ("1a2b3c4d", "2a2b3c4d", "3a2b3c4d"):
+        with pytest.raises(type(refusal)):
+            submit_training(REQUEST, jobs, ListingExecutor(broken=refusal), NOW, token, "order-66")
+    later = ListingExecutor()
+
+    job = submit_training(REQUEST, jobs, later, NOW, "99999999", "order-66")
+    again = submit_training(REQUEST, jobs, later, NOW, "88888888", "order-66")
+
+    assert later.submitted == [job.id] == ["20240719t220000-99999999"]
+    assert again == job
+    with pytest.raises(IdempotencyKeyReused):
+        submit_training(TrainRequest(ticker="OTHER"), jobs, later, NOW, "77777777", "order-66")
+
+
+def test_a_caller_that_was_given_the_job_before_it_was_refused_finds_it(jobs: Jobs) -> None:
+    given: list[Job] = []
+
+    class Throttled(ListingExecutor):
+        def _submit(self, job_id: str) -> None:
+            given.append(submit_training(REQUEST, jobs, ListingExecutor(), NOW, "99999999", "order-66"))
+            raise TrainingCapacityExceeded("busy")
+
+    with pytest.raises(TrainingCapacityExceeded):
+        submit_training(REQUEST, jobs, Throttled(), NOW, "1a2b3c4d", "order-66")
+
+    assert given[0].state == "queued"
+    assert jobs.status(given[0].id, NOW).state == "failed"
+
+
+def test_of_two_requests_with_one_key_the_one_that_stores_the_job_submits_it(jobs: Jobs) -> None:
+    class Slow(Jobs):
+        """Another request with the same key comes between the key and the job."""
+
+        def add(self, spec: JobSpec) -> bool:
+            submit_training(REQUEST, jobs, fast, NOW, "99999999", "order-66")
+            return super().add(spec)
+
+    fast, slow = ListingExecutor(), ListingExecutor(broken=TrainingCapacityExceeded("busy"))
+
+    job = submit_training(REQUEST, Slow(jobs._store), slow, NOW, "1a2b3c4d", "order-66")
+
+    assert (fast.submitted, slow.submitted) == ([job.id], [])
+    assert job.state == "queued"
+
+
+def test_a_job_that_was_stored_but_never_submitted_ends_at_its_deadline(jobs: Jobs) -> None:
+    class Crash(BaseException): ...
+
+    class Crashing(ListingExecutor):
+        def _submit(self, job_id: str) -> None:
+            raise Crash
+
+    with pytest.raises(Crash):
+        submit_training(REQUEST, jobs, Crashing(), NOW, "1a2b3c4d", "order-66")
+
+    late = NOW + START_WITHIN + timedelta(seconds=1)
+    assert submit_training(REQUEST, jobs, ListingExecutor(), late, "99999999", "order-66").state == "lost"
+    assert jobs.waiting() == []
+
+
+def test_a_submitted_job_that_cannot_be_read_is_returned_as_waiting() -> None:
+    store = UnreliableStore()
+
+    class Failing(ListingExecutor):
+        def _submit(self, job_id: str) -> None:
+            super()._submit(job_id)
+            store.down = True
+
+    job = submit_training(REQUEST, Jobs(store), Failing(), NOW, "1a2b3c4d")
+
+    assert (job.id, job.state) == ("20240719t220000-1a2b3c4d", "queued")
+
+
+def test_a_store_that_may_have_stored_the_job_is_answered_with_its_name() -> None:
+    store = UnreliableStore()
+    store.refuses = lambda key: key.endswith("/spec.json")
+
+    with pytest.raises(StoreUnavailable) as refused:
+        submit_training(REQUEST, Jobs(store), ListingExecutor(), NOW, "1a2b3c4d")
+
+    assert refused.value.context["job_url"] == "/jobs/20240719t220000-1a2b3c4d"
 
 
 def test_a_lost_job_is_retried_as_a_new_one(jobs: Jobs, executor: ListingExecutor) -> None:
@@ -107,6 +207,44 @@ def test_waiting_jobs_are_resumed_as_far_as_there_is_room(jobs: Jobs) -> None:
     resume_waiting(jobs, executor)
 
     assert executor.submitted == waiting[:2]
+
+
+def test_only_the_executor_of_a_job_takes_it_up(jobs: Jobs) -> None:
+    own = submit_training(REQUEST, jobs, ListingExecutor(), NOW, "1a2b3c4a").id
+    submit_training(REQUEST, jobs, ListingExecutor(name="trainer"), NOW, "1a2b3c4b")
+    old = job_spec("20240719t220000-1a2b3c4c", NOW)  # of a version that named no executor
+    jobs.add(old)
+    executor = ListingExecutor()
+
+    resume_waiting(jobs, executor)
+
+    assert executor.submitted == [own, old.id]
+
+
+def test_a_job_of_another_executor_is_lost_for_whoever_looks_after_its_deadline(jobs: Jobs) -> None:
+    job = submit_training(REQUEST, jobs, ListingExecutor(name="trainer"), NOW, "1a2b3c4d")
+
+    assert jobs.status(job.id, NOW + START_WITHIN + timedelta(seconds=1)).state == "lost"
+
+
+def test_a_waiting_job_that_cannot_be_read_or_started_does_not_keep_the_others_waiting(
+    jobs: Jobs, store: InMemoryArtifactStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = [submit_training(REQUEST, jobs, ListingExecutor(), NOW, f"1a2b3c4{n}").id for n in range(3)]
+    store.put(f"jobs/{waiting[0]}/spec.json", b"{")
+
+    class FailsOnce(ListingExecutor):
+        def _submit(self, job_id: str) -> None:
+            if job_id == waiting[1]:
+                raise TrainerUnavailable("not there")
+            super()._submit(job_id)
+
+    executor = FailsOnce()
+    resume_waiting(jobs, executor)
+
+    assert executor.submitted == [waiting[2]]
+    assert waiting[0] in caplog.text
+    assert waiting[1] in caplog.text
 
 
 def test_a_failed_job_raises_what_the_caller_would_have_met(jobs: Jobs, executor: ListingExecutor) -> None:

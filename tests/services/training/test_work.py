@@ -28,6 +28,7 @@ from tests.fakes import (
     FakePriceSource,
     InMemoryArtifactStore,
     UnreliableStore,
+    job_spec,
     walk_history,
     write_prices,
 )
@@ -127,6 +128,41 @@ def test_an_unexpected_error_ends_the_job_and_only_the_log_has_its_message(
     assert "hunter2" in caplog.text
 
 
+def test_a_worker_leaves_the_job_of_another_executor_and_says_so(
+    jobs: Jobs, store: InMemoryArtifactStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs.add(job_spec(JOB, NOW, MODEL).model_copy(update={"executor": "trainer"}))
+    context = WorkerContext(
+        jobs,
+        FakePriceSource(walk_history()),
+        ModelRegistry(store),
+        lambda: NOW,
+        NO_UNIVERSES,
+        executor="local-1a2b3c4d",
+    )
+
+    assert run_training(JOB, "w1", context) is None
+    assert jobs.waiting() == [JOB]
+    assert f"job {JOB} is for executor 'trainer', not for 'local-1a2b3c4d'; skipping" in caplog.text
+
+
+def test_a_worker_takes_a_job_that_names_no_executor(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    jobs.add(job_spec(JOB, NOW, MODEL, model="ewma"))
+    context = WorkerContext(
+        jobs,
+        FakePriceSource(walk_history()),
+        ModelRegistry(store),
+        lambda: NOW,
+        NO_UNIVERSES,
+        executor="local-1a2b3c4d",
+    )
+
+    end = run_training(JOB, "w1", context)
+
+    assert end is not None
+    assert end.state == "succeeded"
+
+
 @pytest.mark.parametrize("epochs", [3, 1000])
 def test_a_job_cancelled_while_it_runs_stops_early_and_leaves_no_model(
     jobs: Jobs, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch, epochs: int
@@ -212,6 +248,8 @@ class Killed(BaseException):
 class ListingExecutor:
     """Runs nothing."""
 
+    name = "listing"
+
     @contextmanager
     def slot(self) -> Iterator[Submit]:
         yield lambda _: None
@@ -255,7 +293,7 @@ def test_the_retry_of_a_lost_training_of_a_universe_continues_to_the_same_weight
     with pytest.raises(Killed):
         run_training(JOB, "w1", context)
     kept = len([*checkpoints.iterdir()])
-    later = NOW + timedelta(minutes=1)
+    later = NOW + timedelta(minutes=61)
     retried = retry_training(JOB, jobs, ListingExecutor(), later, "5e6f7a8b", Universes(universes))
     passes.clear()
     run_training(retried.id, "w2", context)
