@@ -56,7 +56,7 @@ async def _serving(app: FastAPI) -> AsyncIterator[None]:
     """What a server does but Lambda does not: warm up, write in the background, resume jobs, stop workers."""
     runtime: Runtime = app.state.runtime
     warming = threading.Thread(target=warm_up, args=(runtime.registry, runtime.clock()), name="warm-up")
-    resuming = threading.Thread(target=resume_waiting, args=(runtime.jobs, runtime.executor), name="resume")
+    resuming = threading.Thread(target=_resume, args=(runtime,), name="resume")
     warming.start()
     resuming.start()  # in parallel to the first answers: a store that hangs must not keep them waiting
     runtime.writer.start()
@@ -64,7 +64,13 @@ async def _serving(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(warming.join)
     await run_in_threadpool(resuming.join)
     await run_in_threadpool(runtime.executor.close)
+    await run_in_threadpool(runtime.backtest_executor.close)
     await run_in_threadpool(runtime.writer.flush)
+
+
+def _resume(runtime: Runtime) -> None:
+    resume_waiting(runtime.jobs, runtime.executor)
+    resume_waiting(runtime.jobs, runtime.backtest_executor, "backtest")
 
 
 def __getattr__(name: str) -> Any:

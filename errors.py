@@ -25,6 +25,7 @@ AppError                        500 internal
 ├── IdempotencyKeyReused        422 idempotency_key_reused the key was used with another request
 ├── TooManyRequests             429 too_many
 │   ├── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
+│   ├── BacktestCapacityExceeded 429 too_many_backtests    no room for another backtest on this machine
 │   └── AnalysisCapacityExceeded 429 too_many_analyses     too many analyses are being computed
 ├── JobFailed                   500 job_failed             a job that ended without a reason
 ├── MetricsNotExposed           501 measured_elsewhere     this process keeps no metrics to scrape
@@ -206,6 +207,10 @@ class TooManyRequests(AppError):
 
 class TrainingCapacityExceeded(TooManyRequests):
     code = "too_many_trainings"
+
+
+class BacktestCapacityExceeded(TooManyRequests):
+    code = "too_many_backtests"
 
 
 class AnalysisCapacityExceeded(TooManyRequests):

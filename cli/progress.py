@@ -1,4 +1,4 @@
-"""The progress of a training: a bar with the loss and the time left, on standard error."""
+"""The progress of a job: a bar, with the loss and the time left of a training, on standard error."""
 
 from types import TracebackType
 from typing import Self
@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from stock_forecast_client.models import Job
+from stock_forecast_client.models import Job, TrainRequest
 
 
 class _Bar:
@@ -57,16 +57,18 @@ class TrainingBar(_Bar):
 
 
 def has_epochs(job: Job) -> bool:
-    """Whether the model is a network; the others are fitted in one step."""
-    return job.request.model.endswith("_lstm")
+    """Whether a network is trained; other models are fitted in one step."""
+    return isinstance(job.request, TrainRequest) and job.request.model.endswith("_lstm")
 
 
 def description(job: Job) -> str:
     """The state of a job in a few words."""
     progress = job.progress
     if progress is None or not progress.share:
-        running = "preparing data" if has_epochs(job) else "fitting"
+        running = "preparing data" if has_epochs(job) or job.kind == "backtest" else "fitting"
         return {"queued": "waiting", "running": running}.get(job.state, job.state)
+    if job.kind == "backtest":
+        return "forecasting from past sessions" if job.ended_at is None else job.state
     words = f"epoch {max(progress.epoch, 1)} of up to {progress.max_epochs}"
     if progress.validation_losses:
         words += f", loss {progress.validation_losses[-1]:.5g}"

@@ -3,14 +3,12 @@
 import logging
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from cachetools import LRUCache
 
@@ -20,6 +18,8 @@ from schemas.common import Document
 from schemas.keys import key_name
 from services.analysis.report import analysis_of, history_to_analyse, page_of
 from services.prices.series import PriceHistory, PriceSource
+from services.program import program_digest
+from services.shared_work import SharedWork
 from services.storage.documents import read_document
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind
@@ -30,7 +30,6 @@ MAX_WAITING = 8  # about 5 s of work; a server with more to do than that refuses
 RETRY_AFTER_S = 5
 IN_MEMORY = 32  # about 13 MB: a page has characters of two bytes
 
-ROOT = Path(__file__).parents[1]
 PROGRAM = ("services/analysis/**/*.py", "services/analysis/**/*.j2", "schemas/analysis.py")  # what decides the content
 LIBRARIES = ("numpy", "scipy", "statsmodels", "matplotlib", "jinja2", "exchange_calendars")
 
@@ -65,14 +64,6 @@ class WantedAnalysis:
         return page_of(self.history) if self.page else analysis_of(self.history).model_dump_json()
 
 
-@dataclass(eq=False)
-class _Computation:
-    """One analysis, and how many callers wait for it."""
-
-    body: Future[str]
-    n_waiting: int = 0
-
-
 class Analyses:
     """Answers with kept analyses, and computes the others one after another.
 
@@ -85,9 +76,8 @@ class Analyses:
         self._store = store
         self._writer = writer
         self._in_memory: LRUCache[str, str] = LRUCache(IN_MEMORY)
-        self._computations: dict[str, _Computation] = {}
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="analysis")
+        self.work = SharedWork[str]("analysis", AT_ONCE, MAX_WAITING, _refusal)
 
     def find(self, ticker: str, request: AnalysisRequest, prices: PriceSource, now: datetime) -> WantedAnalysis:
         """What the request asks for, with the kept body if there is one.
@@ -107,47 +97,27 @@ class Analyses:
 
     @contextmanager
     def computed(self, wanted: WantedAnalysis) -> Iterator[Future[str]]:
-        """The body, which may still be computed; callers that want the same share one computation.
-
-        A computation that has not begun when the last caller leaves the block is dropped.
+        """The body, which may still be computed; see ``SharedWork.result_of``.
 
         Raises:
             AnalysisCapacityExceeded: too many others wait.
         """
-        with self._lock:
-            computation = self._computation(wanted)
-            computation.n_waiting += 1
-        try:
-            yield computation.body
-        finally:
-            with self._lock:
-                computation.n_waiting -= 1
-                if not computation.n_waiting and computation.body.cancel():
-                    del self._computations[wanted.key]
-
-    def _computation(self, wanted: WantedAnalysis) -> _Computation:
-        kept = wanted.kept if wanted.kept is not None else self._in_memory.get(wanted.key)
-        if kept is not None:
-            body: Future[str] = Future()
-            body.set_result(kept)
-            return _Computation(body)
-        if wanted.key not in self._computations:
-            if len(self._computations) >= AT_ONCE + MAX_WAITING:
-                raise AnalysisCapacityExceeded(
-                    "too many analyses are being computed; try again later", retry_after_s=RETRY_AFTER_S
-                )
-            self._computations[wanted.key] = _Computation(self._threads.submit(self._compute, wanted))
-        return self._computations[wanted.key]
+        if wanted.kept is not None:
+            known: Future[str] = Future()
+            known.set_result(wanted.kept)
+            yield known
+            return
+        with self.work.result_of(wanted.key, partial(self._compute, wanted)) as body:
+            yield body
 
     def _compute(self, wanted: WantedAnalysis) -> str:
-        body = None
-        try:
-            body = wanted.compute()
-        finally:
-            with self._lock:  # at once: who comes between would compute it again
-                if body is not None:
-                    self._in_memory[wanted.key] = body
-                del self._computations[wanted.key]
+        with self._lock:
+            kept = self._in_memory.get(wanted.key)
+        if kept is not None:  # since it was looked for
+            return kept
+        body = wanted.compute()
+        with self._lock:
+            self._in_memory[wanted.key] = body
         self._writer.put(partial(self._write, wanted.key, body))
         return body
 
@@ -179,6 +149,12 @@ class Analyses:
         return True
 
 
+def _refusal() -> AnalysisCapacityExceeded:
+    return AnalysisCapacityExceeded(
+        "too many analyses are being computed; try again later", retry_after_s=RETRY_AFTER_S
+    )
+
+
 def _key(history: PriceHistory, form: str) -> str:
     """Of everything that decides the content: the prices, what is known about them, the format and the program."""
     series = history.series
@@ -192,26 +168,10 @@ def _key(history: PriceHistory, form: str) -> str:
         sorted(history.dropped.items()),
         sorted(history.repaired.items()),
     )
-    digest = sha256(_program() + repr(facts).encode())
+    digest = sha256(program_digest(PROGRAM, LIBRARIES) + repr(facts).encode())
     digest.update(series.sessions.astype("<M8[D]").tobytes())
     digest.update(series.bars.astype("<f8").tobytes())
     return f"{ANALYSES}{key_name(series.ticker)}/{series.last_session}-{digest.hexdigest()[:32]}.json"
-
-
-@cache
-def _program() -> bytes:
-    """A digest of the code and the libraries that analyse."""
-    digest = sha256(repr([(name, _version(name)) for name in LIBRARIES]).encode())
-    for path in sorted(path for pattern in PROGRAM for path in ROOT.glob(pattern)):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-    return digest.digest()
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
 
 
 def _sha256(body: str) -> str:

@@ -36,7 +36,7 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "analysis": ("prices",),
     "jobs": ("storage",),
     "forecasting": EVERY_WING,
-    "training": (*EVERY_WING, "catalogue"),
+    "training": (*EVERY_WING, "backtest", "catalogue"),
     "monitoring": (*EVERY_WING, "forecasting"),
 }
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.base import QUANTILE_GRID, Bars
-from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
+from models.fitting import FitBlocks, FitProgress, FitSettings, FittedModel, OnEpoch
 from models.lstm.lightning_module import LOSS_LEVELS, ReturnLSTMModule, fit_regression, mean_weights
 from models.lstm.loop import LoopReport, run_loop
 from models.lstm.network import Inputs, NetworkConfig, ReturnLSTM
@@ -81,8 +81,13 @@ def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
         # the newest sessions are the most informative: with the number of epochs chosen, train on them too
         whole = [(one.bars, range(one.fit.start, one.early_stopping.stop)) for one in series]
         left_s = settings.max_seconds - (time.monotonic() - started)
+        over = FitProgress(bounded.max_epochs, bounded.max_epochs)  # by its passes it would seem to begin again
         again = replace(
-            bounded, max_epochs=report.best_epoch, max_seconds=left_s, checkpoint=None, on_progress=lambda _: None
+            bounded,
+            max_epochs=report.best_epoch,
+            max_seconds=left_s,
+            checkpoint=None,
+            on_progress=lambda _: settings.on_progress(over),
         )
         refitted, refit_report = _train(whole, None, recipe, again, on_epoch)
         if refit_report.stopped_by != "max_seconds":

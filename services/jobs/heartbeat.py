@@ -29,9 +29,18 @@ class Heartbeat:
         job_id: the job that this process has claimed.
         max_epochs: most epochs allowed; the fit may say fewer.
         clock: the current time.
+        on_stopped: called from the thread of the heartbeat once the job should stop.
     """
 
-    def __init__(self, jobs: Jobs, job_id: str, max_epochs: int, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        job_id: str,
+        max_epochs: int,
+        clock: Callable[[], datetime],
+        on_stopped: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_stopped = on_stopped
         self._jobs = jobs
         self._job_id = job_id
         self._max_epochs = max_epochs
@@ -95,6 +104,8 @@ class Heartbeat:
             self._stopped = self._stopped or self._jobs.is_stopped(self._job_id)
         except StoreUnavailable as error:
             log.warning("whether job %s is cancelled could not be read: %s", self._job_id, error.message)
+        if self._stopped:
+            self._on_stopped()
 
     def _report(self) -> None:
         try:

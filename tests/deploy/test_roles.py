@@ -14,7 +14,7 @@ import requests
 from errors import StoreUnavailable
 from schemas.analysis import AnalysisRequest
 from schemas.common import DEFAULT_LEVELS
-from schemas.train import TrainRequest
+from schemas.train import TrainRequest, TrainResult
 from services.analyses import ANALYSES, Analyses
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import REPLAYS, ReplayStore
@@ -154,7 +154,7 @@ def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: Store
     end = run_training(job.id, "w1", context)
 
     assert end is not None
-    assert end.result is not None
+    assert isinstance(end.result, TrainResult)
     assert end.result.evaluation is not None, end.result.warnings
     assert end.result.evaluation.won, end.result.evaluation
     assert evaluation_page(serving, alias, 1, None).evaluations == (end.result.evaluation,)

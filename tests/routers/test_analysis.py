@@ -2,14 +2,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 import requests
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from services.analyses import AT_ONCE, MAX_WAITING, Analyses, WantedAnalysis
+from services.analyses import AT_ONCE, MAX_WAITING, WantedAnalysis
 from services.prices.sample import SampleSource
 from tests.fakes import FakePriceSource, use_prices, walk_history
 from tests.serving import sent, served
@@ -122,12 +122,12 @@ def test_clients_that_leave_take_their_waiting_analyses_with_them(app: FastAPI, 
     n_too_many = AT_ONCE + MAX_WAITING + 1
     use_prices(app, FakePriceSource(*(walk_history(f"T{k}", 120, seed=k) for k in range(n_too_many))))
     with served(app) as url:
-        with ExitStack() as callers:
+        with ExitStack() as clients:
             for k in range(n_too_many - 1):
-                callers.enter_context(sent(url, "GET", f"/analysis/T{k}"))
-            eventually(lambda: len(pending(app)), lambda n: n == n_too_many - 1)
+                clients.enter_context(sent(url, "GET", f"/analysis/T{k}"))
+            eventually(lambda: len(callers(app)), lambda n: n == n_too_many - 1)
             refused = requests.get(f"{url}/analysis/T{n_too_many - 1}", timeout=10)
-        eventually(lambda: len(pending(app)), lambda n: n == AT_ONCE)
+        eventually(lambda: len(callers(app)), lambda n: n == AT_ONCE)
         computing.may_end.set()
         answered = requests.get(f"{url}/analysis/T{n_too_many - 1}", timeout=30)
 
@@ -143,8 +143,8 @@ def test_of_clients_that_want_the_same_one_may_leave(app: FastAPI, computing: "C
         computing.wait_for(1)
         with sent(url, "GET", "/analysis/T1") as stays:
             with sent(url, "GET", "/analysis/T1"):
-                eventually(lambda: [one.n_waiting for one in pending(app)], lambda found: found == [1, 2])
-            eventually(lambda: [one.n_waiting for one in pending(app)], lambda found: found == [1, 1])
+                eventually(lambda: callers(app), lambda found: found == [1, 2])
+            eventually(lambda: callers(app), lambda found: found == [1, 1])
             computing.may_end.set()
 
             assert stays.recv(12) == b"HTTP/1.1 200"
@@ -180,9 +180,10 @@ def computing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computing]:
     state.may_end.set()
 
 
-def pending(app: FastAPI) -> list[Any]:
-    analyses: Analyses = app.state.runtime.analyses
-    return list(analyses._computations.values())
+def callers(app: FastAPI) -> list[int]:
+    """How many callers wait for each analysis."""
+    found: list[int] = app.state.runtime.analyses.work.callers
+    return found
 
 
 def eventually(read: Callable[[], T], holds: Callable[[T], bool]) -> T:
