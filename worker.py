@@ -8,8 +8,7 @@ import math
 import os
 import socket
 import sys
-from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from bootstrap import Runtime
@@ -65,15 +64,10 @@ def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
     work(runtime, job_id, context.get_remaining_time_in_millis() / 1000)
 
 
-def work(runtime: Runtime, job_id: str, seconds_left: float = math.inf, *, alone: bool = False) -> None:
-    """Run the job, unless another worker has claimed it; failures are recorded in the job.
-
-    A process that is ``alone`` with its job may end as soon as the job should stop.
-    """
-    worker, context = f"{socket.gethostname()}:{os.getpid()}", runtime.worker_context
-    if alone:
-        context = replace(context, exit_process=partial(os._exit, 0))
-    if run_training(job_id, worker, context, seconds_left) is not None:
+def work(runtime: Runtime, job_id: str, seconds_left: float = math.inf) -> None:
+    """Run the job, unless another worker has claimed it; failures are recorded in the job."""
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    if run_training(job_id, worker, runtime.worker_context, seconds_left) is not None:
         record_end(runtime.meter, runtime.jobs.status(job_id, runtime.clock()))
 
 
@@ -91,7 +85,7 @@ def main() -> None:
     prepare_environment()
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
     configure_logging(settings.logs_as)
-    work(Runtime.from_settings(settings, meter=NO_METER), sys.argv[1], alone=True)
+    work(Runtime.from_settings(settings, meter=NO_METER), sys.argv[1])
 
 
 if __name__ == "__main__":

@@ -61,18 +61,32 @@ def has_epochs(job: Job) -> bool:
     return isinstance(job.request, TrainRequest) and job.request.model.endswith("_lstm")
 
 
+PHASES = {
+    "fetch": "fetching prices",
+    "prepare": "preparing data",
+    "fit": "fitting",
+    "calibrate": "calibrating",
+    "test": "testing",
+    "publish": "storing the model",
+    "evaluate": "comparing with the current model",
+    "backtest": "forecasting from past sessions",
+}
+
+
 def description(job: Job) -> str:
     """The state of a job in a few words."""
     progress = job.progress
-    if progress is None or not progress.share:
-        running = "preparing data" if has_epochs(job) or job.kind == "backtest" else "fitting"
-        return {"queued": "waiting", "running": running}.get(job.state, job.state)
-    if job.kind == "backtest":
-        return "forecasting from past sessions" if job.ended_at is None else job.state
-    words = f"epoch {max(progress.epoch, 1)} of up to {progress.max_epochs}"
-    if progress.validation_losses:
-        words += f", loss {progress.validation_losses[-1]:.5g}"
-    if job.ended_at is not None or progress.estimated_end is None:
+    if job.state != "running" or progress is None:
+        return {"queued": "waiting", "running": "starting"}.get(job.state, job.state)
+    if progress.phase != "fit" or not has_epochs(job):
+        return PHASES.get(progress.phase, progress.phase)
+    if progress.fit > 1:
+        words = "fitting once more with the newest prices"
+    else:
+        words = f"epoch {max(progress.epoch, 1)} of up to {progress.max_epochs}"
+        if progress.validation_losses:
+            words += f", loss {progress.validation_losses[-1]:.5g}"
+    if progress.estimated_end is None:
         return words
     left_s = max(0.0, (progress.estimated_end - progress.at).total_seconds())
     return f"{words}, at most {left_s:.0f} s left"

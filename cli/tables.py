@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.layout import columns, counted, fact_sheet, format_p, format_skill, line, more, notes, p_cell, price
-from cli.progress import has_epochs
+from cli.progress import description, has_epochs
 from stock_forecast_client.models import (
     AliasList,
     BacktestResponse,
@@ -175,6 +175,8 @@ def job_table(job: Job) -> RenderableType:
         ("state", f"{job.state}, cancelling" if cancelling else job.state),
         (job.kind, f"{job.model_id if job.kind == 'backtest' else _kind(job)} of {_tickers(job)}"),
     ]
+    if job.state == "running":
+        rows.append(("progress", description(job)))
     for name, moment in (("created", job.created_at), ("started", job.started_at), ("ended", job.ended_at)):
         if moment is not None:
             rows.append((name, f"{moment:%Y-%m-%d %H:%M:%S} UTC"))

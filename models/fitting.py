@@ -1,5 +1,6 @@
 """The input and the result of a fit, without torch."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,10 +27,21 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True)
 class FitProgress:
-    """How far a fit is: finished passes over the fit block, with the share of the current one, of ``max_epochs``."""
+    """How far a fit is.
+
+    Attributes:
+        passes: finished passes over the fit block, with the share of the current one.
+        max_epochs: most passes.
+        seconds_left: of the wall-clock budget.
+        fit: 1, or 2 where the network is fitted once more on more sessions.
+        fits: how many there are at most.
+    """
 
     passes: float
     max_epochs: int
+    seconds_left: float = math.inf
+    fit: int = 1
+    fits: int = 1
 
 
 OnProgress = Callable[[FitProgress], None]

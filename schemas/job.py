@@ -13,6 +13,7 @@ from schemas.train import TrainRequest, TrainResult
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
 Ending = Literal["succeeded", "failed", "cancelled", "lost"]
 JobKind = Literal["training", "backtest"]
+Phase = Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate", "backtest"]
 JOB_ID_PATTERN = r"^[0-9]{8}t[0-9]{6}-[0-9a-f]{8}$"
 
 JobId = Annotated[
@@ -55,17 +56,29 @@ class Progress(Document):
     """The progress of a worker; ``at`` is also its heartbeat."""
 
     at: datetime = Field(description="When it was written, in UTC.")
-    epoch: int = Field(description="Finished passes over the fit part.")
-    max_epochs: int = Field(description="Most epochs that the fit runs.")
+    phase: Phase = Field(
+        default="fit",
+        description="What the worker does: ``fetch`` prices, ``prepare`` them, ``fit`` the model, ``calibrate`` and "
+        "``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias; after "
+        "``fetch``, a backtest has the one phase ``backtest``.",
+    )
+    fit: int = Field(
+        default=1, description="2 while a network is fitted once more, with the sessions that chose its epochs."
+    )
+    epoch: int = Field(description="Finished epochs of the first fit.")
+    max_epochs: int = Field(description="Most epochs that the first fit runs.")
     validation_losses: tuple[float, ...] = Field(
         description="Loss on the early-stopping block after each epoch; lower is better."
     )
     share: float = Field(
         ge=0,
         le=1,
-        description="Passes done, with the part of the current one, by max_epochs; the fit may stop earlier.",
+        description="Of the whole job; never falls. It leaps where a fit stops before its last epoch.",
     )
-    estimated_end: datetime | None = Field(description="At the pace so far; null before the fit.")
+    estimated_end: datetime | None = Field(
+        description="Of the current fit, at the pace of its epochs and within its time; it may stop earlier. Null "
+        "before the first pace is known, and in other phases."
+    )
 
 
 class JobFailure(Document):

@@ -241,7 +241,8 @@ def _refitted(data: BacktestData, origin: int, on_share: OnShare) -> ServedForec
     before = np.searchsorted(data.config.origins, origin) / data.config.origins.size
 
     def on_progress(done: FitProgress) -> None:
-        on_share(float(before + min(done.passes / done.max_epochs, 1.0) / _n_refits(data.config)))
+        of_fit = (done.fit - 1 + min(done.passes / max(done.max_epochs, 1), 1.0)) / done.fits
+        on_share(float(before + of_fit / _n_refits(data.config)))
 
     on_share(float(before))
     card, known = data.card, data.bars[: origin + 1]

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 ENDLESS = {"ticker": "^GSPC", "start": "2001-01-01", "refit_every": 300, "horizon": 1}  # 16 fits of LSTMs
 LONG = {"ticker": "^GSPC", "start": "2008-01-01", "horizon": 10}  # some seconds
 STOPS_WITHIN_S = 5.0
+LEAVES_WITHIN_S = 30.0  # an import of torch is not interrupted
 PATH = "/models/default/backtest"
 TRAINING = {"ticker": "^GSPC", "start_date": "2000-01-01", "epochs": 1000, "patience": 100, "warm_start": False}
 
@@ -37,7 +38,7 @@ def server(data: Path) -> Iterator[str]:
 
 def start(server: str, request: Mapping[str, object], **headers: str) -> dict[str, Any]:
     headers = {"Prefer": "respond-async", **headers}
-    deadline = time.monotonic() + STOPS_WITHIN_S  # the worker of a job that has ended still has to leave
+    deadline = time.monotonic() + LEAVES_WITHIN_S  # the worker of a job that has ended still has to leave
     while (answer := requests.post(f"{server}{PATH}", json=request, headers=headers, timeout=30)).status_code == 429:
         assert time.monotonic() < deadline, answer.text
         time.sleep(0.2)
@@ -101,7 +102,7 @@ def test_a_client_that_leaves_ends_its_backtest_and_frees_the_lane(server: str, 
 
     wait_until(server, job_id, "cancelled", within_s=STOPS_WITHIN_S)
 
-    assert ends(worker, left + STOPS_WITHIN_S + 1 - time.monotonic())
+    assert ends(worker, left + LEAVES_WITHIN_S - time.monotonic())
     assert wait_until(server, start(server, LONG)["id"], "succeeded")["result"]["n_origins"] > 2000
 
 

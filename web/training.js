@@ -8,6 +8,10 @@ import { plot } from "./plot.js";
 const POLL_MS = 1500;
 const JOB = "job";
 const STATES = { queued: "Waiting to start", running: "Training", succeeded: "Trained", failed: "The training failed", cancelled: "Cancelled", lost: "The training was lost" };
+const PHASES = {
+  fetch: "Fetching prices", prepare: "Preparing data", fit: "Fitting", calibrate: "Calibrating", test: "Testing",
+  publish: "Storing the model", evaluate: "Comparing with the current model",
+};
 let watched, use;
 
 /** `useModel` is called with the id and tickers of the trained model. */
@@ -91,12 +95,14 @@ function view(job) {
 
 const tickersOf = ({ request: { ticker, tickers, universe } }) => (universe ? [`universe ${universe}`] : ticker ? [ticker] : tickers);
 
-function pace({ progress, cancel_requested }) {
+function pace({ progress, request, cancel_requested }) {
   if (cancel_requested) return "The training stops within seconds.";
   if (!progress) return "The training starts when a worker is free.";
-  const end = progress.estimated_end && (new Date(progress.estimated_end) - Date.now()) / 1000;
-  if (progress.share === 0) return "Preparing data …";
-  return `Epoch ${Math.max(progress.epoch, 1)} of up to ${progress.max_epochs}${end > 0 ? ` · ${span(end)} left, usually stops early` : ""}`;
+  if (progress.phase !== "fit" || !request.model.endsWith("_lstm")) return `${PHASES[progress.phase] ?? progress.phase} …`;
+  const left = (new Date(progress.estimated_end ?? progress.at) - new Date(progress.at)) / 1000; // both by the worker's clock
+  const time = left > 0 ? ` · ${span(left)} left` : "";
+  if (progress.fit > 1) return `Fitting once more with the newest prices${time || " …"}`;
+  return `Epoch ${Math.max(progress.epoch, 1)} of up to ${progress.max_epochs}${time && `${time}, usually stops early`}`;
 }
 
 const outcome = ({ test, seconds }) => el("p", {}, `Done in ${span(seconds)}. ${testSummary(test)}`);

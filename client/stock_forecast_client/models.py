@@ -487,16 +487,20 @@ class Progress(BaseModel):
 
     at: AwareDatetime
     """When it was written, in UTC."""
+    phase: Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate", "backtest"] = "fit"
+    """What the worker does: ``fetch`` prices, ``prepare`` them, ``fit`` the model, ``calibrate`` and ``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias; after ``fetch``, a backtest has the one phase ``backtest``."""
+    fit: int = 1
+    """2 while a network is fitted once more, with the sessions that chose its epochs."""
     epoch: int
-    """Finished passes over the fit part."""
+    """Finished epochs of the first fit."""
     max_epochs: int
-    """Most epochs that the fit runs."""
+    """Most epochs that the first fit runs."""
     validation_losses: list[float]
     """Loss on the early-stopping block after each epoch; lower is better."""
     share: float
-    """Passes done, with the part of the current one, by max_epochs; the fit may stop earlier."""
+    """Of the whole job; never falls. It leaps where a fit stops before its last epoch."""
     estimated_end: AwareDatetime | None
-    """At the pace so far; null before the fit."""
+    """Of the current fit, at the pace of its epochs and within its time; it may stop earlier. Null before the first pace is known, and in other phases."""
 
 
 class Quantile(BaseModel):

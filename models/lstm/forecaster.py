@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.base import QUANTILE_GRID, Bars
-from models.fitting import FitBlocks, FitProgress, FitSettings, FittedModel, OnEpoch
+from models.fitting import FitBlocks, FitSettings, FittedModel, OnEpoch
 from models.lstm.lightning_module import LOSS_LEVELS, ReturnLSTMModule, fit_regression, mean_weights
 from models.lstm.loop import LoopReport, run_loop
 from models.lstm.network import Inputs, NetworkConfig, ReturnLSTM
@@ -76,18 +76,21 @@ def fit_return_lstm(series: Sequence[FitBlocks], settings: FitSettings, on_epoch
     fit = [(one.bars, one.fit) for one in series]
     stopping = ReturnWindows([(one.bars, one.early_stopping) for one in series], settings.lookback, settings.horizon)
     budget = settings.max_seconds if recipe.scheduled else settings.max_seconds / 2
-    network, report = _train(fit, stopping, recipe, replace(bounded, max_seconds=budget), on_epoch)
+    fits = 1 if recipe.scheduled else 2
+    first = replace(
+        bounded, max_seconds=budget, on_progress=lambda done: settings.on_progress(replace(done, fits=fits))
+    )
+    network, report = _train(fit, stopping, recipe, first, on_epoch)
     if not recipe.scheduled and report.stopped_by != "max_seconds" and report.best_epoch:
         # the newest sessions are the most informative: with the number of epochs chosen, train on them too
         whole = [(one.bars, range(one.fit.start, one.early_stopping.stop)) for one in series]
         left_s = settings.max_seconds - (time.monotonic() - started)
-        over = FitProgress(bounded.max_epochs, bounded.max_epochs)  # by its passes it would seem to begin again
         again = replace(
             bounded,
             max_epochs=report.best_epoch,
             max_seconds=left_s,
             checkpoint=None,
-            on_progress=lambda _: settings.on_progress(over),
+            on_progress=lambda done: settings.on_progress(replace(done, fit=2, fits=2)),
         )
         refitted, refit_report = _train(whole, None, recipe, again, on_epoch)
         if refit_report.stopped_by != "max_seconds":

@@ -206,13 +206,13 @@ class _KeepBest(pl.Callback):
             if not math.isfinite(loss):
                 raise NotFittable("the early-stopping block has no known outcome")
             self.best_loss -= self._min_gain * abs(loss)
-        self._report(self._n_before)
+        self._report(pl_module, self._n_before)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         n_batches = int(trainer.num_training_batches)
-        self._report(self._n_before + trainer.current_epoch + (batch_idx + 1) / n_batches)
+        self._report(pl_module, self._n_before + trainer.current_epoch + (batch_idx + 1) / n_batches)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = self._n_before + trainer.current_epoch + 1
@@ -233,8 +233,9 @@ class _KeepBest(pl.Callback):
     def _n_before(self) -> int:
         return 0 if self._saved is None else self._saved.loop.epoch
 
-    def _report(self, passes: float) -> None:
-        self._settings.on_progress(FitProgress(passes, self._settings.max_epochs))
+    def _report(self, module: pl.LightningModule, passes: float) -> None:
+        seconds_left = max(0.0, _timed(module).deadline - time.monotonic())
+        self._settings.on_progress(FitProgress(passes, self._settings.max_epochs, seconds_left))
 
     def _is_out_of_patience(self, epoch: int) -> bool:
         return epoch - self.best_epoch >= self._settings.patience

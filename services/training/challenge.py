@@ -3,7 +3,7 @@
 It takes the alias only by a clear win, see ``_decision``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from hashlib import sha256
@@ -97,17 +97,23 @@ class _Scores:
 
 
 def evaluate_challenger(
-    challenger: Challenger, registry: ModelRegistry, prices: PriceSource, universes: Universes
+    challenger: Challenger,
+    registry: ModelRegistry,
+    prices: PriceSource,
+    universes: Universes,
+    on_decision: Callable[[], None] = lambda: None,
 ) -> ChallengerEvaluation:
     """The evaluation, which is stored before the alias is moved to a challenger that has won.
 
-    Repeated for the same job, the first evaluation stays and nothing is moved.
+    Repeated for the same job, the first evaluation stays and nothing is moved. What ``on_decision`` raises before
+    anything is stored leaves everything as it was.
 
     Raises:
         StoreUnavailable: the store failed; the alias is where it was.
         TickerNotFound, UpstreamUnavailable, InsufficientHistory: no ticker of the alias has prices.
     """
     evaluation = _evaluation(challenger, registry, prices, universes)
+    on_decision()
     stored = store_evaluation(registry.store, evaluation)
     if stored is evaluation and evaluation.won:
         evidence = evaluation_key(challenger.alias, challenger.job_id)

@@ -4,7 +4,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from hashlib import sha256
@@ -30,6 +30,7 @@ from schemas.card import (
     TrainingReport,
 )
 from schemas.common import MAX_HORIZON
+from schemas.job import Phase
 from schemas.train import Paths, TrainRequest, TrainResponse, TrainResult, TrainTestAccuracy
 from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
 from services.evaluation.scorer import card_report, card_reports, score, stacked
@@ -56,6 +57,9 @@ TRAIN_STRIDE = 20  # of a universe: a million forecasts say no more than fifty t
 LIBRARIES = ("torch", "pytorch-lightning", "onnxruntime", "numpy")
 
 log = logging.getLogger(__name__)
+
+OnPhase = Callable[[Phase, float], None]
+"""Called with a phase when it begins, and then with the share of it that is done."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,13 @@ def train_model(
     universe: Universe | None = None,
     on_progress: OnProgress = lambda _: None,
     checkpoints: Checkpoints | None = None,
+    on_phase: OnPhase = lambda *_: None,
 ) -> TrainedModel:
     """Fit, calibrate and measure a model on the prices the request names; nothing is stored yet.
 
     A ``universe`` replaces the tickers and the prices of the request. Its fit keeps its state in ``checkpoints`` and
-    continues from there what an earlier process began with the same request, prices and program.
+    continues from there what an earlier process began with the same request, prices and program. What ``on_phase``
+    raises ends the training; it is called at least once for each ticker.
 
     The fit ends at ``request.max_seconds`` or when ``time.monotonic()`` reaches ``fit_until``, with the best so far.
 
@@ -119,10 +125,10 @@ def train_model(
     lookback = spec.lookback or request.sequence_length
     checkpoint = None
     if universe is None:
-        materials = _materials(request, lookback, prices, now)
+        materials = _materials(request, lookback, prices, now, on_phase)
     else:
         log.info("reading universe %s: %d tickers", universe.name, len(universe.tickers))
-        materials = _universe_materials(request, lookback, universe, now)
+        materials = _universe_materials(request, lookback, universe, now, on_phase)
     base = _base(request, lookback, materials, registry)
     start = None if base is None else registry.file(base, WEIGHTS)
     settings = fit_settings(request, lookback, start, fit_until - time.monotonic())
@@ -132,16 +138,18 @@ def train_model(
         checkpoint = checkpoints.of(request, start, _libraries(), [(m.ticker, m.bars, m.split) for m in materials])
         settings = replace(settings, checkpoint=checkpoint)
 
+    on_phase("fit", 0.0)
     log.info("fitting %s to %d tickers", request.model, len(materials))
     fitted = spec.fit([FitBlocks(m.bars, m.split.fit, m.split.early_stopping) for m in materials], settings, on_epoch)
     log.info("calibrating")
-    exact = calibrated(spec, fitted, [(m.bars, m.split.calibration) for m in materials], request.calibration)
+    blocks = ((m.bars, m.split.calibration) for m in _announced(materials, "calibrate", on_phase))
+    exact = calibrated(spec, fitted, blocks, request.calibration)
     _validate_outcomes(exact.calibration)
     files = {**fitted.files, CALIBRATION: calibration_to_json(exact.calibration)}
     # measured as it will be served, from the very files that are stored
     forecaster = served(exact.static.inner, calibration_from_json(files[CALIBRATION]), request.calibration)
     log.info("testing")
-    found = _accuracy(forecaster, materials, of_universe=universe is not None)
+    found = _accuracy(forecaster, materials, on_phase, of_universe=universe is not None)
     card = ModelCard(
         format_version=FORMAT_VERSION,
         model_id=model_id,
@@ -188,11 +196,25 @@ class _Accuracy:
     test_closes_only: StepReport
 
 
-def _accuracy(forecaster: ServedForecaster, materials: Sequence[TrainingSeries], *, of_universe: bool) -> _Accuracy:
+def _announced(
+    materials: Sequence[TrainingSeries], phase: Phase, on_phase: OnPhase, part: int = 1, parts: int = 1
+) -> Iterator[TrainingSeries]:
+    """Each of them, after a call of ``on_phase``; all of them are one of several equal parts of the phase."""
+    for number, material in enumerate(materials):
+        on_phase(phase, (part - 1 + number / len(materials)) / parts)
+        yield material
+
+
+def _accuracy(
+    forecaster: ServedForecaster, materials: Sequence[TrainingSeries], on_phase: OnPhase, *, of_universe: bool
+) -> _Accuracy:
     """Of a universe all tickers together, and of the train part one session in TRAIN_STRIDE."""
     tested = [m for m in materials if m.split.test]
     trained = [m.split.train[:: TRAIN_STRIDE if of_universe else 1] for m in materials]
-    test = {m.ticker: _forecasts(forecaster, m.bars, m.split.test, forecaster.horizon) for m in tested}
+    test = {
+        m.ticker: _forecasts(forecaster, m.bars, m.split.test, forecaster.horizon)
+        for m in _announced(tested, "test", on_phase, 1, 3)
+    }
     sessions = np.concatenate([m.sessions_of(m.split.test) for m in tested])
     reports = card_reports(stacked([*test.values()]), REPORTED_LEVELS, sessions)
     if not reports:
@@ -201,7 +223,7 @@ def _accuracy(forecaster: ServedForecaster, materials: Sequence[TrainingSeries],
     train = stacked(
         [
             _forecasts(static, m.bars[: target_stop(m.split.train)], origins, 1)
-            for m, origins in zip(materials, trained, strict=True)
+            for m, origins in zip(_announced(materials, "test", on_phase, 2, 3), trained, strict=True)
         ]
     )
     from_closes = stacked(
@@ -210,7 +232,7 @@ def _accuracy(forecaster: ServedForecaster, materials: Sequence[TrainingSeries],
             replace(
                 _forecasts(static, closes_only(m.bars[:, CLOSE]), m.split.test, 1), actual=test[m.ticker].actual[:, :1]
             )
-            for m in tested
+            for m in _announced(tested, "test", on_phase, 3, 3)
         ]
     )
     train_sessions = np.concatenate([m.sessions_of(one) for m, one in zip(materials, trained, strict=True)])
@@ -268,8 +290,14 @@ def train_result(card: ModelCard) -> TrainResult:
     )
 
 
-def _materials(request: TrainRequest, lookback: int, prices: PriceSource, now: datetime) -> tuple[TrainingSeries, ...]:
-    histories = [_requested(prices.history(ticker, now), request) for ticker in request.all_tickers]
+def _materials(
+    request: TrainRequest, lookback: int, prices: PriceSource, now: datetime, on_phase: OnPhase
+) -> tuple[TrainingSeries, ...]:
+    histories = []
+    for number, ticker in enumerate(request.all_tickers):
+        on_phase("fetch", number / len(request.all_tickers))
+        histories.append(_requested(prices.history(ticker, now), request))
+    on_phase("prepare", 0.0)
     for history in histories:
         validate_completeness(history)
     sessions = {history.series.ticker: history.series.sessions for history in histories}
@@ -283,11 +311,12 @@ def _materials(request: TrainRequest, lookback: int, prices: PriceSource, now: d
 
 
 def _universe_materials(
-    request: TrainRequest, lookback: int, universe: Universe, now: datetime
+    request: TrainRequest, lookback: int, universe: Universe, now: datetime, on_phase: OnPhase
 ) -> tuple[TrainingSeries, ...]:
     """Every ticker with enough usable sessions; the rest is left out, and the log says why."""
     found: dict[str, PriceHistory] = {}
-    for ticker in universe.tickers:
+    for number, ticker in enumerate(universe.tickers):
+        on_phase("fetch", number / len(universe.tickers))
         try:
             history = universe.prices.history(ticker, now).between(request.start_date, request.end_date)
             found[ticker] = history.with_target(request.target_column)
@@ -295,6 +324,7 @@ def _universe_materials(
         except AppError as error:
             found.pop(ticker, None)
             log.warning("%s is left out of universe %s: %s", ticker, universe.name, error.message)
+    on_phase("prepare", 0.0)
     sessions = {ticker: history.series.sessions for ticker, history in found.items()}
     splits = split_universe(sessions, lookback, request.train_size) if found else {}
     left_out = sorted(found.keys() - splits.keys())

@@ -10,16 +10,15 @@ from datetime import datetime
 from tenacity import Retrying, retry, retry_if_exception_type, stop_after_delay, stop_before_delay, wait_exponential
 
 from errors import AppError, ModelInUse, ModelNotFound, StoreUnavailable
-from models.fitting import FitProgress
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
 from schemas.job import JobEnd, JobFailure, JobSpec
 from schemas.train import TrainRequest, TrainResult
 from services.backtest import prepare_backtest, run_backtest
-from services.jobs.heartbeat import Heartbeat, JobStopped
+from services.jobs.heartbeat import BACKTEST_PHASES, Heartbeat, JobStopped
 from services.jobs.job import Jobs, cancelled_end
 from services.prices.series import PriceSource
-from services.storage.registry import ModelRegistry
+from services.storage.registry import ModelRegistry, model_key
 from services.training.challenge import Challenger, evaluate_challenger
 from services.training.checkpoints import Checkpoints
 from services.training.train import TrainedModel, train_model, train_result
@@ -41,7 +40,6 @@ class WorkerContext:
     """Where a worker reads jobs, prices and universes, and stores models and the state of long trainings.
 
     ``executor`` is the name of the executor that this worker belongs to; None for one that takes any job.
-    ``exit_process`` ends a process that does nothing but this job, whatever it is doing.
     """
 
     jobs: Jobs
@@ -51,7 +49,6 @@ class WorkerContext:
     universes: Universes
     checkpoints: Checkpoints | None = None
     executor: str | None = None
-    exit_process: Callable[[], None] = lambda: None
 
 
 def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left: float = math.inf) -> JobEnd | None:
@@ -75,16 +72,10 @@ def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left:
     if not context.jobs.claim(spec, worker, context.clock()):
         log.info("job %s is already claimed or finished; skipping", job_id)
         return None
-    max_epochs = spec.request.epochs if isinstance(spec.request, TrainRequest) else 1
-
-    def stop_now() -> None:
-        # a training may be storing its model, a backtest leaves nothing behind; importing torch alone takes seconds
-        if spec.kind == "backtest":
-            _record_end(context.jobs, job_id, cancelled_end(job_id, context.clock()))
-            context.exit_process()
-
-    with Heartbeat(context.jobs, job_id, max_epochs, context.clock, stop_now) as heartbeat:
+    with _heartbeat(spec, context) as heartbeat:
         end = _attempt(spec, heartbeat, context, ends_at)
+        if end.state == "succeeded":
+            heartbeat.finish()
     stands = _record_end(context.jobs, job_id, end)
     if not stands and end.state == "succeeded" and spec.kind == "training":
         _withdraw(spec.model_id, context.registry)  # declared lost meanwhile, and perhaps retried as another job
@@ -110,11 +101,18 @@ def _attempt(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_a
     return JobEnd(state="succeeded", at=context.clock(), result=result)
 
 
+def _heartbeat(spec: JobSpec, context: WorkerContext) -> Heartbeat:
+    if isinstance(spec.request, TrainRequest):
+        return Heartbeat(context.jobs, spec.id, spec.request.epochs, context.clock)
+    return Heartbeat(context.jobs, spec.id, 1, context.clock, phases=BACKTEST_PHASES)
+
+
 def _backtest(
     spec: JobSpec, request: BacktestRequest, heartbeat: Heartbeat, context: WorkerContext
 ) -> BacktestResponse:
+    heartbeat.phase("fetch")
     prepared = prepare_backtest(spec.model_id, request, context.registry, context.prices, context.clock())
-    return run_backtest(prepared, lambda share: heartbeat.fit(FitProgress(share, 1)))
+    return run_backtest(prepared, lambda share: heartbeat.phase("backtest", share))
 
 
 def _train(
@@ -132,11 +130,19 @@ def _train(
         fit_until=ends_at - _reserved_s(request, universe),
         on_progress=heartbeat.fit,
         checkpoints=context.checkpoints,
+        on_phase=heartbeat.phase,
     )
-    _publish(model, heartbeat, context.registry, ends_at)
-    if model.checkpoint is not None:
-        model.checkpoint.remove()
-    return _with_evaluation(spec, request, model.card, context)
+    heartbeat.phase("publish")
+    try:
+        _publish(model, heartbeat, context.registry, ends_at)
+        if model.checkpoint is not None:
+            model.checkpoint.remove()
+        result = _with_evaluation(spec, request, model.card, heartbeat, context)
+        heartbeat.seal()
+    except JobStopped:
+        _withdraw(spec.model_id, context.registry)
+        raise
+    return result
 
 
 def _reserved_s(request: TrainRequest, universe: Universe | None) -> float:
@@ -169,15 +175,20 @@ def _publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry,
         ) from error
 
 
-def _with_evaluation(spec: JobSpec, request: TrainRequest, card: ModelCard, context: WorkerContext) -> TrainResult:
+def _with_evaluation(
+    spec: JobSpec, request: TrainRequest, card: ModelCard, heartbeat: Heartbeat, context: WorkerContext
+) -> TrainResult:
     """The result, with the evaluation against an alias where one is requested; its failure does not fail the job."""
     result = train_result(card)
     if request.promote_to is None:
         return result
+    heartbeat.phase("evaluate")
     try:
         position = context.jobs.family_position(spec)
         challenger = Challenger(request.promote_to, spec.id, card, context.clock(), position)
-        evaluation = evaluate_challenger(challenger, context.registry, context.prices, context.universes)
+        evaluation = evaluate_challenger(
+            challenger, context.registry, context.prices, context.universes, heartbeat.seal
+        )
     except AppError as error:
         log.warning("evaluation of job %s: %s", spec.id, error.message)
         warning = f"the evaluation for {request.promote_to!r} failed, the alias was not moved: {error.message}"
@@ -185,20 +196,33 @@ def _with_evaluation(spec: JobSpec, request: TrainRequest, card: ModelCard, cont
     return result.model_copy(update={"evaluation": evaluation})
 
 
-@retry(
+_while_store_is_down = retry(
     retry=retry_if_exception_type(StoreUnavailable),
     wait=wait_exponential(0.5, max=4),
     stop=stop_after_delay(END_WITHIN_S),
     reraise=True,
 )
+
+
+@_while_store_is_down
 def _record_end(jobs: Jobs, job_id: str, end: JobEnd) -> bool:
     return jobs.end(job_id, end)
 
 
 def _withdraw(model_id: str, registry: ModelRegistry) -> None:
     try:
+        _delete(model_id, registry)
+    except StoreUnavailable as error:
+        log.warning("model %s could not be withdrawn: %s", model_id, error.message)
+
+
+@_while_store_is_down
+def _delete(model_id: str, registry: ModelRegistry) -> None:
+    """Delete the model, or those of its files that were stored before its card."""
+    try:
         registry.delete(model_id)
     except ModelNotFound:
-        log.info("model %s is deleted already", model_id)
+        for key in registry.store.list_keys(model_key(model_id, "")):
+            registry.store.delete(key)
     except ModelInUse:
         log.warning("model %s is kept: an alias points to it", model_id)

@@ -1,8 +1,10 @@
 """Plots and progress bars of answers that a server rarely gives: odd levels, missing prices, a running job."""
 
 import io
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from rich.console import Console
@@ -10,10 +12,11 @@ from rich.console import Console
 from cli.demo import sparkline
 from cli.layout import console, price
 from cli.plots import draw_analysis, draw_backtest, draw_forecast
-from cli.progress import TrainingBar, description
+from cli.progress import PHASES, TrainingBar, description
 from cli.tables import jobs_table, prices_table
 from routers.answers import forecast_response
 from schemas.backtest import BacktestRequest
+from schemas.job import Phase
 from services.backtest import backtest
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
@@ -32,10 +35,12 @@ from tests.fakes import FakePriceSource, InMemoryArtifactStore, forecasting, wal
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 
 
-def running(epoch: int, max_epochs: int, model: str = "return_lstm") -> Job:
+def running(epoch: int, max_epochs: int, model: str = "return_lstm", phase: str = "fit", fit: int = 1) -> Job:
     """A job after ``epoch`` epochs of one minute each."""
     progress = {
         "at": NOW,
+        "phase": phase,
+        "fit": fit,
         "epoch": epoch,
         "max_epochs": max_epochs,
         "validation_losses": [0.5] * epoch,
@@ -75,8 +80,32 @@ def test_a_bar_shows_epoch_loss_and_the_time_left() -> None:
     assert description(running(2, 8)) == "epoch 2 of up to 8, loss 0.5, at most 360 s left"
 
 
-def test_a_bar_before_the_first_epoch_shows_the_state() -> None:
-    assert description(running(0, 8)) == "preparing data"
+def test_a_bar_in_the_second_fit_says_so() -> None:
+    words = "fitting once more with the newest prices"
+
+    assert description(running(2, 8, fit=2)) == f"{words}, at most 360 s left"
+    assert description(running(0, 8, fit=2)) == words
+
+
+@pytest.mark.parametrize("phase", get_args(Phase))
+@pytest.mark.parametrize("model", ["return_lstm", "ewma"])
+def test_a_bar_shows_every_phase_in_words(phase: str, model: str) -> None:
+    words = description(running(0, 8, model, phase))
+
+    assert words == ("epoch 1 of up to 8" if (phase, model) == ("fit", "return_lstm") else PHASES[phase])
+    assert re.fullmatch("[a-z ]{7,}", PHASES[phase])
+
+
+def test_a_bar_shows_a_phase_of_a_newer_server_as_it_is() -> None:
+    later = running(0, 8)
+    assert later.progress is not None
+    newer = later.model_copy(update={"progress": later.progress.model_copy(update={"phase": "polish"})})
+
+    assert description(newer) == "polish"
+
+
+def test_a_bar_before_the_first_report_shows_the_state() -> None:
+    assert description(running(0, 8).model_copy(update={"progress": None})) == "starting"
 
 
 def test_a_model_without_epochs_shows_none() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from models.fitting import WEIGHTS, Epoch, Fit, FitBlocks, FitProgress, FitSettings, FittedModel
 from models.lstm import checkpoint, forecaster
 from models.lstm.forecaster import fit_return_lstm
+from models.lstm.loop import LoopReport
+from models.lstm.network import ReturnLSTM
 from models.lstm.point_forecaster import fit_ratio_lstm
 from tests.fakes import walk_history
 
@@ -119,6 +122,43 @@ def test_progress_rises_within_an_epoch_to_the_last(series: list[FitBlocks]) -> 
     assert passes[-1] == 3
     assert len(passes) > 4
     assert {one.max_epochs for one in seen} == {3}
+
+
+@pytest.fixture
+def improves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first fit of one ticker is best after two epochs; a random walk has nothing to learn."""
+    train = forecaster._train
+
+    def training(*args: Any) -> tuple[ReturnLSTM, LoopReport]:
+        network, report = train(*args)
+        return network, replace(report, best_epoch=2)
+
+    monkeypatch.setattr(forecaster, "_train", training)
+
+
+@pytest.mark.usefixtures("improves")
+def test_the_second_fit_of_one_ticker_reports_its_progress_too(series: list[FitBlocks]) -> None:
+    seen: list[FitProgress] = []
+
+    fitted(series[:1], replace(SETTINGS, on_progress=seen.append, max_seconds=600))
+
+    fits = [one.fit for one in seen]
+    second = [one for one in seen if one.fit == 2]
+    assert fits == sorted(fits)
+    assert {one.fits for one in seen} == {2}
+    assert [one.passes for one in second] == sorted(one.passes for one in second)
+    assert second[-1].passes == second[-1].max_epochs
+    assert all(0 < one.seconds_left <= 600 for one in seen)
+
+
+@pytest.mark.usefixtures("improves")
+def test_a_second_fit_that_is_stopped_ends(series: list[FitBlocks]) -> None:
+    def stop(done: FitProgress) -> None:
+        if done.fit == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fitted(series[:1], replace(SETTINGS, on_progress=stop, max_seconds=600))
 
 
 def test_a_checkpoint_is_read_as_it_was_written(series: list[FitBlocks]) -> None:

@@ -1,10 +1,19 @@
+import importlib
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from models.fitting import FitProgress
-from schemas.job import Progress
-from services.jobs.heartbeat import Heartbeat, JobStopped
+from schemas.job import JobEnd, Phase, Progress
+from services.jobs import heartbeat as module
+from services.jobs.heartbeat import PHASES, Heartbeat, JobStopped
 from services.jobs.job import Jobs
 
 START = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -15,39 +24,51 @@ class Reports(Jobs):
     """Keeps the progress that is reported, for a job that can be stopped."""
 
     def __init__(self) -> None:
-        self.progress: Progress | None = None
+        self.progress: list[Progress] = []
+        self.ends: list[JobEnd] = []
         self.stopped = False
 
     def report(self, job_id: str, progress: Progress) -> None:
-        self.progress = progress
+        self.progress.append(progress)
 
     def is_stopped(self, job_id: str) -> bool:
         return self.stopped
 
+    def end(self, job_id: str, end: JobEnd) -> bool:
+        self.ends.append(end)
+        return True
 
-def reported(*passes: float) -> Progress:
+
+def reported(*done: FitProgress | float, seconds_left: float = math.inf) -> Progress:
     """The progress of a fit of four epochs that needs ten seconds from each of these to the next."""
-    reports, now = Reports(), START
-    with Heartbeat(reports, JOB, 50, lambda: now) as heartbeat:
-        for one in passes:
-            heartbeat.fit(FitProgress(one, max_epochs=4))
-            now += timedelta(seconds=10)
-        now -= timedelta(seconds=10)
-    assert reports.progress is not None
-    return reports.progress
+    reports, now = Reports(), 0.0
+    with Heartbeat(reports, JOB, 50, lambda: START + timedelta(seconds=now), lambda: now) as heartbeat:
+        heartbeat.phase("fit")
+        for one in done:
+            heartbeat.fit(one if isinstance(one, FitProgress) else FitProgress(one, 4, seconds_left))
+            now += 10
+            seconds_left -= 10
+        now -= 10
+    return reports.progress[-1]
+
+
+def within_fit(share: float) -> float:
+    """How much of the whole job is done with so much of the fit."""
+    return pytest.approx(PHASES["fit"] + share * (PHASES["calibrate"] - PHASES["fit"]))  # type: ignore[return-value]
 
 
 def test_the_share_grows_within_an_epoch() -> None:
     progress = reported(0.0, 0.5)
 
-    assert (progress.share, progress.epoch, progress.max_epochs) == (0.125, 0, 4)
+    assert progress.share == within_fit(0.125)
+    assert (progress.epoch, progress.max_epochs) == (0, 4)
     assert progress.estimated_end == START + timedelta(seconds=80)
 
 
 def test_a_fit_that_continues_is_judged_by_its_own_pace() -> None:
     progress = reported(2.0, 2.5)
 
-    assert progress.share == 0.625
+    assert progress.share == within_fit(0.625)
     assert progress.estimated_end == START + timedelta(seconds=40)
 
 
@@ -56,12 +77,156 @@ def test_without_a_pace_no_end_is_estimated(passes: tuple[float, ...]) -> None:
     assert reported(*passes).estimated_end is None
 
 
-def test_a_job_that_is_stopped_ends_its_fit_within_an_epoch() -> None:
+def test_a_fit_that_runs_out_of_time_is_estimated_by_its_time() -> None:
+    progress = reported(0.0, 0.5, seconds_left=30)
+
+    assert progress.estimated_end == START + timedelta(seconds=10 + 20)
+    assert progress.share == within_fit(1 / 3)
+
+
+def test_the_second_fit_has_its_own_share_and_pace() -> None:
+    first, second = FitProgress(4, 4, fits=2), [FitProgress(one, 2, fit=2, fits=2) for one in (0.0, 0.5)]
+
+    assert reported(first).share == within_fit(0.5)
+    progress = reported(first, *second)
+    assert (progress.fit, progress.max_epochs) == (2, 4)
+    assert progress.share == within_fit(0.5 + 0.125)
+    assert progress.estimated_end == START + timedelta(seconds=20 + 30)
+
+
+def test_the_share_never_falls_and_is_whole_only_at_the_end() -> None:
     reports = Reports()
 
     with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
-        heartbeat.fit(FitProgress(0.1, 4))
+        for phase in PHASES:
+            for done in (0.0, 0.5, 0.2):
+                heartbeat.phase(phase, done)
+                heartbeat._beat()
+            if phase == "fit":
+                for passes in (0.0, 3.0, 1.0):
+                    heartbeat.fit(FitProgress(passes, 4))
+                    heartbeat._beat()
+        shares = [one.share for one in reports.progress]
+        heartbeat.finish()
+
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0
+    assert shares[-1] < 1.0
+    assert reports.progress[-1].share == 1.0
+    assert all(one.estimated_end is None for one in reports.progress if one.phase != "fit")
+
+
+def test_a_wall_clock_that_jumps_does_not_touch_the_pace() -> None:
+    reports, wall, now = Reports(), START, 0.0
+
+    with Heartbeat(reports, JOB, 50, lambda: wall, lambda: now) as heartbeat:
+        heartbeat.phase("fit")
+        heartbeat.fit(FitProgress(0.0, 4))
+        now += 10
+        wall += timedelta(hours=1)
+        heartbeat.fit(FitProgress(1.0, 4))
+
+    assert reports.progress[-1].estimated_end == wall + timedelta(seconds=30)
+
+
+def test_a_job_that_is_stopped_ends_its_fit_within_an_epoch() -> None:
+    assert_stops(lambda heartbeat: heartbeat.fit(FitProgress(0.2, 4)))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_job_that_is_stopped_begins_no_phase(phase: Phase) -> None:
+    assert_stops(lambda heartbeat: heartbeat.phase(phase))
+
+
+def assert_stops(step: Callable[[Heartbeat], None]) -> None:
+    """In a thread, which no signal interrupts, the step raises."""
+    reports, raised = Reports(), []
+
+    def run() -> None:
+        with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+            heartbeat.phase("fit")
+            reports.stopped = True
+            heartbeat._beat()
+            try:
+                step(heartbeat)
+            except JobStopped:
+                raised.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert raised == [True]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BEAT_S", "INTERRUPT_S", "GRACE_S"):
+        monkeypatch.setattr(module, name, 0.05)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_work_of_a_main_thread_is_interrupted_where_it_is() -> None:
+    reports, began = Reports(), time.monotonic()
+    before = signal.getsignal(signal.SIGUSR1)
+
+    def work() -> None:
+        try:
+            time.sleep(20)
+        except Exception:  # noqa: BLE001 - as careless libraries do
+            time.sleep(20)
+
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        heartbeat.phase("test")
         reports.stopped = True
-        heartbeat._beat()
         with pytest.raises(JobStopped):
-            heartbeat.fit(FitProgress(0.2, 4))
+            work()
+
+    assert time.monotonic() - began < 10
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_must_not_be_torn_is_not_interrupted_and_stops_at_its_end() -> None:
+    reports = Reports()
+
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        heartbeat.phase("publish")
+        reports.stopped = True
+        time.sleep(0.5)
+        with pytest.raises(JobStopped):
+            heartbeat.seal()
+
+    assert {end.state for end in reports.ends} == {"cancelled"}  # meanwhile the heartbeat has ended the job
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_sealed_job_succeeds_whatever_is_requested() -> None:
+    reports = Reports()
+
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        heartbeat.phase("evaluate")
+        heartbeat.seal()
+        reports.stopped = True
+        time.sleep(0.5)
+        heartbeat.seal()
+
+    assert reports.ends == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_import_is_not_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(0.5)\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    reports = Reports()
+
+    def imports_and_works() -> None:
+        importlib.import_module("slow_to_import")
+        time.sleep(20)
+
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        heartbeat.phase("fit")
+        reports.stopped = True
+        with pytest.raises(JobStopped):
+            imports_and_works()
+
+    assert sys.modules["slow_to_import"].whole

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import AppError
+from errors import AppError, StoreUnavailable
 from models.fitting import FitProgress
 from schemas.job import Job, JobEnd, JobSpec
 from schemas.train import TrainRequest, TrainResult
@@ -212,6 +212,49 @@ def test_a_job_cancelled_while_the_store_refuses_its_model_stops_retrying(jobs: 
             super().put(key, data)
 
     assert train(jobs, Refusing()).state == "cancelled"
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_job_cancelled_between_its_files_and_its_card_leaves_none_of_them(jobs: Jobs) -> None:
+    class NoCard(InMemoryArtifactStore):
+        def put(self, key: str, data: bytes) -> None:
+            if key.endswith(f"/{CARD}"):
+                jobs.cancel(JOB, NOW)
+                raise StoreUnavailable("no card today")
+            super().put(key, data)
+
+    models = NoCard()
+
+    assert train(jobs, models).state == "cancelled"
+    assert models.list_keys("models/") == []
+
+
+def test_a_job_cancelled_while_its_model_is_evaluated_moves_no_alias_and_leaves_no_model(
+    jobs: Jobs, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.05)
+    registry = ModelRegistry(store)
+    train(jobs, store)
+    registry.move_alias("default", MODEL, NOW)
+    calls: list[str] = []
+
+    def cancels_at_the_second() -> None:
+        calls.append("history")
+        if len(calls) == 2:  # the first is for the training
+            jobs.cancel(second, NOW)
+            time.sleep(20)
+
+    second = "20240719t220001-1a2b3c4d"
+    jobs.add(job_spec(second, NOW, "walk-2", model="volatility_regression", promote_to="default"))
+    source = CallingSource(cancels_at_the_second)
+
+    run_training(second, "w1", WorkerContext(jobs, source, ModelRegistry(store), lambda: NOW, NO_UNIVERSES))
+
+    job = jobs.status(second, NOW)
+    assert job.progress is not None
+    assert (job.state, job.progress.phase, len(calls)) == ("cancelled", "evaluate", 2)
+    assert ModelRegistry(store).ids() == [MODEL]
+    assert ModelRegistry(store).id_of("default") == MODEL
 
 
 @pytest.mark.parametrize(("publish_within_s", "seconds_left"), [(0.0, math.inf), (600.0, 16.0)])
