@@ -73,7 +73,7 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
         app.state.documentation.document()
 
     def resume() -> None:
-        resume_waiting(runtime.jobs, runtime.executor)
+        _resume(runtime)
 
     # in parallel to the first answers: a store that hangs must not keep them waiting
     started = [_thread(until_done, warm, stopping, "warm-up"), _thread(until_done, resume, stopping, "resume")]
@@ -81,7 +81,8 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     limit = connection_limit(runtime.settings.max_connections, raise_file_limit())
     yield {STATE: Connections(limit, runtime.settings.header_timeout_s)}
     stopping.set()
-    await _ended([_thread(runtime.executor.close), _thread(runtime.writer.flush), *started])
+    ends = (runtime.executor.close, runtime.backtest_executor.close, runtime.writer.flush)
+    await _ended([*map(_thread, ends), *started])
 
 
 def _thread(call: Callable[..., None], *arguments: Any) -> threading.Thread:
@@ -103,6 +104,11 @@ async def _ended(threads: Sequence[threading.Thread]) -> None:
             log.warning("not ended within %g s: %s", END_S, ", ".join(running))
             return
         await asyncio.sleep(0.01)
+
+
+def _resume(runtime: Runtime) -> None:
+    resume_waiting(runtime.jobs, runtime.executor)
+    resume_waiting(runtime.jobs, runtime.backtest_executor, "backtest")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,10 @@ from pydantic import SecretStr
 
 from clock import Clock, utc_now
 from config import ROOT, Settings, prepare_environment, settings_of_environment
+from errors import BacktestCapacityExceeded
 from services.access import Keyring, keyring_of
+from services.analyses import Analyses
+from services.backtest_jobs import short_backtests
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import ReplayStore
 from services.health import HealthCheck
@@ -17,6 +20,7 @@ from services.jobs.executor import Executor
 from services.jobs.installation import installation_id
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
+from services.jobs.waiters import Waiters
 from services.monitoring.forecast_log import ForecastLog
 from services.prices.cache import CachedSource
 from services.prices.cache.source import Fetcher
@@ -28,6 +32,7 @@ from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from services.prices.yahoo import YahooSource
 from services.quotas import Quotas
+from services.shared_work import SharedWork
 from services.storage.bundled import BundledModel
 from services.storage.measured import InstrumentedStore
 from services.storage.registry import ModelRegistry
@@ -35,7 +40,6 @@ from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
 from services.storage.write_behind import WriteBehind
 from services.training.checkpoints import Checkpoints
-from services.training.slots import TrainingSlots
 from services.training.universe import Universes
 from services.training.work import WorkerContext
 from telemetry.logs import configure_logging
@@ -52,6 +56,8 @@ class Runtime:
         shown_prices: the same, which may fall back to the sample.
         model_prices: with the market of each exchange, for trainings and backtests.
         forecasting: the use case, with the market and prices that may fall back to the sample.
+        executor, backtest_executor: run the jobs of each kind.
+        waiters: of the jobs that end when no caller waits for them.
         writer: writes to the store in the background.
     """
 
@@ -62,6 +68,7 @@ class Runtime:
     registry: ModelRegistry
     jobs: Jobs
     executor: Executor
+    backtest_executor: Executor
     prices: PriceSource
     shown_prices: PriceSource
     model_prices: PriceSource
@@ -70,9 +77,11 @@ class Runtime:
     writer: WriteBehind
     health_check: HealthCheck
     system_usage: SystemUsage
-    training_slots: TrainingSlots
     keyring: Keyring
     quotas: Quotas
+    waiters: Waiters
+    short_backtests: SharedWork[str]
+    analyses: Analyses
 
     @classmethod
     def from_settings(
@@ -101,6 +110,7 @@ class Runtime:
             registry=registry,
             jobs=jobs,
             executor=_executor(settings, jobs, clock, meter),
+            backtest_executor=_backtest_executor(settings, jobs, clock),
             prices=source,
             shown_prices=shown,
             model_prices=MarketAwareSource(source),
@@ -109,9 +119,11 @@ class Runtime:
             writer=writer,
             health_check=HealthCheck(store, source, meter),
             system_usage=SystemUsage(),
-            training_slots=TrainingSlots(1),  # a fit seeds torch's generator, which the process has one of
             keyring=keyring_of(_secret(settings.api_key), _secret(settings.api_keys)),
             quotas=Quotas(settings.rate_limit_requests, settings.rate_limit_cpu_s),
+            waiters=Waiters(),
+            short_backtests=short_backtests(),
+            analyses=Analyses(store, writer),
         )
 
     @classmethod
@@ -220,6 +232,24 @@ def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Exe
         max_running=settings.max_trainings,
         max_waiting=settings.max_waiting_trainings,
         name=lambda: installation_id(settings.writable_dir),
+    )
+
+
+def _backtest_executor(settings: Settings, jobs: Jobs, clock: Clock) -> Executor:
+    """A lane of its own on a server: no backtest waits for an hour of training."""
+    function = _trainer_function(settings)
+    if function is not None:
+        return LambdaExecutor(function)
+    return LocalExecutor(
+        [sys.executable, str(ROOT / "worker.py")],
+        settings.model_dump_json(exclude={"api_key"}).encode(),
+        jobs,
+        clock,
+        max_running=settings.max_backtests,
+        max_waiting=settings.max_waiting_backtests,
+        name=lambda: installation_id(settings.writable_dir),
+        refusal=BacktestCapacityExceeded,
+        work="backtests",
     )
 
 

@@ -120,11 +120,20 @@ class Settings(BaseSettings):
         LogFormat | None, Field(description="json or text; when unset, json on Lambda and text elsewhere.")
     ] = None
     train_wait_s: Annotated[
-        float, Field(ge=0, le=3600, description="Seconds that POST /models/train waits before it answers 202.")
+        float,
+        Field(
+            ge=0, le=3600, description="Seconds that a training or a long backtest is awaited before the answer is 202."
+        ),
     ] = 900
     max_trainings: Annotated[int, Field(ge=1, le=64, description="Models trained at once on this machine.")] = 1
     max_waiting_trainings: Annotated[
         int, Field(ge=0, le=1000, description="Trainings that may wait for their turn on this machine.")
+    ] = 4
+    max_backtests: Annotated[
+        int, Field(ge=1, le=64, description="Long backtests run at once on this machine, next to the trainings.")
+    ] = 1
+    max_waiting_backtests: Annotated[
+        int, Field(ge=0, le=1000, description="Long backtests that may wait for their turn on this machine.")
     ] = 4
     trainer_function_name: Annotated[
         str | None,

@@ -31,7 +31,9 @@ AppError                        500 internal
 ├── IdempotencyKeyReused        422 idempotency_key_reused the key was used with another request
 ├── TooManyRequests             429 too_many
 │   ├── RateLimited             429 rate_limited           the caller's limit per minute is used up
-│   └── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
+│   ├── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
+│   ├── BacktestCapacityExceeded 429 too_many_backtests    no room for another backtest on this machine
+│   └── AnalysisCapacityExceeded 429 too_many_analyses     too many analyses are being computed
 ├── JobFailed                   500 job_failed             a job that ended without a reason
 ├── MetricsNotExposed           501 measured_elsewhere     this process keeps no metrics to scrape
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
@@ -245,6 +247,14 @@ class TrainingCapacityExceeded(TooManyRequests):
 class HeadersTooLarge(InvalidRequest):
     status_code = 431
     code = "headers_too_large"
+
+
+class BacktestCapacityExceeded(TooManyRequests):
+    code = "too_many_backtests"
+
+
+class AnalysisCapacityExceeded(TooManyRequests):
+    code = "too_many_analyses"
 
 
 class JobFailed(AppError):

@@ -1,4 +1,4 @@
-"""Trains the model of one job: in a process of its own, ``python worker.py JOB_ID``, or in a Lambda invocation.
+"""Does the work of one job: in a process of its own, ``python worker.py JOB_ID``, or in a Lambda invocation.
 
 On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessions and deletes what is too old, and
 ``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers.
@@ -107,7 +107,7 @@ def retrain(runtime: Runtime, limit: int) -> None:
 
 
 def main() -> None:
-    """Train with the settings that arrive as JSON on standard input."""
+    """Work with the settings that arrive as JSON on standard input."""
     os.nice(NICENESS)
     prepare_environment()
     settings = Settings.model_validate_json(sys.stdin.buffer.read())

@@ -13,7 +13,7 @@ from cli.tables import backtest_table, forecast_table, trained_table
 from cli.target import local_settings, target_of
 from cli.training import follow_visibly
 from stock_forecast_client.errors import error_of_job
-from stock_forecast_client.models import ForecastResponse
+from stock_forecast_client.models import ForecastResponse, TrainResult
 from stock_forecast_client.requests import BacktestRequest, ForecastRequest, TrainRequest
 
 # small enough for half a minute on two cores
@@ -34,7 +34,7 @@ def demo(context: typer.Context, plot: Plot = None) -> None:
     with target.client(price_source="sample") as client:
         echo("1. train a small model on daily prices of ^GSPC, 2010 to 2018")
         job = follow_visibly(client.start_training(**TRAINING), client, target)
-        if job.result is None:
+        if not isinstance(job.result, TrainResult):
             raise error_of_job(job)
         show(job.result, trained_table, as_json=False)
         echo("\n2. forecast ten sessions")

@@ -12,8 +12,10 @@ from cli.options import AsJson, AsOf, End, Levels, Model, OptionalTicker, Plot, 
 from cli.output import drawing, show
 from cli.tables import backtest_table, forecast_table, prediction_table, prices_table
 from cli.target import target_of
+from cli.training import follow_visibly
 from stock_forecast_client import Client
-from stock_forecast_client.models import Bar, ForecastResponse
+from stock_forecast_client.errors import error_of_job
+from stock_forecast_client.models import BacktestResponse, Bar, ForecastResponse, Job
 
 HISTORY_DRAWN = timedelta(days=120)  # before a forecast
 BAND_LEVELS = [0.5, 0.8, 0.95]
@@ -95,8 +97,10 @@ def backtest(
     )
     if plot is not None:
         request |= {"include_forecasts": True, "quantile_levels": BAND_QUANTILES}
-    with target_of(context).client() as client:
-        answer = client.backtest(model_or_own(model, ticker), **request)
+    target = target_of(context)
+    with target.client() as client:
+        started = client.start_backtest(model_or_own(model, ticker), **request)
+        answer = _backtest_of(follow_visibly(started, client, target)) if isinstance(started, Job) else started
         show(answer, backtest_table, as_json=as_json)
         if plot is None:
             return
@@ -105,6 +109,12 @@ def backtest(
 
     with drawing(plot):
         draw_backtest(answer, {bar.Date: bar.Close for bar in bars}, plot)
+
+
+def _backtest_of(job: Job) -> BacktestResponse:
+    if not isinstance(job.result, BacktestResponse):
+        raise error_of_job(job)
+    return job.result
 
 
 def analyze(

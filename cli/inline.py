@@ -30,7 +30,7 @@ def local_client(settings: Settings) -> Iterator[Client]:
 
     # trained here, whatever a server would do
     runtime = Runtime.from_settings(settings.model_copy(update=dict.fromkeys(NOT_LOCAL)))
-    trainer = runtime.executor = InThisProcess(runtime.worker_context)
+    trainer = runtime.executor = runtime.backtest_executor = InThisProcess(runtime.worker_context)
     asgi = httpx2.ASGITransport(create_app(runtime), raise_app_exceptions=False)
     with (
         start_blocking_portal() as portal,

@@ -1,4 +1,4 @@
-"""The progress of a training: a bar with the loss and the time left, on standard error."""
+"""The progress of a job: a bar, with the loss and the time left of a training, on standard error."""
 
 from types import TracebackType
 from typing import Self
@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from stock_forecast_client.models import Job
+from stock_forecast_client.models import Job, TrainRequest
 
 
 class _Bar:
@@ -57,8 +57,8 @@ class TrainingBar(_Bar):
 
 
 def has_epochs(job: Job) -> bool:
-    """Whether the model is a network; the others are fitted in one step."""
-    return job.request.model.endswith("_lstm")
+    """Whether a network is trained; other models are fitted in one step."""
+    return isinstance(job.request, TrainRequest) and job.request.model.endswith("_lstm")
 
 
 PHASES = {
@@ -69,6 +69,7 @@ PHASES = {
     "test": "testing",
     "publish": "storing the model",
     "evaluate": "comparing with the current model",
+    "backtest": "forecasting from past sessions",
 }
 
 

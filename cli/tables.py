@@ -26,6 +26,7 @@ from stock_forecast_client.models import (
     PredictResponse,
     StepReport,
     TrainingReport,
+    TrainRequest,
     TrainResult,
 )
 
@@ -161,9 +162,9 @@ def jobs_table(page: JobPage) -> RenderableType:
     table = columns("job", "state", "epochs", "tickers", "kind", "created", "model")
     for job in page.jobs:
         epochs = "" if job.progress is None or not has_epochs(job) else _epochs(job)
-        model_id = job.model_id if job.state == "succeeded" else ""
+        model_id = job.model_id if job.state == "succeeded" or job.kind == "backtest" else ""
         created = f"{job.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(job.id, job.state, epochs, _tickers(job), job.request.model, created, model_id)
+        table.add_row(job.id, job.state, epochs, _tickers(job), _kind(job), created, model_id)
     return Group(table, *notes(unreadable), *more(page.next_after))
 
 
@@ -172,7 +173,7 @@ def job_table(job: Job) -> RenderableType:
     rows = [
         ("job", job.id),
         ("state", f"{job.state}, cancelling" if cancelling else job.state),
-        ("training", f"{job.request.model} of {_tickers(job)}"),
+        (job.kind, f"{job.model_id if job.kind == 'backtest' else _kind(job)} of {_tickers(job)}"),
     ]
     if job.state == "running":
         rows.append(("progress", description(job)))
@@ -187,6 +188,8 @@ def job_table(job: Job) -> RenderableType:
     if job.error is not None:
         rows.append(("error", str(line(f"{job.error.code}: {job.error.detail}"))))
     facts = fact_sheet(rows)
+    if isinstance(job.result, BacktestResponse):
+        return Group(facts, backtest_table(job.result))
     return facts if job.result is None else Group(facts, trained_table(job.result))
 
 
@@ -209,7 +212,14 @@ def _sentences(answer: PredictResponse | ForecastResponse) -> list[RenderableTyp
     return [line(answer.explanation.sentence), *_evidence(answer.test, _tested(answer.test))]
 
 
+def _kind(job: Job) -> str:
+    """The kind of model that is trained, or that the job is a backtest."""
+    return job.request.model if isinstance(job.request, TrainRequest) else job.kind
+
+
 def _tickers(job: Job) -> str:
+    if not isinstance(job.request, TrainRequest):
+        return job.request.ticker or ""
     if job.request.universe is not None:
         return f"universe {job.request.universe}"
     return ", ".join(job.request.tickers) or str(job.request.ticker)

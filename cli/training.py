@@ -174,11 +174,11 @@ def waiting_target(context: typer.Context, *, no_wait: bool) -> Target:
 
 
 def follow_visibly(job: Job, client: Client, target: Target) -> Job:
-    """Wait for the job with a progress bar, and return it; Ctrl-C cancels a job that runs in this process."""
+    """Wait for the job with a progress bar, and return it; Ctrl-C cancels a backtest, and any job of this process."""
     try:
         return _follow(client, job.id)
     except KeyboardInterrupt:
-        if target.is_local:
+        if target.is_local or job.kind == "backtest":
             echo(f"cancelling job {job.id}")
             with suppress(StockForecastError):  # it is over, or the store is down: this process ends in any case
                 client.cancel_job(job.id)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.base import Bars, Forecaster, Origins, QuantileForecast, never_narrowing
+from models.base import Bars, FirstSteps, Forecaster, Origins, QuantileForecast, never_narrowing
 from models.conformal import CalibratedForecaster, Calibration
 from models.windows import future_closes, sessions_needed
 
@@ -62,6 +62,9 @@ class AdaptiveForecaster:
         self.lookback = inner.lookback
         self.horizon = inner.horizon
         self.wanted_sessions = sessions_needed(self.lookback) + MEMORY
+
+    def up_to(self, horizon: int) -> "AdaptiveForecaster":
+        return AdaptiveForecaster(FirstSteps(self.static.inner, horizon), self.calibration.up_to(horizon))
 
     def predict_quantiles(self, bars: Bars, origins: Origins, factors: LogFactors | None = None) -> QuantileForecast:
         """The distribution on the grid of the inner forecaster; ``factors`` spares the replay where they are known."""

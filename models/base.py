@@ -148,3 +148,16 @@ class Forecaster(Protocol):
             bars: shape (n_sessions, 5).
             origins: each in [lookback - 1, n_sessions - 1], shape (n_origins,).
         """
+
+
+class FirstSteps:
+    """Wraps a forecaster and forecasts its first ``horizon`` steps only."""
+
+    def __init__(self, inner: Forecaster, horizon: int) -> None:
+        self._inner = inner
+        self.lookback = inner.lookback
+        self.horizon = min(horizon, inner.horizon)
+
+    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+        forecast = self._inner.predict_quantiles(bars, origins)
+        return QuantileForecast(forecast.quantile_levels, forecast.prices[:, : self.horizon])

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import CalibrationTooSmall, HorizonTooLong
-from models.base import Bars, Forecaster, Origins, QuantileForecast, never_narrowing
+from models.base import Bars, FirstSteps, Forecaster, Origins, QuantileForecast, never_narrowing
 from models.windows import future_closes, sessions_needed
 
 SPREAD_LEVELS = (0.1, 0.5, 0.9)
@@ -94,6 +94,10 @@ class Calibration:
 
         return Calibration(tuple(chosen(step) for step in self.scores))
 
+    def up_to(self, horizon: int) -> "Calibration":
+        """The scores of the first steps."""
+        return Calibration(self.scores[:horizon])
+
     def validate(self, horizon: int, levels: Sequence[float]) -> None:
         """Refuse more steps than were calibrated, and coverage levels that a step has too few scores for.
 
@@ -150,6 +154,9 @@ class ServedForecaster(Forecaster, Protocol):
     def static(self) -> "CalibratedForecaster":
         """The same with intervals that depend on the last ``lookback`` sessions only."""
 
+    def up_to(self, horizon: int) -> "ServedForecaster":
+        """The same forecasts of the first steps, without the work for those after them."""
+
 
 class CalibratedForecaster:
     """Wraps a forecaster and calibrates its intervals on the calibration part."""
@@ -164,6 +171,9 @@ class CalibratedForecaster:
     @property
     def static(self) -> "CalibratedForecaster":
         return self
+
+    def up_to(self, horizon: int) -> "CalibratedForecaster":
+        return CalibratedForecaster(FirstSteps(self.inner, horizon), self.calibration.up_to(horizon))
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
         return self.calibration.quantiles(self.inner.predict_quantiles(bars, origins))

@@ -1,17 +1,19 @@
 """The analysis of a ticker's history, as figures or as an HTML page."""
 
+import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
 
-from errors import AnalysisUnavailable, ZeroVariance
+from errors import AnalysisCapacityExceeded, AnalysisUnavailable, ZeroVariance
 from routers.dependencies import RuntimeDep, validate_not_future
-from routers.guard import GuardedRoute
+from routers.guard import GuardedRoute, charged
 from routers.problems import PRICE_PROBLEMS, problems
+from routers.waiting import while_connected
 from schemas.analysis import Analysis, AnalysisRequest
 from schemas.common import Ticker
-from services.analysis.report import analyse, analysis_page
 
 router = APIRouter(route_class=GuardedRoute, prefix="/analysis", tags=["analysis"])
 
@@ -26,18 +28,22 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; fra
     response_model=Analysis,
     responses={
         200: {"content": {"text/html": {"schema": {"type": "string"}}}},
-        **problems(*PRICE_PROBLEMS, ZeroVariance, AnalysisUnavailable),
+        **problems(*PRICE_PROBLEMS, ZeroVariance, AnalysisUnavailable, AnalysisCapacityExceeded),
     },
 )
-def analysis(
+async def analysis(
     ticker: Annotated[Ticker, Path(examples=["^GSPC"])],
     request: Annotated[AnalysisRequest, Query()],
     runtime: RuntimeDep,
-) -> Analysis | Response:
+    http: Request,
+) -> Response:
     """Statistics, distribution, volatility, drawdowns, seasons, dependence and data quality of the daily prices."""
     now = runtime.clock()
     validate_not_future(now, "query", start=request.start, end=request.end)
+    wanted = await run_in_threadpool(charged(runtime.analyses.find), ticker, request, runtime.prices, now)
+    with runtime.analyses.computed(wanted, charged) as computed:
+        # shielded: others may wait for the same one
+        body = await while_connected(http, asyncio.shield(asyncio.wrap_future(computed)))
     if request.format == "html":
-        page = analysis_page(ticker, request, runtime.prices, now)
-        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
-    return analyse(ticker, request, runtime.prices, now)
+        return HTMLResponse(body, headers={"Content-Security-Policy": PAGE_POLICY})
+    return Response(body, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Training as a job: submit it, wait for it or poll it, cancel it, retry it."""
+"""Trainings and long backtests as jobs: submit a training, wait for a job or poll it, cancel it, retry it."""
 
 import asyncio
 import logging
@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from clock import Clock
 from errors import (
     ArtifactCorrupt,
+    BacktestCapacityExceeded,
     IdempotencyKeyReused,
     InvalidRequest,
     JobCancelled,
@@ -35,7 +36,8 @@ from routers.guard import GuardedRoute
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from routers.turns import rest
 from schemas.job import JOB_ID_PATTERN, Job, JobPage
-from schemas.train import TrainRequest, TrainResponse
+from schemas.train import TrainRequest, TrainResponse, TrainResult
+from services.backtest_jobs import retry_backtest
 from services.jobs.job import Jobs, job_url, naming_job
 from services.training.submission import retry_training, submit_training
 from services.training.train import trained
@@ -58,6 +60,18 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 
 JobIdPath = Annotated[
     str, Path(pattern=JOB_ID_PATTERN, description="Id of a job.", examples=["20261121t093000-1a2b3c4d"])
+]
+
+Prefer = Annotated[str, Header(max_length=200, description="`respond-async`, `wait=SECONDS`, or both.")]
+RespondAsync = Annotated[bool, Query(alias="async", description="The same as `Prefer: respond-async`.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Requests with the same key return the same job.",
+    ),
 ]
 
 
@@ -89,17 +103,9 @@ async def train(
     ],
     runtime: RuntimeDep,
     response: Response,
-    prefer: Annotated[str, Header(max_length=200, description="`respond-async`, `wait=SECONDS`, or both.")] = "",
-    respond_async: Annotated[bool, Query(alias="async", description="The same as `Prefer: respond-async`.")] = False,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=200,
-            pattern=r"^[\x21-\x7e]+$",
-            description="Requests with the same key return the same job.",
-        ),
-    ] = None,
+    prefer: Prefer = "",
+    respond_async: RespondAsync = False,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response | TrainResponse:
     """Fetch prices, fit, calibrate and test a model, store it, and report its accuracy next to that of no change.
 
@@ -114,12 +120,12 @@ async def train(
     )
     rest(http.scope)
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
-    max_wait_s = preferred.max_wait_s(min(runtime.settings.train_wait_s, _seconds_left(http)))
+    max_wait_s = preferred.max_wait_s(min(runtime.settings.train_wait_s, seconds_left(http)))
     with naming_job(job.id):
-        job = await _ended(job, runtime.jobs, runtime.clock, max_wait_s)
+        job = await ended(job, runtime.jobs, runtime.clock, max_wait_s)
         if job.ended_at is None:
-            return _accepted(job, applied="respond-async" if preferred.respond_async else None)
-        if job.result is None:
+            return accepted(job, applied="respond-async" if preferred.respond_async else None)
+        if not isinstance(job.result, TrainResult):
             raise job.failure()
     response.headers["Location"] = job_url(job.id)
     return trained(job.result)
@@ -166,6 +172,7 @@ def cancel(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
         UniverseNotFound,
         JobNotRetryable,
         TrainingCapacityExceeded,
+        BacktestCapacityExceeded,
         TrainingUnavailable,
         TrainerUnavailable,
         ArtifactCorrupt,
@@ -175,7 +182,10 @@ def cancel(job_id: JobIdPath, runtime: RuntimeDep, response: Response) -> Job:
 def retry(job_id: JobIdPath, runtime: RuntimeDep) -> Response:
     """Submit a new job with the request of a failed, cancelled or lost one."""
     now, token = runtime.clock(), secrets.token_hex(4)
-    return _accepted(retry_training(job_id, runtime.jobs, runtime.executor, now, token, runtime.universes))
+    job = runtime.jobs.status(job_id, now)
+    if job.kind == "backtest":
+        return accepted(retry_backtest(job, runtime.jobs, runtime.backtest_executor, now, token))
+    return accepted(retry_training(job_id, runtime.jobs, runtime.executor, now, token, runtime.universes))
 
 
 @dataclass(frozen=True)
@@ -202,7 +212,7 @@ def read_preference(header: str) -> Preference:
     return Preference("respond-async" in wanted, min(waits, default=None))
 
 
-async def _ended(job: Job, jobs: Jobs, clock: Clock, max_wait_s: float) -> Job:
+async def ended(job: Job, jobs: Jobs, clock: Clock, max_wait_s: float) -> Job:
     """The job when it has ended, or when the wait is over; goes on while the store fails."""
     until, pause_s = time.monotonic() + max_wait_s, FIRST_PAUSE_S
     while job.ended_at is None and (left_s := until - time.monotonic()) > 0:
@@ -215,13 +225,13 @@ async def _ended(job: Job, jobs: Jobs, clock: Clock, max_wait_s: float) -> Job:
     return job
 
 
-def _seconds_left(http: Request) -> float:
+def seconds_left(http: Request) -> float:
     """How long this Lambda invocation may wait; no limit elsewhere."""
     context = http.scope.get("aws.context")
     return float("inf") if context is None else context.get_remaining_time_in_millis() / 1000 - LAMBDA_RESERVE_S
 
 
-def _accepted(job: Job, applied: str | None = None) -> Response:
+def accepted(job: Job, applied: str | None = None) -> Response:
     headers = {"Location": job_url(job.id), "Retry-After": str(POLL_AFTER_S)}
     if applied is not None:
         headers["Preference-Applied"] = applied

@@ -1,38 +1,60 @@
 """Forecast with, backtest, list and delete models; legacy contract v1's routes among them."""
 
-from contextlib import nullcontext
+import asyncio
+import secrets
+from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from bootstrap import Runtime
 from errors import (
     ArtifactCorrupt,
+    BacktestCapacityExceeded,
     HorizonTooLong,
+    IdempotencyKeyReused,
     InvalidRequest,
+    JobCancelled,
+    JobFailed,
+    JobLost,
     ModelInUse,
     ModelNotFound,
     StoreUnavailable,
-    TrainingCapacityExceeded,
+    TrainerUnavailable,
     TrainingUnavailable,
 )
 from routers.answers import forecast_response, predict_response
 from routers.dependencies import RuntimeDep, validate_not_future
-from routers.guard import READS, GuardedRoute, validate_right
+from routers.guard import READS, GuardedRoute, charged, validate_right
+from routers.jobs import (
+    ACCEPTED,
+    IdempotencyKey,
+    Prefer,
+    Preference,
+    RespondAsync,
+    accepted,
+    ended,
+    read_preference,
+    seconds_left,
+)
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, PRICE_PROBLEMS, problems
+from routers.waiting import ClientGone, while_connected
 from schemas.alias import Alias, AliasList, AliasName, AliasRequest
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
 from schemas.challenge import EvaluationPage
 from schemas.common import MODEL_ID_PATTERN, MODEL_NAME_PATTERN, OF_TICKER, ModelId, Ticker
 from schemas.fetch_data import FetchDataRequest, FetchDataResponse
-from schemas.job import JOB_ID_PATTERN
+from schemas.job import JOB_ID_PATTERN, Job
 from schemas.models import ModelPage
 from schemas.predict import ForecastRequest, ForecastResponse, PredictRequest, PredictResponse
-from services.backtest import backtest
+from services.backtest import prepare_backtest
+from services.backtest_jobs import AT_ONCE_S, leave_job, submit_backtest
 from services.catalogue import list_models
 from services.forecasting.forecast import Forecast
+from services.jobs.job import job_url, naming_job
 from services.market_data import fetch_data
 from services.storage.evaluations import evaluation_page
 
@@ -115,23 +137,82 @@ def _forecast(model_id: str, request: PredictRequest, horizon: int, kind: str, r
     "/{model_id:path}/backtest",
     summary="Accuracy on past origins",
     openapi_extra=READS,
-    responses=problems(
-        *FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong, TrainingCapacityExceeded, TrainingUnavailable
+    response_model=BacktestResponse,
+    responses=ACCEPTED
+    | problems(
+        *FORECAST_PROBLEMS,
+        InvalidRequest,
+        HorizonTooLong,
+        JobCancelled,
+        JobFailed,
+        JobLost,
+        IdempotencyKeyReused,
+        BacktestCapacityExceeded,
+        TrainingUnavailable,
+        TrainerUnavailable,
     ),
 )
-def backtest_model(
+async def backtest_model(
     model_id: ModelIdPath,
     runtime: RuntimeDep,
+    http: Request,
     request: Annotated[BacktestRequest | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
-) -> BacktestResponse:
-    """Forecast from past origins, knowing only the past, and compare the model with every baseline."""
+    prefer: Prefer = "",
+    respond_async: RespondAsync = False,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Forecast from past origins, knowing only the past, and compare the model with every baseline.
+
+    About a second of work is answered at once. A longer backtest is a job: the answer comes when it has ended, or is
+    202 with the job if that takes longer than the server or the caller waits. The same backtest is one job. It is
+    cancelled when its last caller closes the connection, unless one was given its id.
+    """
     request = request or BacktestRequest()
     now = runtime.clock()
     validate_not_future(now, start=request.start, end=request.end)
     if request.refit_every is not None:
         validate_right("train")
-    with nullcontext() if request.refit_every is None else runtime.training_slots.taken():
-        return backtest(model_id, request, runtime.registry, runtime.model_prices, now)
+    prepared = await run_in_threadpool(
+        charged(prepare_backtest), model_id, request, runtime.registry, runtime.model_prices, now
+    )
+    if prepared.seconds <= AT_ONCE_S:
+        short = runtime.short_backtests
+        with suppress(BacktestCapacityExceeded), short.result_of(prepared.digest, charged(prepared.answer)) as answer:
+            return _json(await while_connected(http, asyncio.shield(asyncio.wrap_future(answer))))
+    token = secrets.token_hex(4)
+    job = await run_in_threadpool(
+        submit_backtest,
+        prepared,
+        runtime.jobs,
+        runtime.backtest_executor,
+        runtime.waiters,
+        now,
+        token,
+        idempotency_key,
+    )
+    preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
+    max_wait_s = preferred.max_wait_s(min(runtime.settings.train_wait_s, seconds_left(http)))
+    try:
+        return await while_connected(http, _backtest_answer(job, runtime, preferred, max_wait_s))
+    except ClientGone:
+        await run_in_threadpool(leave_job, job.id, runtime.jobs, runtime.waiters, runtime.clock())
+        raise
+
+
+async def _backtest_answer(job: Job, runtime: Runtime, preferred: Preference, max_wait_s: float) -> Response:
+    with naming_job(job.id):
+        job = await ended(job, runtime.jobs, runtime.clock, max_wait_s)
+        if job.ended_at is None:
+            runtime.waiters.publish(job.id)
+            return accepted(job, applied="respond-async" if preferred.respond_async else None)
+        runtime.waiters.leave(job.id)
+        if not isinstance(job.result, BacktestResponse):
+            raise job.failure()
+        return _json(await run_in_threadpool(job.result.model_dump_json), Location=job_url(job.id))
+
+
+def _json(body: str, **headers: str) -> Response:
+    return Response(body, media_type="application/json", headers=headers)
 
 
 @router.post(

@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from errors import AppError, JobFailed
+from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.common import Document, ModelId
 from schemas.train import TrainRequest, TrainResult
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
 Ending = Literal["succeeded", "failed", "cancelled", "lost"]
-Phase = Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate"]
+JobKind = Literal["training", "backtest"]
+Phase = Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate", "backtest"]
 JOB_ID_PATTERN = r"^[0-9]{8}t[0-9]{6}-[0-9a-f]{8}$"
 
 JobId = Annotated[
@@ -21,7 +23,7 @@ JobId = Annotated[
 
 
 class JobSpec(Document):
-    """The training to be done; written once, when the job is submitted."""
+    """The training or the backtest to be done; written once, when the job is submitted."""
 
     id: JobId
     created_at: datetime
@@ -29,8 +31,9 @@ class JobSpec(Document):
     executor: str | None = Field(
         default=None, description="The only executor whose workers take the job; any in documents of older versions."
     )
-    model_id: ModelId = Field(description="The id that the model will have.")
-    request: TrainRequest
+    kind: JobKind = "training"
+    model_id: ModelId = Field(description="The id that the trained model will have, or the model to be tested.")
+    request: TrainRequest | BacktestRequest
     retry_of: JobId | None = None
 
     def is_for(self, executor: str) -> bool:
@@ -56,7 +59,8 @@ class Progress(Document):
     phase: Phase = Field(
         default="fit",
         description="What the worker does: ``fetch`` prices, ``prepare`` them, ``fit`` the model, ``calibrate`` and "
-        "``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias.",
+        "``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias; after "
+        "``fetch``, a backtest has the one phase ``backtest``.",
     )
     fit: int = Field(
         default=1, description="2 while a network is fitted once more, with the sessions that chose its epochs."
@@ -102,7 +106,7 @@ class JobEnd(Document):
 
     state: Ending
     at: datetime
-    result: TrainResult | None = None
+    result: TrainResult | BacktestResponse | None = None
     error: JobFailure | None = None
 
 
@@ -119,16 +123,21 @@ class Job(Document):
     """The current state of a job."""
 
     id: JobId
+    kind: JobKind = Field(default="training", description="What the job does.")
     state: JobState
     cancel_requested: bool = Field(description="Whether the job is to stop; it may still run for seconds.")
     created_at: datetime
     started_at: datetime | None = Field(description="When a worker claimed it; null while it waits.")
     ended_at: datetime | None = Field(description="Null while it waits or runs.")
-    model_id: ModelId = Field(description="The id that the model has once the job has succeeded.")
-    request: TrainRequest
+    model_id: ModelId = Field(
+        description="Of a training, the id that the model has once the job has succeeded; of a backtest, the model."
+    )
+    request: TrainRequest | BacktestRequest
     retry_of: JobId | None = Field(description="The job that this one repeats.")
     progress: Progress | None = Field(description="Null before the first report of the worker.")
-    result: TrainResult | None = Field(description="Null unless it succeeded.")
+    result: TrainResult | BacktestResponse | None = Field(
+        description="Null unless it succeeded; a page of jobs leaves out the results of backtests."
+    )
     error: JobFailure | None = Field(description="Null unless it failed or was lost or cancelled.")
 
     @classmethod
@@ -136,6 +145,7 @@ class Job(Document):
         """A job that no worker has claimed."""
         return cls(
             id=spec.id,
+            kind=spec.kind,
             state="queued",
             cancel_requested=False,
             created_at=spec.created_at,

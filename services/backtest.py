@@ -3,18 +3,26 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
+from hashlib import sha256
 
 import numpy as np
 
 from errors import InsufficientHistory, InvalidRequest, NotFittable, TrainingUnavailable, ZeroVariance
 from models.base import CLOSE, Bars, Forecaster
 from models.conformal import ServedForecaster
-from models.fitting import FitBlocks, FitSettings
+from models.fitting import PARAMETERS, FitBlocks, FitProgress, FitSettings
 from models.serving import calibrated
 from models.specs import BASELINES, MODEL_SPECS, ModelSpec
 from schemas.backtest import BacktestForecast, BacktestRequest, BacktestResponse, ForecasterReport
 from schemas.card import ModelCard
-from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, ForecasterAt, report, walk_forward
+from services.evaluation.backtesting import (
+    BacktestConfig,
+    BacktestForecasts,
+    ForecasterAt,
+    OnShare,
+    report,
+    walk_forward,
+)
 from services.evaluation.significance import can_test
 from services.evaluation.splits import split_train
 from services.forecasting.forecast import ticker_warnings
@@ -23,6 +31,7 @@ from services.prices.calendars import next_sessions
 from services.prices.cleaning import validate_completeness
 from services.prices.quality import price_warnings
 from services.prices.series import PriceHistory, PriceSource, to_date
+from services.program import program_digest
 from services.storage.registry import ModelRegistry, ticker_of_alias
 
 MAX_REFITS = 20
@@ -30,6 +39,19 @@ REFIT_SECONDS = 600.0  # of all fits together: what a function that may run 15 m
 DEFAULT_ORIGINS = 250  # the newest, where prices end before the model's test part begins
 MIN_OUTCOMES = 30
 MAX_FIGURES = 150_000  # of forecasts answered: about 3 MB of JSON, half of what Lambda can answer
+
+# Seconds of one core, measured by ``python -m benchmarks.backtest_cost`` on the sample prices.
+SESSION_S = 7e-5  # per session of the history: the fits of the baselines
+SPANNED_S, SPANNED_STEP_S = 5e-5, 1.8e-5  # per session from the first origin to the last: the replay of the intervals
+ORIGIN_S = 1.4e-4
+STEP_S = 6e-5  # per origin and step
+FIGURE_S = 4e-7  # per origin, step and quantile level
+REFIT_S = 1.0
+NETWORK_REFIT_S = 20.0
+
+MODEL_SHARE, REFITTED_SHARE = 0.6, 0.9  # of the time; the rest is that of the baselines
+PROGRAM = ("models/**/*.py", "services/evaluation/*.py", "services/backtest.py", "schemas/backtest.py")
+LIBRARIES = ("numpy", "scipy", "arch", "scikit-learn", "onnxruntime", "torch", "exchange_calendars")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +72,66 @@ class BacktestData:
         return to_date(self.history.series.sessions[row])
 
 
+@dataclass(frozen=True, eq=False)
+class PreparedBacktest:
+    """A backtest that can run: everything that its request can be refused for has been checked."""
+
+    card: ModelCard
+    model: ServedForecaster
+    request: BacktestRequest
+    data: BacktestData
+
+    @property
+    def seconds(self) -> float:
+        """Estimated seconds of one core."""
+        config, n_sessions = self.data.config, len(self.data.bars)
+        if config.refit_every is not None:
+            needs_torch = MODEL_SPECS[self.card.model].files != (PARAMETERS,)
+            return _n_refits(config) * (NETWORK_REFIT_S if needs_torch else REFIT_S)
+        figures = config.horizon * (STEP_S + FIGURE_S * len(config.quantile_levels))
+        spanned = int(config.origins[-1] - config.origins[0]) * (SPANNED_S + SPANNED_STEP_S * config.horizon)
+        return SESSION_S * n_sessions + spanned + config.origins.size * (ORIGIN_S + figures)
+
+    @property
+    def digest(self) -> str:
+        """Of everything that decides the figures: the model, the request, the prices and the program."""
+        files = sorted((name, one.sha256) for name, one in self.card.files.items())
+        history = self.data.history
+        facts = (
+            self.card.model_id,
+            files,
+            self.request.model_dump_json(),
+            history.series.ticker,
+            history.series.currency,
+            history.source,
+            history.stale,
+            sorted(history.dropped.items()),
+            sorted(history.repaired.items()),
+        )
+        digest = sha256(program_digest(PROGRAM, LIBRARIES) + repr(facts).encode())
+        digest.update(history.series.sessions.astype("<M8[D]").tobytes())
+        digest.update(self.data.bars.astype("<f8").tobytes())
+        return digest.hexdigest()
+
+    def answer(self) -> str:
+        """The figures as JSON."""
+        return run_backtest(self).model_dump_json()
+
+
 def backtest(
     model_id: str, request: BacktestRequest, registry: ModelRegistry, prices: PriceSource, now: datetime
 ) -> BacktestResponse:
     """Forecast from every origin with only the past known, and score the model and its baselines.
+
+    Raises what ``prepare_backtest`` and ``run_backtest`` do.
+    """
+    return run_backtest(prepare_backtest(model_id, request, registry, prices, now))
+
+
+def prepare_backtest(
+    model_id: str, request: BacktestRequest, registry: ModelRegistry, prices: PriceSource, now: datetime
+) -> PreparedBacktest:
+    """Load the model and the prices, and check that the request can be answered.
 
     Raises:
         ModelNotFound, ArtifactCorrupt, ArtifactTooNew: from the registry.
@@ -67,13 +145,32 @@ def backtest(
     model = registry.load(card)
     model.calibration.validate(request.horizon, request.levels)
     data = _data(card, request, ticker_of_alias(model_id), prices, now)
-    model_at: ForecasterAt = partial(_refitted, data) if request.refit_every else lambda _: model
-    found = walk_forward(model_at, data.bars, data.config)
-    baselines, missing = _baseline_forecasts(data)
+    return PreparedBacktest(card, model, request.model_copy(update={"ticker": data.history.series.ticker}), data)
+
+
+def run_backtest(prepared: PreparedBacktest, on_share: OnShare = lambda _: None) -> BacktestResponse:
+    """The figures of a backtest.
+
+    Args:
+        prepared: what to test.
+        on_share: called with the share that is done, at least every two seconds or so.
+    """
+    card, request, data = prepared.card, prepared.request, prepared.data
+    model = prepared.model.up_to(request.horizon)
+    of_model = REFITTED_SHARE if request.refit_every else MODEL_SHARE
+
+    def on_model(share: float) -> None:
+        on_share(of_model * share)
+
+    refit = partial(_refitted, data, on_share=on_model)
+    model_at: ForecasterAt = refit if request.refit_every else lambda _: model
+    found = walk_forward(model_at, data.bars, data.config, on_model)
+    baselines, missing = _baseline_forecasts(data, lambda share: on_share(of_model + (1 - of_model) * share))
     empirical = baselines.get("rolling_empirical")
     known_closes = data.bars[: data.first_origin + 1, CLOSE]
 
     def scored(name: str, one: BacktestForecasts) -> ForecasterReport:
+        on_share(1.0)
         return report(name, one, empirical, known_closes, data.config)
 
     return BacktestResponse(
@@ -139,8 +236,15 @@ def _validate_size(config: BacktestConfig, request: BacktestRequest) -> None:
         )
 
 
-def _refitted(data: BacktestData, origin: int) -> ServedForecaster:
+def _refitted(data: BacktestData, origin: int, on_share: OnShare) -> ServedForecaster:
     """A model of the same kind and request, fitted and calibrated on the sessions up to the origin."""
+    before = np.searchsorted(data.config.origins, origin) / data.config.origins.size
+
+    def on_progress(done: FitProgress) -> None:
+        of_fit = (done.fit - 1 + min(done.passes / max(done.max_epochs, 1), 1.0)) / done.fits
+        on_share(float(before + of_fit / _n_refits(data.config)))
+
+    on_share(float(before))
     card, known = data.card, data.bars[: origin + 1]
     spec = MODEL_SPECS[card.model]
     split = split_train(data.history.series.ticker, len(known), card.lookback)
@@ -151,19 +255,25 @@ def _refitted(data: BacktestData, origin: int) -> ServedForecaster:
         patience=card.request.patience,
         max_seconds=min(card.request.max_seconds, REFIT_SECONDS / _n_refits(data.config)),
         seed=card.training.seed,
+        on_progress=on_progress,
     )
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
     forecaster = calibrated(spec, fitted, [(known, split.calibration)], card.calibration)
     forecaster.calibration.validate(data.config.horizon, data.config.levels)
-    return forecaster
+    return forecaster.up_to(data.config.horizon)
 
 
-def _baseline_forecasts(data: BacktestData) -> tuple[dict[str, BacktestForecasts], tuple[str, ...]]:
+def _baseline_forecasts(data: BacktestData, on_share: OnShare) -> tuple[dict[str, BacktestForecasts], tuple[str, ...]]:
     """Forecasts by name, and a warning for each baseline that this history or installation does not allow."""
     forecasts, missing = {}, []
-    for name, spec in BASELINES.items():
+
+    def on_part(done: int, share: float) -> None:
+        on_share((done + share) / len(BASELINES))
+
+    for done, (name, spec) in enumerate(BASELINES.items()):
+        on_part(done, 0.0)
         try:
-            forecasts[name] = walk_forward(_baseline_at(data, spec), data.bars, data.config)
+            forecasts[name] = walk_forward(_baseline_at(data, spec), data.bars, data.config, partial(on_part, done))
         except (InsufficientHistory, ZeroVariance, NotFittable, TrainingUnavailable) as error:
             missing.append(f"{name} is left out: {error.message}")
     return forecasts, tuple(missing)

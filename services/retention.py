@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from errors import AppError, ArtifactNotFound
 from schemas.retention import ForgetReport
+from services.analyses import ANALYSES
 from services.forecasting.replays import REPLAYS
 from services.jobs.job import JOBS, SPEC
 from services.monitoring.forecast_log import FORECASTS
@@ -23,7 +24,6 @@ from services.prices.cache.kept import PRICES, fetched_on
 from services.storage.store import ArtifactStore
 
 KEYS = "idempotency/"
-ANALYSES = "analyses/"
 WORKERS = 8  # enough to hide the latency of S3
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

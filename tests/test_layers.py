@@ -36,7 +36,7 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "analysis": ("prices",),
     "jobs": ("storage",),
     "forecasting": EVERY_WING,
-    "training": (*EVERY_WING, "catalogue"),
+    "training": (*EVERY_WING, "backtest", "catalogue"),
     "monitoring": (*EVERY_WING, "forecasting"),
 }
 
@@ -57,7 +57,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "google.protobuf": ("models/onnx_file.py",),
     "arch": ("models/baselines/gjr_garch.py",),
     "sklearn": ("models/baselines/gradient_boosting.py",),
-    "threadpoolctl": ("models/baselines/gradient_boosting.py",),
+    "threadpoolctl": ("models/baselines/gradient_boosting.py", "services/analysis/dependence.py"),
     "yfinance": ("services/prices/yahoo.py",),
     "exchange_calendars": ("services/prices/calendars.py",),
     "statsmodels": ("services/analysis/dependence.py", "services/analysis/seasonality.py"),

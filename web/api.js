@@ -9,13 +9,14 @@ export const saveKey = (key) => sessionStorage.setItem(KEY, key);
 export const forgetKey = () => sessionStorage.removeItem(KEY);
 
 /** The answer's JSON or text. Rejects with an AbortError where `signal` aborts. */
-export async function call(method, path, { body, headers, signal, as = "json" } = {}) {
+export async function call(method, path, { body, headers, signal, keepalive, as = "json" } = {}) {
   const key = savedKey();
   const options = {
     method,
     body: body && JSON.stringify(body),
     headers: { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...(key && { "X-API-Key": key }), ...headers },
     signal,
+    keepalive,
   };
   let answer;
   try {

@@ -114,7 +114,7 @@ const cancel = (job) => act($("train-body"), () => call("DELETE", `/jobs/${job.i
 function showRecent() {
   fill($("recent"), "Loading trainings …", async () => {
     const { jobs, unreadable } = await get("/jobs?limit=8");
-    const rows = jobs.map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, job.state, job.error?.detail ?? "",
+    const rows = jobs.filter(({ kind }) => kind === "training").map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, job.state, job.error?.detail ?? "",
       job.state === "succeeded" ? link("Use", () => use(job.model_id, tickersOf(job))) : link("Show", () => watch(job.id))] }));
     const damaged = notes(unreadable.map((id) => `Training ${id} cannot be read: its record is damaged.`));
     if (rows.length === 0) return unreadable.length > 0 ? damaged : calm("Nothing has been trained here yet.");

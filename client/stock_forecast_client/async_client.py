@@ -57,7 +57,7 @@ class AsyncClient:
     Args:
         url: address of the service, such as ``http://localhost:8000``.
         api_key: sent as ``X-API-Key``.
-        timeout_s: seconds to wait for an answer; a backtest may take 900.
+        timeout_s: seconds to wait for an answer.
         attempts: tries per call, the first included.
         poll_s: seconds between two requests for the state of a job; by default the pause that the service asks for.
         transport: an ``httpx2`` transport in place of the network.
@@ -104,12 +104,36 @@ class AsyncClient:
         return await self._post(f"/models/{segment(model_id)}/forecast", request, ForecastResponse)
 
     async def backtest(
-        self, model_id: str = "default", **request: Unpack[requests.BacktestRequest]
+        self,
+        model_id: str = "default",
+        *,
+        on_progress: Callable[[Job], None] | None = None,
+        **request: Unpack[requests.BacktestRequest],
     ) -> BacktestResponse:
-        """Compare the model with every baseline from the same past origins."""
-        path = f"/models/{segment(model_id)}/backtest"
-        response = await self._send("POST", path, body=request, timeout_s=_core.BACKTEST_TIMEOUT_S)
-        return _core.read(response, BacktestResponse)
+        """Compare the model with every baseline from the same past origins.
+
+        Args:
+            model_id: a model or an alias.
+            on_progress: called with the job of a backtest of more than a second, each time its state has been read.
+            request: what to test.
+
+        Raises:
+            StockForecastError: why the backtest failed, with the ``job_id`` of a long one in its context.
+        """
+        prefer = f"wait={_core.BACKTEST_WAIT_S}" if on_progress is None else "respond-async"
+        started = await self._start_backtest(model_id, request, prefer)
+        if isinstance(started, BacktestResponse):
+            return started
+        ended = await self.follow(started.id, on_progress)
+        if not isinstance(ended.result, BacktestResponse):
+            raise error_of_job(ended)
+        return ended.result
+
+    async def start_backtest(
+        self, model_id: str = "default", **request: Unpack[requests.BacktestRequest]
+    ) -> Job | BacktestResponse:
+        """Start a backtest and return its job, or the answer if it takes no more than about a second."""
+        return await self._start_backtest(model_id, request, "respond-async")
 
     async def predict_prices(self, **request: Unpack[requests.PricesRequest]) -> SymbolPrediction:
         """Forecast the next close from the closes in ``prices``."""
@@ -166,7 +190,7 @@ class AsyncClient:
         if isinstance(started, TrainResult):
             return started
         ended = await self.follow(started.id, on_progress)
-        if ended.result is None:
+        if not isinstance(ended.result, TrainResult):
             raise error_of_job(ended)
         return ended.result
 
@@ -178,7 +202,7 @@ class AsyncClient:
         if isinstance(started, Job):
             return started
         async for job in self.iter_jobs():  # the answer of a job that is over does not name it
-            if job.model_id == started.id:
+            if job.model_id == started.id and job.kind == "training":
                 return job
         raise JobNotFound(f"no job has trained {started.id}", context={"model_id": started.id})
 
@@ -335,6 +359,15 @@ class AsyncClient:
         response = await self._send("POST", "/models/train", body=request, headers=headers)
         if response.status_code == HTTPStatus.OK:
             return _core.read(response, TrainResponse).result
+        return _core.read(response, Job)
+
+    async def _start_backtest(
+        self, model_id: str, request: requests.BacktestRequest, prefer: str
+    ) -> Job | BacktestResponse:
+        path, headers = f"/models/{segment(model_id)}/backtest", {"Prefer": prefer}
+        response = await self._send("POST", path, body=request, headers=headers)
+        if response.status_code == HTTPStatus.OK:
+            return _core.read(response, BacktestResponse)
         return _core.read(response, Job)
 
     async def _get(self, path: str, kind: type[AnswerT], query: Query | None = None) -> AnswerT:

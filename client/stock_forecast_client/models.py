@@ -50,6 +50,29 @@ class BacktestForecast(BaseModel):
     """The closes that followed; null if unknown."""
 
 
+class BacktestRequest(BaseModel):
+    """From which origins to forecast, how far, and what to report."""
+
+    ticker: str | None = None
+    """By default the ticker that the model was trained on."""
+    start: date_aliased | None = None
+    """First origin; by default the first of the model's test part, or if the prices end before it, the last 250 sessions."""
+    end: date_aliased | None = None
+    """Last session that may be known as an outcome."""
+    stride: int = 1
+    """Sessions between origins."""
+    horizon: int = 5
+    """Sessions forecast from each origin."""
+    levels: list[float] = [0.8, 0.95]
+    """Coverage levels of the intervals, as fractions."""
+    quantile_levels: list[float] = [0.05, 0.25, 0.5, 0.75, 0.95]
+    """Quantiles that are scored by pinball loss and returned."""
+    refit_every: int | None = None
+    """Fit again after this many origins; null keeps the model frozen."""
+    include_forecasts: bool = False
+    """Return every forecast with its outcome."""
+
+
 class BacktestScores(BaseModel):
     """Scores that only a backtest has; null if a score is undefined."""
 
@@ -473,8 +496,8 @@ class Progress(BaseModel):
 
     at: AwareDatetime
     """When it was written, in UTC."""
-    phase: Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate"] = "fit"
-    """What the worker does: ``fetch`` prices, ``prepare`` them, ``fit`` the model, ``calibrate`` and ``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias."""
+    phase: Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate", "backtest"] = "fit"
+    """What the worker does: ``fetch`` prices, ``prepare`` them, ``fit`` the model, ``calibrate`` and ``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias; after ``fetch``, a backtest has the one phase ``backtest``."""
     fit: int = 1
     """2 while a network is fitted once more, with the sessions that chose its epochs."""
     epoch: int
@@ -1600,6 +1623,8 @@ class Job(BaseModel):
 
     id: str
     """Id of a job; later jobs sort after earlier ones."""
+    kind: Literal["training", "backtest"] = "training"
+    """What the job does."""
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
     cancel_requested: bool
     """Whether the job is to stop; it may still run for seconds."""
@@ -1609,14 +1634,14 @@ class Job(BaseModel):
     ended_at: AwareDatetime | None
     """Null while it waits or runs."""
     model_id: str
-    """The id that the model has once the job has succeeded."""
-    request: TrainRequest
+    """Of a training, the id that the model has once the job has succeeded; of a backtest, the model."""
+    request: TrainRequest | BacktestRequest
     retry_of: str | None
     """The job that this one repeats."""
     progress: Progress | None
     """Null before the first report of the worker."""
-    result: TrainResult | None
-    """Null unless it succeeded."""
+    result: TrainResult | BacktestResponse | None
+    """Null unless it succeeded; a page of jobs leaves out the results of backtests."""
     error: JobFailure | None
     """Null unless it failed or was lost or cancelled."""
 

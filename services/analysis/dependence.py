@@ -22,13 +22,17 @@ def dependence(returns: Values) -> Dependence:
 
 def stationarity(closes: Values, returns: Values) -> Stationarity:
     """ADF and KPSS on log closes, around a trend, and on log returns, around a constant."""
+    import scipy.linalg  # noqa: F401 - only libraries that are loaded can be limited
+    from threadpoolctl import threadpool_limits
+
     log_closes = np.log(closes)
-    tests = (
-        adf(log_closes, "log_closes", "ct"),
-        kpss(log_closes, "log_closes", "ct"),
-        adf(returns, "log_returns", "c"),
-        kpss(returns, "log_returns", "c"),
-    )
+    with threadpool_limits(1):  # regressions this small take up to 20 times the CPU with a second thread
+        tests = (
+            adf(log_closes, "log_closes", "ct"),
+            kpss(log_closes, "log_closes", "ct"),
+            adf(returns, "log_returns", "c"),
+            kpss(returns, "log_returns", "c"),
+        )
     return Stationarity(tests=tests, interpretation=_interpret_stationarity(*(test.p_value for test in tests)))
 
 

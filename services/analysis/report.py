@@ -12,7 +12,7 @@ from services.analysis.dependence import MAX_LAG, dependence, stationarity
 from services.analysis.drawdowns import drawdowns
 from services.analysis.returns import distribution, log_returns, summary
 from services.analysis.seasonality import seasons
-from services.analysis.values import Values, thinned
+from services.analysis.values import thinned
 from services.analysis.volatility import volatility
 from services.prices.calendars import sessions_per_year
 from services.prices.cleaning import validate_completeness
@@ -27,7 +27,17 @@ assert MIN_SESSIONS > 2 * MAX_LAG + 1  # noqa: S101  partial autocorrelations ne
 
 
 def analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: datetime) -> Analysis:
-    """The analysis of the sessions between the requested dates.
+    """The analysis of the sessions between the requested dates. Raises what ``history_to_analyse`` does."""
+    return analysis_of(history_to_analyse(ticker, request, prices, now))
+
+
+def analysis_page(ticker: str, request: AnalysisRequest, prices: PriceSource, now: datetime) -> str:
+    """``analyse`` as one HTML document. Raises the same errors."""
+    return page_of(history_to_analyse(ticker, request.model_copy(update={"format": "html"}), prices, now))
+
+
+def history_to_analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: datetime) -> PriceHistory:
+    """The sessions between the requested dates, which can be analysed in the requested format.
 
     Raises:
         AnalysisUnavailable: a library is not installed.
@@ -37,28 +47,30 @@ def analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: dat
         TickerNotFound, UnknownExchange, UpstreamUnavailable: from the source.
     """
     _require(STATISTICS, "statistics")
+    if request.format == "html":
+        _require(DRAWING, "the HTML page")
     history = prices.history(ticker, now).between(request.start, request.end)
     validate_completeness(history)
     series = history.series
     if len(series) < MIN_SESSIONS:
         raise InsufficientHistory(ticker, needed=MIN_SESSIONS, found=len(series))
-    returns = log_returns(series.close)
-    if float(np.ptp(returns)) <= 1e-12:  # equal but for rounding
+    if float(np.ptp(log_returns(series.close))) <= 1e-12:  # equal but for rounding
         raise ZeroVariance(f"all daily returns of {series.ticker} are equal, so there is nothing to analyse")
-    return _analysis(history, returns)
+    return history
 
 
-def analysis_page(ticker: str, request: AnalysisRequest, prices: PriceSource, now: datetime) -> str:
-    """``analyse`` as one HTML document with figures, without scripts or external files. Raises the same errors."""
-    _require(DRAWING, "the HTML page")
+def page_of(history: PriceHistory) -> str:
+    """``analysis_of`` as one HTML document with figures, without scripts or external files."""
     from services.analysis.page.html import render
 
-    return render(analyse(ticker, request, prices, now))
+    return render(analysis_of(history))
 
 
-def _analysis(history: PriceHistory, returns: Values) -> Analysis:
+def analysis_of(history: PriceHistory) -> Analysis:
+    """The analysis of a history that ``history_to_analyse`` accepted."""
     series = history.series
     closes, sessions = series.close, series.sessions
+    returns = log_returns(closes)
     per_year = sessions_per_year(series.exchange, series.first_session, series.last_session)
     moves = volatility(sessions, series.bars, per_year)
     return Analysis(

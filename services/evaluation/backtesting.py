@@ -18,6 +18,9 @@ CHUNK = 512  # origins at once: bounds memory whatever the number of origins
 ForecasterAt = Callable[[int], Forecaster]
 """The forecaster to use from an origin on, fitted on nothing later than it."""
 
+OnShare = Callable[[float], None]
+"""Called with the share that is done; what it raises ends the work."""
+
 
 @dataclass(frozen=True, eq=False)
 class BacktestForecasts(Outcomes):
@@ -53,14 +56,18 @@ class BacktestConfig:
     refit_every: int | None = None
 
 
-def walk_forward(forecaster_at: ForecasterAt, bars: Bars, config: BacktestConfig) -> BacktestForecasts:
+def walk_forward(
+    forecaster_at: ForecasterAt, bars: Bars, config: BacktestConfig, on_share: OnShare = lambda _: None
+) -> BacktestForecasts:
     """Forecast from every origin with the methods used for serving, and add the outcomes."""
     parts, n_origins = [], config.origins.size
     size = config.refit_every or n_origins
     for first in range(0, n_origins, size):
         block = config.origins[first : first + size]
         forecaster = forecaster_at(int(block[0]))
-        parts += [_forecasts_of(forecaster, bars, block[k : k + CHUNK], config) for k in range(0, block.size, CHUNK)]
+        for k in range(0, block.size, CHUNK):
+            on_share((first + k) / n_origins)
+            parts.append(_forecasts_of(forecaster, bars, block[k : k + CHUNK], config))
     return stacked(parts)
 
 

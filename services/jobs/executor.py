@@ -19,7 +19,7 @@ class Executor(Protocol):
         """Reserve room for one job, before the job is stored: a refused request leaves nothing behind.
 
         Raises:
-            TrainingCapacityExceeded: there is no room.
+            TrainingCapacityExceeded, BacktestCapacityExceeded: there is no room.
         """
 
     def close(self) -> None:

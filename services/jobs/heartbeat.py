@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import FrameType, TracebackType
@@ -33,7 +33,8 @@ PHASES: dict[Phase, float] = {
     "publish": 0.95,
     "evaluate": 0.97,
 }
-"""The share of a job at which each phase begins."""
+"""The share of a training at which each phase begins."""
+BACKTEST_PHASES: dict[Phase, float] = {"fetch": 0.0, "backtest": 0.02}
 UNDISTURBED: tuple[Phase, ...] = ("publish",)  # a half-stored model would remain
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Heartbeat:
         max_epochs: most epochs allowed; the fit may say fewer.
         clock: the current time.
         monotonic: seconds on a clock that never jumps, for the pace.
+        phases: the share of the job at which each of its phases begins.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class Heartbeat:
         max_epochs: int,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
+        phases: Mapping[Phase, float] = PHASES,
     ) -> None:
+        self._phases = phases
         self._jobs = jobs
         self._job_id = job_id
         self._max_epochs = max_epochs
@@ -177,8 +181,8 @@ class Heartbeat:
 
     def _advance(self, done: float, phase: Phase | None = None) -> None:
         """Move the share to where so much of a phase is done, never backward."""
-        begins = [*PHASES.values(), 1.0]
-        place = list(PHASES).index(phase or self._phase)
+        begins = [*self._phases.values(), 1.0]
+        place = list(self._phases).index(phase or self._phase)
         self._share = max(self._share, begins[place] + done * (begins[place + 1] - begins[place]))
 
     def _interrupt(self, _signal: int, frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from errors import (
     AppError,
     ArtifactCorrupt,
     ArtifactNotFound,
+    BacktestCapacityExceeded,
     IdempotencyKeyReused,
     JobCancelled,
     JobFinished,
@@ -39,6 +40,7 @@ from schemas.job import (
     KeyUse,
     Progress,
 )
+from schemas.train import TrainRequest
 from services.jobs.liveness import Liveness
 from services.storage.documents import DocumentT, read_document
 from services.storage.store import ArtifactStore
@@ -183,7 +185,8 @@ class Jobs:
         unreadable: list[str] = []
         for job_id in shown:
             try:
-                jobs.append(self.status(job_id, now))
+                job = self.status(job_id, now)
+                jobs.append(job.model_copy(update={"result": None}) if job.kind == "backtest" else job)
             except JobNotFound:
                 continue  # it has expired since the list was made
             except ArtifactCorrupt as error:
@@ -214,7 +217,7 @@ class Jobs:
             spec = self._find(job_id, SPEC, JobSpec)
         except ArtifactCorrupt:
             return True
-        return spec is not None and spec.request.promote_to is not None
+        return spec is not None and isinstance(spec.request, TrainRequest) and spec.request.promote_to is not None
 
     def _ids(self, keys: Iterable[str]) -> list[str]:
         """Newest first; a folder with another name is none of a job."""
@@ -264,8 +267,8 @@ def naming_job(job_id: str) -> Iterator[None]:
 
 
 def record_end(meter: Meter, job: Job) -> None:
-    """Count a job that has ended, and the time it took."""
-    if job.ended_at is None:
+    """Count a training that has ended, and the time it took."""
+    if job.ended_at is None or job.kind != "training":
         return
     meter.record(TRAININGS, state=job.state)
     if job.started_at is not None:
@@ -279,7 +282,8 @@ def refused_end(now: datetime, why: AppError) -> JobEnd:
 
 def was_refused(job: Job) -> bool:
     """Whether the executor refused the job; no worker ends one with these errors."""
-    return job.error is not None and job.error.code in (TrainingCapacityExceeded.code, TrainerUnavailable.code)
+    refusals = (TrainingCapacityExceeded.code, BacktestCapacityExceeded.code, TrainerUnavailable.code)
+    return job.error is not None and job.error.code in refusals
 
 
 def lost_end(now: datetime, why: str) -> JobEnd:

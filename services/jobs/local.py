@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 
-from errors import TrainingCapacityExceeded
+from errors import TooManyRequests, TrainingCapacityExceeded
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs, lost_end, record_end
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
@@ -31,6 +31,8 @@ class LocalExecutor:
         max_running: workers at once.
         max_waiting: jobs that may wait for one.
         name: called when the name is first needed.
+        refusal: the error where there is no room.
+        work: what the jobs are, for that error.
     """
 
     def __init__(
@@ -44,7 +46,11 @@ class LocalExecutor:
         max_running: int,
         max_waiting: int,
         name: Callable[[], str] = lambda: "local",
+        refusal: type[TooManyRequests] = TrainingCapacityExceeded,
+        work: str = "trainings",
     ) -> None:
+        self._refusal = refusal
+        self._work = work
         self._command = [*command]
         self._settings = settings
         self._jobs = jobs
@@ -67,8 +73,8 @@ class LocalExecutor:
     @contextmanager
     def slot(self) -> Iterator[Submit]:
         if not self._room.acquire(blocking=False):
-            raise TrainingCapacityExceeded(
-                "too many trainings are running or waiting; try again later", retry_after_s=RETRY_AFTER_S
+            raise self._refusal(
+                f"too many {self._work} are running or waiting; try again later", retry_after_s=RETRY_AFTER_S
             )
         submitted = False
 

@@ -2,12 +2,13 @@
 
 import itertools
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
 
-from errors import AppError, InvalidRequest, JobNotFound, JobNotRetryable, StoreUnavailable, TrainingCapacityExceeded
+from errors import AppError, InvalidRequest, JobNotFound, JobNotRetryable, StoreUnavailable, TooManyRequests
 from models.specs import MODEL_SPECS
-from schemas.job import Job, JobSpec, KeyUse
+from schemas.job import Job, JobKind, JobSpec, KeyUse
 from schemas.train import TrainRequest
 from services.catalogue import new_model_id
 from services.jobs.executor import Executor
@@ -50,13 +51,26 @@ def submit_training(
     _validate_universe(request, universes)
     spec = _spec(request, executor, now, token)
     if key is None:
-        return _submit(spec, jobs, executor, now)
-    use = KeyUse(
-        job_id=spec.id,
-        created_at=now,
-        model_id=spec.model_id,
-        request_sha256=sha256(request.model_dump_json().encode()).hexdigest(),
-    )
+        return submit_spec(spec, jobs, executor, now)
+    request_sha256 = sha256(request.model_dump_json().encode()).hexdigest()
+    return submit_once(spec, request_sha256, jobs, executor, now, key, lambda job: not was_refused(job))
+
+
+def submit_once(
+    spec: JobSpec,
+    request_sha256: str,
+    jobs: Jobs,
+    executor: Executor,
+    now: datetime,
+    key: str,
+    is_usable: Callable[[Job], bool],
+) -> Job:
+    """The newest job of the key, if it is usable; else a new one with this spec. Raises what ``submit_spec`` does.
+
+    Raises:
+        IdempotencyKeyReused: the key was used with another request.
+    """
+    use = KeyUse(job_id=spec.id, created_at=now, model_id=spec.model_id, request_sha256=request_sha256)
     key_sha256 = sha256(key.encode()).hexdigest()
     for attempt in itertools.count(jobs.attempts(key_sha256)):
         first = jobs.use_key(key_sha256, use, attempt)
@@ -68,9 +82,9 @@ def submit_training(
         except JobNotFound:  # its request failed between the key and the job, or is just there
             spec = spec.model_copy(update={"id": first.job_id, "model_id": first.model_id})
             break
-        if not was_refused(job):
+        if is_usable(job):
             return job
-    return _submit(spec, jobs, executor, now)
+    return submit_spec(spec, jobs, executor, now)
 
 
 def retry_training(
@@ -91,12 +105,13 @@ def retry_training(
             job_id=job_id,
             state=job.state,
         )
+    assert isinstance(job.request, TrainRequest)  # noqa: S101 - the caller's choice of function
     _validate_universe(job.request, universes)
     spec = _spec(job.request, executor, now, token).model_copy(update={"retry_of": job_id})
-    return _submit(spec, jobs, executor, now)
+    return submit_spec(spec, jobs, executor, now)
 
 
-def resume_waiting(jobs: Jobs, executor: Executor) -> None:
+def resume_waiting(jobs: Jobs, executor: Executor, kind: JobKind = "training") -> None:
     """Start workers on this executor's jobs that an earlier process left waiting, as many as there is room for."""
     try:
         waiting = jobs.waiting()
@@ -105,10 +120,11 @@ def resume_waiting(jobs: Jobs, executor: Executor) -> None:
         return
     for job_id in waiting:
         try:
-            if jobs.spec(job_id).is_for(executor.name):
+            spec = jobs.spec(job_id)
+            if spec.kind == kind and spec.is_for(executor.name):
                 with executor.slot() as submit:
                     submit(job_id)
-        except TrainingCapacityExceeded as error:
+        except TooManyRequests as error:
             log.warning("job %s and later ones were not resumed: %s", job_id, error.message)
             return
         except AppError as error:
@@ -134,7 +150,12 @@ def _spec(request: TrainRequest, executor: Executor, now: datetime, token: str) 
     )
 
 
-def _submit(spec: JobSpec, jobs: Jobs, executor: Executor, now: datetime) -> Job:
+def submit_spec(spec: JobSpec, jobs: Jobs, executor: Executor, now: datetime) -> Job:
+    """Store the job and start it.
+
+    Raises:
+        TooManyRequests, TrainerUnavailable: the job cannot run now; it is not stored, or has failed.
+    """
     with executor.slot() as submit, naming_job(spec.id):
         # only the request that stores the job submits it: another one with the same key must not end it
         if jobs.add(spec):

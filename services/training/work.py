@@ -1,4 +1,4 @@
-"""What a worker does with a job: claim it, train, publish the model, record the end."""
+"""What a worker does with a job: claim it, train and publish the model or run the backtest, record the end."""
 
 import logging
 import math
@@ -10,10 +10,12 @@ from datetime import datetime
 from tenacity import Retrying, retry, retry_if_exception_type, stop_after_delay, stop_before_delay, wait_exponential
 
 from errors import AppError, ModelInUse, ModelNotFound, StoreUnavailable
+from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.card import ModelCard
 from schemas.job import JobEnd, JobFailure, JobSpec
 from schemas.train import TrainRequest, TrainResult
-from services.jobs.heartbeat import Heartbeat, JobStopped
+from services.backtest import prepare_backtest, run_backtest
+from services.jobs.heartbeat import BACKTEST_PHASES, Heartbeat, JobStopped
 from services.jobs.job import Jobs, cancelled_end
 from services.prices.series import PriceSource
 from services.storage.registry import ModelRegistry, model_key
@@ -50,7 +52,7 @@ class WorkerContext:
 
 
 def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left: float = math.inf) -> JobEnd | None:
-    """Claim a job and train its model; None where the job is already claimed or finished, or of another executor.
+    """Claim a job and do its work; None where the job is already claimed or finished, or of another executor.
 
     Args:
         job_id: the job.
@@ -70,12 +72,12 @@ def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left:
     if not context.jobs.claim(spec, worker, context.clock()):
         log.info("job %s is already claimed or finished; skipping", job_id)
         return None
-    with Heartbeat(context.jobs, job_id, spec.request.epochs, context.clock) as heartbeat:
+    with _heartbeat(spec, context) as heartbeat:
         end = _attempt(spec, heartbeat, context, ends_at)
         if end.state == "succeeded":
             heartbeat.finish()
     stands = _record_end(context.jobs, job_id, end)
-    if not stands and end.state == "succeeded":
+    if not stands and end.state == "succeeded" and spec.kind == "training":
         _withdraw(spec.model_id, context.registry)  # declared lost meanwhile, and perhaps retried as another job
     log.info("job %s: %s", job_id, end.state if stands else "ended by another process")
     return end
@@ -83,7 +85,11 @@ def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left:
 
 def _attempt(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at: float) -> JobEnd:
     try:
-        result = _train(spec, heartbeat, context, ends_at)
+        heartbeat.validate_wanted()
+        if isinstance(spec.request, TrainRequest):
+            result: TrainResult | BacktestResponse = _train(spec, spec.request, heartbeat, context, ends_at)
+        else:
+            result = _backtest(spec, spec.request, heartbeat, context)
     except JobStopped:
         return cancelled_end(spec.id, context.clock())
     except AppError as error:
@@ -95,19 +101,34 @@ def _attempt(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_a
     return JobEnd(state="succeeded", at=context.clock(), result=result)
 
 
-def _train(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at: float) -> TrainResult:
-    heartbeat.validate_wanted()
+def _heartbeat(spec: JobSpec, context: WorkerContext) -> Heartbeat:
+    if isinstance(spec.request, TrainRequest):
+        return Heartbeat(context.jobs, spec.id, spec.request.epochs, context.clock)
+    return Heartbeat(context.jobs, spec.id, 1, context.clock, phases=BACKTEST_PHASES)
+
+
+def _backtest(
+    spec: JobSpec, request: BacktestRequest, heartbeat: Heartbeat, context: WorkerContext
+) -> BacktestResponse:
+    heartbeat.phase("fetch")
+    prepared = prepare_backtest(spec.model_id, request, context.registry, context.prices, context.clock())
+    return run_backtest(prepared, lambda share: heartbeat.phase("backtest", share))
+
+
+def _train(
+    spec: JobSpec, request: TrainRequest, heartbeat: Heartbeat, context: WorkerContext, ends_at: float
+) -> TrainResult:
     _remove_leftovers(context)
-    universe = None if spec.request.universe is None else context.universes.get(spec.request.universe)
+    universe = None if request.universe is None else context.universes.get(request.universe)
     model = train_model(
-        spec.request,
+        request,
         context.prices,
         context.registry,
         spec.model_id,
         context.clock(),
         lambda epoch: heartbeat.epoch(epoch.validation_loss),
         universe=universe,
-        fit_until=ends_at - _reserved_s(spec.request, universe),
+        fit_until=ends_at - _reserved_s(request, universe),
         on_progress=heartbeat.fit,
         checkpoints=context.checkpoints,
         on_phase=heartbeat.phase,
@@ -117,7 +138,7 @@ def _train(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at:
         _publish(model, heartbeat, context.registry, ends_at)
         if model.checkpoint is not None:
             model.checkpoint.remove()
-        result = _with_evaluation(spec, model.card, heartbeat, context)
+        result = _with_evaluation(spec, request, model.card, heartbeat, context)
         heartbeat.seal()
     except JobStopped:
         _withdraw(spec.model_id, context.registry)
@@ -165,21 +186,23 @@ def _publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry,
         ) from error
 
 
-def _with_evaluation(spec: JobSpec, card: ModelCard, heartbeat: Heartbeat, context: WorkerContext) -> TrainResult:
+def _with_evaluation(
+    spec: JobSpec, request: TrainRequest, card: ModelCard, heartbeat: Heartbeat, context: WorkerContext
+) -> TrainResult:
     """The result, with the evaluation against an alias where one is requested; its failure does not fail the job."""
     result = train_result(card)
-    if spec.request.promote_to is None:
+    if request.promote_to is None:
         return result
     heartbeat.phase("evaluate")
     try:
         position = context.jobs.family_position(spec)
-        challenger = Challenger(spec.request.promote_to, spec.id, card, context.clock(), position)
+        challenger = Challenger(request.promote_to, spec.id, card, context.clock(), position)
         evaluation = evaluate_challenger(
             challenger, context.registry, context.prices, context.universes, heartbeat.seal
         )
     except AppError as error:
         log.warning("evaluation of job %s: %s", spec.id, error.message)
-        warning = f"the evaluation for {spec.request.promote_to!r} failed, the alias was not moved: {error.message}"
+        warning = f"the evaluation for {request.promote_to!r} failed, the alias was not moved: {error.message}"
         return result.model_copy(update={"warnings": (*result.warnings, warning)})
     return result.model_copy(update={"evaluation": evaluation})
 

@@ -1,7 +1,6 @@
 """A real Chromium with a real server on loopback; a failed script or a request elsewhere fails its test at the end."""
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,14 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from benchmarks.server import running_server
 from config import Settings
 from tests.fakes import application
-from tests.processes import free_port
 
 WIDE = {"width": 1440, "height": 900}
 NARROW = {"width": 360, "height": 740}
@@ -56,23 +53,6 @@ def app(tmp_path: Path) -> FastAPI:
 def without_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hides the libraries of the analysis, which takes seconds on a page that needs none."""
     monkeypatch.setattr("services.analysis.report.find_spec", lambda _: None)
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """The address of the application, which a thread of this process serves."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        thread.join(0.02)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def eventually(page: Page, holds: Callable[[], bool]) -> None:

@@ -13,8 +13,9 @@ from services.analysis.page.charts import FIGURES
 from services.prices.cache import CachedSource
 from services.prices.yahoo import YahooSource
 from services.storage.store import LocalArtifactStore
-from tests.browser.conftest import Open, eventually, scroll_to, served, wait_until_loaded
+from tests.browser.conftest import Open, eventually, scroll_to, wait_until_loaded
 from tests.fakes import FailingPriceSource, application, new_york_sessions, random_walk, use_prices
+from tests.serving import served
 from tests.yahoo_server import Quotes, Reply, YahooServer
 
 pytestmark = pytest.mark.slow

@@ -18,8 +18,9 @@ from services.analysis.report import analysis_page
 from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
-from tests.browser.conftest import NARROW, Open, scroll_to, served, wait_until_loaded
+from tests.browser.conftest import NARROW, Open, scroll_to, wait_until_loaded
 from tests.fakes import application
+from tests.serving import served
 
 pytestmark = pytest.mark.slow
 

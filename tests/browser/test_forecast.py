@@ -12,8 +12,9 @@ from playwright.sync_api import Page, expect
 from benchmarks.server import post
 from routers import web
 from services.prices.sample import SampleSource
-from tests.browser.conftest import Open, eventually, served, wait_until_loaded
+from tests.browser.conftest import Open, eventually, wait_until_loaded
 from tests.fakes import FakePriceSource, use_prices
+from tests.serving import served
 
 pytestmark = pytest.mark.slow
 

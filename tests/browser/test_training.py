@@ -8,7 +8,8 @@ from playwright.sync_api import Page, expect
 
 from benchmarks.server import post
 from services.analysis.page.charts import FIGURES
-from tests.browser.conftest import Open, eventually, scroll_to, served, wait_until_loaded
+from tests.browser.conftest import Open, eventually, scroll_to, wait_until_loaded
+from tests.serving import served
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,10 @@ import pytest
 import requests
 
 from errors import StoreUnavailable
+from schemas.analysis import AnalysisRequest
 from schemas.common import DEFAULT_LEVELS
-from schemas.train import TrainRequest
+from schemas.train import TrainRequest, TrainResult
+from services.analyses import ANALYSES, Analyses
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import REPLAYS, ReplayStore
 from services.jobs.executor import Submit
@@ -153,7 +155,7 @@ def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: Store
     end = run_training(job.id, "w1", context)
 
     assert end is not None
-    assert end.result is not None
+    assert isinstance(end.result, TrainResult)
     assert end.result.evaluation is not None, end.result.warnings
     assert end.result.evaluation.won, end.result.evaluation
     assert evaluation_page(serving, alias, 1, None).evaluations == (end.result.evaluation,)
@@ -172,6 +174,12 @@ def test_one_role_logs_a_forecast_and_the_other_scores_it(store_of: StoreOf) -> 
     writer.flush()
 
     assert len(serving.list_keys(REPLAYS)) == 1
+
+    analyses = Analyses(serving, writer)
+    with analyses.computed(analyses.find("^GSPC", AnalysisRequest(), SampleSource(), NOW)) as body:
+        assert body.result(60)
+    writer.flush()
+    assert len(serving.list_keys(ANALYSES)) == 1
 
     assert score_due(training, SampleSource(), NOW).n_pairs == 1
     assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].report.n_origins == 1

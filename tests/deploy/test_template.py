@@ -10,6 +10,7 @@ import pytest
 
 from config import MIN_RETENTION_DAYS, Settings
 from services.access import RIGHTS, new_key
+from services.analyses import ANALYSES
 from services.forecasting.replays import REPLAYS
 from services.jobs.aws_lambda import training_event
 from services.jobs.job import JOBS, START_WITHIN
@@ -19,7 +20,7 @@ from services.monitoring.scoring import SCORES
 from services.prices.cache.kept import PRICES
 from services.prices.calendars import is_completed
 from services.prices.exchanges import exchange_of
-from services.retention import ANALYSES, KEYS
+from services.retention import KEYS
 from telemetry.embedded import PUBLISHED
 from tests.deploy.template import read_template, resources
 from worker import is_task
@@ -111,13 +112,13 @@ def test_models_and_aliases_never_expire_and_the_rest_does_after_the_retention()
         JOBS: retention,
         FORECASTS: retention,
         SCORES: retention,
-        ANALYSES: retention,
         KEYS: 7,
         PRICES: 30,
         REPLAYS: 30,
+        ANALYSES: 30,
     }
     forgetting = [rule["Status"] for rule in rules if rule.get("ExpirationInDays") == retention]
-    assert forgetting == [{"Fn::If": ["Forgets", "Enabled", "Disabled"]}] * 4
+    assert forgetting == [{"Fn::If": ["Forgets", "Enabled", "Disabled"]}] * 3
 
 
 def test_the_retention_is_that_of_the_application() -> None:

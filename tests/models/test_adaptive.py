@@ -110,6 +110,19 @@ def test_no_origins_have_no_factors() -> None:
     assert forecaster.log_factors(random_walk(300), np.array([], dtype=np.intp)).shape == (0, HORIZON, 12)
 
 
+@pytest.mark.parametrize("horizon", range(1, HORIZON + 2))
+def test_the_first_steps_alone_are_the_same(horizon: int) -> None:
+    bars, origins = random_walk(900, seed=1), np.array([40, 600, 850])
+    forecaster = tracked(bars, np.arange(5, 200))
+
+    for whole in (forecaster, forecaster.static):
+        shorter = whole.up_to(horizon)
+        first = shorter.predict_quantiles(bars, origins)
+
+        assert (shorter.horizon, shorter.lookback) == (min(horizon, HORIZON), whole.lookback)
+        np.testing.assert_array_equal(first.prices, whole.predict_quantiles(bars, origins).prices[:, :horizon])
+
+
 def test_origins_replayed_together_equal_each_alone() -> None:
     bars = random_walk(900, seed=1)
     forecaster = tracked(bars, np.arange(5, 200))

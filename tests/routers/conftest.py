@@ -33,7 +33,7 @@ def app(tmp_path: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> 
     )
     use_registry(app, ModelRegistry(store))
     app.state.runtime.jobs = Jobs(store)
-    app.state.runtime.executor = InlineExecutor(app)
+    app.state.runtime.executor = app.state.runtime.backtest_executor = InlineExecutor(app)
     app.state.runtime.registry.publish(trained.card, trained.files)
     return app
 

@@ -1,9 +1,20 @@
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TypeVar
+
 import pytest
+import requests
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from services.analyses import AT_ONCE, MAX_WAITING, WantedAnalysis
 from services.prices.sample import SampleSource
-from tests.fakes import use_prices
+from tests.fakes import FakePriceSource, use_prices, walk_history
+from tests.serving import sent, served
+
+T = TypeVar("T")
 
 
 def test_analysis_as_json(client: TestClient) -> None:
@@ -83,3 +94,101 @@ def test_both_formats_are_documented(client: TestClient) -> None:
     documented = client.get("/openapi.json").json()["paths"]["/analysis/{ticker}"]["get"]["responses"]["200"]["content"]
 
     assert set(documented) == {"application/json", "text/html"}
+
+
+@pytest.mark.parametrize("params", [{}, {"format": "html"}], ids=["json", "page"])
+def test_a_second_request_is_answered_from_what_is_kept(
+    client: TestClient, computing: "Computing", params: dict[str, str]
+) -> None:
+    computing.may_end.set()
+
+    first, second = (client.get("/analysis/WALK", params=params) for _ in range(2))
+
+    assert (first.text, first.headers["content-type"]) == (second.text, second.headers["content-type"])
+    assert len(computing.begun) == 1
+
+
+def test_while_an_analysis_is_computed_other_requests_are_answered(app: FastAPI, computing: "Computing") -> None:
+    with served(app) as url, sent(url, "GET", "/analysis/WALK") as caller:
+        computing.wait_for(1)
+
+        assert requests.get(f"{url}/up", timeout=10).status_code == 200
+
+        computing.may_end.set()
+        assert caller.recv(12) == b"HTTP/1.1 200"
+
+
+def test_clients_that_leave_take_their_waiting_analyses_with_them(app: FastAPI, computing: "Computing") -> None:
+    n_too_many = AT_ONCE + MAX_WAITING + 1
+    use_prices(app, FakePriceSource(*(walk_history(f"T{k}", 120, seed=k) for k in range(n_too_many))))
+    with served(app) as url:
+        with ExitStack() as clients:
+            for k in range(n_too_many - 1):
+                clients.enter_context(sent(url, "GET", f"/analysis/T{k}"))
+            eventually(lambda: len(callers(app)), lambda n: n == n_too_many - 1)
+            refused = requests.get(f"{url}/analysis/T{n_too_many - 1}", timeout=10)
+        eventually(lambda: len(callers(app)), lambda n: n == AT_ONCE)
+        computing.may_end.set()
+        answered = requests.get(f"{url}/analysis/T{n_too_many - 1}", timeout=30)
+
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_analyses")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert answered.status_code == 200
+    assert len(computing.begun) == AT_ONCE + 1
+
+
+def test_of_clients_that_want_the_same_one_may_leave(app: FastAPI, computing: "Computing") -> None:
+    use_prices(app, FakePriceSource(*(walk_history(f"T{k}", 120, seed=k) for k in range(2))))
+    with served(app) as url, sent(url, "GET", "/analysis/T0"):
+        computing.wait_for(1)
+        with sent(url, "GET", "/analysis/T1") as stays:
+            with sent(url, "GET", "/analysis/T1"):
+                eventually(lambda: callers(app), lambda found: found == [1, 2])
+            eventually(lambda: callers(app), lambda found: found == [1, 1])
+            computing.may_end.set()
+
+            assert stays.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_large_body_is_refused_although_no_body_is_read(app: FastAPI, computing: "Computing") -> None:
+    with served(app) as url, sent(url, "GET", "/analysis/WALK", body=b" " * 200_000) as caller:
+        assert caller.recv(12) == b"HTTP/1.1 413"
+
+
+class Computing:
+    """The analyses that were begun; none ends before ``may_end`` is set."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.may_end = threading.Event()
+
+    def wait_for(self, count: int) -> None:
+        eventually(lambda: len(self.begun), lambda n: n == count)
+
+
+@pytest.fixture
+def computing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Computing]:
+    state, compute = Computing(), WantedAnalysis.compute
+
+    def gated(wanted: WantedAnalysis) -> str:
+        state.begun.append(wanted.key)
+        assert state.may_end.wait(60)
+        return compute(wanted)
+
+    monkeypatch.setattr(WantedAnalysis, "compute", gated)
+    yield state
+    state.may_end.set()
+
+
+def callers(app: FastAPI) -> list[int]:
+    """How many callers wait for each analysis."""
+    found: list[int] = app.state.runtime.analyses.work.callers
+    return found
+
+
+def eventually(read: Callable[[], T], holds: Callable[[T], bool]) -> T:
+    deadline = time.monotonic() + 30
+    while not holds(found := read()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+    return found

@@ -12,7 +12,7 @@ from errors import StoreUnavailable, TickerNotFound
 from models.base import CLOSE
 from schemas.challenge import ChallengerEvaluation
 from schemas.job import JobEnd
-from schemas.train import ModelName, TrainRequest
+from schemas.train import ModelName, TrainRequest, TrainResult
 from services.evaluation.significance import block_p_value
 from services.jobs.job import Jobs
 from services.prices.series import PriceHistory
@@ -444,7 +444,7 @@ def test_a_job_that_promotes_carries_the_evaluation(store: UnreliableStore, regi
 
     end = worked(store, registry)
 
-    assert end.result is not None
+    assert isinstance(end.result, TrainResult)
     assert end.result.evaluation is not None
     assert end.result.evaluation.won
     assert end.result.evaluation.family_position == 1
@@ -461,7 +461,7 @@ def test_a_job_counts_the_challengers_that_were_submitted_before_it(
 
     end = worked(store, registry)
 
-    assert end.result is not None
+    assert isinstance(end.result, TrainResult)
     assert end.result.evaluation is not None
     assert end.result.evaluation.family_position == 5
     assert end.result.evaluation.max_p_value == pytest.approx(0.01 / 5**1.25)
@@ -475,7 +475,7 @@ def test_a_failed_evaluation_fails_no_training(store: UnreliableStore, registry:
     end = worked(store, registry)
 
     assert end.state == "succeeded"
-    assert end.result is not None
+    assert isinstance(end.result, TrainResult)
     assert end.result.evaluation is None
     assert end.result.warnings[-1].endswith("failed, the alias was not moved: the store is down")
     assert pointed_to(store) == champion

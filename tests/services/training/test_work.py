@@ -12,7 +12,7 @@ import pytest
 from errors import AppError, StoreUnavailable
 from models.fitting import FitProgress
 from schemas.job import Job, JobEnd, JobSpec
-from schemas.train import TrainRequest
+from schemas.train import TrainRequest, TrainResult
 from services.jobs import heartbeat
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs
@@ -75,7 +75,7 @@ def test_a_job_ends_with_its_model_and_its_losses(jobs: Jobs, store: InMemoryArt
     job = train(jobs, store, REQUEST)
 
     assert (job.state, job.error) == ("succeeded", None)
-    assert job.result is not None
+    assert isinstance(job.result, TrainResult)
     assert job.result.id == MODEL
     assert job.progress is not None
     assert job.progress.validation_losses == ModelRegistry(store).card(MODEL).training.validation_losses

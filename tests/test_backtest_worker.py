@@ -1,0 +1,201 @@
+"""Long backtests as jobs: the real worker in a process of its own, started by the real server, on the sample prices."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from benchmarks.server import running_server
+from tests.serving import sent
+
+pytestmark = pytest.mark.slow
+
+ENDLESS = {"ticker": "^GSPC", "start": "2001-01-01", "refit_every": 300, "horizon": 1}  # 16 fits of LSTMs
+LONG = {"ticker": "^GSPC", "start": "2008-01-01", "horizon": 10}  # some seconds
+STOPS_WITHIN_S = 5.0
+LEAVES_WITHIN_S = 30.0  # an import of torch is not interrupted
+PATH = "/models/default/backtest"
+TRAINING = {"ticker": "^GSPC", "start_date": "2000-01-01", "epochs": 1000, "patience": 100, "warm_start": False}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def server(data: Path) -> Iterator[str]:
+    settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(data), "MAX_WAITING_BACKTESTS": "1"}
+    with running_server(settings) as url:
+        yield url
+
+
+def start(server: str, request: Mapping[str, object], **headers: str) -> dict[str, Any]:
+    headers = {"Prefer": "respond-async", **headers}
+    deadline = time.monotonic() + LEAVES_WITHIN_S  # the worker of a job that has ended still has to leave
+    while (answer := requests.post(f"{server}{PATH}", json=request, headers=headers, timeout=30)).status_code == 429:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.2)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    assert (answer.headers["Location"], job["kind"]) == (f"/jobs/{job['id']}", "backtest")
+    return job
+
+
+def read(server: str, job_id: str) -> dict[str, Any]:
+    job: dict[str, Any] = requests.get(f"{server}/jobs/{job_id}", timeout=30).json()
+    return job
+
+
+def wait_until(server: str, job_id: str, *states: str, within_s: float = 120.0) -> dict[str, Any]:
+    deadline = time.monotonic() + within_s
+    while (job := read(server, job_id))["state"] not in states:
+        assert time.monotonic() < deadline, f"not {states} after {within_s} s: {job}"
+        time.sleep(0.1)
+    return job
+
+
+def newest(server: str, but: str | None) -> str:
+    """The id of the newest job, once it is another one."""
+    deadline = time.monotonic() + 30
+    while True:
+        jobs = requests.get(f"{server}/jobs?limit=1", timeout=30).json()["jobs"]
+        if jobs and jobs[0]["id"] != but:
+            job_id: str = jobs[0]["id"]
+            return job_id
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def last(server: str) -> str | None:
+    jobs = requests.get(f"{server}/jobs?limit=1", timeout=30).json()["jobs"]
+    return jobs[0]["id"] if jobs else None
+
+
+def worker_of(data: Path, job_id: str) -> int:
+    claim = json.loads((data / "jobs" / job_id / "claim.json").read_text())
+    return int(claim["worker"].rpartition(":")[2])
+
+
+def ends(pid: int, within_s: float = STOPS_WITHIN_S) -> bool:
+    deadline = time.monotonic() + within_s
+    while Path(f"/proc/{pid}").exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_client_that_leaves_ends_its_backtest_and_frees_the_lane(server: str, data: Path) -> None:
+    before = last(server)
+    with sent(server, "POST", PATH, json.dumps(ENDLESS).encode()):
+        job_id = newest(server, before)
+        wait_until(server, job_id, "running")
+        worker = worker_of(data, job_id)
+    left = time.monotonic()
+
+    wait_until(server, job_id, "cancelled", within_s=STOPS_WITHIN_S)
+
+    assert ends(worker, left + LEAVES_WITHIN_S - time.monotonic())
+    assert wait_until(server, start(server, LONG)["id"], "succeeded")["result"]["n_origins"] > 2000
+
+
+def test_only_the_last_of_several_waiting_clients_ends_the_backtest(server: str) -> None:
+    before, body = last(server), json.dumps({**ENDLESS, "horizon": 2}).encode()
+    with sent(server, "POST", PATH, body):
+        job_id = newest(server, before)
+        with sent(server, "POST", PATH, body):
+            wait_until(server, job_id, "running")
+            time.sleep(1)  # the second one waits too
+        time.sleep(STOPS_WITHIN_S)
+        assert (read(server, job_id)["state"], last(server)) == ("running", job_id)
+
+    wait_until(server, job_id, "cancelled", within_s=STOPS_WITHIN_S)
+
+
+def test_a_client_that_knows_the_id_may_leave(server: str) -> None:
+    job = start(server, {**ENDLESS, "horizon": 3})
+    wait_until(server, job["id"], "running")
+    with sent(server, "POST", PATH, json.dumps({**ENDLESS, "horizon": 3}).encode()):
+        time.sleep(1)
+
+    time.sleep(STOPS_WITHIN_S)
+    running = read(server, job["id"])
+    cancelled = requests.delete(f"{server}/jobs/{job['id']}", timeout=30)
+
+    assert (running["state"], last(server)) == ("running", job["id"])
+    assert 0 <= running["progress"]["share"] < 1
+    assert cancelled.status_code == 202
+    ended = wait_until(server, job["id"], "cancelled", within_s=STOPS_WITHIN_S)
+    assert (ended["error"]["code"], ended["result"]) == ("job_cancelled", None)
+
+
+def test_a_killed_worker_leaves_a_lost_job_that_can_be_retried(server: str, data: Path) -> None:
+    job = start(server, {**LONG, "horizon": 20})
+    wait_until(server, job["id"], "running")
+
+    os.kill(worker_of(data, job["id"]), signal.SIGKILL)
+    lost = wait_until(server, job["id"], "lost", within_s=30)
+    retried = requests.post(f"{server}/jobs/{job['id']}/retry", timeout=30).json()
+
+    assert lost["error"]["code"] == "job_lost"
+    assert (retried["kind"], retried["retry_of"]) == ("backtest", job["id"])
+    assert wait_until(server, retried["id"], "succeeded")["result"]["horizon"] == 20
+
+
+def test_the_same_backtest_again_is_the_finished_one(server: str) -> None:
+    request = {**LONG, "horizon": 9}
+    first = requests.post(f"{server}{PATH}", json=request, timeout=120)
+    began = time.monotonic()
+    second = requests.post(f"{server}{PATH}", json=request, timeout=120)
+
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.json() == second.json()
+    assert first.headers["Location"] == second.headers["Location"] == f"/jobs/{last(server)}"
+    assert time.monotonic() - began < 5
+
+
+def test_backtests_do_not_wait_for_trainings_and_too_many_are_refused(server: str) -> None:
+    training = requests.post(f"{server}/models/train", json=TRAINING, headers={"Prefer": "respond-async"}, timeout=30)
+    wait_until(server, training.json()["id"], "running")
+
+    two = [start(server, {**ENDLESS, "horizon": horizon}) for horizon in (4, 5)]
+    wait_until(server, two[0]["id"], "running")
+    third = requests.post(f"{server}{PATH}", json={**ENDLESS, "horizon": 6}, timeout=30)
+    short = requests.post(f"{server}{PATH}", json={"ticker": "^GSPC", "start": "2018-12-01"}, timeout=60)
+    second = read(server, two[1]["id"])
+    for job_id in (training.json()["id"], two[1]["id"], two[0]["id"]):
+        requests.delete(f"{server}/jobs/{job_id}", timeout=30)
+
+    assert (third.status_code, third.json()["code"]) == (429, "too_many_backtests")
+    assert int(third.headers["Retry-After"]) > 0
+    assert short.status_code == 200
+    assert second["state"] == "queued"
+    for job in two:
+        wait_until(server, job["id"], "cancelled", within_s=STOPS_WITHIN_S)
+
+
+def test_one_key_is_one_job(server: str) -> None:
+    jobs = {start(server, {**LONG, "horizon": 8}, **{"Idempotency-Key": "once"})["id"] for _ in range(2)}
+    other = requests.post(
+        f"{server}{PATH}", json=LONG | {"horizon": 7}, headers={"Idempotency-Key": "once"}, timeout=30
+    )
+
+    assert len(jobs) == 1
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    wait_until(server, jobs.pop(), "succeeded")
+
+
+def test_a_page_of_jobs_leaves_out_the_figures(server: str) -> None:
+    job = wait_until(server, start(server, {**LONG, "horizon": 6})["id"], "succeeded")
+
+    page = requests.get(f"{server}/jobs?limit=1", timeout=30).json()["jobs"][0]
+
+    assert (page["id"], page["state"], page["result"]) == (job["id"], "succeeded", None)
+    assert job["result"]["baselines"]
