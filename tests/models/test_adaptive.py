@@ -33,7 +33,7 @@ def tracked(
 
 def naive_factors(forecaster: AdaptiveForecaster, bars: Bars, origin: int) -> np.ndarray:
     """Session by session, one origin, as the docstring of the module tells it."""
-    factors = np.zeros((HORIZON, TRACKED_LEVELS.size))
+    factors, untraded = np.zeros((HORIZON, TRACKED_LEVELS.size)), is_untraded(bars)
     bounds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for past in range(max(forecaster.lookback - 1, origin - MEMORY), origin):
         forecast = forecaster.static.predict_quantiles(bars, np.array([past]))
@@ -46,7 +46,7 @@ def naive_factors(forecaster: AdaptiveForecaster, bars: Bars, origin: int) -> np
         )
         for step in range(1, HORIZON + 1):
             made = past + 1 - step
-            if made in bounds and not is_untraded(bars)[made + 1 : past + 2].all():
+            if made in bounds and not untraded[made + 1 : past + 2].all():
                 lower, upper = (side[step - 1] for side in bounds[made])
                 outcome = np.log(bars[past + 1, 3])
                 missed = (outcome < lower - 1e-12) | (outcome > upper + 1e-12)  # on the bound is inside
