@@ -82,10 +82,10 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     yield {STATE: Connections(limit, runtime.settings.header_timeout_s)}
     stopping.set()
     ends = (runtime.executor.close, runtime.backtest_executor.close, runtime.writer.flush)
-    await _ended([*map(_thread, ends), *started])
+    await _ended([*[_thread(end) for end in ends], *started])
 
 
-def _thread(call: Callable[..., None], *arguments: Any) -> threading.Thread:
+def _thread(call: Callable[..., object], *arguments: Any) -> threading.Thread:
     """A thread that runs the call, and that the end of the process does not wait for."""
     name = arguments[-1] if arguments else call.__qualname__
     thread = threading.Thread(target=call, args=arguments, name=name, daemon=True)

@@ -40,9 +40,9 @@ class Victim:
     """A server that is killed and started again."""
 
     def __init__(self, yahoo: int, settings: dict[str, str], url: str, log: IO[bytes]) -> None:
-        self._start = lambda: start(yahoo, settings, log)
+        self._arguments = yahoo, settings, log
         self._url = url
-        self.process = self._start()
+        self.process = start(*self._arguments)
         self.kills: Counter[str] = Counter()
         wait_until_up(url, self.process)
 
@@ -57,7 +57,7 @@ class Victim:
         if what != "worker":
             self.process.kill()
             self.process.wait()
-            self.process = self._start()
+            self.process = start(*self._arguments)
             wait_until_up(self._url, self.process)
 
     @contextmanager

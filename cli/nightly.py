@@ -19,7 +19,7 @@ from cli.realised_tables import forget_table
 from cli.target import Target, local_settings, target_of
 from clock import utc_now
 from stock_forecast_client import Client, StockForecastError
-from stock_forecast_client.models import DriftOverview, Job
+from stock_forecast_client.models import DriftOverview, Job, TrainResult
 
 POLL_S = 30.0  # between two looks at the clock, which may be set meanwhile
 LONGEST_NIGHT = timedelta(hours=6)
@@ -129,7 +129,7 @@ def _retrained(client: Client, ticker: str) -> str:
 
 
 def _outcome(job: Job) -> str:
-    if job.result is None:
+    if not isinstance(job.result, TrainResult):
         return f"job {job.id} {job.state}" + ("" if job.error is None else f": {job.error.detail}")
     evaluation = job.result.evaluation
     won = evaluation is not None and evaluation.won

@@ -31,6 +31,7 @@ Query = Mapping[str, Day | int | None]
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 CONNECT_TIMEOUT_S = 10.0
+LONG_TIMEOUT_S = 900.0  # of what a service computes for one answer, such as the scores of many tickers
 BACKTEST_WAIT_S = 20  # for the answer itself: a service cancels a backtest whose caller is gone before that
 MAX_PAUSE_S = 10.0  # a service that asks for a longer pause is not tried again
 PATIENCE_S = 300.0  # with a store that fails while a job is followed

@@ -299,7 +299,7 @@ class AsyncClient:
 
     async def score(self) -> ScoreReport:
         """Score all sessions that closed since the last call. Idempotent."""
-        response = await self._send("POST", "/monitoring/score", timeout_s=_core.BACKTEST_TIMEOUT_S)
+        response = await self._send("POST", "/monitoring/score", timeout_s=_core.LONG_TIMEOUT_S)
         return _core.read(response, ScoreReport)
 
     async def forget(self) -> ForgetReport:
@@ -316,7 +316,7 @@ class AsyncClient:
     async def drift(self, ticker: str | None = None, model_id: str | None = None) -> DriftOverview:
         """Check whether a model still fits a ticker; without one, every ticker with scored forecasts."""
         query = {"ticker": ticker, "model_id": model_id}
-        response = await self._send("GET", "/monitoring/drift", query=query, timeout_s=_core.BACKTEST_TIMEOUT_S)
+        response = await self._send("GET", "/monitoring/drift", query=query, timeout_s=_core.LONG_TIMEOUT_S)
         return _core.read(response, DriftOverview)
 
     async def retrain(self, **request: Unpack[requests.RetrainRequest]) -> RetrainAnswer:

@@ -291,7 +291,7 @@ class Client:
 
     def score(self) -> ScoreReport:
         """Score all sessions that closed since the last call. Idempotent."""
-        response = self._send("POST", "/monitoring/score", timeout_s=_core.BACKTEST_TIMEOUT_S)
+        response = self._send("POST", "/monitoring/score", timeout_s=_core.LONG_TIMEOUT_S)
         return _core.read(response, ScoreReport)
 
     def forget(self) -> ForgetReport:
@@ -308,7 +308,7 @@ class Client:
     def drift(self, ticker: str | None = None, model_id: str | None = None) -> DriftOverview:
         """Check whether a model still fits a ticker; without one, every ticker with scored forecasts."""
         query = {"ticker": ticker, "model_id": model_id}
-        response = self._send("GET", "/monitoring/drift", query=query, timeout_s=_core.BACKTEST_TIMEOUT_S)
+        response = self._send("GET", "/monitoring/drift", query=query, timeout_s=_core.LONG_TIMEOUT_S)
         return _core.read(response, DriftOverview)
 
     def retrain(self, **request: Unpack[requests.RetrainRequest]) -> RetrainAnswer:

@@ -306,6 +306,7 @@ class S3ArtifactStore:
     def _reported(self, operation: str, key: str) -> Iterator[None]:
         from botocore import exceptions as boto
 
+        broken: tuple[type[BaseException], ...] = (boto.ConnectionError, boto.HTTPClientError, *_broken_bodies())
         try:
             yield
         except boto.ClientError as error:
@@ -322,7 +323,7 @@ class S3ArtifactStore:
             boto.SSOError,
         ) as error:
             raise self._failure(operation, key, type(error).__name__, None) from error
-        except (boto.ConnectionError, boto.HTTPClientError, *_broken_bodies()) as error:
+        except broken as error:
             raise self._failure(operation, key, type(error).__name__, RETRY_AFTER_S) from error
 
     def _failure(self, operation: str, key: str, reason: str, retry_after_s: int | None) -> StoreUnavailable:
@@ -330,7 +331,7 @@ class S3ArtifactStore:
         return StoreUnavailable(message, retry_after_s=retry_after_s, operation=operation, key=key, reason=reason)
 
 
-def _broken_bodies() -> tuple[type[Exception], ...]:
+def _broken_bodies() -> tuple[type[BaseException], ...]:
     """How reading the body of an answer fails: botocore lets errors of urllib3 through there."""
     from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
     from urllib3.exceptions import HTTPError
