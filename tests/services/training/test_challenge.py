@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from errors import StoreUnavailable, TickerNotFound
+from errors import AliasMoved, StoreUnavailable, TickerNotFound
 from models.base import CLOSE
 from schemas.challenge import ChallengerEvaluation
 from schemas.job import JobEnd
@@ -135,6 +135,27 @@ def test_an_alias_that_was_moved_elsewhere_meanwhile_stays_there(
 
     assert not evaluation.won
     assert "moved to another model meanwhile" in evaluation.reason
+    assert pointed_to(store) == "third-1"
+
+
+def test_an_alias_that_is_moved_after_the_evaluation_was_stored_stays_there(
+    store: UnreliableStore, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = reigning(registry, "persistence")
+    trained(registry, "third-1", "ewma")
+    create = store.create
+
+    def then_moved(key: str, data: bytes) -> bool:
+        created = create(key, data)
+        if key == evaluation_key("default", JOB):
+            ModelRegistry(store).move_alias("default", "third-1", NOW)  # by another process
+        return created
+
+    monkeypatch.setattr(store, "create", then_moved)
+
+    with pytest.raises(AliasMoved, match=f"points to 'third-1' now, not to '{champion}'"):
+        evaluate_challenger(trained(registry, "challenger-1", "ewma"), registry, PRICES, NO_UNIVERSES)
+
     assert pointed_to(store) == "third-1"
 
 

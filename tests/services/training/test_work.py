@@ -193,6 +193,15 @@ def test_a_worker_whose_job_was_declared_lost_withdraws_its_model(jobs: Jobs) ->
     assert models.list_keys("models/") == []
 
 
+def test_a_worker_removes_what_a_crash_left_of_an_old_model(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    store.put("models/walk-20200102-0000000a/weights.safetensors", b"half a model")
+
+    assert train(jobs, store).state == "succeeded"
+
+    assert store.list_keys("models/walk-20200102-0000000a/") == []
+    assert ModelRegistry(store).ids() == [MODEL]
+
+
 @pytest.mark.parametrize("suffix", [CARD, "/end.json"])
 @pytest.mark.usefixtures("no_waiting")
 def test_writes_that_a_store_refuses_for_a_moment_are_retried(suffix: str) -> None:
