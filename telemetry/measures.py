@@ -159,6 +159,11 @@ REALISED_FORECASTS = Metric(
     ("kind",),
 )
 DRIFT = Metric("forecast_drift", "gauge", "Tickers by drift status: ok, warning or drifted.", ("status",))
+UNREADABLE_FILES = Metric(
+    "metrics_files_unreadable",
+    "gauge",
+    "Files of worker processes that this scrape could not read and left out.",
+)
 CPU_PERCENT = Metric("process_cpu_usage_percent", "gauge", "CPU use since the last scrape; 100 is one core.")
 MEMORY_BYTES = Metric("process_memory_usage_bytes", "gauge", "Resident memory.")
 BUILD_INFO = Metric(
