@@ -8,7 +8,6 @@ from starlette.convertors import StringConvertor, register_url_convertor
 
 from bootstrap import Runtime
 from errors import (
-    ArtifactCorrupt,
     HorizonTooLong,
     InvalidRequest,
     ModelInUse,
@@ -143,10 +142,10 @@ def models(
     ] = None,
 ) -> ModelPage:
     """Models ordered by id, a page at a time; the bundled model is one of them."""
-    return list_models(runtime.registry, ticker, limit, after)
+    return list_models(runtime.registry, ticker, limit, after, runtime.meter)
 
 
-@router.get("/aliases", summary="Aliases", responses=problems(ArtifactCorrupt, StoreUnavailable))
+@router.get("/aliases", summary="Aliases", responses=problems(StoreUnavailable))
 def aliases(runtime: RuntimeDep) -> AliasList:
     """Every alias that was ever moved; `default` points at the bundled model before its first move."""
     return AliasList(aliases=runtime.registry.aliases())
@@ -165,7 +164,7 @@ def move_alias(
 @router.get(
     "/aliases/{alias:alias}/evaluations",
     summary="Evaluations of challengers",
-    responses=problems(ArtifactCorrupt, StoreUnavailable),
+    responses=problems(StoreUnavailable),
 )
 def evaluations(
     alias: Annotated[AliasName, Path(examples=["default"])],
@@ -176,7 +175,7 @@ def evaluations(
     ] = None,
 ) -> EvaluationPage:
     """Every evaluation of a challenger against the model of the alias; newest first, a page at a time."""
-    return evaluation_page(runtime.store, alias, limit, after)
+    return evaluation_page(runtime.store, alias, limit, after, runtime.meter)
 
 
 @router.get("/{model_id:path}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))

@@ -1,9 +1,9 @@
 """Served forecasts, their outcomes, and the scores computed from both."""
 
 from datetime import date, datetime
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.accuracy import DetailedReport
 from schemas.common import Document, ModelId, Ticker
@@ -51,7 +51,17 @@ class ForecastOutcome(Document):
     upper: tuple[float, ...]
     crps: float
     persistence_crps: float
-    pit: float = Field(description="Share of the distribution below the outcome; uniform where forecasts are right.")
+    pit: float = Field(
+        ge=0, le=1, description="Share of the distribution below the outcome; uniform where forecasts are right."
+    )
+
+    @model_validator(mode="after")
+    def _bounds_of_each_level(self) -> Self:
+        if not len(self.levels) == len(self.lower) == len(self.upper) or not all(0 < one < 1 for one in self.levels):
+            raise ValueError("expected a lower and an upper bound of each level")
+        if not (self.last > 0 and self.actual > 0):
+            raise ValueError("expected prices above zero")
+        return self
 
 
 class SessionScores(Document):

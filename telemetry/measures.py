@@ -132,6 +132,11 @@ STORE_SECONDS = Metric(
     ("operation",),
     STORE_BUCKETS_S,
 )
+DOCUMENTS_UNREADABLE = Metric(
+    "documents_unreadable_total",
+    "counter",
+    "Stored documents that a list left out because they cannot be read, each time.",
+)
 FORECASTS_LOGGED = Metric(
     "forecasts_logged_total",
     "counter",
