@@ -34,6 +34,15 @@ class ForecastRecord(Document):
     levels: tuple[float, ...]
     steps: tuple[RecordedStep, ...]
 
+    @model_validator(mode="after")
+    def _can_be_scored(self) -> Self:
+        n = len(self.levels)
+        if any(one.step < 1 or not len(one.lower) == len(one.upper) == n for one in self.steps):
+            raise ValueError("expected steps from 1 on, with a lower and an upper bound of each level")
+        if not all(0 < level < 1 for level in self.levels) or self.last <= 0:
+            raise ValueError("expected levels between 0 and 1 and a price above zero")
+        return self
+
 
 class ForecastOutcome(Document):
     """One step of a forecast and its outcome, in the prices of the forecast's own day."""
@@ -41,7 +50,7 @@ class ForecastOutcome(Document):
     model_id: ModelId
     model: str
     origin: date
-    step: int
+    step: int = Field(ge=1)
     made_at: datetime
     last: float
     actual: float

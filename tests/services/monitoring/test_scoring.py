@@ -338,6 +338,20 @@ def test_corrupt_scores_are_named_and_counted_and_hide_no_others(
     assert meter.values(DOCUMENTS_UNREADABLE) == [1]
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"), [(b'"step":1', b'"step":0'), (b'"lower":[', b'"lower":[1,'), (b'"pit":', b'"pit":1')]
+)
+def test_scores_of_impossible_values_are_left_out(store: InMemoryArtifactStore, good: bytes, bad: bytes) -> None:
+    keep(store, record(-2))
+    score_due(store, FakePriceSource(HISTORY), NOW)
+    (key,) = store.list_keys("scores/")
+    content = store.get(key)
+    assert good in content
+    store.put(key, content.replace(good, bad, 1))
+
+    assert realised_accuracy(store, NOW, 30, None, None).accuracy == ()
+
+
 def test_an_empty_object_that_a_console_leaves_is_ignored(store: InMemoryArtifactStore) -> None:
     keep(store, record(-2))
     for folder in ("forecasts/", "scores/", "scores/WALK/"):
