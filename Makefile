@@ -66,7 +66,7 @@ deploy: .venv/sam/.installed ## Build, push and deploy to AWS; PARAMETERS="NAME=
 
 requirements: .venv/.dev ## Compile the pinned requirements from their .in files
 	$(call compile,serve.in,requirements/serve.txt,--generate-hashes $(NOT_SERVED:%=--unsafe-package=%))
-	sed -i -e '/^# WARNING: The following packages/,/^# requirements file with --allow-unsafe/c # Left out, because forecasting never imports them:' \
+	sed -i -e 's/^# WARNING: The following packages.*/# Left out, because forecasting never imports them:/' \
 		-e '/^# pinned when the requirements/d; /^# satisfied by a package/d' requirements/serve.txt
 	$(call compile,train.in,requirements.txt)
 	$(call compile,dev.in,requirements/dev.txt)
