@@ -13,7 +13,7 @@ ARG BASE_IMAGE=public.ecr.aws/lambda/python:${PYTHON_VERSION}
 
 FROM ${BASE_IMAGE} AS serve-packages
 COPY deploy/install_packages.sh deploy/trim_for_serving.sh requirements/serve.txt requirements/page.txt /build/
-RUN sh /build/install_packages.sh /build/serve.txt /packages --no-deps \
+RUN sh /build/install_packages.sh /build/serve.txt /packages --no-deps --require-hashes \
  && sh /build/install_packages.sh /build/page.txt /packages --no-deps --require-hashes \
  && sh /build/trim_for_serving.sh /packages
 

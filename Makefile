@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 RIE_PACKAGE := aws-sam-cli==1.170.0
 MUTATION_PACKAGE := cosmic-ray==8.4.3
 
-.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api sam deploy mutants requirements clean
+.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api sam deploy mutants requirements sbom audit clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -74,12 +74,23 @@ mutants: .venv/.dev .venv/mutation/.installed ## Mutation tests of FOLDER: SAMPL
 		--sample $(or $(SAMPLE),100) --seed $(or $(SEED),0) $(if $(NEAREST),--nearest)
 
 requirements: .venv/.dev ## Compile the pinned requirements from their .in files
-	$(call compile,serve.in,requirements/serve.txt,$(NOT_SERVED:%=--unsafe-package=%))
-	sed -i 's/^# The following packages.*/# Left out, because forecasting never imports them:/' requirements/serve.txt
+	$(call compile,serve.in,requirements/serve.txt,--generate-hashes $(NOT_SERVED:%=--unsafe-package=%))
+	sed -i -e 's/^# WARNING: The following packages.*/# Left out, because forecasting never imports them:/' \
+		-e '/^# pinned when the requirements/d; /^# satisfied by a package/d' requirements/serve.txt
 	$(call compile,train.in,requirements.txt)
 	$(call compile,dev.in,requirements/dev.txt)
-	$(call compile,docs.in,requirements/docs.txt)
+	$(call compile,docs.in,requirements/docs.txt,--generate-hashes --allow-unsafe)
 	$(call compile,fuzz.in,requirements/fuzz.txt)
+	$(call compile,deploy.in,requirements/deploy.txt,--generate-hashes --allow-unsafe)
+	$(call compile,supply.in,requirements/supply.txt,--generate-hashes --allow-unsafe)
+
+sbom: .venv/supply/.installed ## Write the bills of materials (CycloneDX) of the two lists that images install, to build/
+	mkdir -p build
+	.venv/supply/bin/cyclonedx-py requirements --output-file build/sbom.json requirements.txt
+	.venv/supply/bin/cyclonedx-py requirements --output-file build/sbom-serve.json requirements/serve.txt
+
+audit: .venv/supply/.installed ## Look the pinned versions up among known vulnerabilities; needs the internet
+	.venv/supply/bin/pip-audit --strict --disable-pip --no-deps --requirement requirements.txt --requirement requirements/serve.txt
 
 clean: ## Remove the environment and all caches, but no data
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
@@ -122,7 +133,7 @@ endef
 
 .venv/sam/.installed: requirements/deploy.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv/sam
-	.venv/sam/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/deploy.txt
+	.venv/sam/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.txt
 	touch $@
 
 # Only its operators are used, which need no more than parso, and that the notebook's kernel brings along.
@@ -132,7 +143,12 @@ endef
 
 .venv/docs/.installed: requirements/docs.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv/docs
-	.venv/docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	.venv/docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	touch $@
+
+.venv/supply/.installed: requirements/supply.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv/supply
+	.venv/supply/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/supply.txt
 	touch $@
 
 .venv/fuzz/.installed: requirements/fuzz.txt | .venv/bin/python

@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import CalibrationTooSmall, HorizonTooLong
+from errors import ArtifactCorrupt, CalibrationTooSmall, HorizonTooLong
 from models.base import Bars, FirstSteps, Forecaster, Origins, QuantileForecast, never_narrowing
 from models.windows import future_closes, sessions_needed
 
@@ -121,7 +121,12 @@ class Calibration:
 
         The levels are those of the forecast and ``PROMISED_LEVELS``. Levels too far out for the number of scores are
         put at the largest score, so that a whole grid can always be moved.
+
+        Raises:
+            ArtifactCorrupt: the forecast has other steps than were calibrated.
         """
+        if forecast.horizon != len(self.scores):
+            raise ArtifactCorrupt(f"the model forecasts {forecast.horizon} steps, {len(self.scores)} are calibrated")
         levels = np.union1d(forecast.quantile_levels, PROMISED_LEVELS)
         key = levels.tobytes()
         if key not in self._by_grid:

@@ -1,7 +1,8 @@
 """Refuses networks that this program has not exported: ONNX Runtime would run them, and read any file for weights.
 
 A stored network may come from a bucket that others can write to. Only the operators of our own networks are accepted,
-without subgraphs, loops and functions, and only weights that the file itself holds. The field numbers are those of
+without subgraphs, loops and functions, and only weights that the file itself holds. Limits on their number and on the
+size of an LSTM bound how long a run can take. The field numbers are those of
 ``onnx.proto``; protobuf reads the fields without ONNX's own package, which is large.
 """
 
@@ -14,6 +15,8 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from errors import ArtifactCorrupt
 
 MAX_BYTES = 8_000_000  # the largest of ours has under one
+MAX_NODES = 10_000  # the largest of ours, whose 30 steps follow each other, has 2282
+MAX_HIDDEN = 256  # units of an LSTM; ours have at most 64
 _OPERATORS = (
     "Abs Add BatchNormalization Cast Clip Concat Constant ConstantOfShape Div Exp Expand Gather Gemm Greater Identity "
     "IsNaN LSTM Log MatMul Max Min Mul Neg Or Pow ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Shape Slice "
@@ -24,7 +27,7 @@ OPERATORS = frozenset(_OPERATORS.split())
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 20, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
-_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS = 5, 10
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS = 1, 3, 5, 10
 _ATTRIBUTE_GRAPHS = (6, 11, 22, 23)  # graphs and sparse tensors
 _TENSOR_EXTERNAL = (13, 14)  # where the weights lie outside the file
 
@@ -46,9 +49,14 @@ def validate_network(model: bytes) -> None:
 
 
 def _validate_graph(graph: object) -> None:
-    for number, value in _fields(graph):
+    parts = list(_fields(graph))
+    n_nodes = sum(number == _GRAPH_NODE for number, _ in parts)
+    if n_nodes > MAX_NODES:
+        raise ArtifactCorrupt(f"the stored network has {n_nodes} operators; the limit is {MAX_NODES}")
+    for number, value in parts:
         if number == _GRAPH_NODE:
             _validate_node(value)
+            _validate_lstm(value)
         elif number == _GRAPH_INITIALIZER:
             _validate_tensor(value)
         elif number == _GRAPH_SPARSE:
@@ -67,6 +75,17 @@ def _validate_node(node: object) -> None:
                     raise ArtifactCorrupt("the stored network has a graph within a graph")
                 if part in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
                     _validate_tensor(content)
+
+
+def _validate_lstm(node: object) -> None:
+    """Refuse a large LSTM: nothing stops it between two steps of its sequence."""
+    parts = list(_fields(node))
+    if not any(number == _NODE_OPERATOR and _text(value) == "LSTM" for number, value in parts):
+        return
+    attributes = [dict(_fields(value)) for number, value in parts if number == _NODE_ATTRIBUTE]
+    sizes = [one.get(_ATTRIBUTE_INT) for one in attributes if _text(one.get(_ATTRIBUTE_NAME)) == "hidden_size"]
+    if len(sizes) != 1 or not isinstance(sizes[0], int) or not 1 <= sizes[0] <= MAX_HIDDEN:
+        raise ArtifactCorrupt(f"expected an LSTM of up to {MAX_HIDDEN} units in the stored network, found {sizes}")
 
 
 def _validate_tensor(tensor: object) -> None:

@@ -21,6 +21,7 @@ from models.baselines.volatility_regression import (
     fit_volatility_regression,
     load_volatility_regression,
 )
+from models.checked import CheckedForecaster
 from models.fitting import NETWORK, PARAMETERS, WEIGHTS, Fit, FitBlocks, FitSettings, FittedModel, OnEpoch
 from models.trading import HaltAwareForecaster
 
@@ -71,7 +72,7 @@ def _closed_form(
         return fit(series, settings, on_epoch)
 
     def load_halt_aware(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
-        return HaltAwareForecaster(load(files, quantile_levels))
+        return HaltAwareForecaster(CheckedForecaster(load(files, quantile_levels)))
 
     return ModelSpec(
         fit_where_installed,
@@ -92,7 +93,7 @@ def _network(import_fit: Callable[[], Fit], *, reads_market: bool = False) -> Mo
     def load(files: Mapping[str, bytes], quantile_levels: Sequence[float]) -> Forecaster:
         from models.runtime import OnnxForecaster
 
-        return HaltAwareForecaster(OnnxForecaster(files[NETWORK], quantile_levels))
+        return HaltAwareForecaster(CheckedForecaster(OnnxForecaster(files[NETWORK], quantile_levels)))
 
     return ModelSpec(fit, load, files=(WEIGHTS, NETWORK), reads_market=reads_market)
 

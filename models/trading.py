@@ -117,12 +117,12 @@ class HaltAwareForecaster:
     """
 
     def __init__(self, inner: Forecaster) -> None:
-        self._inner = inner
+        self.inner = inner
         self.lookback = inner.lookback
         self.horizon = inner.horizon
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
-        forecast = self._inner.predict_quantiles(bars, origins)
+        forecast = self.inner.predict_quantiles(bars, origins)
         idle = idle_sessions(bars, origins)
         if not idle.any():
             return forecast

@@ -11,7 +11,6 @@ from starlette.convertors import StringConvertor, register_url_convertor
 
 from bootstrap import Runtime
 from errors import (
-    ArtifactCorrupt,
     BacktestCapacityExceeded,
     HorizonTooLong,
     IdempotencyKeyReused,
@@ -241,10 +240,10 @@ def models(
     ] = None,
 ) -> ModelPage:
     """Models ordered by id, a page at a time; the bundled model is one of them."""
-    return list_models(runtime.registry, ticker, limit, after)
+    return list_models(runtime.registry, ticker, limit, after, runtime.meter)
 
 
-@router.get("/aliases", summary="Aliases", responses=problems(ArtifactCorrupt, StoreUnavailable))
+@router.get("/aliases", summary="Aliases", responses=problems(StoreUnavailable))
 def aliases(runtime: RuntimeDep) -> AliasList:
     """Every alias that was ever moved; `default` points at the bundled model before its first move."""
     return AliasList(aliases=runtime.registry.aliases())
@@ -263,7 +262,7 @@ def move_alias(
 @router.get(
     "/aliases/{alias:alias}/evaluations",
     summary="Evaluations of challengers",
-    responses=problems(ArtifactCorrupt, StoreUnavailable),
+    responses=problems(StoreUnavailable),
 )
 def evaluations(
     alias: Annotated[AliasName, Path(examples=["default"])],
@@ -274,7 +273,7 @@ def evaluations(
     ] = None,
 ) -> EvaluationPage:
     """Every evaluation of a challenger against the model of the alias; newest first, a page at a time."""
-    return evaluation_page(runtime.store, alias, limit, after)
+    return evaluation_page(runtime.store, alias, limit, after, runtime.meter)
 
 
 @router.get("/{model_id:model}", summary="A model's card", responses=problems(*MODEL_PROBLEMS))

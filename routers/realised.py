@@ -40,7 +40,7 @@ def accuracy(
 ) -> AccuracyOverTime:
     """Errors, coverage and skill of served forecasts whose sessions have closed, compared with no change."""
     only = None if model_id is None else runtime.registry.id_of(model_id)
-    return realised_accuracy(runtime.store, runtime.clock(), days, ticker, only)
+    return realised_accuracy(runtime.store, runtime.clock(), days, ticker, only, runtime.meter)
 
 
 @router.get("/drift", summary="Whether the model still fits", responses=problems(*MODEL_PROBLEMS))

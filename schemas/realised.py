@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from itertools import accumulate, pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_serializer
+from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from schemas.accuracy import DetailedReport
 from schemas.common import Document, ModelId, Ticker
@@ -90,6 +90,15 @@ class ForecastRecord(Document):
     levels: tuple[float, ...]
     steps: tuple[RecordedStep, ...]
 
+    @model_validator(mode="after")
+    def _can_be_scored(self) -> Self:
+        n = len(self.levels)
+        if any(one.step < 1 or not len(one.lower) == len(one.upper) == n for one in self.steps):
+            raise ValueError("expected steps from 1 on, with a lower and an upper bound of each level")
+        if not all(0 < level < 1 for level in self.levels) or self.last <= 0:
+            raise ValueError("expected levels between 0 and 1 and a price above zero")
+        return self
+
 
 class ForecastOutcome(Document):
     """One step of a forecast and its outcome, in the prices of the forecast's own day."""
@@ -97,7 +106,7 @@ class ForecastOutcome(Document):
     model_id: ModelId
     model: str
     origin: date
-    step: int
+    step: int = Field(ge=1)
     made_at: datetime
     last: float
     actual: float
@@ -107,7 +116,17 @@ class ForecastOutcome(Document):
     upper: tuple[float, ...]
     crps: float
     persistence_crps: float
-    pit: float = Field(description="Share of the distribution below the outcome; uniform where forecasts are right.")
+    pit: float = Field(
+        ge=0, le=1, description="Share of the distribution below the outcome; uniform where forecasts are right."
+    )
+
+    @model_validator(mode="after")
+    def _bounds_of_each_level(self) -> Self:
+        if not len(self.levels) == len(self.lower) == len(self.upper) or not all(0 < one < 1 for one in self.levels):
+            raise ValueError("expected a lower and an upper bound of each level")
+        if not (self.last > 0 and self.actual > 0):
+            raise ValueError("expected prices above zero")
+        return self
 
 
 class SessionScores(Document):

@@ -6,12 +6,16 @@ from datetime import datetime
 
 from errors import ArtifactInvalid, ModelNotFound
 from schemas.models import ModelPage, ModelSummary, UnreadableModel
+from services.storage.documents import report_unreadable
 from services.storage.registry import ModelRegistry
+from telemetry.measures import NO_METER, Meter
 
 POOLED = "pooled"  # replaces the ticker in the id of a pooled model
 
 
-def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: str | None) -> ModelPage:
+def list_models(
+    registry: ModelRegistry, ticker: str | None, limit: int, after: str | None, meter: Meter = NO_METER
+) -> ModelPage:
     """Up to ``limit`` models after the id ``after``, of one ticker or of all, ordered by id.
 
     The readable bundled model is included. A card that cannot be read is listed as unreadable: one broken model must
@@ -35,6 +39,7 @@ def list_models(registry: ModelRegistry, ticker: str | None, limit: int, after: 
         except ModelNotFound:
             continue  # deleted since the ids were listed
         except ArtifactInvalid as error:
+            report_unreadable(error, meter)
             unreadable.append(UnreadableModel(id=model_id, code=error.code))
             continue
         if ticker is None or ticker in card.tickers:

@@ -144,6 +144,11 @@ STORE_SECONDS = Metric(
     ("operation",),
     STORE_BUCKETS_S,
 )
+DOCUMENTS_UNREADABLE = Metric(
+    "documents_unreadable_total",
+    "counter",
+    "Stored documents that a list left out because they cannot be read, each time.",
+)
 FORECASTS_LOGGED = Metric(
     "forecasts_logged_total",
     "counter",
@@ -200,6 +205,11 @@ SCORING_FINISHED = Metric(
     "scoring_finished_timestamp_seconds",
     "gauge",
     "When the last scoring finished, in Unix seconds; 0 before the first.",
+)
+UNREADABLE_FILES = Metric(
+    "metrics_files_unreadable",
+    "gauge",
+    "Files of worker processes that this scrape could not read and left out.",
 )
 CPU_PERCENT = Metric("process_cpu_usage_percent", "gauge", "CPU use since the last scrape; 100 is one core.")
 MEMORY_BYTES = Metric("process_memory_usage_bytes", "gauge", "Resident memory.")

@@ -28,7 +28,7 @@ def let_in() -> set[str]:
 def pinned(requirements: str) -> dict[str, bool]:
     """The packages of a compiled list, and whether a source file names the package itself."""
     text = (ROOT / requirements).read_text(encoding="utf-8")
-    found = re.findall(r"^([\w.-]+)==.*\n((?:    #.*\n)*)", text, re.MULTILINE)
+    found = re.findall(r"^([\w.-]+)==.*\n(?:    --hash=.*\n)*((?:    #.*\n)*)", text, re.MULTILINE)
     return {canonicalize_name(name): "-r " in via for name, via in found}
 
 
@@ -62,12 +62,28 @@ def test_the_engine_gets_every_module_of_the_application_and_nothing_private() -
         ("requirements.txt", "train.in"),
         ("requirements/dev.txt", "dev.in"),
         ("requirements/deploy.txt", "deploy.in"),
+        ("requirements/docs.txt", "docs.in"),
+        ("requirements/supply.txt", "supply.in"),
     ],
 )
 def test_a_pinned_list_was_compiled_from_its_source(requirements: str, source: str) -> None:
     direct = {name for name, is_direct in pinned(requirements).items() if is_direct}
 
     assert direct == sources(source), "run: make requirements"
+
+
+@pytest.mark.parametrize("name", ["serve", "docs", "deploy", "supply", "page"])
+def test_every_package_of_a_list_without_torch_has_hashes_and_pip_requires_them(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    installed = [path.read_text(encoding="utf-8") for path in (ROOT / "Makefile", ROOT / "Dockerfile")]
+    commands = [
+        line for content in installed for line in content.splitlines() if f"{name}.txt" in line and "RUN" in line
+    ]
+    commands += [line for line in installed[0].splitlines() if f"-r requirements/{name}.txt" in line]
+
+    assert re.findall(r"^[\w.-]+==[^\\]*$", text, re.MULTILINE) == []
+    assert commands
+    assert all("--require-hashes" in command for command in commands)
 
 
 def test_the_serving_image_installs_nothing_that_only_trains() -> None:

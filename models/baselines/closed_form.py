@@ -20,7 +20,7 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    horizon: int = Field(ge=1)
+    horizon: int = Field(ge=1, le=250)  # the longest window of a baseline has 251 sessions
 
 
 P = TypeVar("P", bound=Parameters)

@@ -53,6 +53,7 @@ N_TREES = 40
 MAX_LEAVES = 4
 LEARNING_RATE = 0.1
 MIN_LEAF = 100  # origins: their windows overlap, so they say as much as far fewer
+MAX_DEPTH, MAX_NODES = 32, 20_000  # of stored trees; those of ours have at most 3 levels and 280 nodes
 
 
 class StoredTrees(BaseModel):
@@ -82,13 +83,20 @@ class StoredTrees(BaseModel):
     @model_validator(mode="after")
     def _leads_to_leaves(self) -> Self:
         n = len(self.feature)
+        if max(n, len(self.roots)) > MAX_NODES:
+            raise ValueError(f"more than {MAX_NODES} nodes")
         columns = (self.threshold, self.missing_left, self.left, self.right, self.value)
         if any(len(column) != n for column in columns) or not all(0 <= root < n for root in self.roots):
             raise ValueError("the columns of the nodes differ in length, or a root is not among them")
+        depth = [0] * n
         for node, (feature, left, right) in enumerate(zip(self.feature, self.left, self.right, strict=True)):
             is_leaf = (feature, left, right) == (-1, node, node)
             if not is_leaf and not (0 <= feature < N_FEATURES and node < left < n and node < right < n):
                 raise ValueError(f"node {node} is neither a leaf nor a split whose branches come after it")
+            if not is_leaf:
+                depth[left], depth[right] = max(depth[left], depth[node] + 1), max(depth[right], depth[node] + 1)
+        if max(depth, default=0) > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} levels")
         return self
 
 
@@ -184,8 +192,9 @@ def load_gradient_boosting(files: Mapping[str, bytes], quantile_levels: Sequence
     shape = (len(parameters.quantiles), *{len(step) for step in parameters.quantiles})
     if shape != (parameters.horizon, len(quantile_levels)):
         raise ArtifactCorrupt(f"expected quantiles of {parameters.horizon} steps at {len(quantile_levels)} levels")
-    if len(parameters.trees) != len(parameters.steps) or sorted(set(parameters.steps)) != list(parameters.steps):
-        raise ArtifactCorrupt("expected trees for each of the fitted steps, which ascend")
+    steps = parameters.steps
+    if len(parameters.trees) != len(steps) or sorted(set(steps)) != list(steps) or steps[-1] > parameters.horizon:
+        raise ArtifactCorrupt("expected trees for each of the fitted steps, which ascend within the horizon")
     return GradientBoosting(parameters, tuple(map(Trees.of, parameters.trees)), tuple(quantile_levels))
 
 

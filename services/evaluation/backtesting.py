@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.base import CLOSE, Bars, Forecaster, Origins, QuantileForecast
+from models.checked import validate_prices
 from models.windows import future_closes
 from schemas.backtest import BacktestByMeasure, BacktestReport, BacktestScores, ForecasterReport
 from services.evaluation import accuracy
@@ -118,6 +119,7 @@ def report(
 
 def _forecasts_of(forecaster: Forecaster, bars: Bars, origins: Origins, config: BacktestConfig) -> BacktestForecasts:
     forecast = forecaster.predict_quantiles(bars, origins)
+    validate_prices(forecast, bars, origins, forecaster.lookback)
     forecast = QuantileForecast(forecast.quantile_levels, forecast.prices[:, : config.horizon])
     last, actual = bars[origins, CLOSE], future_closes(bars, origins, config.horizon)
     grid = forecast.at(CRPS_LEVELS)

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from models.adaptive import NextSessions
 from models.base import IMPLIED_VOLATILITY, MARKET_CLOSE, N_COLUMNS, N_INPUTS, Bars, Origins, QuantileForecast
@@ -22,6 +23,7 @@ from services.forecasting.forecast_input import ForecastInput
 ONE_SD = np.array([0.15865, 0.84135])  # bounds of the central 68.27 %
 SAME = 0.05  # relative: a smaller difference needs no cause
 MOSTLY = 2 / 3  # share of the difference that makes one cause the main one
+MAX_PART = 50.0  # a logarithm: expected moves differ by less
 _PRICES = np.finfo(np.float64)
 
 
@@ -35,9 +37,9 @@ class Width(Document):
         calibration: log of the served spread over the network's own, less its median.
     """
 
-    usual_move: float
-    market: float | None
-    calibration: float
+    usual_move: float = Field(ge=MIN_SPREAD / 2)
+    market: float | None = Field(ge=-MAX_PART, le=MAX_PART)
+    calibration: float = Field(ge=-MAX_PART, le=MAX_PART)
 
 
 def static_width(forecaster: ServedForecaster, bars: Bars, *, reads_market: bool) -> Width | None:

@@ -15,6 +15,7 @@ from cachetools import LRUCache
 from errors import AppError, CalibrationTooSmall, HorizonTooLong, InvalidRequest
 from models.adaptive import AdaptiveForecaster
 from models.base import N_INPUTS, Bars, QuantileForecast, with_columns
+from models.checked import validate_prices
 from schemas.card import ModelCard
 from services.forecasting.explain import Width, static_width
 from services.forecasting.forecast import Batch, Forecast
@@ -227,6 +228,7 @@ class Forecasting:
             else:
                 widths = _static_widths(model, inputs)
                 whole = model.forecaster.predict_quantiles(bars, origins)
+        validate_prices(whole, bars, origins, model.forecaster.lookback)
         distributions = (QuantileForecast(whole.quantile_levels, prices[None]) for prices in whole.prices)
         return list(zip(distributions, widths, strict=True))
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 import numpy as np
 
 from errors import AppError, ArtifactCorrupt, ArtifactNotFound
-from models.adaptive import TRACKED_LEVELS, AdaptiveForecaster, LogFactors
+from models.adaptive import MEMORY, RATE, TRACKED_LEVELS, AdaptiveForecaster, LogFactors
 from models.base import Bars
 from models.conformal import YEAR
 from schemas.card import ModelCard
@@ -102,7 +102,7 @@ class ReplayStore:
             self._writer.pause.begin()
             log.warning("no replay of %s was read: %s", given.history.series.ticker, error.message)
             return None
-        fits = replay.sha256 == _digest(card, given) and np.array(replay.log_factors).shape == shape
+        fits = replay.sha256 == _digest(card, given) and _are_log_factors(replay.log_factors, shape)
         return replay if fits else None
 
     def _keep(self, card: ModelCard, given: ForecastInput, factors: LogFactors, width: Width | None) -> None:
@@ -123,6 +123,10 @@ class ReplayStore:
             log.warning("the replay of %s was not stored: %s", replay.ticker, error.message)
             return False
         return True
+
+
+def _are_log_factors(stored: Sequence[Sequence[float]], shape: tuple[int, ...]) -> bool:
+    return (len(stored), *{len(row) for row in stored}) == shape and bool(np.abs(stored).max() <= RATE * MEMORY)
 
 
 def _key(card: ModelCard, given: ForecastInput) -> str:

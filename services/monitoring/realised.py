@@ -4,14 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
-from functools import partial
 from threading import Lock
 from typing import get_args
 
 import numpy as np
 from cachetools import LRUCache, cached
 
-from errors import ArtifactNotFound, UnknownExchange
+from errors import ArtifactCorrupt, ArtifactNotFound, UnknownExchange
 from schemas.accuracy import DetailedReport
 from schemas.common import DEFAULT_LEVELS
 from schemas.keys import ticker_of
@@ -20,9 +19,9 @@ from services.evaluation.scorer import Outcomes, score
 from services.monitoring.overall import measure_overall
 from services.monitoring.scoring import keys_of_scores, score_keys, session_of
 from services.prices.exchanges import NEW_YORK, Kind, exchange_of, kind_of
-from services.storage.documents import read_document
+from services.storage.documents import read_document, report_unreadable
 from services.storage.store import ArtifactStore
-from telemetry.measures import REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter
+from telemetry.measures import NO_METER, REALISED_COVERAGE, REALISED_FORECASTS, REALISED_MAPE, Meter
 
 READERS = 8
 REMEMBERED = 4096  # sessions of a ticker: every page, alert and drift status reads the same ones
@@ -34,21 +33,20 @@ Group = tuple[str, str, int]
 
 
 def realised_accuracy(
-    store: ArtifactStore, now: datetime, days: int, ticker: str | None, model_id: str | None
+    store: ArtifactStore, now: datetime, days: int, ticker: str | None, model_id: str | None, meter: Meter = NO_METER
 ) -> AccuracyOverTime:
     """Scores of the sessions of the last ``days`` days, computed as in a backtest.
 
     Raises:
-        ArtifactCorrupt: scores are not readable.
         StoreUnavailable: from the store.
     """
     since = now.date() - timedelta(days=days)
     groups: dict[Group, list[tuple[date, ForecastOutcome]]] = defaultdict(list)
-    for scores in scores_since(store, since, ticker):
+    for scores in scores_since(store, since, ticker, meter):
         for pair in scores.pairs:
             if model_id is None or pair.model_id == model_id:
                 groups[scores.ticker, pair.model_id, pair.step].append((scores.session, pair))
-    figures = tuple(_figures(group, found) for group, found in sorted(groups.items()))
+    figures = tuple(_figures(group, pairs) for group, pairs in sorted(groups.items()))
     return AccuracyOverTime(since=since, until=now.date(), accuracy=figures)
 
 
@@ -71,18 +69,25 @@ def measure_realised(store: ArtifactStore, now: datetime, meter: Meter) -> None:
                 meter.record(REALISED_COVERAGE, one.empirical_coverage, kind=kind, level=f"{one.level:g}")
 
 
-def scores_since(store: ArtifactStore, since: date, ticker: str | None = None) -> list[SessionScores]:
-    """Scored sessions from a day on, of one ticker or all, in the order of their keys."""
+def scores_since(
+    store: ArtifactStore, since: date, ticker: str | None = None, meter: Meter = NO_METER
+) -> list[SessionScores]:
+    """Scored sessions from a day on, of one ticker or all, in the order of their keys; unreadable ones are left out."""
     every = score_keys(store) if ticker is None else keys_of_scores(store, ticker)
     keys = [key for key in every if session_of(key) >= since]
     with ThreadPoolExecutor(READERS) as readers:
-        return [scores for scores in readers.map(partial(_existing, store), keys) if scores is not None]
+        found = readers.map(lambda key: _scores_or_none(store, key, meter), keys)
+        return [scores for scores in found if scores is not None]
 
 
-def _existing(store: ArtifactStore, key: str) -> SessionScores | None:
+def _scores_or_none(store: ArtifactStore, key: str, meter: Meter = NO_METER) -> SessionScores | None:
     try:
         return _scores(store, key)
     except ArtifactNotFound:  # forgotten since the keys were listed
+        return None
+    except ArtifactCorrupt as error:
+        report_unreadable(error, meter)
+        return None
         return None
 
 
@@ -109,7 +114,7 @@ def _ticker_of(store: ArtifactStore, key: str) -> str | None:
     folder = key.split("/")[1]
     if "_" not in folder:
         return ticker_of(folder)
-    scores = _existing(store, key)  # in version 0.1 "_" meant "&": the document itself knows its ticker
+    scores = _scores_or_none(store, key)  # in version 0.1 "_" meant "&": the document itself knows its ticker
     return None if scores is None else scores.ticker
 
 

@@ -1,13 +1,19 @@
 """Model cards as JSON, those of format 1 included."""
 
+import json
+from itertools import pairwise
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from errors import ArtifactCorrupt, ArtifactTooNew
+from models.checked import MAX_LOOKBACK, MAX_STEPS
 from schemas.card import FORMAT_VERSION, ModelCard
 from schemas.train import TrainRequest
+from services.storage.store import is_key
 
+MAX_CARD_BYTES = 32_000_000  # that of a universe of thousands has a tenth
+MAX_LEVELS = 1001
 _OBJECT = TypeAdapter(dict[str, Any])
 _UNKNOWN = {"mae": None, "mape": None, "rmse": None, "crps": None}
 
@@ -23,6 +29,8 @@ def read_card(content: bytes, model_id: str) -> ModelCard:
         ArtifactCorrupt: the content is not a model card.
         ArtifactTooNew: ``format_version`` is above ours.
     """
+    if len(content) > MAX_CARD_BYTES:
+        raise ArtifactCorrupt(f"the card of {model_id!r} has {len(content)} bytes; the limit is {MAX_CARD_BYTES}")
     try:
         document = _OBJECT.validate_json(content)
         version = document.get("format_version")
@@ -31,9 +39,38 @@ def read_card(content: bytes, model_id: str) -> ModelCard:
                 f"model {model_id!r} has format version {version}, this program reads {FORMAT_VERSION}"
             )
         current = _from_format_1(document) if version == 1 else document
-        return ModelCard.model_validate({**current, "request": _request(current["request"])})
-    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        card = ModelCard.model_validate({**current, "request": _request(current["request"])})
+        json.dumps(card.model_dump(mode="json"), allow_nan=False)  # as answers have it
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ArtifactCorrupt(f"the card of {model_id!r} is not a model card") from error
+    reason = _contradiction(card)
+    if reason is not None:
+        raise ArtifactCorrupt(f"the card of {model_id!r} is not a model card: {reason}")
+    return card
+
+
+def _contradiction(card: ModelCard) -> str | None:
+    """What no card of ours has, though its types are right."""
+    if card.format_version != FORMAT_VERSION:
+        return f"its format version is {card.format_version}"
+    if not (1 <= card.lookback <= MAX_LOOKBACK and 1 <= card.horizon <= MAX_STEPS):
+        return f"it forecasts {card.horizon} steps from {card.lookback} sessions"
+    if not _are_quantile_levels(card.quantile_levels):
+        return "its quantile levels do not ascend from 0 to 1 around 0.5"
+    if not any(series.split.test for series in card.series):
+        return "it has no test part"
+    if not any(report.coverage for report in card.test):
+        return "its test has no coverage"
+    if not all(is_key(name) and "/" not in name for name in card.files):
+        return "a name of its files is not one"
+    return None
+
+
+def _are_quantile_levels(levels: tuple[float, ...]) -> bool:
+    n = len(levels)
+    if n % 2 == 0 or not 3 <= n <= MAX_LEVELS or levels[n // 2] != 0.5:
+        return False
+    return levels[0] > 0 and levels[-1] < 1 and all(low < high for low, high in pairwise(levels))
 
 
 def _request(request: dict[str, Any]) -> dict[str, Any]:

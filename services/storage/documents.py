@@ -1,17 +1,24 @@
 """JSON documents of the store, parsed as a schema."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_random_exponential
 
-from errors import ArtifactCorrupt, ArtifactNotFound, StoreUnavailable
+from errors import AppError, ArtifactCorrupt, ArtifactNotFound, StoreUnavailable
 from services.storage.store import RETRY_AFTER_S, ArtifactStore
+from telemetry.measures import DOCUMENTS_UNREADABLE, NO_METER, Meter
+
+MAX_DOCUMENT_BYTES = 16_000_000  # the largest of ours, of a session with many forecasts, has a hundredth
+READERS = 8
+UPDATE_ATTEMPTS = 30  # of writers that disturb each other, one succeeds in each attempt
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
-UPDATE_ATTEMPTS = 30  # of writers that disturb each other, one succeeds in each attempt
+log = logging.getLogger(__name__)
 
 
 def read_document(store: ArtifactStore, key: str, kind: type[DocumentT]) -> DocumentT:
@@ -92,10 +99,44 @@ def update_document(
 
 
 def _parsed(key: str, content: bytes, kind: type[DocumentT]) -> DocumentT:
+    if len(content) > MAX_DOCUMENT_BYTES:
+        raise ArtifactCorrupt(f"{key} has {len(content)} bytes; the limit is {MAX_DOCUMENT_BYTES}")
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise ArtifactCorrupt(f"{key} is not readable") from error
+
+
+def readable_documents(
+    store: ArtifactStore,
+    keys: Iterable[str],
+    kind: type[DocumentT],
+    meter: Meter = NO_METER,
+    read: Callable[[ArtifactStore, str, type[DocumentT]], DocumentT] = read_document,
+) -> list[DocumentT]:
+    """The documents that can be read, in the order of their keys; the others are logged, counted and left out.
+
+    Raises:
+        StoreUnavailable: from the store.
+    """
+
+    def readable(key: str) -> DocumentT | None:
+        try:
+            return read(store, key, kind)
+        except ArtifactNotFound:  # deleted since its key was listed
+            return None
+        except ArtifactCorrupt as error:
+            report_unreadable(error, meter)
+            return None
+
+    with ThreadPoolExecutor(READERS) as readers:
+        return [one for one in readers.map(readable, keys) if one is not None]
+
+
+def report_unreadable(error: AppError, meter: Meter = NO_METER) -> None:
+    """Log and count a document that a list leaves out."""
+    log.warning("left out: %s", error.message)
+    meter.record(DOCUMENTS_UNREADABLE)
 
 
 def document_keys(store: ArtifactStore, prefix: str) -> list[str]:

@@ -1,9 +1,10 @@
 """Evaluations of challengers, documents that are written once: ``contests/{alias}/{job-id}.json``."""
 
 from schemas.challenge import ChallengerEvaluation, EvaluationPage
-from services.storage.documents import document_keys, read_document
+from services.storage.documents import document_keys, read_document, readable_documents
 from services.storage.registry import alias_folder
 from services.storage.store import ArtifactStore
+from telemetry.measures import NO_METER, Meter
 
 EVALUATIONS = "contests/"  # the folder of stored documents keeps its first name
 
@@ -26,11 +27,14 @@ def store_evaluation(store: ArtifactStore, evaluation: ChallengerEvaluation) -> 
     return evaluation if created else read_document(store, key, ChallengerEvaluation)
 
 
-def evaluation_page(store: ArtifactStore, alias: str, limit: int, after: str | None) -> EvaluationPage:
+def evaluation_page(
+    store: ArtifactStore, alias: str, limit: int, after: str | None, meter: Meter = NO_METER
+) -> EvaluationPage:
     """Up to ``limit`` evaluations for an alias, newest first, older than that of the job ``after``.
 
+    Those that cannot be read are logged, counted and left out.
+
     Raises:
-        ArtifactCorrupt: one is not readable.
         StoreUnavailable: from the store.
     """
     folder = f"{EVALUATIONS}{alias_folder(alias)}/"
@@ -38,5 +42,6 @@ def evaluation_page(store: ArtifactStore, alias: str, limit: int, after: str | N
     found = sorted((name for name in names if "/" not in name), reverse=True)  # "ticker" may be an alias too
     older = [job_id for job_id in found if after is None or job_id < after]
     shown = older[:limit]
-    evaluations = [read_document(store, evaluation_key(alias, job_id), ChallengerEvaluation) for job_id in shown]
+    keys = [evaluation_key(alias, job_id) for job_id in shown]
+    evaluations = readable_documents(store, keys, ChallengerEvaluation, meter)
     return EvaluationPage(evaluations=tuple(evaluations), next_after=shown[-1] if len(older) > limit else None)

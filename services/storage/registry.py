@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from hashlib import sha256
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from errors import (
@@ -22,6 +23,7 @@ from errors import (
     ModelNotFound,
     StoreUnavailable,
 )
+from models.checked import MAX_STEPS, validate_model
 from models.conformal import Calibration, ServedForecaster
 from models.serving import served
 from models.specs import MODEL_SPECS
@@ -40,7 +42,7 @@ from services.storage.alias_moves import (
 )
 from services.storage.bundled import BundledModel
 from services.storage.cards import read_card, write_card
-from services.storage.documents import document_keys, read_updated
+from services.storage.documents import document_keys, read_updated, readable_documents
 from services.storage.store import ArtifactStore
 from services.storage.ttl_cache import TtlCache
 from telemetry.measures import MODEL_CACHE, NO_METER, Meter
@@ -59,6 +61,7 @@ _ORDERED = re.compile(r"-(\d{4})(\d{2})(\d{2})-[0-9a-f]{8}$")  # the end of an i
 
 MAX_LOADED = 64  # models kept in the process, about 2 MB each
 MAX_NAMES = 2048  # aliases kept in the process; a batch has up to 500
+MAX_CALIBRATION_BYTES = 16_000_000  # older models keep every score; those of today have a tenth of a megabyte
 READERS = 8  # threads that read aliases and models of many tickers
 
 _SCORES = TypeAdapter(tuple[tuple[float, ...], ...])
@@ -215,9 +218,9 @@ class ModelRegistry:
     def aliases(self) -> tuple[Alias, ...]:
         """All aliases that were ever moved and are readable, those of tickers last, ordered by name."""
         names = sorted(self._alias_names(ALIASES), key=lambda name: (name.startswith(OF_TICKER), name))
-        with ThreadPoolExecutor(READERS) as readers:
-            found = list(readers.map(self._readable_alias, names))
-        return tuple(alias for alias in found if alias is not None)
+        keys = map(_alias_key, names)
+        records = readable_documents(self._store, keys, AliasRecord, self._meter, read_updated)
+        return tuple(record.moved for record in records if record.moved is not None)
 
     def look_again(self, name: str) -> None:
         """Read the alias from the store the next time, even where it is cached."""
@@ -423,16 +426,20 @@ class ModelRegistry:
 
     def _read(self, card: ModelCard) -> _Loaded:
         started = time.perf_counter()
-        files = {name: self.file(card, name) for name in card.files}
         spec = MODEL_SPECS[card.model]
-        missing = {*spec.files, CALIBRATION} - set(files)
+        needed = {*spec.files, CALIBRATION}
+        missing = needed - set(card.files)
         if missing:
             raise ArtifactCorrupt(f"the card of {card.model_id!r} lists no file {', '.join(sorted(missing))}")
+        files = {name: self.file(card, name) for name in sorted(needed)}
         forecaster = spec.load(files, card.quantile_levels)
         calibration = calibration_from_json(files[CALIBRATION])
         if (forecaster.lookback, forecaster.horizon) != (card.lookback, card.horizon):
             raise ArtifactCorrupt(f"the network of {card.model_id!r} does not fit its card")
-        return _Loaded(served(forecaster, calibration, card.calibration), time.perf_counter() - started)
+        model = served(forecaster, calibration, card.calibration)
+        if len(calibration.scores) >= card.horizon:  # with fewer, ``validate`` refuses the steps that are missing
+            validate_model(model)
+        return _Loaded(model, time.perf_counter() - started)
 
     def _content(self, model_id: str, name: str) -> bytes:
         if self._bundled is not None and model_id == self._bundled_id:
@@ -521,9 +528,19 @@ def calibration_from_json(content: bytes) -> Calibration:
     """The inverse of ``calibration_to_json``.
 
     Raises:
-        ArtifactCorrupt: the content is not a list of lists of numbers.
+        ArtifactCorrupt: the content is not a list of lists of scores, which are finite, not negative and ascend.
     """
+    if len(content) > MAX_CALIBRATION_BYTES:
+        limit = f"the limit is {MAX_CALIBRATION_BYTES}"
+        raise ArtifactCorrupt(f"the stored calibration has {len(content)} bytes; {limit}")
     try:
-        return Calibration(tuple(np.array(step, dtype=np.float64) for step in _SCORES.validate_json(content)))
+        scores = tuple(np.array(step, dtype=np.float64) for step in _SCORES.validate_json(content))
     except ValidationError as error:
         raise ArtifactCorrupt("the stored calibration is not readable") from error
+    if not 1 <= len(scores) <= MAX_STEPS or not all(_are_scores(step) for step in scores):
+        raise ArtifactCorrupt("the stored calibration does not have ascending scores of each step")
+    return Calibration(scores)
+
+
+def _are_scores(step: NDArray[np.float64]) -> bool:
+    return bool(step.size and np.isfinite(step).all() and step[0] >= 0 and (np.diff(step) >= 0).all())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from errors import ArtifactCorrupt, PricesUnreachable
+from errors import PricesUnreachable
 from schemas.realised import ForecastRecord
 from services.monitoring.forecast_log import record_key
 from services.monitoring.realised import measure_realised, realised_accuracy, scores_since
@@ -16,7 +16,7 @@ from services.prices import calendars
 from services.prices.calendars import next_sessions
 from services.prices.cleaning import clean
 from services.prices.series import Defects, PriceHistory
-from telemetry.measures import FORECASTS_SCORED, REALISED_FORECASTS
+from telemetry.measures import DOCUMENTS_UNREADABLE, FORECASTS_SCORED, REALISED_FORECASTS
 from tests.fakes import (
     FailingPriceSource,
     FakePriceSource,
@@ -430,14 +430,34 @@ def test_a_corrupt_record_keeps_no_other_from_being_scored(
     assert f"{record_key(broken)} is not readable" in caplog.text
 
 
-def test_corrupt_scores_are_named(store: InMemoryArtifactStore) -> None:
+def test_corrupt_scores_are_named_and_counted_and_hide_no_others(
+    store: InMemoryArtifactStore, meter: RecordingMeter, caplog: pytest.LogCaptureFixture
+) -> None:
+    for back in (-3, -2):
+        keep(store, record(back))
+    score_due(store, FakePriceSource(HISTORY), NOW)
+    key, *others = store.list_keys("scores/")
+    store.put(key, b"{")
+
+    (found, *_) = realised_accuracy(store, NOW, 30, None, None, meter).accuracy
+
+    assert f"{found.first_session}" in others[0]
+    assert key in caplog.text
+    assert meter.values(DOCUMENTS_UNREADABLE) == [1]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"), [(b'"step":1', b'"step":0'), (b'"lower":[', b'"lower":[1,'), (b'"pit":', b'"pit":1')]
+)
+def test_scores_of_impossible_values_are_left_out(store: InMemoryArtifactStore, good: bytes, bad: bytes) -> None:
     keep(store, record(-2))
     score_due(store, FakePriceSource(HISTORY), NOW)
     (key,) = store.list_keys("scores/")
-    store.put(key, b"{")
+    content = store.get(key)
+    assert good in content
+    store.put(key, content.replace(good, bad, 1))
 
-    with pytest.raises(ArtifactCorrupt, match=key):
-        realised_accuracy(store, NOW, 30, None, None)
+    assert realised_accuracy(store, NOW, 30, None, None).accuracy == ()
 
 
 def test_an_empty_object_that_a_console_leaves_is_ignored(store: InMemoryArtifactStore) -> None:
