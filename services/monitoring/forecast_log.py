@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from io import BytesIO
 
 from cachetools import LRUCache
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ from schemas.realised import ForecastRecord, RecordedStep, pack_quantiles, unpac
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasting.forecast import Forecast
 from services.prices.calendars import is_completed
-from services.storage.documents import document_keys
+from services.storage.documents import MAX_DOCUMENT_BYTES, document_keys
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind
 from telemetry.measures import FORECASTS_LOGGED, NO_METER, PREDICTION_SECONDS, PREDICTIONS, Meter
@@ -164,14 +165,21 @@ def record_key(record: ForecastRecord) -> str:
 
 
 def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
-    """The keys of all records, without reading any record."""
+    """The keys of all records, without reading any record; a document with another name is left out."""
     for key in document_keys(store, FORECASTS):
-        _, folder, _, name = key.split("/")
-        origin, last_step, *last = name.removesuffix(".json").split("_")
-        last_session = date.fromisoformat(last[0]) if last else None
-        # version 0.1, whose keys have no last session, wrote "_" for "&" and knew no ticker with "_"
-        ticker = ticker_of(folder) if last else folder.replace("_", "&")
-        yield RecordKey(ticker, key, date.fromisoformat(origin), int(last_step), last_session)
+        try:
+            yield _record_key(key)
+        except ValueError:
+            log.warning("left out: %s is not named like a forecast", key)
+
+
+def _record_key(key: str) -> RecordKey:
+    _, folder, _, name = key.split("/")
+    origin, last_step, *last = name.removesuffix(".json").split("_", maxsplit=2)
+    last_session = date.fromisoformat(last[0]) if last else None
+    # version 0.1, whose keys have no last session, wrote "_" for "&" and knew no ticker with "_"
+    ticker = ticker_of(folder) if last else folder.replace("_", "&")
+    return RecordKey(ticker, key, date.fromisoformat(origin), int(last_step), last_session)
 
 
 def packed_record(record: ForecastRecord) -> bytes:
@@ -189,7 +197,13 @@ def read_record(store: ArtifactStore, key: str) -> ForecastRecord:
     content = store.get(key)
     try:
         if content.startswith(GZIP):
-            content = gzip.decompress(content)
+            content = _unpacked(content)
         return ForecastRecord.model_validate_json(content)
     except (OSError, EOFError, zlib.error, ValidationError) as error:
         raise ArtifactCorrupt(f"{key} is not readable") from error
+
+
+def _unpacked(content: bytes) -> bytes:
+    """No more than a document may have: a thousand times as much can hide in a few bytes."""
+    with gzip.GzipFile(fileobj=BytesIO(content)) as file:
+        return file.read(MAX_DOCUMENT_BYTES)

@@ -93,8 +93,18 @@ def unscored_key(ticker: str, session: date) -> str:
 
 
 def score_keys(store: ArtifactStore, prefix: str = SCORES) -> list[str]:
-    """Keys of the documents with scores below a prefix, ascending."""
-    return [key for key in document_keys(store, prefix) if not key.endswith(UNSCORED)]
+    """Keys of the documents with scores below a prefix, ascending; a document with another name is left out."""
+    return [key for key in document_keys(store, prefix) if not key.endswith(UNSCORED) and _is_named_like_scores(key)]
+
+
+def _is_named_like_scores(key: str) -> bool:
+    try:
+        session_of(key)
+        _, _, _ = key.split("/")
+    except ValueError:
+        log.warning("left out: %s is not named like scores of a session", key)
+        return False
+    return True
 
 
 def keys_of_scores(store: ArtifactStore, ticker: str) -> list[str]:
@@ -108,7 +118,7 @@ def keys_of_scores(store: ArtifactStore, ticker: str) -> list[str]:
 def _has_scores_of(ticker: str, store: ArtifactStore, key: str) -> bool:
     try:
         return read_document(store, key, SessionScores).ticker == ticker
-    except ArtifactNotFound:  # forgotten since the keys were listed
+    except (ArtifactNotFound, ArtifactCorrupt):  # forgotten since the keys were listed, or damaged
         return False
 
 

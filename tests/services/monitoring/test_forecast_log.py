@@ -213,7 +213,15 @@ def test_what_was_unpacked_packs_to_the_same(prices: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b"\x1f\x8b", b"\x1f\x8bno gzip", gzip.compress(b"{}"), gzip.compress(b"x")[:-9]]
+    "content",
+    [
+        b"{",
+        b"\x1f\x8b",
+        b"\x1f\x8bno gzip",
+        gzip.compress(b"{}"),
+        gzip.compress(b"x")[:-9],
+        gzip.compress(bytes(10**8), 9),
+    ],
 )
 def test_a_damaged_record_is_named(store: InMemoryArtifactStore, content: bytes) -> None:
     store.put("forecasts/damaged.json", content)

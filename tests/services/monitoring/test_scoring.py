@@ -430,6 +430,33 @@ def test_a_corrupt_record_keeps_no_other_from_being_scored(
     assert f"{record_key(broken)} is not readable" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "forecasts/notes.json",
+        "forecasts/WALK/walk-1/notes.json",
+        "forecasts/WALK/walk-1/2024-07-17_xx_2024-07-18.json",
+        "forecasts/WALK/walk-1/2024-13-17_01_2024-07-18.json",
+        "forecasts/WALK/walk-1/2024-07-17_01_2024-07-18_more.json",
+        "scores/WALK/notes.json",
+        "scores/notes.json",
+        "scores/WALK/old/2024-07-18.json",
+    ],
+)
+def test_a_document_with_another_name_is_left_out(
+    store: InMemoryArtifactStore, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep(store, record(-2))
+    store.put(key, b"{}")
+
+    report = score_due(store, FakePriceSource(HISTORY), NOW)
+
+    assert (report.n_sessions, report.n_pairs, report.unscored) == (1, 1, ())
+    (found, *_) = realised_accuracy(store, NOW, 30, None, None).accuracy
+    assert found.first_session == found.last_session
+    assert key in caplog.text
+
+
 def test_corrupt_scores_are_named_and_counted_and_hide_no_others(
     store: InMemoryArtifactStore, meter: RecordingMeter, caplog: pytest.LogCaptureFixture
 ) -> None:
