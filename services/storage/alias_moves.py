@@ -81,7 +81,7 @@ def _move_once(
     return record.moved
 
 
-def decide_deletion(store: ArtifactStore, model_id: str, alias_keys: Iterable[str]) -> None:
+def decide_deletion(store: ArtifactStore, model_id: str, list_aliases: Callable[[], Iterable[str]]) -> None:
     """Make sure that no alias points to a model or ever will. The caller then deletes it, and calls ``end_deletion``.
 
     Raises:
@@ -93,7 +93,8 @@ def decide_deletion(store: ArtifactStore, model_id: str, alias_keys: Iterable[st
     if begun is not None and begun.decided:  # by one that crashed, or is still deleting
         return
     with ThreadPoolExecutor(READERS) as readers:
-        found = readers.map(lambda alias: _interrupt_moves(store, alias, model_id), alias_keys)
+        # listed only now: an alias that is created later belongs to a move that finds this deletion
+        found = readers.map(lambda alias: _interrupt_moves(store, alias, model_id), list_aliases())
         names = [name for name in found if name is not None]
     if names:
         raise in_use(model_id, names)

@@ -341,7 +341,7 @@ class ModelRegistry:
             if model_id == self._bundled_id:
                 raise ModelInUse(f"model {model_id!r} is the bundled model and cannot be deleted", model_id=model_id)
             raise ModelNotFound(f"no model {model_id!r}", model_id=model_id)
-        decide_deletion(self._store, model_id, document_keys(self._store, ALIASES))
+        decide_deletion(self._store, model_id, lambda: document_keys(self._store, ALIASES))
         self._remove(model_id)
 
     def remove_leftovers(self, now: datetime) -> list[str]:

@@ -277,11 +277,13 @@ class World:
         """Moves and reads are linearizable: the alias lists the moves in an order that their times allow."""
         alias = ModelRegistry(self.store).alias(name)
         listed = [] if alias is None else [alias.moved_at, *(move.moved_at for move in alias.earlier)][::-1]
-        models = [] if alias is None else [alias.model_id, *(move.model_id for move in alias.earlier)][::-1]
+        models = self._models_of(name)
         moves = {move.at: move for move in self.moves if move.alias == name and move.at is not None}
         assert len(set(listed)) == len(listed), "a move is listed twice"
         assert set(listed) <= moves.keys(), "a move that nobody made is listed"
         done = {at for at, move in moves.items() if move.ended is not None}
+        # before its first move, the alias of a ticker points where default points
+        unmoved = {None, *(self._models_of("default") if name.startswith("ticker/") else ())}
         assert done <= set(listed), f"{name} has lost a move that was acknowledged"
         for position, at in enumerate(listed):
             for later in listed[position + 1 :]:
@@ -289,7 +291,8 @@ class World:
                 assert ended is None or ended > moves[at].began, f"{name} lists moves in an impossible order"
             found = moves[at].found
             if found is not None:
-                assert found.previous_model_id == (models[position - 1] if position else None)
+                before = {models[position - 1]} if position else unmoved
+                assert found.previous_model_id in before, f"{name} names another model than the one before"
                 assert moves[at].expected in (None, found.previous_model_id), "it moved from another model"
         for read in (one for one in self.reads if one.alias == name):
             position = -1 if read.found is None else listed.index(read.found.moved_at)
@@ -301,6 +304,11 @@ class World:
             if first.found and first.ended is not None and first.ended <= second.began:
                 assert second.found, "a read went back"
                 assert listed.index(first.found.moved_at) <= listed.index(second.found.moved_at), "a read went back"
+
+    def _models_of(self, name: str) -> list[str]:
+        """The models that an alias has pointed to, oldest first."""
+        alias = ModelRegistry(self.store).alias(name)
+        return [] if alias is None else [alias.model_id, *(move.model_id for move in alias.earlier)][::-1]
 
     def _check_published(self) -> None:
         registry = ModelRegistry(self.store)

@@ -116,8 +116,11 @@ def test_a_deletion_at_any_point_of_a_move_leaves_no_alias_to_nothing(
     assert point > 4
 
 
+@pytest.mark.parametrize("alias", ["default", "ticker/AAPL"])
 @pytest.mark.parametrize("grant", GRANTS)
-def test_a_move_at_any_point_of_a_deletion_leaves_no_alias_to_nothing(model: TrainedModel, grant: Grant) -> None:
+def test_a_move_at_any_point_of_a_deletion_leaves_no_alias_to_nothing(
+    model: TrainedModel, alias: str, grant: Grant
+) -> None:
     with without_threads_and_waiting():
         for point in count():
             store = InMemoryArtifactStore()
@@ -130,7 +133,7 @@ def test_a_move_at_any_point_of_a_deletion_leaves_no_alias_to_nothing(model: Tra
                     deleting.step()
             if deleting.has_ended:
                 break
-            moving = Writer(lambda stepped=stepped: ModelRegistry(stepped).move_alias("default", NEW, NOW))  # type: ignore[misc]
+            moving = Writer(lambda stepped=stepped: ModelRegistry(stepped).move_alias(alias, NEW, NOW))  # type: ignore[misc]
             run(moving)
             assert_no_alias_to_nothing(store)
             deleting.step(grant)
