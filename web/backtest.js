@@ -2,15 +2,13 @@
 
 import { call, get, post } from "./api.js";
 import { $, action, announce, el, fill, more, notes, show, table } from "./dom.js";
-import { count, day, ERRORS, errors, figure, COVERAGE, covered, level, percent, signed, span } from "./format.js";
+import { count, day, ERRORS, errors, figure, COVERAGE, covered, level, percent, signed } from "./format.js";
 import { coverage } from "./models.js";
 
 const CRPS_SKILL = "CRPS skill";
-const POLL_MS = 1000;
 let running;
 
-const cancel = (options) => running && call("DELETE", `/jobs/${running}`, options).catch(() => undefined); // it may have ended
-
+const cancel = (options) => running && call("DELETE", `/jobs/${running}`, options).catch(() => 0); // it may have ended
 addEventListener("pagehide", () => cancel({ keepalive: true }));
 
 /** `wanted` returns the ticker and model of the form when the button is pressed. */
@@ -36,33 +34,19 @@ async function run({ ticker, model }, plan) {
   button.disabled = false;
 }
 
-/** Polls a long backtest to its end and shows how far it is. */
+/** Follows a long backtest with a bar. */
 async function resultOf(job) {
   running = job.id;
-  const { signal } = showProgress();
-  try {
-    while (!job.ended_at) {
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-      job = await get(`/jobs/${running}`);
-      signal(job);
-    }
-  } finally {
-    running = undefined;
+  const bar = el("progress", { max: 1, "aria-label": "Progress of the backtest" });
+  show($("backtest-body"), bar, action("Cancel", () => cancel()));
+  while (!job.ended_at) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    job = await get(`/jobs/${job.id}`);
+    bar.value = job.progress?.share ?? 0;
   }
-  if (job.error) throw Object.assign(new Error(job.error.detail), { ...job.error, title: job.state === "cancelled" ? "Cancelled" : "The backtest failed" });
+  running = undefined;
+  if (job.error) throw Object.assign(new Error(), job.error);
   return job.result;
-}
-
-/** Shows a bar and a button; `signal` updates the bar. */
-function showProgress() {
-  const bar = el("progress", { max: 1, "aria-label": "Progress of the backtest" }), text = el("p", {}, "Waiting to start …");
-  const button = action("Cancel", () => { button.disabled = true; cancel(); });
-  show($("backtest-body"), bar, text, button);
-  return { signal({ progress, cancel_requested }) {
-    if (progress?.share) bar.value = progress.share;
-    const end = progress?.estimated_end && (new Date(progress.estimated_end) - Date.now()) / 1000;
-    if (progress) text.textContent = cancel_requested ? "The backtest stops within seconds." : end > 0 ? `${span(end)} left` : "Forecasting from past sessions …";
-  } };
 }
 
 function parts(report) {

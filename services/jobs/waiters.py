@@ -10,7 +10,7 @@ MOST_JOBS = 1000  # remembered; far more than run at once
 class Waiters:
     """How many callers of this process wait for each job that it submitted.
 
-    A job whose id a caller has been given goes on whoever leaves: it can be read later. So does a job of another
+    A job whose id a caller has been given goes on without callers: it can be read later. So does a job of another
     process, whose callers are unknown here.
     """
 

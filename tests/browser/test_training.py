@@ -137,6 +137,20 @@ def test_a_backtest_shows_coverage_by_step_and_every_baseline(server: str, visit
     assert steps.locator("thead th").all_inner_texts()[2:4] == ["Error", "No change"]
 
 
+def test_a_long_backtest_has_a_bar_and_can_be_cancelled(server: str, visit: Open) -> None:
+    page = visit(server)
+    wait_until_loaded(page)
+    form, body = page.locator("#backtest-form"), page.locator("#backtest-body")
+    form.get_by_label("From").fill("2001-01-02")
+    form.get_by_role("button").click()
+    expect(body.get_by_role("progressbar")).to_be_visible(timeout=WITHIN_MS)
+
+    body.get_by_role("button", name="Cancel").click()
+
+    expect(body).to_contain_text("was cancelled", timeout=WITHIN_MS)
+    expect(form.get_by_role("button")).to_be_enabled()
+
+
 def test_the_analysis_loads_when_it_comes_into_view(server: str, visit: Open) -> None:
     body = scroll_to(visit(server), "analysis")
 

@@ -118,6 +118,15 @@ def test_a_backtest_ends_with_a_summary(run: Run) -> None:
     assert re.search(r"Coverage: [0-9.]+% of closes in the 80% range", shown)
 
 
+def test_a_long_backtest_is_a_job_and_prints_its_table(run: Run, target: list[str]) -> None:
+    done = run(*target, "backtest", "^GSPC", "--start", "2001-01-02", "--horizon", "4")
+    jobs = run(*target, "jobs", "list").stdout
+
+    assert done.exit_code == 0, done.output
+    assert re.search(r"Coverage: [0-9.]+% of closes in the 80% range", " ".join(done.stdout.split()))
+    assert " backtest" in jobs
+
+
 def test_train_shows_the_accuracy_of_the_model(run: Run, target: list[str]) -> None:
     done = run(*target, "train", "^GSPC", "--start", "2012-01-01", "--model", "ewma")
 
