@@ -166,15 +166,16 @@ def sample(candidates: list[list[Mutant]], size: int, seed: int) -> list[Mutant]
 def tests_of(file: Path, *, nearest: bool) -> list[str]:
     """The tests of a file's folder, those named after the file first, and its doctests."""
     mirror = Path("tests") / file.parent
-    name = file.stem
-    if not mirror.is_dir():
-        mirror, name = mirror.parent, mirror.name
-    folder = sorted(mirror.glob("test_*.py"), key=lambda test: (name not in test.stem, test))
-    named = [str(test) for test in folder if name in test.stem]
+    names = [file.stem]
+    if not mirror.is_dir():  # the tests of models/baselines are in tests/models
+        names.append(mirror.name)
+        mirror = mirror.parent
+    tests = sorted(mirror.glob("test_*.py"))
+    named = [test for test in tests if any(name in test.stem for name in names)]
     if nearest and named:
-        return [str(file), *named]
+        return [str(file), *map(str, named)]
     others = [test for prefix, tests in OTHER_TESTS.items() if file.is_relative_to(prefix) for test in tests]
-    return [str(file), *map(str, folder), *others]
+    return [str(file), *map(str, dict.fromkeys([*named, *tests])), *others]
 
 
 @contextmanager

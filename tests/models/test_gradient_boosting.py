@@ -223,7 +223,7 @@ def test_columns_of_different_length_are_no_trees(column: str) -> None:
         _trees(**SPLIT | {column: SPLIT[column][:2]})
 
 
-@pytest.mark.parametrize("root", [-1, 3])
+@pytest.mark.parametrize("root", [-1, 3, 4])
 def test_a_root_that_is_no_node_is_no_tree(root: int) -> None:
     assert _trees(**SPLIT, roots=(0, 2)).roots == (0, 2)
 
@@ -236,11 +236,14 @@ def test_a_root_that_is_no_node_is_no_tree(root: int) -> None:
     [
         {"feature": (-1, -1, -1)},
         {"feature": (N_FEATURES, -1, -1)},
+        {"feature": (N_FEATURES + 1, -1, -1)},
         {"feature": (0, 0, -1)},
         {"left": (0, 1, 2)},
         {"left": (3, 1, 2)},
+        {"left": (4, 1, 2)},
         {"right": (0, 1, 2)},
         {"right": (3, 1, 2)},
+        {"right": (4, 1, 2)},
     ],
 )
 def test_a_node_that_is_neither_a_leaf_nor_leads_on_is_no_tree(column: dict[str, Any]) -> None:

@@ -80,11 +80,11 @@ def test_a_session_without_a_close_is_untraded() -> None:
 
 
 def test_a_bar_with_the_smallest_of_ranges_is_not_flat() -> None:
-    bars = halted(100.0, 3)
-    bars[1, HIGH] += 0.001
-    bars[2, [OPEN, HIGH, LOW, CLOSE]] += 0.001
+    bars = np.concatenate([halted(1e6, 1), halted(100.0, 3)])  # the close before counts, not the first
+    bars[2, HIGH] += 0.001
+    bars[3, [OPEN, HIGH, LOW, CLOSE]] += 0.001
 
-    assert is_flat(bars).tolist() == [True, False, True]
+    assert is_flat(bars).tolist() == [True, True, False, True]
     assert not is_untraded(bars).any()
 
 
