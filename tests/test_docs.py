@@ -363,7 +363,7 @@ def test_reference_adds_parameters_fields_and_errors_to_every_route() -> None:
     [
         ("README.md", "[c](docs/concepts.md)", "[c](concepts.md)"),
         ("docs/concepts.md", "[r](../README.md#try-it)", "[r](index.md#try-it)"),
-        ("docs/adr/0001-no-pickle.md", "[s](../../SECURITY.md)", "[s](../SECURITY.md)"),
+        ("docs/adr/0001-no-pickle.md", "[c](../../CHANGELOG.md)", "[c](../CHANGELOG.md)"),
         ("docs/monitoring.md", "[the rules](../monitoring/rules.yml)", "the rules"),
         ("README.md", '<img src="docs/images/x.png">', '<img src="docs/images/x.png">'),
         ("README.md", '<img src="docs/images/page-360-dark.png">', '<img src="images/page-360-dark.png">'),

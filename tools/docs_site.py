@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 HOME = ROOT / "README.md"
-ROOT_PAGES = (HOME, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md")
+ROOT_PAGES = (HOME, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md")
 API_PAGE = DOCS / "api.md"
 
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
