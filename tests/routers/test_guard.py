@@ -73,7 +73,7 @@ def client(app: FastAPI) -> TestClient:
 
 
 @pytest.mark.parametrize("route", GUARDED)
-@pytest.mark.parametrize("secret", [None, "", "wrong", READS.digest.hex()])
+@pytest.mark.parametrize("secret", [None, "", "wrong", READS.digest.hex()], ids=["none", "empty", "wrong", "hash"])
 def test_every_route_but_the_open_ones_needs_a_key(client: TestClient, route: str, secret: str | None) -> None:
     answer = send(client, route, secret)
 
@@ -133,7 +133,9 @@ def test_without_keys_everyone_may_do_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "status"), [({}, 503), ({"open": True}, 200), ({"api_keys": ENTRIES}, 401), ({"api_key": BOTH}, 401)]
+    ("settings", "status"),
+    [({}, 503), ({"open": True}, 200), ({"api_keys": ENTRIES}, 401), ({"api_key": BOTH}, 401)],
+    ids=["none", "open", "keys", "key"],
 )
 def test_a_function_without_a_key_answers_only_where_it_is_open(
     tmp_path: Path, settings: dict[str, Any], status: int

@@ -222,6 +222,7 @@ def test_what_was_unpacked_packs_to_the_same(prices: list[float]) -> None:
         gzip.compress(b"x")[:-9],
         gzip.compress(bytes(10**8), 9),
     ],
+    ids=["cut JSON", "cut gzip", "no gzip", "no record", "cut content", "a hundred megabytes"],
 )
 def test_a_damaged_record_is_named(store: InMemoryArtifactStore, content: bytes) -> None:
     store.put("forecasts/damaged.json", content)
