@@ -23,6 +23,7 @@ from errors import (
     ModelNotFound,
     StoreUnavailable,
     TrainerUnavailable,
+    TrainingCapacityExceeded,
     TrainingUnavailable,
 )
 from routers.answers import forecast_response, predict_response
@@ -134,6 +135,7 @@ def _forecast(model_id: str, request: PredictRequest, horizon: int, kind: str, r
         JobLost,
         IdempotencyKeyReused,
         BacktestCapacityExceeded,
+        TrainingCapacityExceeded,
         TrainingUnavailable,
         TrainerUnavailable,
     ),
