@@ -22,6 +22,7 @@ from errors import (
     ModelNotFound,
     StoreUnavailable,
     TrainerUnavailable,
+    TrainingCapacityExceeded,
     TrainingUnavailable,
 )
 from routers.answers import forecast_response, predict_response
@@ -147,6 +148,7 @@ def _forecast(model_id: str, request: PredictRequest, horizon: int, kind: str, r
         JobLost,
         IdempotencyKeyReused,
         BacktestCapacityExceeded,
+        TrainingCapacityExceeded,
         TrainingUnavailable,
         TrainerUnavailable,
     ),

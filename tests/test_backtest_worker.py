@@ -17,7 +17,7 @@ from tests.serving import sent
 pytestmark = pytest.mark.slow
 
 ENDLESS = {"ticker": "^GSPC", "start": "2001-01-01", "refit_every": 300, "horizon": 1}  # 16 fits of LSTMs
-LONG = {"ticker": "^GSPC", "start": "2008-01-01", "horizon": 10}  # some seconds
+LONG = {"ticker": "^GSPC", "start": "2012-01-03", "horizon": 10}  # some seconds
 STOPS_WITHIN_S = 5.0
 LEAVES_WITHIN_S = 30.0  # an import of torch is not interrupted
 PATH = "/models/default/backtest"
@@ -53,7 +53,7 @@ def read(server: str, job_id: str) -> dict[str, Any]:
     return job
 
 
-def wait_until(server: str, job_id: str, *states: str, within_s: float = 120.0) -> dict[str, Any]:
+def wait_until(server: str, job_id: str, *states: str, within_s: float = 300.0) -> dict[str, Any]:
     deadline = time.monotonic() + within_s
     while (job := read(server, job_id))["state"] not in states:
         assert time.monotonic() < deadline, f"not {states} after {within_s} s: {job}"
@@ -103,7 +103,7 @@ def test_a_client_that_leaves_ends_its_backtest_and_frees_the_lane(server: str, 
     wait_until(server, job_id, "cancelled", within_s=STOPS_WITHIN_S)
 
     assert ends(worker, left + LEAVES_WITHIN_S - time.monotonic())
-    assert wait_until(server, start(server, LONG)["id"], "succeeded")["result"]["n_origins"] > 2000
+    assert wait_until(server, start(server, LONG)["id"], "succeeded")["result"]["n_origins"] > 1500
 
 
 def test_only_the_last_of_several_waiting_clients_ends_the_backtest(server: str) -> None:
@@ -137,7 +137,7 @@ def test_a_client_that_knows_the_id_may_leave(server: str) -> None:
 
 
 def test_a_killed_worker_leaves_a_lost_job_that_can_be_retried(server: str, data: Path) -> None:
-    job = start(server, {**LONG, "horizon": 20})
+    job = start(server, {**LONG, "horizon": 15})
     wait_until(server, job["id"], "running")
 
     os.kill(worker_of(data, job["id"]), signal.SIGKILL)
@@ -146,14 +146,14 @@ def test_a_killed_worker_leaves_a_lost_job_that_can_be_retried(server: str, data
 
     assert lost["error"]["code"] == "job_lost"
     assert (retried["kind"], retried["retry_of"]) == ("backtest", job["id"])
-    assert wait_until(server, retried["id"], "succeeded")["result"]["horizon"] == 20
+    assert wait_until(server, retried["id"], "succeeded")["result"]["horizon"] == 15
 
 
 def test_the_same_backtest_again_is_the_finished_one(server: str) -> None:
     request = {**LONG, "horizon": 9}
-    first = requests.post(f"{server}{PATH}", json=request, timeout=120)
+    first = requests.post(f"{server}{PATH}", json=request, timeout=300)
     began = time.monotonic()
-    second = requests.post(f"{server}{PATH}", json=request, timeout=120)
+    second = requests.post(f"{server}{PATH}", json=request, timeout=300)
 
     assert (first.status_code, second.status_code) == (200, 200)
     assert first.json() == second.json()
