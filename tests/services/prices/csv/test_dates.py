@@ -79,5 +79,7 @@ def test_empty_cells_have_no_date() -> None:
 def test_the_form_of_most_cells_says_which_cell_is_wrong() -> None:
     with pytest.raises(PricesInvalid, match="line 2: cannot read 'x'"):
         days("x", "15/03/2024")
+    with pytest.raises(PricesInvalid, match="line 4: cannot read '01/13/2024'"):
+        days("31/01/2024", "30/01/2024", "01/13/2024")
     with pytest.raises(PricesInvalid, match="line 4: cannot read '15/03/2024'"):
         days("2024-03-14", "2024-03-15", "15/03/2024")
