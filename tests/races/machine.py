@@ -13,7 +13,6 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.jobs.job import Jobs
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
 from services.training.train import TrainedModel, train_model
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 N_WRITERS = 3
 N_TARGETS = 3  # models that writers quarrel over
-# while a refused job is deleted, one who was given its id by a list or a key finds it gone
-REFUSALS = not hasattr(Jobs, "withdraw")
 CHECK_EVERY = {"memory": 1, "local": 5}  # steps; of a server 20: a check reads all there is
 OpenStore = Callable[[ExitStack], tuple[ArtifactStore, ArtifactStore]]
 """A new store, as the checks see it and as the writers do."""
@@ -133,7 +130,7 @@ class Race(RuleBasedStateMachine):
     def begin_with_jobs(self, number: int, what: str, key: str | None, flag: bool) -> None:
         world = self.world
         if what == "submit" or not world.jobs:
-            self._begin(world.submit(key, refused=flag and REFUSALS))
+            self._begin(world.submit(key, refused=flag))
             return
         job_id = world.jobs[number % len(world.jobs)]
         match what:

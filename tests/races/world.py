@@ -21,22 +21,24 @@ from services.jobs.executor import Submit
 from services.jobs.job import Jobs
 from services.monitoring.forecast_log import read_record, record_key, recorded
 from services.monitoring.scoring import score_due, scores_key
+from services.prices.calendars import sessions_between
+from services.prices.exchanges import NEW_YORK
 from services.storage.cards import read_card
 from services.storage.documents import document_keys, read_document, read_updated
 from services.storage.registry import ALIASES, CARD, ModelRegistry, model_key
 from services.storage.store import ArtifactStore
 from services.training.submission import retry_training, submit_training
 from services.training.train import TrainedModel
-from tests.fakes import FakePriceSource, forecast_record, walk_history
+from tests.fakes import FakePriceSource, forecast_record, history_of, random_walk
 from tests.races.steps import Writer
 
 ALIAS_NAMES = ("default", "champion", "ticker/AAPL")
 KEYS = (None, "one", "two")
 START = datetime(2024, 7, 19, 22, tzinfo=UTC)
 REQUEST = TrainRequest(ticker="WALK", model="persistence")
-HISTORY = walk_history()
-SESSIONS: Sequence[date] = HISTORY.series.sessions[-8:].tolist()
-PRICES = FakePriceSource(HISTORY)
+_SESSIONS = sessions_between(NEW_YORK, START.date() - timedelta(days=800), START.date())
+SESSIONS: Sequence[date] = _SESSIONS[-8:].tolist()
+PRICES = FakePriceSource(history_of(random_walk(len(_SESSIONS), 0), sessions=_SESSIONS))
 LATER = timedelta(days=30)  # after all that crashed is given up, and nothing is under way
 
 
