@@ -1,6 +1,7 @@
 """Builds the components that the settings select, for the server, the worker, the command line and benchmarks."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -45,6 +46,8 @@ from services.training.work import WorkerContext
 from telemetry.logs import configure_logging
 from telemetry.measures import NO_METER, Meter
 from telemetry.system import SystemUsage
+
+WORKER = (sys.executable, str(ROOT / "worker.py"))
 
 
 @dataclass(eq=False)
@@ -92,8 +95,12 @@ class Runtime:
         meter: Meter | None = None,
         store: ArtifactStore | None = None,
         prices: PriceSource | None = None,
+        worker: Sequence[str] = WORKER,
     ) -> Self:
-        """Build what the settings select; ``meter``, ``store`` and ``prices`` replace the selected ones."""
+        """Build what the settings select; ``meter``, ``store`` and ``prices`` replace the selected ones.
+
+        ``worker`` is the command that does a job, whose id is its last argument.
+        """
         meter = meter or meter_of(settings)
         store = InstrumentedStore(store or store_of(settings), meter)
         writer = WriteBehind()
@@ -109,8 +116,8 @@ class Runtime:
             store=store,
             registry=registry,
             jobs=jobs,
-            executor=_executor(settings, jobs, clock, meter),
-            backtest_executor=_backtest_executor(settings, jobs, clock),
+            executor=_executor(settings, worker, jobs, clock, meter),
+            backtest_executor=_backtest_executor(settings, worker, jobs, clock),
             prices=source,
             shown_prices=shown,
             model_prices=MarketAwareSource(source),
@@ -218,14 +225,14 @@ def _secret(setting: SecretStr | None) -> str | None:
     return None if setting is None else setting.get_secret_value()
 
 
-def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
+def _executor(settings: Settings, worker: Sequence[str], jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
     """Runs each job in a Lambda invocation or, on a server, in a process."""
     function = _trainer_function(settings)
     if function is not None:
         return LambdaExecutor(function)
     return LocalExecutor(
-        [sys.executable, str(ROOT / "worker.py")],
-        settings.model_dump_json(exclude={"api_key", "api_keys"}).encode(),  # no worker needs it
+        worker,
+        _settings_of_worker(settings),
         jobs,
         clock,
         meter,
@@ -235,14 +242,14 @@ def _executor(settings: Settings, jobs: Jobs, clock: Clock, meter: Meter) -> Exe
     )
 
 
-def _backtest_executor(settings: Settings, jobs: Jobs, clock: Clock) -> Executor:
+def _backtest_executor(settings: Settings, worker: Sequence[str], jobs: Jobs, clock: Clock) -> Executor:
     """A lane of its own on a server: no backtest waits for an hour of training."""
     function = _trainer_function(settings)
     if function is not None:
         return LambdaExecutor(function)
     return LocalExecutor(
-        [sys.executable, str(ROOT / "worker.py")],
-        settings.model_dump_json(exclude={"api_key"}).encode(),
+        worker,
+        _settings_of_worker(settings),
         jobs,
         clock,
         max_running=settings.max_backtests,
@@ -251,6 +258,11 @@ def _backtest_executor(settings: Settings, jobs: Jobs, clock: Clock) -> Executor
         refusal=BacktestCapacityExceeded,
         work="backtests",
     )
+
+
+def _settings_of_worker(settings: Settings) -> bytes:
+    """Without the keys, which no worker needs."""
+    return settings.model_dump_json(exclude={"api_key", "api_keys"}).encode()
 
 
 def _trainer_function(settings: Settings) -> str | None:

@@ -105,7 +105,7 @@ def run(seeds: Sequence[int]) -> Tally:
     with tempfile.TemporaryDirectory() as folder:
         app = application(Settings(_env_file=None, data_dir=Path(folder), price_source="sample"), clock=lambda: NOW)
         use_prices(app, source)
-        app.state.runtime.executor = InlineExecutor(app)
+        app.state.runtime.executor = app.state.runtime.backtest_executor = InlineExecutor(app)
         client = TestClient(app, raise_server_exceptions=False)
         for seed in seeds:
             one_series(seed, source, client, tally)

@@ -14,7 +14,6 @@ from app import create_app
 from bootstrap import Runtime, cached_prices
 from config import Settings, prepare_environment, settings_of_environment
 from server.run import serve
-from services.jobs.local import LocalExecutor
 from services.prices.yahoo import YahooSource
 from telemetry.logs import configure_logging
 from tests.yahoo_server import ToLoopback
@@ -29,7 +28,8 @@ def runtime_over(port: int, settings: Settings) -> Runtime:
         session.mount(scheme, ToLoopback(port))
     folder = settings.writable_dir / "cache" / "yfinance"
     yahoo = YahooSource(folder, settings.yahoo_timeout_s, settings.yahoo_attempts, session=session)
-    return Runtime.from_settings(settings, prices=cached_prices(settings, yahoo))
+    worker = [sys.executable, "-m", "benchmarks.served_with_faults", str(port)]
+    return Runtime.from_settings(settings, prices=cached_prices(settings, yahoo), worker=worker)
 
 
 def main() -> None:
@@ -43,18 +43,7 @@ def main() -> None:
         return
     settings = settings_of_environment()
     configure_logging(settings.logs_as)
-    runtime = runtime_over(int(port), settings)
-    command = [sys.executable, "-m", "benchmarks.served_with_faults", port]
-    runtime.executor = LocalExecutor(
-        command,
-        settings.model_dump_json(exclude={"api_key"}).encode(),
-        runtime.jobs,
-        runtime.clock,
-        runtime.meter,
-        max_running=settings.max_trainings,
-        max_waiting=settings.max_waiting_trainings,
-    )
-    serve(create_app(runtime), settings)
+    serve(create_app(runtime_over(int(port), settings)), settings)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def client(source: RowsSource, tmp_path_factory: pytest.TempPathFactory) -> Test
     folder: Path = tmp_path_factory.mktemp("dirt")
     app = application(Settings(_env_file=None, data_dir=folder, price_source="sample"), clock=lambda: NOW)
     use_prices(app, source)
-    app.state.runtime.executor = InlineExecutor(app)
+    app.state.runtime.executor = app.state.runtime.backtest_executor = InlineExecutor(app)
     return TestClient(app, raise_server_exceptions=False)
 
 

@@ -39,7 +39,7 @@ class World:
         fetcher = YahooSource(folder / "yf", timeout_s=5, attempts=1, session=yahoo.session())
         prices = CachedSource(fetcher, LocalArtifactStore(folder / "cache"), ttl_s=900)
         use_prices(app, prices)
-        app.state.runtime.executor = InlineExecutor(app)
+        app.state.runtime.executor = app.state.runtime.backtest_executor = InlineExecutor(app)
         self._client = TestClient(app, raise_server_exceptions=False)
 
     def trades(self, ticker: str, sessions: Sequence[date], bars: Bars, zone: str = "America/New_York") -> None:
@@ -255,5 +255,5 @@ def _write_csv(path: Path, sessions: Sequence[date], bars: Bars) -> None:
 def _csv_client(folder: Path, now: datetime, data_dir: Path) -> TestClient:
     settings = Settings(_env_file=None, data_dir=data_dir, price_source="csv", price_dir=folder)
     app = application(settings, clock=lambda: now)
-    app.state.runtime.executor = InlineExecutor(app)
+    app.state.runtime.executor = app.state.runtime.backtest_executor = InlineExecutor(app)
     return TestClient(app, raise_server_exceptions=False)

@@ -37,7 +37,7 @@ def serve(tmp_path: Path) -> Serve:
     def serve(source: str) -> FastAPI:
         settings = Settings.model_validate({"data_dir": tmp_path, "price_source": source})
         app = application(settings, clock=lambda: NEW_YEAR)
-        app.state.runtime.executor = InlineExecutor(app)
+        app.state.runtime.executor = app.state.runtime.backtest_executor = InlineExecutor(app)
         if source != "sample":
             use_prices(app, FailingPriceSource(PricesUnreachable("no internet")))
         return app
