@@ -157,8 +157,10 @@ class Runtime:
     @property
     def worker_context(self) -> WorkerContext:
         checkpoints = Checkpoints(self.settings.writable_dir / "checkpoints")
+        # an event on Lambda is for the function that receives it, whatever name its sender knows
+        executor = None if self.settings.on_lambda else self.executor.name
         return WorkerContext(
-            self.jobs, self.model_prices, self.registry, self.clock, self.universes, checkpoints, self.executor.name
+            self.jobs, self.model_prices, self.registry, self.clock, self.universes, checkpoints, executor
         )
 
 

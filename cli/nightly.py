@@ -17,7 +17,6 @@ from cli.options import AsJson
 from cli.output import show
 from cli.realised_tables import forget_table
 from cli.target import Target, local_settings, target_of
-from clock import utc_now
 from stock_forecast_client import Client, StockForecastError
 from stock_forecast_client.models import DriftOverview, Job, TrainResult
 
@@ -61,6 +60,7 @@ def nightly(
     if every_day_at is None:
         night(target, max_retrainings, typer.echo)
         return
+    from clock import utc_now
     from telemetry.logs import configure_logging
 
     configure_logging(local_settings().logs_as)
@@ -109,6 +109,8 @@ def next_time(at: time_of_day, now: datetime) -> datetime:
 def sign_of_life(file: Path | None, lasts: timedelta) -> None:
     """Set the file's time to when the next sign is due at the latest."""
     if file is not None:
+        from clock import utc_now
+
         file.touch()
         until = (utc_now() + lasts).timestamp()
         os.utime(file, (until, until))

@@ -34,6 +34,6 @@ def sent(url: str, method: str, path: str, body: bytes = b"", headers: str = "")
     """A request whose answer is not awaited; the connection closes with the block."""
     address = urlsplit(url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as connection:
-        head = f"{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n{headers}"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         yield connection

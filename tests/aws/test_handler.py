@@ -318,6 +318,8 @@ def test_a_retraining_without_a_limit_fails_the_invocation(adapter: Adapter, lim
 class LeftToLambda:
     """Remembers the jobs that would be invoked."""
 
+    name = "trainer"
+
     def __init__(self) -> None:
         self.submitted: list[str] = []
 

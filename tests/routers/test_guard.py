@@ -36,6 +36,7 @@ CHANGES = {
     "PUT /models/aliases/{alias}",
     "DELETE /jobs/{job_id}",
     "POST /jobs/{job_id}/retry",
+    "POST /monitoring/forget",
     "POST /monitoring/score",
     "POST /monitoring/retrain",
 }
