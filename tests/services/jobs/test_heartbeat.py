@@ -74,7 +74,9 @@ def test_a_fit_that_continues_is_judged_by_its_own_pace() -> None:
 
 @pytest.mark.parametrize("passes", [(), (0.0,), (2.0,)])
 def test_without_a_pace_no_end_is_estimated(passes: tuple[float, ...]) -> None:
-    assert reported(*passes).estimated_end is None
+    progress = reported(*passes)
+
+    assert (progress.fit, progress.estimated_end) == (1, None)
 
 
 def test_a_fit_that_runs_out_of_time_is_estimated_by_its_time() -> None:
@@ -98,10 +100,11 @@ def test_the_share_never_falls_and_is_whole_only_at_the_end() -> None:
     reports = Reports()
 
     with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
-        for phase in PHASES:
+        for phase, begins in PHASES.items():
             for done in (0.0, 0.5, 0.2):
                 heartbeat.phase(phase, done)
                 heartbeat._beat()
+            assert reports.progress[-3].share == pytest.approx(begins)
             if phase == "fit":
                 for passes in (0.0, 3.0, 1.0):
                     heartbeat.fit(FitProgress(passes, 4))
@@ -183,6 +186,20 @@ def test_the_work_of_a_main_thread_is_interrupted_where_it_is() -> None:
 
     assert time.monotonic() - began < 10
     assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_end_of_the_work_is_not_interrupted() -> None:
+    asked = threading.Event()
+
+    class StoppedAtTheEnd(Reports):
+        def is_stopped(self, job_id: str) -> bool:
+            asked.set()
+            return heartbeat._over.wait(10)
+
+    with Heartbeat(StoppedAtTheEnd(), JOB, 50, lambda: START) as heartbeat:
+        heartbeat.phase("test")
+        assert asked.wait(10)
 
 
 @pytest.mark.usefixtures("quick")

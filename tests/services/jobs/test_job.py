@@ -296,10 +296,13 @@ def test_a_job_that_expires_while_it_is_listed_is_left_out(store: InMemoryArtifa
             store.delete(f"jobs/{JOB}/spec.json")
             return super().status(job_id, now)
 
-    jobs = Expiring(store)
+    jobs, older = Expiring(store), "20240718t220000-1a2b3c4d"
     jobs.add(spec())
+    jobs.add(spec(older))
 
-    assert (jobs.page(10, None, NOW).jobs, jobs.page(10, None, NOW).unreadable) == ((), ())
+    page = jobs.page(10, None, NOW)
+
+    assert ([job.id for job in page.jobs], page.unreadable) == ([older], ())
 
 
 def test_a_job_of_an_older_version_has_no_executor(jobs: Jobs, store: InMemoryArtifactStore) -> None:
