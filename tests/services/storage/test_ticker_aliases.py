@@ -115,6 +115,15 @@ def _lasting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_lasting")
+def test_the_model_before_a_move_is_that_of_the_store_and_not_one_that_is_cached(store: UnreliableStore) -> None:
+    registry = ModelRegistry(store)
+    answering(registry, "MSFT")
+    ModelRegistry(store).move_alias("default", "spare-1", NOW)
+
+    assert registry.move_alias("ticker/MSFT", "apple-1", NOW).previous_model_id == "spare-1"
+
+
+@pytest.mark.usefixtures("_lasting")
 def test_five_hundred_tickers_without_a_model_of_their_own_cost_one_list(store: UnreliableStore) -> None:
     registry = ModelRegistry(store)
     names = [ticker_alias(f"T{number}") for number in range(500)]
