@@ -1,6 +1,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -66,9 +67,9 @@ def make(trained: TrainedModel) -> Make:
 class Log:
     """A log whose writes happen at once."""
 
-    def __init__(self, store: InMemoryArtifactStore, meter: Meter = NO_METER) -> None:
+    def __init__(self, store: InMemoryArtifactStore, meter: Meter = NO_METER, *, skip_demo: bool = False) -> None:
         self._writer = WriteBehind()
-        self._log = ForecastLog(store, self._writer, meter)
+        self._log = ForecastLog(store, self._writer, meter, skip_demo=skip_demo)
 
     def record(self, forecast: Forecast) -> None:
         self._log.record("live", 0.0, forecast)
@@ -122,6 +123,16 @@ def test_what_had_happened_already_was_no_forecast(make: Make, store: InMemoryAr
     Log(store).record(make(now=EVENING + timedelta(days=60)))
 
     assert store.list_keys("") == []
+
+
+@pytest.mark.parametrize("demo", [False, True])
+@pytest.mark.parametrize("skip_demo", [False, True])
+def test_only_forecasts_from_sample_prices_are_left_out_where_these_replace_real_ones(
+    make: Make, store: InMemoryArtifactStore, demo: bool, skip_demo: bool
+) -> None:
+    Log(store, skip_demo=skip_demo).record(make(history=replace(HISTORY, source="sample" if demo else "yahoo")))
+
+    assert (store.list_keys("") == []) == (demo and skip_demo)
 
 
 def test_a_record_of_an_earlier_version_is_still_read(make: Make, store: InMemoryArtifactStore) -> None:

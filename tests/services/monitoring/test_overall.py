@@ -125,6 +125,10 @@ def test_a_worse_median_than_no_change_has_negative_skill(median: float, sign: i
     assert found.z < -SIGNIFICANT_Z
 
 
+def test_where_no_price_moved_there_is_no_skill() -> None:
+    assert skill_of([[outcome(0.0, median=LAST + number % 7)] * 5 for number in range(60)], "mae") is None
+
+
 def test_crps_has_a_skill_of_its_own() -> None:
     better = skill_of(sessions_of(together(0), crps=0.2), "crps")
     worse = skill_of(sessions_of(together(0), crps=1.5), "crps")

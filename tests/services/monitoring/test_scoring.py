@@ -9,6 +9,7 @@ from scipy import stats
 
 from errors import PricesUnreachable
 from schemas.realised import ForecastRecord
+from services.evaluation.accuracy import CRPS_LEVELS
 from services.monitoring.forecast_log import record_key
 from services.monitoring.realised import measure_realised, realised_accuracy, scores_since
 from services.monitoring.scoring import score_due, scores_key
@@ -65,6 +66,20 @@ def test_a_forecast_is_compared_with_the_close_of_its_session(store: InMemoryArt
     assert found.report.model.mae == pytest.approx(abs(CLOSE[-1] - CLOSE[-2]))
     assert found.report.persistence.mae == found.report.model.mae
     assert (found.report.skill.mae, found.report.p_value.mae) == (0, None)
+
+
+@pytest.mark.parametrize(("below", "pit"), [(-0.1, 0.005), (0.005, 0.005), (0.3, 0.3), (0.985, 0.985), (1.1, 0.995)])
+def test_the_pit_is_the_share_of_the_distribution_below_the_close(
+    store: InMemoryArtifactStore, below: float, pit: float
+) -> None:
+    one = record(-2)
+    quantiles = tuple((CLOSE[-1] + CRPS_LEVELS - below).tolist())
+    keep(store, one.model_copy(update={"steps": (one.steps[0].model_copy(update={"quantiles": quantiles}),)}))
+
+    score_due(store, prices(), NOW)
+
+    (scores,) = scores_since(store, SESSIONS[-1])
+    assert scores.pairs[0].pit == pytest.approx(pit, abs=1e-6)
 
 
 def test_each_level_counts_the_forecasts_that_have_it_and_skill_has_its_p_value(store: InMemoryArtifactStore) -> None:
