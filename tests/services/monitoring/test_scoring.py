@@ -355,7 +355,7 @@ def test_runs_at_the_same_time_count_each_session_once(store: InMemoryArtifactSt
 def test_a_record_that_is_forgotten_meanwhile_fails_no_run() -> None:
     class Forgetting(InMemoryArtifactStore):
         def get(self, key: str) -> bytes:
-            if "walk-2" in key:
+            if "walk-1" in key:
                 self.delete(key)
             return super().get(key)
 
