@@ -1,5 +1,6 @@
 """Ranges against their own past: what counts as a range, and sessions that did not trade."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -9,10 +10,22 @@ from scipy import stats
 from errors import InsufficientHistory
 from models.base import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from schemas.realised import ErrorDrift, ForecastOutcome, InputDrift
-from services.monitoring.drift import EARLIER, MIN_WINDOWS, RECENT, error_drift, input_drift, judge, range_ratios
-from tests.fakes import random_walk
+from services.monitoring.drift import (
+    EARLIER,
+    MIN_WINDOWS,
+    RECENT,
+    drift_overview,
+    error_drift,
+    input_drift,
+    judge,
+    range_ratios,
+)
+from services.storage.registry import ModelRegistry
+from services.training.train import TrainedModel
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, random_walk, walk_history
 
 N = RECENT + EARLIER + MIN_WINDOWS
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def log_ranges(bars: Bars) -> list[float]:
@@ -110,7 +123,7 @@ def test_a_ticker_that_hardly_ever_trades_has_no_status() -> None:
 def outcomes(*pits: float) -> list[ForecastOutcome]:
     template = {"model_id": "walk-1", "model": "persistence", "origin": date(2026, 1, 1), "step": 1, "last": 100.0}
     prices = {"actual": 100.0, "median": 100.0, "levels": (), "lower": (), "upper": (), "crps": 0.5}
-    at = {"made_at": datetime(2026, 1, 1, tzinfo=UTC), "persistence_crps": 0.5}
+    at = {"made_at": NOW, "persistence_crps": 0.5}
     return [ForecastOutcome.model_validate({**template, **prices, **at, "pit": pit}) for pit in pits]
 
 
@@ -166,3 +179,23 @@ def test_an_unusual_range_is_named_after_drifted_errors() -> None:
     errors = error_drift(outcomes(*[0.99] * 40))
 
     assert (judge(inputs, None)[0], len(judge(inputs, errors)[1])) == ("warning", 3)
+
+
+def test_the_worst_come_first_and_a_ticker_without_prices_is_named(
+    store: InMemoryArtifactStore, trained: TrainedModel
+) -> None:
+    registry, usual = ModelRegistry(store), walk_history("CALM", n_sessions=N)
+    for model_id in ("all-1", "other-1"):
+        registry.publish(trained.card.model_copy(update={"model_id": model_id}), trained.files)
+    registry.move_alias("default", "all-1", NOW)
+    bars = usual.series.bars.copy()
+    bars[-RECENT:, HIGH] *= 1.5
+    wild = replace(usual, series=replace(usual.series, ticker="WILD", bars=bars))
+    asked = ["CALM", "GONE", "WILD"]
+
+    found = drift_overview(registry, None, asked, FakePriceSource(usual, wild), store, NOW)
+    of_another = drift_overview(registry, "other-1", asked, FakePriceSource(usual, wild), store, NOW)
+
+    assert [(one.ticker, one.model_id) for one in found.reports] == [("WILD", "all-1"), ("CALM", "all-1")]
+    assert [(one.ticker, one.code) for one in found.unjudged] == [("GONE", "ticker_not_found")]
+    assert {one.model_id for one in of_another.reports} == {"other-1"}

@@ -71,8 +71,8 @@ class Log:
         self._writer = WriteBehind()
         self._log = ForecastLog(store, self._writer, meter, skip_demo=skip_demo)
 
-    def record(self, forecast: Forecast) -> None:
-        self._log.record("live", 0.0, forecast)
+    def record(self, *forecasts: Forecast) -> None:
+        self._log.record("live", 0.0, *forecasts)
         self._writer.flush()
 
 
@@ -113,10 +113,11 @@ def test_a_forecast_that_another_server_has_logged_is_not_counted_again(
 def test_the_same_forecast_is_logged_once_and_a_longer_one_again(make: Make, store: InMemoryArtifactStore) -> None:
     log = Log(store)
 
-    for days in (3, 3, 1, 5):
+    for days in (1, 3, 3, 1):
         log.record(make(days))
+    log.record(make(3), make(5))  # the first is known
 
-    assert sorted(found.last_step for found in recorded(store)) == [3, 5]
+    assert sorted(found.last_step for found in recorded(store)) == [1, 3, 5]
 
 
 def test_what_had_happened_already_was_no_forecast(make: Make, store: InMemoryArtifactStore) -> None:
