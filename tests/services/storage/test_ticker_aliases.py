@@ -1,5 +1,6 @@
 """The model of one ticker: which one answers, what asking costs, and what happens where it cannot be read."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -124,8 +125,16 @@ def test_the_model_before_a_move_is_that_of_the_store_and_not_one_that_is_cached
 
 
 @pytest.mark.usefixtures("_lasting")
-def test_five_hundred_tickers_without_a_model_of_their_own_cost_one_list(store: UnreliableStore) -> None:
-    registry = ModelRegistry(store)
+def test_five_hundred_tickers_without_a_model_of_their_own_cost_one_list(
+    store: UnreliableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, list_keys = ModelRegistry(store), store.list_keys
+
+    def slowly(prefix: str) -> list[str]:  # so that each thread would list before one has
+        time.sleep(0.05)
+        return list_keys(prefix)
+
+    monkeypatch.setattr(store, "list_keys", slowly)
     names = [ticker_alias(f"T{number}") for number in range(500)]
     registry.serve("default")
     store.calls.clear()
