@@ -162,6 +162,7 @@ def test_what_a_reader_remembers_is_bounded_and_ends_with_the_job(monotonic: Mon
     assert len(liveness._seen) == MOST_JOBS
     assert liveness.silence_s("job-0", NOW) is None  # the oldest was forgotten
     assert liveness.silence_s(f"job-{MOST_JOBS + 49}", NOW) == 0.0
+    assert liveness.silence_s(f"job-{MOST_JOBS + 49}", after(1)) == 0.0
     liveness.forget("job-0")
     assert liveness.silence_s("job-0", NOW) is None
 
