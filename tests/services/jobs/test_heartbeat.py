@@ -84,6 +84,7 @@ def test_a_fit_that_runs_out_of_time_is_estimated_by_its_time() -> None:
 
     assert progress.estimated_end == START + timedelta(seconds=10 + 20)
     assert progress.share == within_fit(1 / 3)
+    assert reported(0.0, 0.5, seconds_left=5).estimated_end == START + timedelta(seconds=10)  # now
 
 
 def test_the_second_fit_has_its_own_share_and_pace() -> None:
@@ -100,11 +101,11 @@ def test_the_share_never_falls_and_is_whole_only_at_the_end() -> None:
     reports = Reports()
 
     with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
-        for phase, begins in PHASES.items():
+        for (phase, begins), ends in zip(PHASES.items(), [*PHASES.values(), 1.0][1:], strict=True):
             for done in (0.0, 0.5, 0.2):
                 heartbeat.phase(phase, done)
                 heartbeat._beat()
-            assert reports.progress[-3].share == pytest.approx(begins)
+            assert [one.share for one in reports.progress[-3:-1]] == pytest.approx([begins, (begins + ends) / 2])
             if phase == "fit":
                 for passes in (0.0, 3.0, 1.0):
                     heartbeat.fit(FitProgress(passes, 4))

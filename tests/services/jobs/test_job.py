@@ -334,3 +334,15 @@ def test_a_key_belongs_to_its_first_request(jobs: Jobs) -> None:
     assert jobs.use_key("k", again) == first
     with pytest.raises(IdempotencyKeyReused):
         jobs.use_key("k", other)
+
+
+def test_the_refused_attempts_of_a_key_are_counted(jobs: Jobs) -> None:
+    use = KeyUse(job_id=JOB, created_at=NOW, model_id="walk-1", request_sha256="aa")
+    counts = [jobs.attempts("ab")]
+
+    for attempt in (0, 1, 11):
+        jobs.use_key("ab", use, attempt)
+        counts.append(jobs.attempts("ab"))
+
+    assert counts == [0, 0, 1, 11]
+    assert jobs.attempts("cd") == 0
