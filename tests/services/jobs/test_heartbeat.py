@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -171,7 +172,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_the_work_of_a_main_thread_is_interrupted_where_it_is() -> None:
     reports, began = Reports(), time.monotonic()
-    before = signal.getsignal(signal.SIGUSR1)
+
+    def before(_signal: int, _frame: FrameType | None) -> None:
+        pass
 
     def work() -> None:
         try:
@@ -179,6 +182,7 @@ def test_the_work_of_a_main_thread_is_interrupted_where_it_is() -> None:
         except Exception:  # noqa: BLE001 - as careless libraries do
             time.sleep(20)
 
+    former = signal.signal(signal.SIGUSR1, before)
     with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
         heartbeat.phase("test")
         reports.stopped = True
@@ -186,7 +190,7 @@ def test_the_work_of_a_main_thread_is_interrupted_where_it_is() -> None:
             work()
 
     assert time.monotonic() - began < 10
-    assert signal.getsignal(signal.SIGUSR1) == before
+    assert signal.signal(signal.SIGUSR1, former) is before
 
 
 @pytest.mark.usefixtures("quick")
