@@ -222,6 +222,17 @@ def test_what_must_not_be_torn_is_not_interrupted_and_stops_at_its_end() -> None
 
 
 @pytest.mark.usefixtures("quick")
+def test_before_its_first_phase_the_work_is_not_interrupted() -> None:
+    reports = Reports()
+
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        reports.stopped = True
+        time.sleep(0.3)
+        with pytest.raises(JobStopped):
+            heartbeat.phase("fetch")
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_sealed_job_succeeds_whatever_is_requested() -> None:
     reports = Reports()
 
