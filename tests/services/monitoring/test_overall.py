@@ -77,6 +77,15 @@ def test_coverage_and_z_of_a_single_ticker_can_be_checked_by_hand() -> None:
     assert found.deviation == 0
 
 
+def test_closes_that_alternate_count_as_independent_ones() -> None:
+    shifts = np.where(np.arange(100) % 4 == 1, 9.0, 0.0)[:, None]
+
+    found = coverage_of(sessions_of(shifts), 0.8)
+
+    assert found is not None
+    assert found.z == pytest.approx((75 - 80) / np.sqrt(100 * 0.8 * 0.2))
+
+
 @pytest.mark.parametrize(("half", "deviates"), [(0.5, True), (1.0, False), (3.0, True)])
 def test_a_deviation_counts_where_chance_does_not_explain_it(half: float, deviates: bool) -> None:
     found = coverage_of(sessions_of(together(0), half=half), 0.8)

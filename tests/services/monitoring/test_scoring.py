@@ -334,6 +334,14 @@ def test_a_session_of_months_ago_is_not_scored_again(store: InMemoryArtifactStor
     assert (report.n_pairs, store.list_keys("scores/")) == (0, [])
 
 
+def test_of_a_record_only_the_sessions_of_the_last_months_are_scored(store: InMemoryArtifactStore) -> None:
+    keep(store, record(-4, horizon=3))
+
+    score_due(store, prices(), days_after(SESSIONS[-1], 90))
+
+    assert [scores.session for scores in scores_since(store, SESSIONS[-4])] == [SESSIONS[-1]]
+
+
 def test_runs_at_the_same_time_count_each_session_once(store: InMemoryArtifactStore, meter: RecordingMeter) -> None:
     keep(store, *(record(row) for row in (-8, -7, -6, -5, -4, -2)))
     together = threading.Barrier(4)
