@@ -170,7 +170,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_work_of_a_main_thread_is_interrupted_where_it_is() -> None:
+def test_the_work_of_a_main_thread_is_interrupted_where_it_is_at_the_next_beat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "INTERRUPT_S", 30.0)
     reports, began = Reports(), time.monotonic()
 
     def before(_signal: int, _frame: FrameType | None) -> None:

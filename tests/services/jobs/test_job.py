@@ -5,11 +5,17 @@ from inspect import signature
 
 import pytest
 
-from errors import IdempotencyKeyReused, JobFinished
+from errors import (
+    BacktestCapacityExceeded,
+    IdempotencyKeyReused,
+    JobFinished,
+    TrainerUnavailable,
+    TrainingCapacityExceeded,
+)
 from schemas.job import Job, JobEnd, JobSpec, KeyUse, Progress
 from schemas.train import TrainRequest
 from services.jobs.heartbeat import BEAT_S
-from services.jobs.job import DEAD_AFTER, LOST_AFTER_S, Jobs, lost_end, record_end
+from services.jobs.job import DEAD_AFTER, LOST_AFTER_S, Jobs, lost_end, record_end, refused_end, was_refused
 from services.jobs.liveness import MOST_JOBS, Liveness
 from services.storage.s3 import S3ArtifactStore
 from telemetry.measures import TRAINING_SECONDS
@@ -72,7 +78,7 @@ class Monotonic:
     """A clock of the reader alone."""
 
     def __init__(self) -> None:
-        self.s = 1000.0
+        self.s = 10.0
 
     def __call__(self) -> float:
         return self.s
@@ -234,6 +240,23 @@ def test_an_ended_job_cannot_be_cancelled(jobs: Jobs, state: str) -> None:
 
     with pytest.raises(JobFinished, match=state):
         jobs.cancel(JOB, after(1))
+
+
+@pytest.mark.parametrize(
+    ("end", "refused"),
+    [
+        (refused_end(NOW, TrainingCapacityExceeded("busy")), True),
+        (refused_end(NOW, BacktestCapacityExceeded("busy")), True),
+        (refused_end(NOW, TrainerUnavailable("down")), True),
+        (lost_end(NOW, "no worker came"), False),
+        (JobEnd(state="succeeded", at=NOW), False),
+    ],
+)
+def test_only_the_executor_refuses_a_job(jobs: Jobs, end: JobEnd, refused: bool) -> None:
+    jobs.add(spec())
+    jobs.end(JOB, end)
+
+    assert was_refused(jobs.status(JOB, NOW)) is refused
 
 
 def test_waiting_jobs_are_those_without_claim_or_end_oldest_first(jobs: Jobs) -> None:
