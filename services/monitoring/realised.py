@@ -88,7 +88,6 @@ def _scores_or_none(store: ArtifactStore, key: str, meter: Meter = NO_METER) -> 
     except ArtifactCorrupt as error:
         report_unreadable(error, meter)
         return None
-        return None
 
 
 @cached(LRUCache(REMEMBERED), lock=Lock())

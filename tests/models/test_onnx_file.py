@@ -15,8 +15,9 @@ from config import BUNDLED
 from errors import ArtifactCorrupt
 from models.base import QUANTILE_GRID
 from models.fitting import NETWORK
-from models.onnx_file import MAX_BYTES, validate_network
+from models.onnx_file import MAX_BYTES, MAX_HIDDEN, validate_network
 from models.runtime import OnnxForecaster
+from tests.hostile_models import constant_network, table
 
 OURS = (BUNDLED / NETWORK).read_bytes()
 EARLIER = sorted(Path("tests/data").rglob(NETWORK))
@@ -135,6 +136,36 @@ def test_a_file_larger_than_any_of_ours_is_corrupt(monkeypatch: pytest.MonkeyPat
     validate_network(OURS)
 
 
+@pytest.mark.parametrize("sizes", [(), (0,), (MAX_HIDDEN + 1,), (64, 64), ("many",)])
+def test_an_lstm_without_one_size_or_of_a_large_one_is_corrupt(sizes: tuple[int | str, ...]) -> None:
+    with pytest.raises(ArtifactCorrupt, match="expected an LSTM of up to 256 units in the stored network"):
+        validate_network(edited(lstm_of(*sizes)))
+
+
+@pytest.mark.parametrize("size", [1, MAX_HIDDEN])
+def test_an_lstm_of_an_ordinary_size_passes(size: int) -> None:
+    validate_network(edited(lstm_of(size)))
+
+
+def lstm_of(*sizes: int | str) -> Callable[[onnx.ModelProto], None]:
+    def edit(model: onnx.ModelProto) -> None:
+        node = helper.make_node("LSTM", ["x"], ["y"], clip=1.0)
+        node.attribute.extend(helper.make_attribute("hidden_size", size) for size in sizes)
+        model.graph.node.append(node)
+
+    return edit
+
+
+def test_a_network_of_more_operators_than_any_of_ours_is_corrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_nodes = len(onnx.load_model_from_string(OURS).graph.node)
+    monkeypatch.setattr("models.onnx_file.MAX_NODES", n_nodes)
+    validate_network(OURS)
+
+    monkeypatch.setattr("models.onnx_file.MAX_NODES", n_nodes - 1)
+    with pytest.raises(ArtifactCorrupt, match=f"has {n_nodes} operators; the limit is {n_nodes - 1}"):
+        validate_network(OURS)
+
+
 def test_weights_that_say_they_are_in_the_file_pass() -> None:
     def stated(model: onnx.ModelProto) -> None:
         model.graph.initializer[0].data_location = TensorProto.DEFAULT
@@ -143,19 +174,10 @@ def test_weights_that_say_they_are_in_the_file_pass() -> None:
 
 
 def test_a_network_of_other_levels_or_columns_is_corrupt() -> None:
-    def of_seven_columns(model: onnx.ModelProto) -> None:
-        while model.graph.node:
-            model.graph.node.pop()
-        model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 7
-        name = model.graph.output[0].name
-        model.graph.node.append(
-            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.ones((1, 30, 105))))
-        )
-
     with pytest.raises(ArtifactCorrupt, match=r"found 10 columns and 105 levels"):
         OnnxForecaster(OURS, QUANTILE_GRID[1:])
-    with pytest.raises(ArtifactCorrupt, match=r"found 7 columns|expected one output"):
-        OnnxForecaster(edited(of_seven_columns), QUANTILE_GRID)
+    with pytest.raises(ArtifactCorrupt, match=r"found 7 columns and 105 levels"):
+        OnnxForecaster(constant_network(table(), columns=7), QUANTILE_GRID)
 
 
 @given(place=st.integers(0, len(OURS) - 1), content=st.binary(min_size=1, max_size=64))

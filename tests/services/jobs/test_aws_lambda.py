@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from errors import TrainerUnavailable, TrainingCapacityExceeded
+from errors import AppError, TrainerUnavailable, TrainingCapacityExceeded
 from services.jobs.aws_lambda import LambdaExecutor
 from tests.processes import QuietHandler, free_port, serving
 
@@ -49,22 +49,24 @@ def test_a_job_is_an_asynchronous_invocation(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "kind"),
+    ("status", "code", "kind", "retry_after_s"),
     [
-        (403, "AccessDeniedException", TrainerUnavailable),
-        (404, "ResourceNotFoundException", TrainerUnavailable),
-        (429, "TooManyRequestsException", TrainingCapacityExceeded),
-        (500, "ServiceException", TrainerUnavailable),
+        (403, "AccessDeniedException", TrainerUnavailable, None),
+        (404, "ResourceNotFoundException", TrainerUnavailable, None),
+        (429, "TooManyRequestsException", TrainingCapacityExceeded, 30),
+        (500, "ServiceException", TrainerUnavailable, None),
     ],
 )
 def test_a_refusal_of_lambda_is_named(
-    monkeypatch: pytest.MonkeyPatch, status: int, code: str, kind: type[Exception]
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, kind: type[AppError], retry_after_s: int | None
 ) -> None:
     with lambda_api(status, code) as (url, _):
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", url)
 
-        with pytest.raises(kind, match=r"trainer"):
+        with pytest.raises(kind, match=r"trainer") as refusal:
             submit(LambdaExecutor("trainer"))
+
+    assert refusal.value.retry_after_s == retry_after_s
 
 
 def test_lambda_out_of_reach_is_an_unavailable_trainer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -74,7 +75,9 @@ def test_a_fit_that_continues_is_judged_by_its_own_pace() -> None:
 
 @pytest.mark.parametrize("passes", [(), (0.0,), (2.0,)])
 def test_without_a_pace_no_end_is_estimated(passes: tuple[float, ...]) -> None:
-    assert reported(*passes).estimated_end is None
+    progress = reported(*passes)
+
+    assert (progress.fit, progress.estimated_end) == (1, None)
 
 
 def test_a_fit_that_runs_out_of_time_is_estimated_by_its_time() -> None:
@@ -82,6 +85,7 @@ def test_a_fit_that_runs_out_of_time_is_estimated_by_its_time() -> None:
 
     assert progress.estimated_end == START + timedelta(seconds=10 + 20)
     assert progress.share == within_fit(1 / 3)
+    assert reported(0.0, 0.5, seconds_left=5).estimated_end == START + timedelta(seconds=10)  # now
 
 
 def test_the_second_fit_has_its_own_share_and_pace() -> None:
@@ -98,10 +102,11 @@ def test_the_share_never_falls_and_is_whole_only_at_the_end() -> None:
     reports = Reports()
 
     with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
-        for phase in PHASES:
+        for (phase, begins), ends in zip(PHASES.items(), [*PHASES.values(), 1.0][1:], strict=True):
             for done in (0.0, 0.5, 0.2):
                 heartbeat.phase(phase, done)
                 heartbeat._beat()
+            assert [one.share for one in reports.progress[-3:-1]] == pytest.approx([begins, (begins + ends) / 2])
             if phase == "fit":
                 for passes in (0.0, 3.0, 1.0):
                     heartbeat.fit(FitProgress(passes, 4))
@@ -165,9 +170,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_work_of_a_main_thread_is_interrupted_where_it_is() -> None:
+def test_the_work_of_a_main_thread_is_interrupted_where_it_is_at_the_next_beat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "INTERRUPT_S", 30.0)
     reports, began = Reports(), time.monotonic()
-    before = signal.getsignal(signal.SIGUSR1)
+
+    def before(_signal: int, _frame: FrameType | None) -> None:
+        pass
 
     def work() -> None:
         try:
@@ -175,6 +185,7 @@ def test_the_work_of_a_main_thread_is_interrupted_where_it_is() -> None:
         except Exception:  # noqa: BLE001 - as careless libraries do
             time.sleep(20)
 
+    former = signal.signal(signal.SIGUSR1, before)
     with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
         heartbeat.phase("test")
         reports.stopped = True
@@ -182,7 +193,21 @@ def test_the_work_of_a_main_thread_is_interrupted_where_it_is() -> None:
             work()
 
     assert time.monotonic() - began < 10
-    assert signal.getsignal(signal.SIGUSR1) == before
+    assert signal.signal(signal.SIGUSR1, former) is before
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_end_of_the_work_is_not_interrupted() -> None:
+    asked = threading.Event()
+
+    class StoppedAtTheEnd(Reports):
+        def is_stopped(self, job_id: str) -> bool:
+            asked.set()
+            return heartbeat._over.wait(10)
+
+    with Heartbeat(StoppedAtTheEnd(), JOB, 50, lambda: START) as heartbeat:
+        heartbeat.phase("test")
+        assert asked.wait(10)
 
 
 @pytest.mark.usefixtures("quick")
@@ -197,6 +222,17 @@ def test_what_must_not_be_torn_is_not_interrupted_and_stops_at_its_end() -> None
             heartbeat.seal()
 
     assert {end.state for end in reports.ends} == {"cancelled"}  # meanwhile the heartbeat has ended the job
+
+
+@pytest.mark.usefixtures("quick")
+def test_before_its_first_phase_the_work_is_not_interrupted() -> None:
+    reports = Reports()
+
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        reports.stopped = True
+        time.sleep(0.3)
+        with pytest.raises(JobStopped):
+            heartbeat.phase("fetch")
 
 
 @pytest.mark.usefixtures("quick")

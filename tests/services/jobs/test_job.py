@@ -5,11 +5,17 @@ from inspect import signature
 
 import pytest
 
-from errors import IdempotencyKeyReused, JobFinished
+from errors import (
+    BacktestCapacityExceeded,
+    IdempotencyKeyReused,
+    JobFinished,
+    TrainerUnavailable,
+    TrainingCapacityExceeded,
+)
 from schemas.job import Job, JobEnd, JobSpec, KeyUse, Progress
 from schemas.train import TrainRequest
 from services.jobs.heartbeat import BEAT_S
-from services.jobs.job import DEAD_AFTER, LOST_AFTER_S, Jobs, lost_end, record_end
+from services.jobs.job import DEAD_AFTER, LOST_AFTER_S, Jobs, lost_end, record_end, refused_end, was_refused
 from services.jobs.liveness import MOST_JOBS, Liveness
 from services.storage.s3 import S3ArtifactStore
 from telemetry.measures import TRAINING_SECONDS
@@ -72,7 +78,7 @@ class Monotonic:
     """A clock of the reader alone."""
 
     def __init__(self) -> None:
-        self.s = 1000.0
+        self.s = 10.0
 
     def __call__(self) -> float:
         return self.s
@@ -162,6 +168,7 @@ def test_what_a_reader_remembers_is_bounded_and_ends_with_the_job(monotonic: Mon
     assert len(liveness._seen) == MOST_JOBS
     assert liveness.silence_s("job-0", NOW) is None  # the oldest was forgotten
     assert liveness.silence_s(f"job-{MOST_JOBS + 49}", NOW) == 0.0
+    assert liveness.silence_s(f"job-{MOST_JOBS + 49}", after(1)) == 0.0
     liveness.forget("job-0")
     assert liveness.silence_s("job-0", NOW) is None
 
@@ -235,6 +242,23 @@ def test_an_ended_job_cannot_be_cancelled(jobs: Jobs, state: str) -> None:
         jobs.cancel(JOB, after(1))
 
 
+@pytest.mark.parametrize(
+    ("end", "refused"),
+    [
+        (refused_end(NOW, TrainingCapacityExceeded("busy")), True),
+        (refused_end(NOW, BacktestCapacityExceeded("busy")), True),
+        (refused_end(NOW, TrainerUnavailable("down")), True),
+        (lost_end(NOW, "no worker came"), False),
+        (JobEnd(state="succeeded", at=NOW), False),
+    ],
+)
+def test_only_the_executor_refuses_a_job(jobs: Jobs, end: JobEnd, refused: bool) -> None:
+    jobs.add(spec())
+    jobs.end(JOB, end)
+
+    assert was_refused(jobs.status(JOB, NOW)) is refused
+
+
 def test_waiting_jobs_are_those_without_claim_or_end_oldest_first(jobs: Jobs) -> None:
     ids = [f"2024071{day}t220000-1a2b3c4d" for day in range(4)]
     for job_id in ids:
@@ -296,10 +320,13 @@ def test_a_job_that_expires_while_it_is_listed_is_left_out(store: InMemoryArtifa
             store.delete(f"jobs/{JOB}/spec.json")
             return super().status(job_id, now)
 
-    jobs = Expiring(store)
+    jobs, older = Expiring(store), "20240718t220000-1a2b3c4d"
     jobs.add(spec())
+    jobs.add(spec(older))
 
-    assert (jobs.page(10, None, NOW).jobs, jobs.page(10, None, NOW).unreadable) == ((), ())
+    page = jobs.page(10, None, NOW)
+
+    assert ([job.id for job in page.jobs], page.unreadable) == ([older], ())
 
 
 def test_a_job_of_an_older_version_has_no_executor(jobs: Jobs, store: InMemoryArtifactStore) -> None:
@@ -330,3 +357,15 @@ def test_a_key_belongs_to_its_first_request(jobs: Jobs) -> None:
     assert jobs.use_key("k", again) == first
     with pytest.raises(IdempotencyKeyReused):
         jobs.use_key("k", other)
+
+
+def test_the_refused_attempts_of_a_key_are_counted(jobs: Jobs) -> None:
+    use = KeyUse(job_id=JOB, created_at=NOW, model_id="walk-1", request_sha256="aa")
+    counts = [jobs.attempts("ab")]
+
+    for attempt in (0, 1, 11):
+        jobs.use_key("ab", use, attempt)
+        counts.append(jobs.attempts("ab"))
+
+    assert counts == [0, 0, 1, 11]
+    assert jobs.attempts("cd") == 0

@@ -1,14 +1,32 @@
 """Ranges against their own past: what counts as a range, and sessions that did not trade."""
 
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from errors import InsufficientHistory
 from models.base import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
-from services.monitoring.drift import EARLIER, MIN_WINDOWS, RECENT, input_drift, range_ratios
-from tests.fakes import random_walk
+from schemas.realised import ErrorDrift, ForecastOutcome, InputDrift
+from services.monitoring.drift import (
+    EARLIER,
+    MIN_WINDOWS,
+    RECENT,
+    drift_overview,
+    error_drift,
+    input_drift,
+    judge,
+    measure_drift,
+    range_ratios,
+)
+from services.storage.registry import ModelRegistry
+from services.training.train import TrainedModel
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, random_walk, walk_history
 
 N = RECENT + EARLIER + MIN_WINDOWS
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def log_ranges(bars: Bars) -> list[float]:
@@ -101,3 +119,93 @@ def test_a_ticker_that_hardly_ever_trades_has_no_status() -> None:
     assert needed == N
     assert isinstance(found, int)
     assert found < N
+
+
+def outcomes(*pits: float) -> list[ForecastOutcome]:
+    template = {"model_id": "walk-1", "model": "persistence", "origin": date(2026, 1, 1), "step": 1, "last": 100.0}
+    prices = {"actual": 100.0, "median": 100.0, "levels": (), "lower": (), "upper": (), "crps": 0.5}
+    at = {"made_at": NOW, "persistence_crps": 0.5}
+    return [ForecastOutcome.model_validate({**template, **prices, **at, "pit": pit}) for pit in pits]
+
+
+def test_misses_add_up_above_and_below_their_expected_share() -> None:
+    found = error_drift(outcomes(0.5, 0.05, 0.95, 0.5))
+
+    assert found is not None
+    assert (found.n_origins, found.level, found.empirical_coverage, found.ks_p_value) == (4, 0.8, 0.5, None)
+    assert found.cusum_high == pytest.approx(0.7 + 0.7 - 0.3)
+    assert found.cusum_low == pytest.approx(0.1)
+    assert error_drift([]) is None
+
+
+def test_thirty_outcomes_are_compared_with_the_forecast_distributions() -> None:
+    pits = np.linspace(0.2, 0.7, 30)
+
+    few, enough = error_drift(outcomes(*pits[:29])), error_drift(outcomes(*pits))
+
+    assert few is not None
+    assert few.ks_p_value is None
+    assert enough is not None
+    assert enough.ks_p_value == pytest.approx(stats.kstest(pits, "uniform").pvalue)
+
+
+@pytest.mark.parametrize(
+    ("tail", "high", "low", "p_value", "status", "reason"),
+    [
+        (0.04, 6.0, 6.0, 0.001, "ok", ""),
+        (0.039, 0.0, 0.0, None, "warning", "ranges of the last 5 sessions are 1.50 times those of the 60 before"),
+        (0.005, 0.0, 0.0, 0.5, "warning", "0.5% of past windows had a larger ratio"),
+        (0.0049, 0.0, 0.0, 0.5, "drifted", "ranges of the last 5 sessions"),
+        (0.5, 6.1, 1.0, None, "drifted", "outside 80% intervals more often than 20%"),
+        (0.5, 1.0, 6.1, None, "drifted", "outside 80% intervals less often than 20%"),
+        (0.5, 0.0, 0.0, 0.0009, "drifted", "do not follow the forecast distributions"),
+    ],
+)
+def test_the_status_follows_from_the_figures(
+    tail: float, high: float, low: float, p_value: float | None, status: str, reason: str
+) -> None:
+    inputs = InputDrift(recent_sessions=5, earlier_sessions=60, ratio=1.5, upper_tail_probability=tail)
+    coverage = {"n_origins": 40, "level": 0.8, "empirical_coverage": 0.8}
+    errors = ErrorDrift.model_validate({**coverage, "cusum_high": high, "cusum_low": low, "ks_p_value": p_value})
+
+    found, reasons = judge(inputs, errors)
+
+    assert found == status
+    assert len(reasons) == (status != "ok")
+    assert reason in "".join(reasons)
+
+
+def test_an_unusual_range_is_named_after_drifted_errors() -> None:
+    inputs = InputDrift(recent_sessions=5, earlier_sessions=60, ratio=1.5, upper_tail_probability=0.02)
+    errors = error_drift(outcomes(*[0.99] * 40))
+
+    assert (judge(inputs, None)[0], len(judge(inputs, errors)[1])) == ("warning", 3)
+
+
+def test_the_worst_come_first_and_a_ticker_without_prices_is_named(
+    store: InMemoryArtifactStore, trained: TrainedModel
+) -> None:
+    registry, usual = ModelRegistry(store), walk_history("CALM", n_sessions=N)
+    for model_id in ("all-1", "other-1"):
+        registry.publish(trained.card.model_copy(update={"model_id": model_id}), trained.files)
+    registry.move_alias("default", "all-1", NOW)
+    bars = usual.series.bars.copy()
+    bars[-RECENT:, HIGH] *= 1.5
+    wild = replace(usual, series=replace(usual.series, ticker="WILD", bars=bars))
+    asked = ["CALM", "GONE", "WILD"]
+
+    found = drift_overview(registry, None, asked, FakePriceSource(usual, wild), store, NOW)
+    of_another = drift_overview(registry, "other-1", asked, FakePriceSource(usual, wild), store, NOW)
+
+    assert [(one.ticker, one.model_id) for one in found.reports] == [("WILD", "all-1"), ("CALM", "all-1")]
+    assert [(one.ticker, one.code) for one in found.unjudged] == [("GONE", "ticker_not_found")]
+    assert {one.model_id for one in of_another.reports} == {"other-1"}
+
+
+def test_without_a_default_model_no_status_is_recorded(
+    store: InMemoryArtifactStore, meter: RecordingMeter, caplog: pytest.LogCaptureFixture
+) -> None:
+    measure_drift(ModelRegistry(store), FakePriceSource(), store, NOW, meter)
+
+    assert meter.taken == []
+    assert "no drift status of the default model" in caplog.text

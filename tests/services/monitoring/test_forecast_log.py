@@ -1,6 +1,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -66,12 +67,12 @@ def make(trained: TrainedModel) -> Make:
 class Log:
     """A log whose writes happen at once."""
 
-    def __init__(self, store: InMemoryArtifactStore, meter: Meter = NO_METER) -> None:
+    def __init__(self, store: InMemoryArtifactStore, meter: Meter = NO_METER, *, skip_demo: bool = False) -> None:
         self._writer = WriteBehind()
-        self._log = ForecastLog(store, self._writer, meter)
+        self._log = ForecastLog(store, self._writer, meter, skip_demo=skip_demo)
 
-    def record(self, forecast: Forecast) -> None:
-        self._log.record("live", 0.0, forecast)
+    def record(self, *forecasts: Forecast) -> None:
+        self._log.record("live", 0.0, *forecasts)
         self._writer.flush()
 
 
@@ -112,16 +113,27 @@ def test_a_forecast_that_another_server_has_logged_is_not_counted_again(
 def test_the_same_forecast_is_logged_once_and_a_longer_one_again(make: Make, store: InMemoryArtifactStore) -> None:
     log = Log(store)
 
-    for days in (3, 3, 1, 5):
+    for days in (1, 3, 3, 1):
         log.record(make(days))
+    log.record(make(3), make(5))  # the first is known
 
-    assert sorted(found.last_step for found in recorded(store)) == [3, 5]
+    assert sorted(found.last_step for found in recorded(store)) == [1, 3, 5]
 
 
 def test_what_had_happened_already_was_no_forecast(make: Make, store: InMemoryArtifactStore) -> None:
     Log(store).record(make(now=EVENING + timedelta(days=60)))
 
     assert store.list_keys("") == []
+
+
+@pytest.mark.parametrize("demo", [False, True])
+@pytest.mark.parametrize("skip_demo", [False, True])
+def test_only_forecasts_from_sample_prices_are_left_out_where_these_replace_real_ones(
+    make: Make, store: InMemoryArtifactStore, demo: bool, skip_demo: bool
+) -> None:
+    Log(store, skip_demo=skip_demo).record(make(history=replace(HISTORY, source="sample" if demo else "yahoo")))
+
+    assert (store.list_keys("") == []) == (demo and skip_demo)
 
 
 def test_a_record_of_an_earlier_version_is_still_read(make: Make, store: InMemoryArtifactStore) -> None:

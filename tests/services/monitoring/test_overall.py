@@ -77,6 +77,15 @@ def test_coverage_and_z_of_a_single_ticker_can_be_checked_by_hand() -> None:
     assert found.deviation == 0
 
 
+def test_closes_that_alternate_count_as_independent_ones() -> None:
+    shifts = np.where(np.arange(100) % 4 == 1, 9.0, 0.0)[:, None]
+
+    found = coverage_of(sessions_of(shifts), 0.8)
+
+    assert found is not None
+    assert found.z == pytest.approx((75 - 80) / np.sqrt(100 * 0.8 * 0.2))
+
+
 @pytest.mark.parametrize(("half", "deviates"), [(0.5, True), (1.0, False), (3.0, True)])
 def test_a_deviation_counts_where_chance_does_not_explain_it(half: float, deviates: bool) -> None:
     found = coverage_of(sessions_of(together(0), half=half), 0.8)
@@ -123,6 +132,10 @@ def test_a_worse_median_than_no_change_has_negative_skill(median: float, sign: i
     assert found is not None
     assert found.value < 0
     assert found.z < -SIGNIFICANT_Z
+
+
+def test_where_no_price_moved_there_is_no_skill() -> None:
+    assert skill_of([[outcome(0.0, median=LAST + number % 7)] * 5 for number in range(60)], "mae") is None
 
 
 def test_crps_has_a_skill_of_its_own() -> None:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from errors import PricesUnreachable
 from schemas.realised import ForecastRecord
+from services.evaluation.accuracy import CRPS_LEVELS
 from services.monitoring.forecast_log import record_key
 from services.monitoring.realised import measure_realised, realised_accuracy, scores_since
 from services.monitoring.scoring import score_due, scores_key
@@ -65,6 +66,20 @@ def test_a_forecast_is_compared_with_the_close_of_its_session(store: InMemoryArt
     assert found.report.model.mae == pytest.approx(abs(CLOSE[-1] - CLOSE[-2]))
     assert found.report.persistence.mae == found.report.model.mae
     assert (found.report.skill.mae, found.report.p_value.mae) == (0, None)
+
+
+@pytest.mark.parametrize(("below", "pit"), [(-0.1, 0.005), (0.005, 0.005), (0.3, 0.3), (0.985, 0.985), (1.1, 0.995)])
+def test_the_pit_is_the_share_of_the_distribution_below_the_close(
+    store: InMemoryArtifactStore, below: float, pit: float
+) -> None:
+    one = record(-2)
+    quantiles = tuple((CLOSE[-1] + CRPS_LEVELS - below).tolist())
+    keep(store, one.model_copy(update={"steps": (one.steps[0].model_copy(update={"quantiles": quantiles}),)}))
+
+    score_due(store, prices(), NOW)
+
+    (scores,) = scores_since(store, SESSIONS[-1])
+    assert scores.pairs[0].pit == pytest.approx(pit, abs=1e-6)
 
 
 def test_each_level_counts_the_forecasts_that_have_it_and_skill_has_its_p_value(store: InMemoryArtifactStore) -> None:
@@ -319,6 +334,14 @@ def test_a_session_of_months_ago_is_not_scored_again(store: InMemoryArtifactStor
     assert (report.n_pairs, store.list_keys("scores/")) == (0, [])
 
 
+def test_of_a_record_only_the_sessions_of_the_last_months_are_scored(store: InMemoryArtifactStore) -> None:
+    keep(store, record(-4, horizon=3))
+
+    score_due(store, prices(), days_after(SESSIONS[-1], 90))
+
+    assert [scores.session for scores in scores_since(store, SESSIONS[-4])] == [SESSIONS[-1]]
+
+
 def test_runs_at_the_same_time_count_each_session_once(store: InMemoryArtifactStore, meter: RecordingMeter) -> None:
     keep(store, *(record(row) for row in (-8, -7, -6, -5, -4, -2)))
     together = threading.Barrier(4)
@@ -340,7 +363,7 @@ def test_runs_at_the_same_time_count_each_session_once(store: InMemoryArtifactSt
 def test_a_record_that_is_forgotten_meanwhile_fails_no_run() -> None:
     class Forgetting(InMemoryArtifactStore):
         def get(self, key: str) -> bytes:
-            if "walk-2" in key:
+            if "walk-1" in key:
                 self.delete(key)
             return super().get(key)
 

@@ -12,7 +12,7 @@ from services.monitoring.scoring_run import run_scoring
 from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
-from telemetry.measures import COVERAGE_Z, DRIFT, SCORING_FINISHED, SCORING_RUNS, UNSCORED_RATIO
+from telemetry.measures import COVERAGE_Z, DRIFT, REALISED_COVERAGE, SCORING_FINISHED, SCORING_RUNS, UNSCORED_RATIO
 from tests.fakes import (
     FailingPriceSource,
     FakePriceSource,
@@ -61,6 +61,10 @@ def test_a_run_records_coverage_drift_and_its_own_end(
     assert meter.values(SCORING_FINISHED) == [NOW.timestamp()]
     assert meter.values(UNSCORED_RATIO) == [0]
     assert len(meter.values(COVERAGE_Z)) == 2
+    assert [(one["kind"], one["level"]) for one in meter.labels(REALISED_COVERAGE)] == [
+        ("share", "0.8"),
+        ("share", "0.95"),
+    ]
     assert sum(meter.values(DRIFT)) == 1
 
 

@@ -10,7 +10,7 @@ from schemas.keys import key_name, ticker_of
 from schemas.realised import SessionScores
 from services.monitoring.forecast_log import recorded
 from services.monitoring.realised import scores_since, tickers_scored
-from services.monitoring.scoring import scores_key
+from services.monitoring.scoring import keys_of_scores, scores_key
 from services.storage.store import is_key
 from tests.fakes import InMemoryArtifactStore
 
@@ -38,6 +38,12 @@ def test_scores_of_version_0_1_belong_to_the_ticker_that_they_name(store: InMemo
     assert tickers_scored(store) == ["M&M.NS"]
     assert [scores.ticker for scores in scores_since(store, LONG_AGO, "M&M.NS")] == ["M&M.NS"]
     assert scores_since(store, LONG_AGO, "M_M.NS") == []
+
+
+def test_scores_that_cannot_be_read_belong_to_no_ticker_of_a_shared_folder(store: InMemoryArtifactStore) -> None:
+    store.put(f"scores/M_M.NS/{SESSION}.json", b"{")
+
+    assert keys_of_scores(store, "M&M.NS") == keys_of_scores(store, "M_M.NS") == []
 
 
 def test_a_record_of_version_0_1_is_found_under_its_ticker(store: InMemoryArtifactStore) -> None:

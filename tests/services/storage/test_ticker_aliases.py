@@ -1,5 +1,6 @@
 """The model of one ticker: which one answers, what asking costs, and what happens where it cannot be read."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -115,8 +116,25 @@ def _lasting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_lasting")
-def test_five_hundred_tickers_without_a_model_of_their_own_cost_one_list(store: UnreliableStore) -> None:
+def test_the_model_before_a_move_is_that_of_the_store_and_not_one_that_is_cached(store: UnreliableStore) -> None:
     registry = ModelRegistry(store)
+    answering(registry, "MSFT")
+    ModelRegistry(store).move_alias("default", "spare-1", NOW)
+
+    assert registry.move_alias("ticker/MSFT", "apple-1", NOW).previous_model_id == "spare-1"
+
+
+@pytest.mark.usefixtures("_lasting")
+def test_five_hundred_tickers_without_a_model_of_their_own_cost_one_list(
+    store: UnreliableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, list_keys = ModelRegistry(store), store.list_keys
+
+    def slowly(prefix: str) -> list[str]:  # so that each thread would list before one has
+        time.sleep(0.05)
+        return list_keys(prefix)
+
+    monkeypatch.setattr(store, "list_keys", slowly)
     names = [ticker_alias(f"T{number}") for number in range(500)]
     registry.serve("default")
     store.calls.clear()

@@ -115,6 +115,16 @@ def test_a_failed_write_ends_the_flush_and_pauses_the_queue() -> None:
     assert not writer.put(lambda: True)
 
 
+def test_a_failed_write_stops_the_other_threads_of_the_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_behind, "WRITERS", 2)
+    slow, writer = SlowWrite(), WriteBehind()
+    for write in (slow, lambda: False, lambda: True):
+        writer.put(write)
+    threading.Timer(0.2, slow.go_on.set).start()
+
+    assert writer.flush() == 1
+
+
 def test_a_write_that_raises_is_logged_and_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
     writer, done = WriteBehind(), threading.Event()
     writer.start()
