@@ -147,6 +147,13 @@ def test_an_lstm_of_an_ordinary_size_passes(size: int) -> None:
     validate_network(edited(lstm_of(size)))
 
 
+def test_an_operator_that_is_only_described_as_an_lstm_passes() -> None:
+    def described(model: onnx.ModelProto) -> None:
+        model.graph.node[0].doc_string = "LSTM"
+
+    validate_network(edited(described))
+
+
 def lstm_of(*sizes: int | str) -> Callable[[onnx.ModelProto], None]:
     def edit(model: onnx.ModelProto) -> None:
         node = helper.make_node("LSTM", ["x"], ["y"], clip=1.0)

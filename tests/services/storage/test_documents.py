@@ -4,7 +4,13 @@ import pytest
 
 from errors import ArtifactCorrupt, ArtifactNotFound, StoreUnavailable
 from schemas.alias import AliasRequest
-from services.storage.documents import UPDATE_ATTEMPTS, document_keys, read_document, update_document
+from services.storage.documents import (
+    UPDATE_ATTEMPTS,
+    document_keys,
+    read_document,
+    readable_documents,
+    update_document,
+)
 from tests.fakes import InMemoryArtifactStore, UnreliableStore
 
 KEY = "folder/a.json"
@@ -111,3 +117,11 @@ def test_an_unreadable_document_is_changed_only_where_it_may_be_repaired(store: 
     update_document(store, KEY, AliasRequest, to("walk-1"), repair=True)
 
     assert read_document(store, KEY, AliasRequest).model_id == "walk-1"
+
+
+def test_a_document_that_is_deleted_after_it_was_listed_is_left_out(store: InMemoryArtifactStore) -> None:
+    update_document(store, KEY, AliasRequest, to("walk-1"))
+
+    found = readable_documents(store, ["folder/gone.json", KEY], AliasRequest)
+
+    assert [one.model_id for one in found] == ["walk-1"]

@@ -60,8 +60,12 @@ def test_a_loaded_model_forecasts(published: ModelRegistry, trained: TrainedMode
 
 
 def test_a_model_is_read_once_and_then_kept(
-    published: ModelRegistry, trained: TrainedModel, store: InMemoryArtifactStore
+    published: ModelRegistry,
+    trained: TrainedModel,
+    store: InMemoryArtifactStore,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("services.storage.ttl_cache.TTL_S", 0.0)
     first = published.load(trained.card)
     for name in FILES:
         store.delete(model_key(trained.card.model_id, name))

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from config import BUNDLED
 from errors import ModelInUse, ModelNotFound, StoreUnavailable
 from models.fitting import NETWORK
 from services.storage import ttl_cache
+from services.storage.bundled import BundledModel
 from services.storage.registry import CARD, ModelRegistry, ServedModel, model_key, ticker_alias
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
@@ -242,3 +244,14 @@ def test_without_any_model_in_an_outage_the_error_is_the_outage(store: Unreliabl
 
     with pytest.raises(StoreUnavailable):
         ModelRegistry(store).serve(APPLE)
+
+
+def test_in_an_outage_before_the_default_was_ever_read_the_bundled_model_answers_with_a_warning(
+    store: UnreliableStore,
+) -> None:
+    store.down = True
+
+    served = ModelRegistry(store, BundledModel(BUNDLED / NETWORK, BUNDLED / CARD)).serve("default")
+
+    assert (served.alias, len(served.warnings)) == ("default", 1)
+    assert served.warnings[0].startswith(f"storage unavailable; serving bundled model {served.card.model_id!r}")
