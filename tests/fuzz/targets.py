@@ -49,6 +49,7 @@ from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_network, m
 from tests.yahoo_server import Quotes, chart_payload
 
 MODEL = Path(__file__).parents[1] / "data" / "format_1" / "models" / "walk-20240719-00000001"
+COOKIES = TemporaryDirectory()  # until the process ends: yfinance keeps the first folder that it was given
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 BARS, ENDS = random_walk(320), np.array([300, 319])
 NAMED = (AppError, ValidationError)
@@ -217,15 +218,14 @@ def yahoo_answers() -> Iterator[Run]:
     session.trust_env = False
     session.mount("https://", adapter)
     session.mount("http://", adapter)
-    with TemporaryDirectory() as folder:
-        source = YahooSource(Path(folder), 1.0, attempts=1, session=session, backoff_s=0.0)
+    source = YahooSource(Path(COOKIES.name), 1.0, attempts=1, session=session, backoff_s=0.0)
 
-        def run(rng: random.Random) -> None:
-            adapter.content = mutated_json(sound, rng)
-            series, _ = clean_raw("AAPL", source.fetch("AAPL", None, NOW))
-            check_series(series)
+    def run(rng: random.Random) -> None:
+        adapter.content = mutated_json(sound, rng)
+        series, _ = clean_raw("AAPL", source.fetch("AAPL", None, NOW))
+        check_series(series)
 
-        yield run
+    yield run
 
 
 REQUESTS: tuple[tuple[type[BaseModel], dict[str, Any]], ...] = (
