@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1, le=1_000_000, description="Connections open at once.")] = 1000
     max_active_requests: Annotated[int, Field(ge=1, le=100_000, description="Requests answered at once.")] = 200
     max_requests_at_work: Annotated[
-        int, Field(ge=1, le=1000, description="Requests worked on at once; others wait for their turn.")
+        int, Field(ge=1, le=1000, description="Requests worked on at once while the processor is busy.")
     ] = 8
     shutdown_timeout_s: Annotated[
         float, Field(ge=3, le=3600, description="Seconds after a signal in which the server ends.")

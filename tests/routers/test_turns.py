@@ -1,7 +1,9 @@
 """Turns of requests: who works, who waits, who is refused."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,12 @@ from routers.turns import Turns, rest
 @pytest.fixture(autouse=True)
 def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "MAX_WAIT_S", 0.02)
+    monkeypatch.setattr(turns, "SAMPLE_S", 0.0)
+
+
+def busy(active: int, at_work: int) -> Turns:
+    """Turns of a process that uses all of a core."""
+    return Turns(active, at_work, time.monotonic)
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -25,7 +33,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 def test_a_request_without_a_turn_in_time_is_refused() -> None:
     async def scenario() -> None:
-        limited = Turns(active=10, at_work=1)
+        limited = busy(active=10, at_work=1)
         await limited.take({})
         with pytest.raises(ServerBusy) as refusal:
             await limited.take({})
@@ -34,24 +42,45 @@ def test_a_request_without_a_turn_in_time_is_refused() -> None:
     run(scenario)
 
 
-def test_a_turn_that_ends_goes_to_who_waits() -> None:
+def test_requests_that_leave_the_processor_idle_keep_no_other_from_its_turn() -> None:
     async def scenario() -> None:
-        limited, first, second = Turns(active=10, at_work=1), dict[str, object](), dict[str, object]()
+        limited = Turns(active=3, at_work=1, cpu_s=lambda: 0.0)
+        for _ in range(3):
+            await limited.take({})
+        with pytest.raises(ServerBusy):
+            await limited.take({})
+
+    run(scenario)
+
+
+def test_turns_that_end_go_to_those_who_wait_in_their_order() -> None:
+    async def scenario() -> None:
+        limited, came = busy(active=10, at_work=1), []
+        first: dict[str, Any] = {}
+
+        async def request(name: str) -> None:
+            scope: dict[str, Any] = {}
+            await limited.take(scope)
+            came.append(name)
+            limited.give_back(scope)
+
         await limited.take(first)
-        waiting = asyncio.create_task(limited.take(second))
+        waiting = [asyncio.create_task(request(name)) for name in "abc"]
         await asyncio.sleep(0)
         limited.give_back(first)
-        await waiting
+        await asyncio.gather(*waiting)
+        assert came == ["a", "b", "c"]
 
     run(scenario)
 
 
 def test_a_request_that_rests_is_still_being_answered() -> None:
     async def scenario() -> None:
-        limited, first, second = Turns(active=2, at_work=1), dict[str, object](), dict[str, object]()
+        limited = busy(active=2, at_work=1)
+        first: dict[str, Any] = {}
         await limited.take(first)
         rest(first)
-        await limited.take(second)
+        await limited.take({})
         with pytest.raises(ServerBusy):
             limited.validate_room()
         limited.give_back(first)
@@ -62,7 +91,8 @@ def test_a_request_that_rests_is_still_being_answered() -> None:
 
 def test_a_turn_ends_once() -> None:
     async def scenario() -> None:
-        limited, first = Turns(active=10, at_work=1), dict[str, object]()
+        limited = busy(active=10, at_work=1)
+        first: dict[str, Any] = {}
         await limited.take(first)
         rest(first)
         rest(first)
@@ -75,12 +105,16 @@ def test_a_turn_ends_once() -> None:
     run(scenario)
 
 
-def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(*, handed_over: bool) -> None:
     async def scenario() -> None:
-        limited, first = Turns(active=2, at_work=1), dict[str, object]()
+        limited = busy(active=2, at_work=1)
+        first: dict[str, Any] = {}
         await limited.take(first)
         waiting = asyncio.create_task(limited.take({}))
         await asyncio.sleep(0)
+        if handed_over:
+            limited.give_back(first)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
