@@ -131,9 +131,10 @@ endef
 	install -m 755 .venv/rie/samcli/local/rapid/aws-lambda-rie-x86_64 $@
 	rm -rf .venv/rie
 
+# The list is complete, hence --no-deps: pip refuses a dependency with extras, which a list with hashes cannot state.
 .venv/sam/.installed: requirements/deploy.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv/sam
-	.venv/sam/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.txt
+	.venv/sam/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/deploy.txt
 	touch $@
 
 # Only its operators are used, which need no more than parso, and that the notebook's kernel brings along.
