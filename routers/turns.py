@@ -12,7 +12,7 @@ from errors import ServerBusy
 
 RETRY_AFTER_S = 1
 MAX_WAIT_S = 0.3
-BUSY_SHARE = 0.7  # of one core: Python computes on little more than one
+BUSY_SHARE = 0.4  # of one core: with Python that is much, and on a machine with other work not less
 SAMPLE_S = 0.25
 
 _TURN = "turn"  # the key of a request's turn in its scope
