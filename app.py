@@ -70,7 +70,6 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
 
     def warm() -> None:
         warm_up(runtime.registry, runtime.clock())
-        app.state.documentation.document()
 
     def resume() -> None:
         _resume(runtime)
