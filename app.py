@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -67,27 +68,20 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     """
     runtime: Runtime = app.state.runtime
     stopping = threading.Event()
-
-    def warm() -> None:
-        warm_up(runtime.registry, runtime.clock())
-
-    def resume() -> None:
-        _resume(runtime)
-
+    begins = {"warm-up": partial(warm_up, runtime.registry, runtime.clock()), "resume": partial(_resume, runtime)}
     # in parallel to the first answers: a store that hangs must not keep them waiting
-    started = [_thread(until_done, warm, stopping, "warm-up"), _thread(until_done, resume, stopping, "resume")]
+    started = [_thread(name, partial(until_done, begin, stopping, name)) for name, begin in begins.items()]
     runtime.writer.start()
     limit = connection_limit(runtime.settings.max_connections, raise_file_limit())
     yield {STATE: Connections(limit, runtime.settings.header_timeout_s)}
     stopping.set()
     ends = (runtime.executor.close, runtime.backtest_executor.close, runtime.writer.flush)
-    await _ended([*[_thread(end) for end in ends], *started])
+    await _ended([*[_thread(end.__qualname__, end) for end in ends], *started])
 
 
-def _thread(call: Callable[..., object], *arguments: Any) -> threading.Thread:
+def _thread(name: str, call: Callable[[], object]) -> threading.Thread:
     """A thread that runs the call, and that the end of the process does not wait for."""
-    name = arguments[-1] if arguments else call.__qualname__
-    thread = threading.Thread(target=call, args=arguments, name=name, daemon=True)
+    thread = threading.Thread(target=call, name=name, daemon=True)
     thread.start()
     return thread
 

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 from pydantic import SecretStr
 
@@ -109,6 +110,7 @@ class Runtime:
         among = SampleSource.tickers if settings.price_source == "sample" else None
         source = InstrumentedPriceSource(prices or price_source(settings, meter), meter, among)
         shown = forecast_prices(settings, source)
+        executor = partial(_executor, settings, worker, jobs, clock)
         return cls(
             settings=settings,
             clock=clock,
@@ -116,8 +118,15 @@ class Runtime:
             store=store,
             registry=registry,
             jobs=jobs,
-            executor=_executor(settings, worker, jobs, clock, meter),
-            backtest_executor=_backtest_executor(settings, worker, jobs, clock),
+            executor=executor(
+                meter=meter, max_running=settings.max_trainings, max_waiting=settings.max_waiting_trainings
+            ),
+            backtest_executor=executor(  # a lane of its own: no backtest waits for an hour of training
+                max_running=settings.max_backtests,
+                max_waiting=settings.max_waiting_backtests,
+                refusal=BacktestCapacityExceeded,
+                work="backtests",
+            ),
             prices=source,
             shown_prices=shown,
             model_prices=MarketAwareSource(source),
@@ -227,44 +236,15 @@ def _secret(setting: SecretStr | None) -> str | None:
     return None if setting is None else setting.get_secret_value()
 
 
-def _executor(settings: Settings, worker: Sequence[str], jobs: Jobs, clock: Clock, meter: Meter) -> Executor:
-    """Runs each job in a Lambda invocation or, on a server, in a process."""
+def _executor(settings: Settings, worker: Sequence[str], jobs: Jobs, clock: Clock, **of_kind: Any) -> Executor:
+    """Runs each job in a Lambda invocation or, on a server, in a process; ``of_kind`` are the limits of its lane."""
     function = _trainer_function(settings)
     if function is not None:
         return LambdaExecutor(function)
-    return LocalExecutor(
-        worker,
-        _settings_of_worker(settings),
-        jobs,
-        clock,
-        meter,
-        max_running=settings.max_trainings,
-        max_waiting=settings.max_waiting_trainings,
-        name=lambda: installation_id(settings.writable_dir),
-    )
-
-
-def _backtest_executor(settings: Settings, worker: Sequence[str], jobs: Jobs, clock: Clock) -> Executor:
-    """A lane of its own on a server: no backtest waits for an hour of training."""
-    function = _trainer_function(settings)
-    if function is not None:
-        return LambdaExecutor(function)
-    return LocalExecutor(
-        worker,
-        _settings_of_worker(settings),
-        jobs,
-        clock,
-        max_running=settings.max_backtests,
-        max_waiting=settings.max_waiting_backtests,
-        name=lambda: installation_id(settings.writable_dir),
-        refusal=BacktestCapacityExceeded,
-        work="backtests",
-    )
-
-
-def _settings_of_worker(settings: Settings) -> bytes:
-    """Without the keys, which no worker needs."""
-    return settings.model_dump_json(exclude={"api_key", "api_keys"}).encode()
+    # no worker needs the keys
+    given = settings.model_dump_json(exclude={"api_key", "api_keys"}).encode()
+    name = partial(installation_id, settings.writable_dir)
+    return LocalExecutor(worker, given, jobs, clock, name=name, **of_kind)
 
 
 def _trainer_function(settings: Settings) -> str | None:

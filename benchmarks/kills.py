@@ -23,7 +23,7 @@ from typing import IO
 
 import psutil
 
-from benchmarks.mixed_work import MixedWork, check_forecasts, check_store
+from benchmarks.mixed_work import MixedWork, check_forecasts, check_store, print_findings
 from benchmarks.server import wait_until_up
 from benchmarks.wire_faults import SYMBOLS, environment, fill, s3_server, start, stop, wait_for_jobs
 from services.storage.registry import ModelRegistry
@@ -91,7 +91,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         yahoo = stack.enter_context(running_yahoo())
         fill(yahoo)
-        port, url = free_port(), ""
+        port = free_port()
         store: ArtifactStore = LocalArtifactStore(folder / "data")
         settings = environment(0, "", folder / "data", port)
         if options.store == "s3":
@@ -114,10 +114,7 @@ def main() -> None:
         stop(victim.process)
         found += check_store(store, work)
     print(f"{sum(work.counts.values())} requests, slowest answer {work.slowest_s:.1f} s, kills {dict(victim.kills)}")
-    for what, count in sorted(work.counts.items(), key=lambda one: -one[1]):
-        print(f"{count:7d}  {what}")
-    print(f"{len(work.models)} acknowledged models, {len(work.jobs)} named jobs")
-    print("\n".join(["nothing is wrong"] if not found else [f"{len(found)} wrong", *found[:40]]))
+    print_findings(work, found)
     sys.exit(bool(found))
 
 

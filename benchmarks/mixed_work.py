@@ -246,6 +246,14 @@ class MixedWork:
         return self.call("POST", "/predict/live", body)
 
 
+def print_findings(work: MixedWork, found: Sequence[str]) -> None:
+    """How the requests ended, and what is wrong."""
+    for what, count in sorted(work.counts.items(), key=lambda one: -one[1]):
+        print(f"{count:7d}  {what}")
+    print(f"{len(work.models)} acknowledged models, {len(work.jobs)} named jobs")
+    print("\n".join(["nothing is wrong"] if not found else [f"{len(found)} wrong", *found[:40]]))
+
+
 def check_store(store: ArtifactStore, work: MixedWork) -> list[str]:
     """What is wrong with the store afterwards, read directly: lost or damaged models, models that no caller knows."""
     found, registry = [], ModelRegistry(store)

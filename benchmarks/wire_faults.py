@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.mixed_work import MixedWork, check_forecasts, check_store, temporary_files
+from benchmarks.mixed_work import MixedWork, check_forecasts, check_store, print_findings, temporary_files
 from benchmarks.server import wait_until_up
 from services.prices.calendars import last_completed_session, sessions_between
 from services.storage.registry import ModelRegistry
@@ -171,10 +171,8 @@ def main() -> None:
         tracebacks = log_path.read_text(errors="replace").count("Traceback")
     print(f"{sum(work.counts.values())} requests in {seconds:.0f} s, slowest answer {work.slowest_s:.1f} s")
     print(f"faults: store {dict(to_store.counts)}, Yahoo {dict(to_yahoo.counts)}")
-    for what, count in sorted(work.counts.items(), key=lambda one: -one[1]):
-        print(f"{count:7d}  {what}")
-    print(f"{len(work.models)} acknowledged models, {len(work.jobs)} named jobs, {tracebacks} tracebacks in the log")
-    print("\n".join(["nothing is wrong"] if not found else [f"{len(found)} wrong", *found[:40]]))
+    print(f"{tracebacks} tracebacks in the server's log")
+    print_findings(work, found)
     sys.exit(bool(found))
 
 

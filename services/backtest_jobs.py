@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import partial
 from hashlib import sha256
 
-from errors import AppError, BacktestCapacityExceeded, JobFinished, JobNotRetryable, StoreUnavailable
+from errors import AppError, BacktestCapacityExceeded, JobFinished, StoreUnavailable
 from schemas.backtest import BacktestRequest
 from schemas.job import Job, JobSpec
 from services.backtest import PreparedBacktest
@@ -13,7 +13,7 @@ from services.jobs.executor import Executor
 from services.jobs.job import START_WITHIN, Jobs
 from services.jobs.waiters import Waiters
 from services.shared_work import SharedWork
-from services.training.submission import RETRYABLE, submit_once, submit_spec
+from services.training.submission import RETRYABLE, submit_once, submit_spec, validate_retryable
 
 SHORT_AT_ONCE, MAX_SHORT_WAITING = 1, 3  # any more become jobs
 AT_ONCE_S = 1.0  # of estimated work: a request that needs less is answered without a job
@@ -102,12 +102,7 @@ def retry_backtest(job: Job, jobs: Jobs, executor: Executor, now: datetime, toke
         BacktestCapacityExceeded, TrainerUnavailable: the new job cannot run now; it is not stored, or has failed.
     """
     assert isinstance(job.request, BacktestRequest)  # noqa: S101 - the caller's choice of function
-    if job.state not in RETRYABLE:
-        raise JobNotRetryable(
-            f"job {job.id!r} is {job.state}; only a {' or '.join(RETRYABLE)} job can be retried",
-            job_id=job.id,
-            state=job.state,
-        )
+    validate_retryable(job)
     spec = _spec(job.model_id, job.request, executor, now, token).model_copy(update={"retry_of": job.id})
     return submit_spec(spec, jobs, executor, now)
 

@@ -17,13 +17,12 @@ from errors import AppError, ArtifactNotFound
 from schemas.retention import ForgetReport
 from services.analyses import ANALYSES
 from services.forecasting.replays import REPLAYS
-from services.jobs.job import JOBS, SPEC
+from services.jobs.job import JOBS, KEYS, SPEC
 from services.monitoring.forecast_log import FORECASTS
 from services.monitoring.scoring import SCORES
 from services.prices.cache.kept import PRICES, fetched_on
 from services.storage.store import ArtifactStore
 
-KEYS = "idempotency/"
 WORKERS = 8  # enough to hide the latency of S3
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

@@ -226,6 +226,16 @@ class InlineExecutor:
         run_training(job_id, "inline", self._app.state.runtime.worker_context)
 
 
+class ManualClock:
+    """Seconds that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class FixedForecaster:
     """Quantiles of a log-normal return with a volatility of 1 % a session; the bars do not matter."""
 

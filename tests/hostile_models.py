@@ -1,4 +1,4 @@
-"""Stored models that nobody should serve: each is a change to the card or the files of a sound one."""
+"""Stored models that must not be served: each is a change to the card or the files of a sound one."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,6 @@
-"""Jobs as documents in the artifact store. Only the progress is ever overwritten, and nothing is deleted.
+"""Jobs as documents in the artifact store. Only the progress is ever overwritten.
+
+Only what is older than the retention is deleted.
 
 A job is a folder ``jobs/{id}/``: its spec, the claim of its one worker, a request to cancel, and its end. Each is
 created at most once, because every store has an atomic create-if-absent: two workers never claim one job, and only

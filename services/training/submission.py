@@ -99,16 +99,25 @@ def retry_training(
         TrainingCapacityExceeded, TrainerUnavailable: the new job cannot run now; it is not stored, or has failed.
     """
     job = jobs.status(job_id, now)
-    if job.state not in RETRYABLE:
-        raise JobNotRetryable(
-            f"job {job_id!r} is {job.state}; only a {' or '.join(RETRYABLE)} job can be retried",
-            job_id=job_id,
-            state=job.state,
-        )
+    validate_retryable(job)
     assert isinstance(job.request, TrainRequest)  # noqa: S101 - the caller's choice of function
     _validate_universe(job.request, universes)
     spec = _spec(job.request, executor, now, token).model_copy(update={"retry_of": job_id})
     return submit_spec(spec, jobs, executor, now)
+
+
+def validate_retryable(job: Job) -> None:
+    """Check that the job failed, was cancelled or lost.
+
+    Raises:
+        JobNotRetryable: it has not ended, or has succeeded.
+    """
+    if job.state not in RETRYABLE:
+        raise JobNotRetryable(
+            f"job {job.id!r} is {job.state}; only a {' or '.join(RETRYABLE)} job can be retried",
+            job_id=job.id,
+            state=job.state,
+        )
 
 
 def resume_waiting(jobs: Jobs, executor: Executor, kind: JobKind = "training") -> None:

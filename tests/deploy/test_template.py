@@ -13,14 +13,13 @@ from services.access import RIGHTS, new_key
 from services.analyses import ANALYSES
 from services.forecasting.replays import REPLAYS
 from services.jobs.aws_lambda import training_event
-from services.jobs.job import JOBS, START_WITHIN
+from services.jobs.job import JOBS, KEYS, START_WITHIN
 from services.monitoring.forecast_log import FORECASTS
 from services.monitoring.overall import SIGNIFICANT_Z
 from services.monitoring.scoring import SCORES
 from services.prices.cache.kept import PRICES
 from services.prices.calendars import is_completed
 from services.prices.exchanges import exchange_of
-from services.retention import KEYS
 from telemetry.embedded import PUBLISHED
 from tests.deploy.template import read_template, resources
 from worker import is_task

@@ -282,7 +282,7 @@ class World:
         models = self._models_of(name)
         moves = {move.at: move for move in self.moves if move.alias == name and move.at is not None}
         assert len(set(listed)) == len(listed), "a move is listed twice"
-        assert set(listed) <= moves.keys(), "a move that nobody made is listed"
+        assert set(listed) <= moves.keys(), "a move that was never made is listed"
         done = {at for at, move in moves.items() if move.ended is not None}
         # before its first move, the alias of a ticker points where default points
         unmoved = {None, *(self._models_of("default") if name.startswith("ticker/") else ())}
@@ -343,11 +343,11 @@ class World:
         registry.remove_leftovers(START + LATER)
         whole = set(registry.ids())
         left = [key for key in self.store.list_keys("models/") if key.split("/")[1] not in whole]
-        assert not left, f"nobody removes {left}"
+        assert not left, f"never removed: {left}"
         gone = [
             key for key in self.store.list_keys("deletions/") if key[len("deletions/") : -len(".json")] not in whole
         ]
-        assert not gone, f"nobody removes {gone}"
+        assert not gone, f"never removed: {gone}"
         self.check()
 
 

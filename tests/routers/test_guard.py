@@ -21,7 +21,7 @@ from routers.guard import GuardedRoute, include_guarded
 from services.access import new_key
 from services.quotas import Quotas
 from telemetry.measures import CPU_BY_KEY, REQUESTS_BY_KEY
-from tests.fakes import RecordingMeter, application
+from tests.fakes import ManualClock, RecordingMeter, application
 
 ROOT = Path(__file__).parents[2]
 READER, READS = new_key("reader", ["read"])
@@ -196,20 +196,12 @@ def test_a_new_route_needs_the_right_train_unless_it_says_otherwise() -> None:
 # Limits.
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
-def limited(app: FastAPI, clock: Clock, **limits: Any) -> None:
+def limited(app: FastAPI, clock: ManualClock, **limits: Any) -> None:
     app.state.runtime.quotas = Quotas(**limits, clock=clock)
 
 
@@ -234,7 +226,7 @@ def test_two_secrets_of_one_name_share_a_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("route", ["GET /models/none-1", "POST /models/train", "POST /predict/live"])
-def test_every_answer_states_the_limit_whatever_it_is(app: FastAPI, clock: Clock, route: str) -> None:
+def test_every_answer_states_the_limit_whatever_it_is(app: FastAPI, clock: ManualClock, route: str) -> None:
     limited(app, clock, requests_per_minute=10)
 
     answer = send(TestClient(app), route, READER, json={"unknown": 1})
@@ -243,7 +235,7 @@ def test_every_answer_states_the_limit_whatever_it_is(app: FastAPI, clock: Clock
     assert answer.headers["RateLimit"] == '"requests";r=9;t=6'
 
 
-def test_open_routes_have_no_limit(app: FastAPI, clock: Clock) -> None:
+def test_open_routes_have_no_limit(app: FastAPI, clock: ManualClock) -> None:
     limited(app, clock, requests_per_minute=1)
     client = TestClient(app)
 
@@ -253,7 +245,7 @@ def test_open_routes_have_no_limit(app: FastAPI, clock: Clock) -> None:
     assert not any("RateLimit" in answer.headers for answer in answers)
 
 
-def test_requests_without_a_valid_key_use_up_no_limit(app: FastAPI, clock: Clock) -> None:
+def test_requests_without_a_valid_key_use_up_no_limit(app: FastAPI, clock: ManualClock) -> None:
     limited(app, clock, requests_per_minute=1)
     client = TestClient(app)
 
@@ -274,7 +266,7 @@ def test_requests_without_a_valid_key_use_up_no_limit(app: FastAPI, clock: Clock
     ],
 )
 def test_without_keys_each_address_has_a_limit(
-    tmp_path: Path, clock: Clock, first: str, second: str, status: int
+    tmp_path: Path, clock: ManualClock, first: str, second: str, status: int
 ) -> None:
     app = guarded_app(tmp_path)
     limited(app, clock, requests_per_minute=1)
@@ -284,7 +276,7 @@ def test_without_keys_each_address_has_a_limit(
     assert answers == [200, status]
 
 
-def test_a_request_is_charged_for_the_cpu_time_of_its_thread(app: FastAPI, clock: Clock) -> None:
+def test_a_request_is_charged_for_the_cpu_time_of_its_thread(app: FastAPI, clock: ManualClock) -> None:
     limited(app, clock, cpu_s_per_minute=0.001)
     client = TestClient(app)
     backtest = {"ticker": "^GSPC", "start": "2018-11-01", "horizon": 1}
@@ -301,7 +293,7 @@ def test_a_request_is_charged_for_the_cpu_time_of_its_thread(app: FastAPI, clock
 
 
 def test_a_request_that_fails_or_waits_is_charged_for_what_it_used(
-    app: FastAPI, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited(app, clock, cpu_s_per_minute=60)
     charged: list[float] = []

@@ -6,19 +6,12 @@ from hypothesis import strategies as st
 
 from services import quotas
 from services.quotas import Budget, Quotas
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes import ManualClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 def test_without_limits_everything_is_admitted_and_nothing_stated() -> None:
@@ -28,7 +21,7 @@ def test_without_limits_everything_is_admitted_and_nothing_stated() -> None:
     assert [limits.admit("ci") for _ in range(3)] == [(None, {})] * 3
 
 
-def test_the_request_after_the_last_is_refused_until_one_has_come_back(clock: Clock) -> None:
+def test_the_request_after_the_last_is_refused_until_one_has_come_back(clock: ManualClock) -> None:
     limits = Quotas(requests_per_minute=3, clock=clock)
     admitted = [limits.admit("ci").refusal for _ in range(3)]
 
@@ -44,7 +37,7 @@ def test_the_request_after_the_last_is_refused_until_one_has_come_back(clock: Cl
     assert limits.admit("ci").refusal is not None
 
 
-def test_the_fields_state_what_is_left(clock: Clock) -> None:
+def test_the_fields_state_what_is_left(clock: ManualClock) -> None:
     limits = Quotas(requests_per_minute=2, clock=clock)
 
     stated = [limits.admit("ci").fields for _ in range(3)]
@@ -57,7 +50,7 @@ def test_the_fields_state_what_is_left(clock: Clock) -> None:
     ]
 
 
-def test_callers_do_not_share_a_limit(clock: Clock) -> None:
+def test_callers_do_not_share_a_limit(clock: ManualClock) -> None:
     limits = Quotas(requests_per_minute=1, cpu_s_per_minute=1, clock=clock)
     limits.admit("one")
     limits.charge("one", 5)
@@ -66,7 +59,7 @@ def test_callers_do_not_share_a_limit(clock: Clock) -> None:
     assert limits.admit("other").refusal is None
 
 
-def test_a_debt_of_cpu_time_is_paid_off_before_the_next_request(clock: Clock) -> None:
+def test_a_debt_of_cpu_time_is_paid_off_before_the_next_request(clock: ManualClock) -> None:
     limits = Quotas(cpu_s_per_minute=6, clock=clock)
     assert limits.admit("ci").refusal is None
     limits.charge("ci", 8.0)
@@ -80,7 +73,7 @@ def test_a_debt_of_cpu_time_is_paid_off_before_the_next_request(clock: Clock) ->
     assert limits.admit("ci").refusal is None
 
 
-def test_what_is_not_overdrawn_admits(clock: Clock) -> None:
+def test_what_is_not_overdrawn_admits(clock: ManualClock) -> None:
     limits = Quotas(cpu_s_per_minute=6, clock=clock)
     limits.charge("ci", 6.0)
 
@@ -91,7 +84,7 @@ def test_what_is_not_overdrawn_admits(clock: Clock) -> None:
 def test_no_more_is_spent_than_the_budget_and_what_has_come_back(
     steps: list[tuple[float, float]], limit: float
 ) -> None:
-    clock, spent = Clock(), 0.0
+    clock, spent = ManualClock(), 0.0
     budget = Budget(limit, "units", clock)
 
     for pause, amount in steps:
@@ -104,7 +97,7 @@ def test_no_more_is_spent_than_the_budget_and_what_has_come_back(
 
 def test_the_wait_of_a_refusal_is_long_enough() -> None:
     for limit in (1, 7, 59, 61, 1000):
-        clock = Clock()
+        clock = ManualClock()
         limits = Quotas(requests_per_minute=limit, clock=clock)
         while (refusal := limits.admit("ci").refusal) is None:
             pass
@@ -114,7 +107,9 @@ def test_the_wait_of_a_refusal_is_long_enough() -> None:
         assert limits.admit("ci").refusal is None, limit
 
 
-def test_a_scan_from_many_addresses_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+def test_a_scan_from_many_addresses_does_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch, clock: ManualClock
+) -> None:
     monkeypatch.setattr(quotas, "MAX_CALLERS", 100)
     budget = Budget(2, "requests", clock)
     for number in range(1000):
@@ -125,7 +120,7 @@ def test_a_scan_from_many_addresses_does_not_fill_the_memory(monkeypatch: pytest
     assert budget.spend("busy", 0.0) == 0.0  # the most recent ones are kept
 
 
-def test_threads_do_not_lose_a_charge(clock: Clock) -> None:
+def test_threads_do_not_lose_a_charge(clock: ManualClock) -> None:
     budget = Budget(100_000, "seconds", clock)
 
     def charge() -> None:
