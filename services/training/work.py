@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from tenacity import Retrying, retry, retry_if_exception_type, stop_after_delay, stop_before_delay, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry,
+    retry_if_exception_type,
+    stop_after_delay,
+    stop_before_delay,
+    wait_exponential,
+)
 
 from errors import AppError, ModelInUse, ModelNotFound, StoreUnavailable
 from schemas.backtest import BacktestRequest, BacktestResponse
@@ -169,6 +177,7 @@ def _publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry,
         retry=retry_if_exception_type(StoreUnavailable),
         wait=wait_exponential(0.5, max=15.0),
         stop=stop_before_delay(min(PUBLISH_WITHIN_S, ends_at - END_WITHIN_S - started)),
+        before_sleep=_log_failed_attempt,
         reraise=True,
     )
     try:
@@ -184,6 +193,11 @@ def _publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry,
             retry_after_s=error.retry_after_s,
             model_id=model.card.model_id,
         ) from error
+
+
+def _log_failed_attempt(state: RetryCallState) -> None:
+    error = state.outcome and state.outcome.exception()
+    log.warning("the model was not stored, next attempt in %.1f s: %s", state.upcoming_sleep, error)
 
 
 def _with_evaluation(

@@ -224,7 +224,9 @@ def test_a_job_cancelled_while_the_store_refuses_its_model_stops_retrying(jobs: 
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_a_job_cancelled_between_its_files_and_its_card_leaves_none_of_them(jobs: Jobs) -> None:
+def test_a_job_cancelled_between_its_files_and_its_card_leaves_none_of_them(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
     class NoCard(InMemoryArtifactStore):
         def put(self, key: str, data: bytes) -> None:
             if key.endswith(f"/{CARD}"):
@@ -236,6 +238,8 @@ def test_a_job_cancelled_between_its_files_and_its_card_leaves_none_of_them(jobs
 
     assert train(jobs, models).state == "cancelled"
     assert models.list_keys("models/") == []
+    assert "the model was not stored, next attempt in" in caplog.text
+    assert "no card today" in caplog.text
 
 
 def test_a_job_cancelled_while_its_model_is_evaluated_moves_no_alias_and_leaves_no_model(
