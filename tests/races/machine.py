@@ -31,7 +31,6 @@ OpenStore = Callable[[ExitStack], tuple[ArtifactStore, ArtifactStore]]
 """A new store, as the checks see it and as the writers do."""
 
 _numbers = st.integers(0, 1_000_000)
-_writers = st.integers(0, N_WRITERS - 1)
 
 
 def opener(kind: str, server: S3Server | None = None) -> OpenStore:
@@ -123,16 +122,16 @@ class Race(RuleBasedStateMachine):
     @precondition(lambda self: None in self.writers)
     @rule(
         number=_numbers,
-        what=st.sampled_from(["submit", "work", "work", "cancel", "look", "list", "retry"]),
+        what=st.sampled_from(["submit", *["work"] * 4, "cancel", "look", "list", "retry"]),
         key=st.sampled_from(KEYS),
         flag=st.booleans(),
     )
     def begin_with_jobs(self, number: int, what: str, key: str | None, flag: bool) -> None:
         world = self.world
         if what == "submit" or not world.jobs:
-            self._begin(world.submit(key, refused=flag))
+            self._begin(world.submit(key, refused=flag and number % 4 == 0))
             return
-        job_id = world.jobs[number % len(world.jobs)]
+        job_id = world.jobs[-1 - number % len(world.jobs)]  # mostly the newest: small numbers are drawn more often
         match what:
             case "work":
                 self._begin(world.work_on(job_id))
@@ -151,20 +150,21 @@ class Race(RuleBasedStateMachine):
         self._begin(self.world.score() if scores else self.world.log_forecast(origin))
 
     @precondition(lambda self: any(self.writers))
-    @rule(writer=_writers, n_calls=st.integers(1, 4))
-    def run(self, writer: int, n_calls: int) -> None:
+    @rule(number=_numbers, n_calls=st.integers(1, 12))
+    def run(self, number: int, n_calls: int) -> None:
+        writer = self._one_at_work(number)
         for _ in range(n_calls):
             self._step(writer, "go")
 
     @precondition(lambda self: any(self.writers))
-    @rule(writer=_writers, grant=st.sampled_from(["die before", "die after"]))
-    def crash(self, writer: int, grant: Grant) -> None:
-        self._step(writer, grant)
+    @rule(number=_numbers, grant=st.sampled_from(["die before", "die after"]))
+    def crash(self, number: int, grant: Grant) -> None:
+        self._step(self._one_at_work(number), grant)
 
-    @rule(minutes=st.sampled_from([1, 90]))
-    def wait(self, minutes: int) -> None:
-        """Jobs of workers that died, or are slow, are lost after a while."""
-        self.world.now += timedelta(minutes=minutes)
+    @rule(number=_numbers)
+    def wait(self, number: int) -> None:
+        """Jobs of workers that died, or are slow, are lost after a while; mostly it is too short for that."""
+        self.world.now += timedelta(minutes=90 if number % 16 == 11 else 1)
 
     @invariant()
     def nothing_is_half_done(self) -> None:
@@ -179,6 +179,10 @@ class Race(RuleBasedStateMachine):
             self.world.check_end()
         finally:
             self._stack.close()
+
+    def _one_at_work(self, number: int) -> int:
+        at_work = [place for place, writer in enumerate(self.writers) if writer is not None]
+        return at_work[number % len(at_work)]
 
     def _begin(self, writer: Writer) -> None:
         free = self.writers.index(None)

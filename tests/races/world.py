@@ -18,7 +18,7 @@ from schemas.job import Job, JobEnd, Progress
 from schemas.realised import SessionScores
 from schemas.train import TrainRequest
 from services.jobs.executor import Submit
-from services.jobs.job import Jobs
+from services.jobs.job import LOST_AFTER_S, Jobs
 from services.monitoring.forecast_log import read_record, record_key, recorded
 from services.monitoring.scoring import score_due, scores_key
 from services.prices.calendars import sessions_between
@@ -29,7 +29,7 @@ from services.storage.registry import ALIASES, CARD, ModelRegistry, model_key
 from services.storage.store import ArtifactStore
 from services.training.submission import retry_training, submit_training
 from services.training.train import TrainedModel
-from tests.fakes import FakePriceSource, forecast_record, history_of, random_walk
+from tests.fakes import FakePriceSource, ManualClock, forecast_record, history_of, random_walk
 from tests.races.steps import Writer
 
 ALIAS_NAMES = ("default", "champion", "ticker/AAPL")
@@ -322,11 +322,15 @@ class World:
     def _check_jobs_end(self) -> None:
         """Every job ends or can be declared lost, by its first end alone."""
         assert all(wins <= 1 for wins in self.won.values()), "two ends of a job counted"
-        jobs = Jobs(self.store)
+        clock = ManualClock()
+        jobs = Jobs(self.store, clock)
         found = {key.split("/")[1] for key in self.store.list_keys("jobs/") if key.endswith("/spec.json")}
         for job_id in found | set(self.jobs):
-            for looks in range(3):
-                job = jobs.status(job_id, self.now + looks * LATER)
+            for _ in range(2):  # a silence is one that the reader itself has seen
+                job = jobs.status(job_id, self.now)
+                clock.now += 2 * LOST_AFTER_S
+            if job.ended_at is None:
+                job = jobs.status(job_id, self.now + LATER)  # past the deadline of every claim
             assert job.ended_at is not None, f"job {job_id} never ends"
 
     def _check_scores(self) -> None:
