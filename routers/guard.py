@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
+from at_once import TakesLong, at_once
 from bootstrap import Runtime
 from errors import AccessNotConfigured, AppError, Forbidden, NotAuthenticated, RateLimited
 from routers.problems import add_problems
@@ -158,6 +160,20 @@ def charged(work: Callable[..., Any]) -> Callable[..., Any]:
             return work(*args, **kwargs)
         finally:
             _CALLER.get().charge(time.thread_time() - started)
+
+    return run
+
+
+def in_memory_first(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint, answered by the event loop where all it needs is in memory, else by a thread; see ``at_once``."""
+    charged_work = charged(work)
+
+    @wraps(work)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return at_once(partial(charged_work, *args, **kwargs))
+        except TakesLong:
+            return await run_in_threadpool(charged_work, *args, **kwargs)
 
     return run
 

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from at_once import may_take_long
 from errors import InsufficientHistory, ZeroVariance
 from models.base import CLOSE, Bars, closes_only
 from models.windows import lookback_windows
@@ -73,8 +74,13 @@ def form_input(history: PriceHistory, target_column: str, count: int, lookback: 
     return ForecastInput(bars, last_value, last_close, recent, sessions, estimated, warnings)
 
 
-input_from_history = lru_cache(maxsize=64)(form_input)
-"""``form_input``, remembered: price sources answer with the same history until another session is final."""
+@lru_cache(maxsize=64)
+def input_from_history(
+    history: PriceHistory, target_column: str, count: int, lookback: int, horizon: int
+) -> ForecastInput:
+    """``form_input``, remembered: price sources answer with the same history until another session is final."""
+    may_take_long()
+    return form_input(history, target_column, count, lookback, horizon)
 
 
 def input_from_closes(closes: Sequence[float]) -> ForecastInput:

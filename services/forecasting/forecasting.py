@@ -12,6 +12,7 @@ from hashlib import blake2b
 import numpy as np
 from cachetools import LRUCache
 
+from at_once import may_take_long
 from errors import AppError, CalibrationTooSmall, HorizonTooLong, InvalidRequest
 from models.adaptive import AdaptiveForecaster
 from models.base import N_INPUTS, Bars, QuantileForecast, with_columns
@@ -25,6 +26,7 @@ from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import DEFAULT, ModelRegistry, ServedModel, ticker_alias, ticker_of_alias
 
 FETCHERS = 8  # at once: enough to hide the waiting, too few to look like an attack on the source
+QUICK_S = 0.002  # a model that takes longer for one window does not run in the event loop
 REMEMBERED = 512  # distributions, of 25 kB each
 
 Formed = tuple[QuantileForecast, Width | None]
@@ -45,6 +47,7 @@ class Forecasting:
         self.prices = prices
         self._replays = replays
         self._distributions: LRUCache[tuple[str, datetime, bytes], Formed] = LRUCache(REMEMBERED)
+        self._run_s: LRUCache[tuple[str, datetime], float] = LRUCache(REMEMBERED)  # CPU time for closes, the least
         self._lock = threading.Lock()
 
     def forecast_ticker(
@@ -204,11 +207,25 @@ class Forecasting:
             known = {key: self._distributions[key] for key in keys if key in self._distributions}
         missing = {key: one for key, one in zip(keys, inputs, strict=True) if key not in known}
         if missing:
-            formed = dict(zip(missing, self._run(model, list(missing.values()), newest=newest), strict=True))
+            formed = dict(zip(missing, self._run_in_time(model, list(missing.values()), newest=newest), strict=True))
             known |= formed
             with self._lock:
                 self._distributions.update(formed)
         return [known[key] for key in keys], 1000 * (time.perf_counter() - started)
+
+    def _run_in_time(self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool) -> list[Formed]:
+        """What ``_run`` returns, in the event loop only where that is known to be quick."""
+        identity = (model.card.model_id, model.card.created_at)
+        replays = any(one.source is not None for one in inputs)
+        if replays or self._run_s.get(identity, QUICK_S) >= QUICK_S:
+            may_take_long()
+        started = time.thread_time()
+        formed = self._run(model, inputs, newest=newest)
+        if not replays:
+            with self._lock:
+                taken_s = time.thread_time() - started
+                self._run_s[identity] = min(taken_s, self._run_s.get(identity, taken_s))
+        return formed
 
     def _run(self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool) -> list[Formed]:
         # one after another as if they were one history: a forecaster looks no further back than its window
