@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,11 @@ class ForecastInput:
     sessions: tuple[date, ...] = ()
     estimated: tuple[bool, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The same for the same bars."""
+        return blake2b(self.bars.tobytes()).digest()
 
     @cached_property
     def history(self) -> PriceHistory:
