@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -56,8 +57,9 @@ class Load:
     def line(self) -> str:
         p50, p99 = 1000 * np.percentile(self.latencies, [50, 99])
         n = len(self.latencies)
-        cpu = f"server {1000 * self.server_s / n:.2f} ms CPU each, generator {100 * self.generator_s / self.seconds:.0f} %"
-        return f"{n / self.seconds:7.0f} requests/s, p50 {p50:5.1f} ms, p99 {p99:5.1f} ms; {cpu} of a core"
+        speed = f"{n / self.seconds:6.0f} requests/s, p50 {p50:5.1f} ms, p99 {p99:5.1f} ms"
+        cpu = f"CPU: server {1000 * self.server_s / n:.2f} ms each, {self.server_s / self.seconds:.2f} cores"
+        return f"{speed}; {cpu}, clients {self.generator_s / self.seconds:.2f} cores"
 
 
 class Client:
@@ -123,7 +125,10 @@ def main() -> None:
 
 def wait_for_processes(url: str, n_processes: int) -> None:
     """Wait until each of the processes answers."""
-    del url, n_processes
+    answered: set[int] = set()
+    while len(answered) < n_processes:
+        with urllib.request.urlopen(f"{url}/monitoring/stats") as answer:  # noqa: S310 - our own server
+            answered.add(json.load(answer)["system"]["pid"])
 
 
 def cases(host: str) -> list[Case]:
