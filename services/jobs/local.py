@@ -115,7 +115,7 @@ class LocalExecutor:
         turn = self._turn()
         self._count(waiting=-1, running=+1)
         try:
-            self._work(job_id, turn)
+            self._watch(job_id, turn)
         finally:
             if turn is not None:
                 turn.leave()
@@ -128,7 +128,7 @@ class LocalExecutor:
             time.sleep(TURN_S)
         return None
 
-    def _work(self, job_id: str, turn: Place | None) -> None:
+    def _watch(self, job_id: str, turn: Place | None) -> None:
         with self._started(job_id, turn) as process:
             if process is None:
                 return

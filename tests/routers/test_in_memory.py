@@ -192,7 +192,7 @@ def test_what_is_not_in_memory_any_more_is_read_in_a_thread(
 def test_an_error_is_the_same_in_the_event_loop(client: TestClient) -> None:
     answers = [client.post("/predict", json={"prices": [1.0] * 60}) for _ in range(3)]
 
-    assert [answer.json()["code"] for answer in answers] == ["zero_variance"] * 3
+    assert [answer.json()["code"] for answer in answers] == ["constant_series"] * 3
 
 
 @pytest.fixture
