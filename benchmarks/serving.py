@@ -30,7 +30,7 @@ from benchmarks.server import server_process
 
 N_BODIES = 20_000  # of other closes each: more than any cache of the server keeps
 WARM_UP_S = 2.0
-SAMPLED = 50  # the content of each so-manieth answer is read
+SAMPLED = 50  # the content of one in so many answers is read
 SYMBOL, DAYS = "^GSPC", 30
 HEAD_END, LENGTH = b"\r\n\r\n", b"content-length: "
 

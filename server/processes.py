@@ -54,7 +54,7 @@ def serve_in_processes(make_app: Callable[[Settings], FastAPI], settings: Settin
 
 
 class _OneOfSeveral(Server):
-    """Tells its parent when it accepts connections, and leaves a Ctrl+C, which reaches all processes, to the parent."""
+    """Reports to its parent when it accepts connections. A Ctrl+C reaches all processes, and is left to the parent."""
 
     def __init__(self, config: uvicorn.Config, shutdown_timeout_s: float, ready: Callable[[], None]) -> None:
         super().__init__(config, shutdown_timeout_s)
