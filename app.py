@@ -13,7 +13,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from aws_lambda import lambda_handler
-from bootstrap import Runtime
+from bootstrap import Runtime, process_settings
+from config import Settings
 from error_handlers import add_error_handlers
 from routers import analysis, documentation, jobs, models, monitoring, predict, realised, root, telemetry, up, web
 from routers.guard import document_access, include_guarded
@@ -115,13 +116,28 @@ def __getattr__(name: str) -> Any:
     return globals()[name]
 
 
-def main() -> None:
-    """Serve on HOST and PORT."""
+def run_server(**settings_given: object) -> None:
+    """Serve on HOST and PORT with WEB_CONCURRENCY processes; ``settings_given`` override the environment."""
+    from server.processes import serve_in_processes
     from server.run import serve
 
-    served = create_app()
-    serve(served, served.state.runtime.settings)
+    settings = process_settings(**settings_given)
+    if settings.n_processes == 1:
+        serve(create_app(Runtime.from_settings(settings)), settings)
+    else:
+        serve_in_processes(_warm_app, settings)
+
+
+def _warm_app(settings: Settings) -> FastAPI:
+    """The application of one process of several, whose first answer is as quick as any other."""
+    app = create_app(Runtime.from_settings(settings))
+    runtime: Runtime = app.state.runtime
+    try:
+        warm_up(runtime.registry, runtime.clock())
+    except Exception:
+        log.exception("not warmed up")
+    return app
 
 
 if __name__ == "__main__":
-    main()
+    run_server()

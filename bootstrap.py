@@ -22,6 +22,7 @@ from services.jobs.executor import Executor
 from services.jobs.installation import installation_id
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
+from services.jobs.places import SharedPlaces
 from services.jobs.waiters import Waiters
 from services.monitoring.forecast_log import ForecastLog
 from services.prices.cache import CachedSource
@@ -119,13 +120,13 @@ class Runtime:
             registry=registry,
             jobs=jobs,
             executor=executor(
-                meter=meter, max_running=settings.max_trainings, max_waiting=settings.max_waiting_trainings
+                "trainings", meter=meter, max_running=settings.max_trainings, max_waiting=settings.max_waiting_trainings
             ),
             backtest_executor=executor(  # a lane of its own: no backtest waits for an hour of training
+                "backtests",
                 max_running=settings.max_backtests,
                 max_waiting=settings.max_waiting_backtests,
                 refusal=BacktestCapacityExceeded,
-                work="backtests",
             ),
             prices=source,
             shown_prices=shown,
@@ -136,7 +137,7 @@ class Runtime:
             health_check=HealthCheck(store, source, meter),
             system_usage=SystemUsage(),
             keyring=keyring_of(_secret(settings.api_key), _secret(settings.api_keys)),
-            quotas=Quotas(settings.rate_limit_requests, settings.rate_limit_cpu_s),
+            quotas=quotas_of(settings),
             waiters=Waiters(),
             short_backtests=short_backtests(),
             analyses=Analyses(store, writer),
@@ -148,10 +149,7 @@ class Runtime:
 
         ``settings_given`` override the environment.
         """
-        prepare_environment()
-        settings = settings_of_environment().model_copy(update=settings_given)
-        configure_logging(settings.logs_as, replace=settings.on_lambda)
-        return cls.from_settings(settings)
+        return cls.from_settings(process_settings(**settings_given))
 
     @property
     def universes(self) -> Universes:
@@ -171,6 +169,17 @@ class Runtime:
         return WorkerContext(
             self.jobs, self.model_prices, self.registry, self.clock, self.universes, checkpoints, executor
         )
+
+
+def process_settings(**settings_given: object) -> Settings:
+    """The settings of this process, from the environment and ``.env``, with its logging set up.
+
+    ``settings_given`` override the environment.
+    """
+    prepare_environment()
+    settings = settings_of_environment().model_copy(update=settings_given)
+    configure_logging(settings.logs_as, replace=settings.on_lambda)
+    return settings
 
 
 def store_of(settings: Settings) -> ArtifactStore:
@@ -232,19 +241,51 @@ def forecast_prices(settings: Settings, prices: PriceSource) -> PriceSource:
     return prices
 
 
+def quotas_of(settings: Settings) -> Quotas:
+    """The limits of a caller in this process: it meets each of the processes as often as the others."""
+    requests, cpu_s, n = settings.rate_limit_requests, settings.rate_limit_cpu_s, settings.n_processes
+    return Quotas(None if requests is None else max(1, requests // n), None if cpu_s is None else cpu_s / n)
+
+
 def _secret(setting: SecretStr | None) -> str | None:
     return None if setting is None else setting.get_secret_value()
 
 
-def _executor(settings: Settings, worker: Sequence[str], jobs: Jobs, clock: Clock, **of_kind: Any) -> Executor:
-    """Runs each job in a Lambda invocation or, on a server, in a process; ``of_kind`` are the limits of its lane."""
+def _executor(
+    settings: Settings,
+    worker: Sequence[str],
+    jobs: Jobs,
+    clock: Clock,
+    lane: str,
+    *,
+    max_running: int,
+    max_waiting: int,
+    **of_kind: Any,
+) -> Executor:
+    """Runs each job in a Lambda invocation or, on a server, in a process.
+
+    All processes of a server share the limits of a lane.
+    """
     function = _trainer_function(settings)
     if function is not None:
         return LambdaExecutor(function)
     # no worker needs the keys
     given = settings.model_dump_json(exclude={"api_key", "api_keys"}).encode()
     name = partial(installation_id, settings.writable_dir)
-    return LocalExecutor(worker, given, jobs, clock, name=name, **of_kind)
+    folder = settings.writable_dir / "installation" / lane
+    places = SharedPlaces(folder, max_running, max_waiting) if settings.n_processes > 1 else None
+    return LocalExecutor(
+        worker,
+        given,
+        jobs,
+        clock,
+        name=name,
+        work=lane,
+        places=places,
+        max_running=max_running,
+        max_waiting=max_waiting,
+        **of_kind,
+    )
 
 
 def _trainer_function(settings: Settings) -> str | None:

@@ -30,6 +30,22 @@ def _long_enough(days: int) -> int:
     return days
 
 
+def _processes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    if text == "auto":
+        return n_cores()
+    if not text.isdecimal():
+        raise ValueError("expected a number of processes, or auto for one per core")
+    return int(text)
+
+
+def n_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _checked_keys(entries: SecretStr) -> SecretStr:
     if not parse_keys(entries.get_secret_value()):
         raise ValueError("expected at least one entry")
@@ -88,6 +104,11 @@ class Settings(BaseSettings):
     max_requests_at_work: Annotated[
         int, Field(ge=1, le=1000, description="Requests worked on at once while the processor is busy.")
     ] = 8
+    web_concurrency: Annotated[
+        int,
+        BeforeValidator(_processes),
+        Field(ge=1, le=256, description="Processes that answer requests: a number, or auto for one per core."),
+    ] = 1
     shutdown_timeout_s: Annotated[
         float, Field(ge=3, le=3600, description="Seconds after a signal in which the server ends.")
     ] = 30
@@ -152,6 +173,11 @@ class Settings(BaseSettings):
         return self.aws_lambda_function_name is not None
 
     @property
+    def n_processes(self) -> int:
+        """How many processes this server has."""
+        return 1 if self.on_lambda else self.web_concurrency
+
+    @property
     def logs_as(self) -> LogFormat:
         """``log_format``, or what suits the place."""
         return self.log_format or ("json" if self.on_lambda else "text")
@@ -179,6 +205,16 @@ def faults_of(error: ValidationError) -> list[tuple[str, str]]:
     """Each wrong setting's name and what is wrong with it, without its value."""
     found = error.errors(include_url=False, include_input=False)
     return [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in found]
+
+
+def sharing_metrics(settings: Settings, folder: Path) -> Settings:
+    """The settings of each of a server's processes, which share their metrics through a folder of theirs or this one.
+
+    Called before ``prometheus_client`` is imported, which reads the environment itself.
+    """
+    shared = settings.prometheus_multiproc_dir or folder
+    os.environ[_SHARED_COUNTS] = str(shared)
+    return settings.model_copy(update={"prometheus_multiproc_dir": shared})
 
 
 def prepare_environment() -> None:

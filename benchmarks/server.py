@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from tests.processes import free_port
 
@@ -25,16 +25,16 @@ def running_server(settings: Mapping[str, str], command: Sequence[str] = (sys.ex
 
 @contextmanager
 def server_process(
-    settings: Mapping[str, str], command: Sequence[str] = (sys.executable, "app.py")
+    settings: Mapping[str, str], command: Sequence[str] = (sys.executable, "app.py"), log: IO[bytes] | None = None
 ) -> Iterator[tuple[str, int]]:
-    """The same, with the id of the process."""
+    """The same, with the id of the process; ``log`` gets what it prints."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         command,
         env={**os.environ, **settings, "HOST": "127.0.0.1", "PORT": str(port)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log or subprocess.DEVNULL,
+        stderr=log or subprocess.DEVNULL,
     )
     try:
         wait_until_up(url, process)

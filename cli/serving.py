@@ -24,12 +24,9 @@ def serve(
     chosen = given(host=host, port=port)
     settings = local_settings(**chosen)
     validate_free(settings.host, settings.port)
-    from app import create_app
-    from bootstrap import Runtime
-    from server.run import serve as serve_here
+    from app import run_server
 
-    runtime = Runtime.from_environment(**chosen)
-    serve_here(create_app(runtime), runtime.settings)
+    run_server(**chosen)
 
 
 def validate_free(host: str, port: int) -> None:

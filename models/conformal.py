@@ -177,6 +177,11 @@ class CalibratedForecaster:
     def static(self) -> "CalibratedForecaster":
         return self
 
+    @cached_property
+    def next_session(self) -> "CalibratedForecaster":
+        """The same forecasts of the first step."""
+        return self.up_to(1)
+
     def up_to(self, horizon: int) -> "CalibratedForecaster":
         return CalibratedForecaster(FirstSteps(self.inner, horizon), self.calibration.up_to(horizon))
 

@@ -52,6 +52,8 @@ class AdmissionMiddleware:
         routed = {**scope, "method": "GET"} if is_head else scope
         try:
             self._validate_host(headers, scope)
+            if scope["path"] != ALWAYS_ANSWERED:
+                self._turns.validate_punctuality(scope)
             await self._admit(routed, body)
         except AppError as refusal:
             await problem_response(refusal, scope.get("request_id", ""))(scope, receive, send)

@@ -27,7 +27,7 @@ from errors import (
 )
 from routers.answers import forecast_response, predict_response
 from routers.dependencies import RuntimeDep, validate_not_future
-from routers.guard import READS, GuardedRoute, charged, validate_right
+from routers.guard import READS, GuardedRoute, charged, in_memory_first, validate_right
 from routers.jobs import (
     ACCEPTED,
     IdempotencyKey,
@@ -97,6 +97,7 @@ ModelIdPath = Annotated[
     openapi_extra=READS,
     responses=problems(*FORECAST_PROBLEMS, InvalidRequest),
 )
+@in_memory_first
 def predict_next(
     model_id: ModelIdPath,
     runtime: RuntimeDep,
@@ -112,6 +113,7 @@ def predict_next(
     openapi_extra=READS,
     responses=problems(*FORECAST_PROBLEMS, InvalidRequest, HorizonTooLong),
 )
+@in_memory_first
 def forecast_sessions(
     model_id: ModelIdPath,
     runtime: RuntimeDep,

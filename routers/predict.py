@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from errors import CalibrationTooSmall, HorizonTooLong, PricesInvalid, ZeroVariance
 from routers.answers import batch_forecast, symbol_forecast, symbol_prediction
 from routers.dependencies import RuntimeDep
-from routers.guard import READS, GuardedRoute
+from routers.guard import READS, GuardedRoute, in_memory_first
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, problems
 from schemas.batch import BatchForecast, BatchRequest
 from schemas.by_symbol import (
@@ -31,6 +31,7 @@ EXAMPLE_PRICES = [round(28 + 0.05 * day + 0.2 * (day % 3), 2) for day in range(6
     openapi_extra=READS,
     responses=problems(*MODEL_PROBLEMS, CalibrationTooSmall, ZeroVariance, PricesInvalid),
 )
+@in_memory_first
 def from_prices(
     request: Annotated[PricesRequest, Body(examples=[{"symbol": "PETR4.SA", "prices": EXAMPLE_PRICES}])],
     runtime: RuntimeDep,
@@ -52,6 +53,7 @@ def from_prices(
     openapi_extra=READS,
     responses=problems(*FORECAST_PROBLEMS),
 )
+@in_memory_first
 def live(
     request: Annotated[LiveRequest, Body(examples=[{"symbol": "^GSPC"}])], runtime: RuntimeDep
 ) -> SymbolPrediction:
@@ -67,6 +69,7 @@ def live(
     openapi_extra=READS,
     responses=problems(*FORECAST_PROBLEMS, HorizonTooLong),
 )
+@in_memory_first
 def forecast(
     request: Annotated[SymbolForecastRequest, Body(examples=[{"symbol": "^GSPC", "days": 5}])], runtime: RuntimeDep
 ) -> SymbolForecast:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from starlette.types import Scope
 
 from errors import ServerBusy
+from server.limits import ARRIVED
 
 RETRY_AFTER_S = 1
 MAX_WAIT_S = 0.3
@@ -24,6 +25,9 @@ class Turns:
     The others wait for theirs, but not long. More threads than this finish no sooner on a few cores: they take the
     processor from each other and from the event loop, which then refuses too slowly. Requests that wait for a network
     leave the processor idle, and do not keep others from their turn.
+
+    Requests that the event loop answers itself need no turn: they wait for the loop, which is late with all of them
+    once too many arrive. It refuses those that it comes to too late, which takes a tenth of the time of an answer.
     """
 
     def __init__(self, active: int, at_work: int, cpu_s: Callable[[], float] = time.process_time) -> None:
@@ -41,6 +45,15 @@ class Turns:
             ServerBusy: too many are being answered.
         """
         if self._n_active >= self._active:
+            raise _busy()
+
+    def validate_punctuality(self, scope: Scope) -> None:
+        """Check that the event loop has not kept the request waiting for so long that others wait behind it.
+
+        Raises:
+            ServerBusy: it has.
+        """
+        if ARRIVED in scope and time.monotonic() - scope[ARRIVED] > MAX_WAIT_S:
             raise _busy()
 
     async def take(self, scope: Scope) -> None:

@@ -1,16 +1,24 @@
 """How many connections a process may have open, and which of them wait for their client."""
 
 import resource
+import socket
+import struct
+import sys
 from dataclasses import dataclass, field
 from typing import Protocol
 
 STATE = "connections"  # the key of `Connections` in the state of the lifespan
+ARRIVED = "arrived"  # the key in a request's scope of when it came to this machine, by ``time.monotonic``
 
 # Of the files that the process may open, half are for connections. Up to three times the backlog are accepted before
 # the first of them can be closed. The rest is for the store, price files, workers and the standard streams.
 _FILES_PER_CONNECTION = 2
 _FILES_PER_BACKLOG = 32
 MAX_BACKLOG = 2048
+_TCP_INFO_BYTES, _QUEUED_AT = (
+    104,
+    24,
+)  # of the kernel's tcp_info, and where it has tcpi_unacked: of a listener, its queue
 ENOUGH_FILES = 1_048_576
 
 
@@ -28,11 +36,13 @@ class Connections:
         limit: how many may be open. For one more, that which has waited longest for its client is closed.
         timeout_s: for the head of a request, and for the client to take in some of its answer.
         waiting: keeps its order; the values mean nothing.
+        queue_s: that a new connection waits in the kernel's queue, as far as is known.
     """
 
     limit: int = 1000
     timeout_s: float = 10.0
     waiting: dict[Closable, None] = field(default_factory=dict)
+    queue_s: float = 0.0
 
     def make_room(self, n_open: int) -> bool:
         """Close a connection where too many are open; False where each of them has a request at work."""
@@ -44,6 +54,15 @@ class Connections:
         del self.waiting[longest]
         longest.abort()
         return True
+
+
+def n_queued(listening: socket.socket) -> int:
+    """Connections in the kernel's queue of a listening socket; 0 where the kernel does not say."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    information = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    queued: int = struct.unpack_from("=I", information, _QUEUED_AT)[0]
+    return queued
 
 
 def raise_file_limit() -> int:

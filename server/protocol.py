@@ -9,13 +9,14 @@ Its limits are those of the application's settings, which come to it in the stat
 """
 
 import asyncio
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from errors import AppError, BadRequest, HeadersTooLarge, RequestTimeout, ServerBusy
 from schemas.problem import Problem
-from server.limits import STATE, Connections
+from server.limits import ARRIVED, STATE, Connections
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol as _Protocol
@@ -37,6 +38,7 @@ class LimitedProtocol(_Protocol):
 
     _timer: asyncio.TimerHandle | None = None
     _unsent = 0  # bytes, when the timer started
+    _is_new = True  # whether no request has come yet
     _n_head = 0  # bytes of a request whose head is not complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -49,6 +51,10 @@ class LimitedProtocol(_Protocol):
     def data_received(self, data: bytes) -> None:
         idle = not self._active
         super().data_received(data)
+        if idle and self._active:
+            # its task waits for those of all requests before it
+            self.cycle.scope[ARRIVED] = time.monotonic() - (self._limits.queue_s if self._is_new else 0.0)
+            self._is_new = False
         if idle and not self._active and self._answered_whole_request:
             self._n_head += len(data)
             if self._n_head > MAX_HEAD_BYTES:

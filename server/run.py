@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -11,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from config import Settings
-from server.limits import MAX_BACKLOG, backlog, raise_file_limit
+from server.limits import MAX_BACKLOG, STATE, backlog, n_queued, raise_file_limit
 
 PROTOCOL = "server.protocol:LimitedProtocol"
 REQUESTS_SHARE = 2 / 3  # of the time to end: for requests at work; then the application has the rest
@@ -26,6 +27,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, shutdown_timeout_s: float) -> None:
         super().__init__(config)
         self._shutdown_timeout_s = shutdown_timeout_s
+        self._measured = time.monotonic(), 0  # when, and the requests answered until then
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -41,6 +43,18 @@ class Server(uvicorn.Server):
         for listening in (one for server in self.servers for one in server.sockets):
             with listening.dup() as same:  # the kernel's queue may be long; the event loop accepts fewer at once
                 same.listen(MAX_BACKLOG)
+
+    async def on_tick(self, counter: int) -> bool:
+        self._measure_queue()
+        return await super().on_tick(counter)
+
+    def _measure_queue(self) -> None:
+        """Note how long a new connection waits: uvloop accepts one in each round of the loop, whatever the queue."""
+        limits, now, total = self.lifespan.state.get(STATE), time.monotonic(), self.server_state.total_requests
+        (then, before), self._measured = self._measured, (now, total)
+        if limits is not None and now > then:
+            queued = sum(n_queued(one) for server in self.servers for one in server.sockets)
+            limits.queue_s = queued * (now - then) / max(total - before, 1)
 
     async def shutdown(self, sockets: Any = None) -> None:
         await super().shutdown(sockets)

@@ -62,6 +62,10 @@ class Quotas:
         self._requests = None if requests_per_minute is None else Budget(requests_per_minute, "requests", clock)
         self._cpu = None if cpu_s_per_minute is None else Budget(cpu_s_per_minute, "seconds of CPU time", clock)
 
+    @property
+    def limits_cpu(self) -> bool:
+        return self._cpu is not None
+
     def admit(self, caller: str) -> Admission:
         """Count a request; refuse it if the caller has no request left or a debt of CPU time.
 

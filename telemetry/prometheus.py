@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +47,7 @@ class PrometheusMeter:
             self._forget_dead_processes()
             _set_aside_unreadable(folder)
         self._metrics = {metric.name: _collector(metric, own) for metric in METRICS}
+        self._updates: dict[tuple[object, ...], Callable[[float], object]] = {}  # by metric and labels, looked up once
         for metric in METRICS:
             for labels in metric.initial_labels:
                 self._metrics[metric.name].labels(*labels)
@@ -57,14 +58,11 @@ class PrometheusMeter:
             self._exposed.register(_FolderCollector(folder, lambda n: self.record(UNREADABLE_FILES, n)))
 
     def record(self, metric: Metric, value: float = 1.0, **labels: str) -> None:
-        collector = self._metrics[metric.name]
-        series = collector.labels(**labels) if labels else collector
-        if isinstance(series, Counter):
-            series.inc(value)
-        elif isinstance(series, Gauge):
-            series.set(value)
-        elif isinstance(series, Histogram):
-            series.observe(value)
+        key = (metric.name, *labels.items())
+        update = self._updates.get(key)
+        if update is None:
+            update = self._updates[key] = _update(self._metrics[metric.name], labels)
+        update(value)
 
     def flush(self) -> None:
         pass
@@ -112,6 +110,17 @@ def _collector(metric: Metric, registry: CollectorRegistry | None) -> MetricWrap
         mode = _MODES[metric.multiprocess_mode]
         return Gauge(metric.name, metric.help, metric.labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
     return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+
+
+def _update(collector: MetricWrapperBase, labels: Mapping[str, str]) -> Callable[[float], object]:
+    """What records a value in the series of these labels."""
+    series = collector.labels(**labels) if labels else collector
+    if isinstance(series, Counter):
+        return series.inc
+    if isinstance(series, Gauge):
+        return series.set
+    assert isinstance(series, Histogram)  # noqa: S101 - METRICS has no other kind
+    return series.observe
 
 
 class _FolderCollector(Collector):

@@ -18,7 +18,7 @@ NOT_LAYERED = {"tests", "benchmarks", "tools"}  # they may reach anything
 # An import points to an earlier row or stays in its own.
 LAYERS = (
     ("client",),  # a distribution of its own
-    ("errors", "schemas", "telemetry"),
+    ("at_once", "errors", "schemas", "telemetry"),
     ("models",),
     ("services",),
     ("clock", "config"),

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
+from at_once import may_take_long
 from errors import InsufficientHistory, ZeroVariance
 from models.base import CLOSE, Bars, closes_only
 from models.windows import lookback_windows
@@ -39,6 +41,11 @@ class ForecastInput:
     sessions: tuple[date, ...] = ()
     estimated: tuple[bool, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The same for the same bars."""
+        return blake2b(self.bars.tobytes()).digest()
 
     @cached_property
     def history(self) -> PriceHistory:
@@ -73,8 +80,13 @@ def form_input(history: PriceHistory, target_column: str, count: int, lookback: 
     return ForecastInput(bars, last_value, last_close, recent, sessions, estimated, warnings)
 
 
-input_from_history = lru_cache(maxsize=64)(form_input)
-"""``form_input``, remembered: price sources answer with the same history until another session is final."""
+@lru_cache(maxsize=64)
+def input_from_history(
+    history: PriceHistory, target_column: str, count: int, lookback: int, horizon: int
+) -> ForecastInput:
+    """``form_input``, remembered: price sources answer with the same history until another session is final."""
+    may_take_long()
+    return form_input(history, target_column, count, lookback, horizon)
 
 
 def input_from_closes(closes: Sequence[float]) -> ForecastInput:

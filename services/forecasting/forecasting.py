@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime
-from hashlib import blake2b
+from weakref import WeakSet
 
 import numpy as np
 from cachetools import LRUCache
 
+from at_once import may_take_long
 from errors import AppError, CalibrationTooSmall, HorizonTooLong, InvalidRequest
 from models.adaptive import AdaptiveForecaster
 from models.base import N_INPUTS, Bars, QuantileForecast, with_columns
 from models.checked import validate_prices
+from models.conformal import ServedForecaster
 from schemas.card import ModelCard
 from services.forecasting.explain import Width, static_width
 from services.forecasting.forecast import Batch, Forecast
@@ -25,6 +27,7 @@ from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import DEFAULT, ModelRegistry, ServedModel, ticker_alias, ticker_of_alias
 
 FETCHERS = 8  # at once: enough to hide the waiting, too few to look like an attack on the source
+QUICK_S = 0.002  # a model that takes longer for one window does not run in the event loop
 REMEMBERED = 512  # distributions, of 25 kB each
 
 Formed = tuple[QuantileForecast, Width | None]
@@ -44,7 +47,8 @@ class Forecasting:
         self.registry = registry
         self.prices = prices
         self._replays = replays
-        self._distributions: LRUCache[tuple[str, datetime, bytes], Formed] = LRUCache(REMEMBERED)
+        self._distributions: LRUCache[tuple[str, datetime, bool, bytes], Formed] = LRUCache(REMEMBERED)
+        self._quick = WeakSet[ServedForecaster]()  # that have taken less than ``QUICK_S``
         self._lock = threading.Lock()
 
     def forecast_ticker(
@@ -199,16 +203,28 @@ class Forecasting:
         Remembered ones cost no run; the store keeps replays of the ``newest`` sessions only.
         """
         started = time.perf_counter()
-        keys = [(model.card.model_id, model.card.created_at, blake2b(one.bars.tobytes()).digest()) for one in inputs]
+        card = model.card
+        keys = [(card.model_id, card.created_at, one.source is None, one.digest) for one in inputs]
         with self._lock:
             known = {key: self._distributions[key] for key in keys if key in self._distributions}
         missing = {key: one for key, one in zip(keys, inputs, strict=True) if key not in known}
         if missing:
-            formed = dict(zip(missing, self._run(model, list(missing.values()), newest=newest), strict=True))
+            formed = dict(zip(missing, self._run_in_time(model, list(missing.values()), newest=newest), strict=True))
             known |= formed
             with self._lock:
                 self._distributions.update(formed)
         return [known[key] for key in keys], 1000 * (time.perf_counter() - started)
+
+    def _run_in_time(self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool) -> list[Formed]:
+        """What ``_run`` returns, in the event loop only where that is known to be quick."""
+        if model.forecaster in self._quick and all(one.source is None for one in inputs):  # others are replayed
+            return self._run(model, inputs, newest=newest)
+        may_take_long()
+        started = time.thread_time()
+        formed = self._run(model, inputs, newest=newest)
+        if time.thread_time() - started < QUICK_S:
+            self._quick.add(model.forecaster)
+        return formed
 
     def _run(self, model: ServedModel, inputs: Sequence[ForecastInput], *, newest: bool) -> list[Formed]:
         # one after another as if they were one history: a forecaster looks no further back than its window
@@ -218,7 +234,7 @@ class Forecasting:
         with np.errstate(over="ignore", invalid="ignore"):  # ``Forecast.of`` refuses what is not finite
             if all(one.source is None for one in inputs):  # no origin precedes closes that the caller sent
                 widths: list[Width | None] = [None] * len(inputs)
-                whole = model.forecaster.static.predict_quantiles(bars, origins)
+                whole = model.forecaster.static.next_session.predict_quantiles(bars, origins)
             elif isinstance(model.forecaster, AdaptiveForecaster):
                 if newest:
                     factors, widths = self._replays.replayed(model.card, model.forecaster, inputs)

@@ -3,24 +3,30 @@
 import logging
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 
 from errors import TooManyRequests, TrainingCapacityExceeded
 from services.jobs.executor import Submit
 from services.jobs.job import Jobs, lost_end, record_end
+from services.jobs.places import OwnPlaces, Place, Places
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
 
 RETRY_AFTER_S = 30
+TURN_S = 0.2  # between two looks for a turn that another process may have given back
 
 log = logging.getLogger(__name__)
 
 
 class LocalExecutor:
     """Runs one command per job, as many at once as ``max_running``.
+
+    Several processes of one installation share these limits if they share their ``places``. A job that is in the queue
+    of one of them is not taken up by another.
 
     Args:
         command: the worker; the job's id is added as its last argument.
@@ -33,6 +39,7 @@ class LocalExecutor:
         name: called when the name is first needed.
         refusal: the error where there is no room.
         work: what the jobs are, for that error.
+        places: for the jobs; by default those of this process.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class LocalExecutor:
         name: Callable[[], str] = lambda: "local",
         refusal: type[TooManyRequests] = TrainingCapacityExceeded,
         work: str = "trainings",
+        places: Places | None = None,
     ) -> None:
         self._refusal = refusal
         self._work = work
@@ -56,7 +64,7 @@ class LocalExecutor:
         self._jobs = jobs
         self._clock = clock
         self._meter = meter
-        self._room = threading.BoundedSemaphore(max_running + max_waiting)
+        self._places = places or OwnPlaces(max_running, max_waiting)
         self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="job")
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
@@ -72,7 +80,8 @@ class LocalExecutor:
 
     @contextmanager
     def slot(self) -> Iterator[Submit]:
-        if not self._room.acquire(blocking=False):
+        room = self._places.take_room()
+        if room is None:
             raise self._refusal(
                 f"too many {self._work} are running or waiting; try again later", retry_after_s=RETRY_AFTER_S
             )
@@ -80,15 +89,19 @@ class LocalExecutor:
 
         def submit(job_id: str) -> None:
             nonlocal submitted
+            job = self._places.take_job(job_id)
+            if job is None:
+                log.info("job %s is in the queue of another process", job_id)
+                return
             self._count(waiting=+1)
-            self._threads.submit(self._run, job_id).add_done_callback(self._leave)
+            self._threads.submit(self._run, job_id).add_done_callback(partial(self._leave, job, room))
             submitted = True
 
         try:
             yield submit
         finally:
             if not submitted:
-                self._room.release()
+                room.leave()
 
     def close(self) -> None:
         """Stop every worker; waiting jobs stay in the store."""
@@ -99,8 +112,24 @@ class LocalExecutor:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, job_id: str) -> None:
+        turn = self._turn()
         self._count(waiting=-1, running=+1)
-        with self._started(job_id) as process:
+        try:
+            self._watch(job_id, turn)
+        finally:
+            if turn is not None:
+                turn.leave()
+
+    def _turn(self) -> Place | None:
+        """A place to run in, which another process may still have; None once this executor is closed."""
+        while not self._closed:
+            if (turn := self._places.take_turn()) is not None:
+                return turn
+            time.sleep(TURN_S)
+        return None
+
+    def _watch(self, job_id: str, turn: Place | None) -> None:
+        with self._started(job_id, turn) as process:
             if process is None:
                 return
             process.communicate(self._settings)
@@ -108,12 +137,13 @@ class LocalExecutor:
             self._jobs.end(job_id, lost_end(self._clock(), f"the worker ended with exit code {process.returncode}"))
         record_end(self._meter, self._jobs.status(job_id, self._clock()))
 
-    def _leave(self, future: "Future[None]") -> None:
+    def _leave(self, job: Place, room: Place, future: "Future[None]") -> None:
         if future.cancelled():
             self._count(waiting=-1)
         else:
             self._count(running=-1)
-        self._room.release()
+        job.leave()
+        room.leave()
         if not future.cancelled() and (error := future.exception()) is not None:
             log.error("watching a worker failed", exc_info=error)  # without a heartbeat, its job will count as lost
 
@@ -125,12 +155,13 @@ class LocalExecutor:
             self._meter.record(JOBS_RUNNING, self._n_running)
 
     @contextmanager
-    def _started(self, job_id: str) -> Iterator["subprocess.Popen[bytes] | None"]:
+    def _started(self, job_id: str, turn: Place | None) -> Iterator["subprocess.Popen[bytes] | None"]:
         with self._lock:
-            if self._closed:
+            if self._closed or turn is None:
                 yield None
                 return
-            process = subprocess.Popen([*self._command, job_id], stdin=subprocess.PIPE)  # noqa: S603 - our own worker
+            command = [*self._command, job_id]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=turn.files)  # noqa: S603 - our own
             self._running.add(process)
         try:
             yield process

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from at_once import may_take_long
 from errors import PricesEmpty
 from services.prices.pandas4 import ignore_pandas_4_warnings
 from services.prices.series import FLAT_TOLERANCE, Defects, PriceHistory, PriceSeries, Sessions, to_date
@@ -194,6 +195,7 @@ def _repeats_previous_close(series: PriceSeries) -> NDArray[np.bool_]:
 @lru_cache(maxsize=64)
 def _timetable(exchange: str) -> _Timetable:
     """Building takes about 0.1 s whatever the number of years (Seoul 2 s)."""
+    may_take_long()
     calendar = _calendar(exchange)
     sessions = calendar.closes.index.to_numpy().astype("datetime64[D]")
     known = _Timetable(

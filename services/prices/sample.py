@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from at_once import may_take_long
 from errors import PricesUnreachable, TickerNotFound
 from services.prices.calendars import history_at, local_date
 from services.prices.cleaning import clean_raw
@@ -36,6 +37,7 @@ class SampleSource:
 
 @lru_cache(maxsize=len(_FILES))
 def _load(ticker: str) -> tuple[PriceSeries, Defects]:
+    may_take_long()
     path = _package_folder() / _FILES[ticker]
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:

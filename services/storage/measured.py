@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from at_once import may_take_long
 from errors import AppError, ArtifactNotFound
 from services.storage.store import ArtifactStore, Versioned
 from telemetry.measures import STORE_OPERATIONS, STORE_SECONDS, Meter
@@ -50,6 +51,7 @@ class InstrumentedStore:
 
     @contextmanager
     def _measured(self, operation: str) -> Iterator[None]:
+        may_take_long()
         started, outcome = time.perf_counter(), "ok"
         try:
             yield

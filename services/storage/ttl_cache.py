@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from cachetools import LRUCache
 
+from at_once import may_take_long
 from errors import AppError, StoreUnavailable
 from services.storage.pause import PAUSE_S, Pause
 
@@ -48,13 +49,14 @@ class TtlCache(Generic[K, V]):
         """
         with self._lock:
             known, outage = self._known.get(key), self._outages.get(key)
-            if known is not None:
-                if time.monotonic() < known.until or (outage is not None and outage.lasts):
-                    return known.value
-                # while this thread reads, which may take long, others get the value known so far
-                self._known[key] = _Until(known.value, time.monotonic() + PAUSE_S)
-            elif outage is not None and outage.lasts:
+            is_out = outage is not None and outage.lasts
+            if known is not None and (is_out or time.monotonic() < known.until):
+                return known.value
+            if outage is not None and is_out:
                 raise StoreUnavailable(outage.reason)
+            may_take_long()
+            if known is not None:  # while this thread reads, which may take long, others get the value known so far
+                self._known[key] = _Until(known.value, time.monotonic() + PAUSE_S)
         try:
             value = load()
         except StoreUnavailable as error:

@@ -10,6 +10,7 @@ import pytest
 from errors import ServerBusy
 from routers import turns
 from routers.turns import Turns, rest
+from server.limits import ARRIVED
 
 
 @pytest.fixture(autouse=True)
@@ -123,3 +124,19 @@ def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(*, handed_ove
         limited.validate_room()
 
     run(scenario)
+
+
+@pytest.mark.parametrize(("waited_s", "is_late"), [(-1.0, False), (0.5, True)])
+def test_a_request_that_the_event_loop_has_kept_waiting_is_refused(waited_s: float, *, is_late: bool) -> None:
+    scope = {ARRIVED: time.monotonic() - waited_s}
+    limited = Turns(active=2, at_work=1)
+
+    if is_late:
+        with pytest.raises(ServerBusy):
+            limited.validate_punctuality(scope)
+    else:
+        limited.validate_punctuality(scope)
+
+
+def test_a_request_without_an_arrival_is_in_time() -> None:
+    Turns(active=2, at_work=1).validate_punctuality({})

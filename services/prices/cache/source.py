@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from cachetools import LRUCache
 
+from at_once import may_take_long
 from errors import (
     AppError,
     PricesEmpty,
@@ -110,6 +111,7 @@ class CachedSource:
         if self._is_current(entry, recent, now):
             self._meter.record(PRICE_CACHE, outcome="hit")
             return self._answer(entry.series, now, defects=entry.defects)
+        may_take_long()
         with self._lock_of(validate_ticker(ticker)):
             return self._history(ticker, now, recent)
 

@@ -13,6 +13,7 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from at_once import may_take_long
 from errors import PricesInvalid, PricesUnreachable, TickerNotFound
 from services.prices.calendars import history_at, local_date
 from services.prices.cleaning import clean_raw
@@ -47,6 +48,7 @@ class CsvSource:
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002  one file
         validate_ticker(ticker)
+        may_take_long()
         series, defects = self._series(ticker)
         return history_at(series, now, source=self.name, defects=defects)
 

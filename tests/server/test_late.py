@@ -1,0 +1,64 @@
+"""An event loop that has more to do than it can do in time refuses what it comes to too late."""
+
+import sys
+import time
+from socket import create_connection, create_server
+
+import pytest
+
+from server.limits import n_queued
+from tests.server.conftest import RunningServer, Start
+from tests.server.test_connections import problem, received
+
+pytestmark = pytest.mark.slow
+
+SLOW = """
+import time
+from socket import create_connection, create_server
+from app import create_app
+from server.run import serve
+
+app = create_app()
+
+
+async def slow() -> None:
+    time.sleep(0.8)
+
+
+app.add_api_route("/slow", slow)
+serve(app, app.state.runtime.settings)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(start: Start) -> RunningServer:
+    return start([sys.executable, "-c", SLOW])
+
+
+def request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/health", 503), ("/up", 200)])
+def test_a_request_that_the_event_loop_comes_to_late_is_refused(server: RunningServer, path: str, status: int) -> None:
+    with server.connect() as before, server.connect() as late, server.connect(request("/slow")) as first:
+        time.sleep(0.3)  # the loop is at work, and finds the next two together
+        before.sendall(request("/slow"))
+        time.sleep(0.1)
+        late.sendall(request(path))
+
+        answer = received(late)
+        received(first)
+        received(before)
+
+    assert int(answer.split()[1]) == status
+    if status == 503:
+        assert problem(answer)[1] == "server_busy"
+        assert b"\r\nretry-after: 1\r\n" in answer.lower()
+
+
+def test_the_kernels_queue_is_known() -> None:
+    with create_server(("127.0.0.1", 0)) as listening:
+        assert n_queued(listening) == 0
+        with create_connection(listening.getsockname()), create_connection(listening.getsockname()):
+            assert n_queued(listening) == (2 if sys.platform.startswith("linux") else 0)
