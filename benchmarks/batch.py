@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -27,7 +27,7 @@ from services.prices.market import MARKETS
 from tests.fakes import application, history_of, new_york_sessions, random_walk
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
-N_SESSIONS = 3_600  # up to a few weeks before NOW
+N_SESSIONS = 3_600
 CASES = ((1, (0.8, 0.95)), (26, (0.8, 0.95)), (8, tuple(k / 20 for k in range(10, 20))))
 
 
@@ -70,8 +70,8 @@ def main() -> None:
 
 @contextmanager
 def price_folder(n_symbols: int, n_sessions: int) -> Iterator[Path]:
-    """A folder of random walks that differ, and of the market of New York."""
-    sessions = new_york_sessions(N_SESSIONS)[-n_sessions:]
+    """A folder of random walks that differ, and of the market of New York; the last session is before NOW."""
+    sessions = new_york_sessions(8_700, date(1990, 1, 2))[-n_sessions:]
     market = MARKETS["XNYS"]
     names = [*_symbols(n_symbols), market.index, market.implied or ""]
     with tempfile.TemporaryDirectory() as folder:
