@@ -20,7 +20,6 @@ from fastapi import FastAPI
 
 from bootstrap import Runtime
 from config import Settings
-from schemas.batch import MAX_SYMBOLS
 from schemas.common import DEFAULT_LEVELS
 from services.prices.cache import CachedSource
 from services.prices.series import RawBars
@@ -54,7 +53,7 @@ class Case:
 
 
 def main() -> None:
-    """Print one line per route, and the sizes of the largest batches."""
+    """Print one line per route."""
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.predict", description=(__doc__ or "").split("\n")[0])
     arguments.add_argument("--repeats", type=int, default=1000, help="measured calls (default: %(default)s)")
     repeats = arguments.parse_args().repeats
@@ -65,7 +64,6 @@ def main() -> None:
             served = _milliseconds(case.serve, repeats)
             answered = asyncio.run(_answer_milliseconds(app, case, repeats))
             print(f"{case.path:18} {_shown(served)} {_shown(answered)}")
-        _print_batch(app)
 
 
 def _app(folder: Path) -> FastAPI:
@@ -104,16 +102,16 @@ def _milliseconds(call: Callable[[], object], repeats: int) -> list[float]:
 
 async def _answer_milliseconds(app: FastAPI, case: Case, repeats: int) -> list[float]:
     body = json.dumps(case.body).encode()
-    await _post(app, case.path, body)
+    await post_in_process(app, case.path, body)
     taken = []
     for _ in range(repeats):
         started = time.perf_counter()
-        await _post(app, case.path, body)
+        await post_in_process(app, case.path, body)
         taken.append(1000 * (time.perf_counter() - started))
     return taken
 
 
-async def _post(app: FastAPI, path: str, body: bytes) -> bytes:
+async def post_in_process(app: FastAPI, path: str, body: bytes) -> bytes:
     """The body of the answer, through ASGI without a client; an error status raises."""
     status, content = 0, b""
 
@@ -157,23 +155,6 @@ def _scope(path: str, n_bytes: int) -> dict[str, object]:
 
 def _shown(taken: list[float]) -> str:
     return f"{np.median(taken):8.2f} {np.quantile(taken, 0.99):7.2f}"
-
-
-def _print_batch(app: FastAPI) -> None:
-    symbols = [f"WALK{k:03}" for k in range(MAX_SYMBOLS)]
-    print(f"\n/predict/batch, {MAX_SYMBOLS} symbols with prices on disk")
-    for days, levels in (
-        (1, [0.8, 0.95]),
-        (30, [0.8, 0.95]),
-        (26, [0.5, 0.8, 0.95]),
-        (8, [k / 20 for k in range(10, 20)]),
-    ):
-        body = json.dumps({"symbols": symbols, "days": days, "levels": levels}).encode()
-        asyncio.run(_post(app, "/predict/batch", body))
-        started = time.perf_counter()
-        content = asyncio.run(_post(app, "/predict/batch", body))
-        seconds = time.perf_counter() - started
-        print(f"{days:3} days, {len(levels):2} levels: {seconds:5.2f} s, {len(content) / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,29 @@
-"""How long a training request takes on a fresh server, and the accuracy of its model next to persistence.
+"""How long a training request takes on a fresh server, the accuracy of its model next to persistence, and its loop.
 
 python -m benchmarks.training --data DIR     DIR holds PETR4.SA.csv
 
 The second split is that of legacy contract v2: PETR4.SA from 2018-01-01 to
 2024-07-19, windows of 60 sessions, the last 15 % of them to test. Its own
 figure there is a MAPE of 1.83 %, that of legacy contract v1's code 29 %.
+
+The windows per second are those of ``benchmarks/training_loops.py``.
 """
 
 import argparse
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.server import post, running_server
+from benchmarks.training_loops import loop_speeds
+from services.prices.csv import CsvSource
+from services.training.train import DEFAULT_SESSIONS
 
 LEGACY_V2_SPLIT = {"ticker": "PETR4.SA", "start_date": "2018-01-01", "end_date": "2024-07-19", "train_size": 0.85}
+
+MAX_LIGHTNING_SHARE, MIN_RATIO = 0.1, 1.5
 
 
 def main() -> None:
@@ -37,6 +45,24 @@ def main() -> None:
         coverage = ", ".join(f"{one['level']:.0%}: {one['empirical_coverage']:.1%}" for one in test["coverage"])
         ratio = model / persistence
         print(f"{name:28} {seconds:8.1f} {model:10.3%} {persistence:12.3%} {ratio:7.4f}  {coverage}")
+    _print_loops(folder)
+
+
+def _print_loops(folder: Path) -> None:
+    series = CsvSource(folder).history("PETR4.SA", datetime.now(UTC)).series.tail(DEFAULT_SESSIONS)
+    speeds = loop_speeds(series.bars)
+    print(
+        f"\nwindows per second of processor time, return_lstm: ours {speeds.ours:,.0f}, plain torch {speeds.bare:,.0f}"
+    )
+    print(
+        f"Lightning's share: {speeds.lightning_share:.1%}; aim: at most {MAX_LIGHTNING_SHARE:.0%}. "
+        f"Largest difference of a weight: {speeds.difference:g}"
+    )
+    ratio = speeds.ours_on_original / speeds.original
+    print(
+        f"windows per second elapsed, the first original project's network: ours {speeds.ours_on_original:,.0f}, "
+        f"its own loop {speeds.original:,.0f}: {ratio:.2f} times; aim: at least {MIN_RATIO:g}"
+    )
 
 
 def _train(folder: Path, body: dict[str, Any]) -> tuple[float, dict[str, Any]]:

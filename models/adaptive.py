@@ -28,6 +28,7 @@ from models.windows import future_closes, sessions_needed
 RATE = 0.03  # a miss moves the 80 % bounds of step 1 by 2.4 %
 MEMORY = 500  # origins replayed: two years
 TRACKED_LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
+TRACKED_BOUNDS = np.concatenate([0.5 - TRACKED_LEVELS[::-1] / 2, [0.5], 0.5 + TRACKED_LEVELS / 2])
 ROUNDING = 1e-9  # an outcome that has made a bound, as those of the calibration part have, is inside it
 
 LogFactors = NDArray[np.float64]
@@ -103,9 +104,10 @@ class AdaptiveForecaster:
     def _record(self, bars: Bars, past: Origins, kept: int = 0) -> "_Record":
         actuals = future_closes(bars, past, self.horizon)
         raw = self.static.inner.predict_quantiles(bars, past)
-        static = self.static.calibration.quantiles(raw)
-        at_outcome, happened = _log_factors_at_outcome(static, actuals), _by_session(~np.isnan(actuals))
-        return _Record(at_outcome, happened, _first_step(raw, kept), _first_step(static, kept))
+        bounds = self.calibration.quantiles_at(raw, TRACKED_BOUNDS)  # a quarter of the levels, and of the work
+        at_outcome, happened = _log_factors_at_outcome(bounds, actuals), _by_session(~np.isnan(actuals))
+        first = _first_step(raw, kept)
+        return _Record(at_outcome, happened, first, self.calibration.up_to(1).quantiles(first))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,19 +132,22 @@ def _first_step(forecast: QuantileForecast, kept: int) -> QuantileForecast:
     return QuantileForecast(forecast.quantile_levels, forecast.prices[first:, :1].copy())
 
 
-def _log_factors_at_outcome(forecast: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_factors_at_outcome(bounds: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far out each outcome lay: the ``a`` that would have put the bounds there, in units of its step's rate.
 
-    Shape (horizon, n_levels, n). Column r has what becomes known in the session after row r: at step h the
-    forecast made h − 1 rows before. NaN where there is none.
+    Shape (horizon, n_tracked_levels, n), from quantiles at TRACKED_BOUNDS. Column r has what becomes known in the
+    session after row r: at step h the forecast made h − 1 rows before. NaN where there is none.
     """
-    median = np.log(forecast.median)
-    error = (np.log(actuals) - median)[..., None]
-    below = median[..., None] - np.log(forecast.at(0.5 - TRACKED_LEVELS / 2))
-    above = np.log(forecast.at(0.5 + TRACKED_LEVELS / 2)) - median[..., None]
-    horizon = below.shape[1]
+    middle = TRACKED_LEVELS.size
+    median = np.log(bounds.prices[..., middle])
+    error = np.log(actuals) - median
+    missed_below = (error < 0)[..., None]
+    below, above = bounds.prices[..., middle - 1 :: -1], bounds.prices[..., middle + 1 :]
+    distance = np.log(np.where(missed_below, below, above)) - median[..., None]
+    distance = np.where(missed_below, -distance, distance)
+    horizon = error.shape[1]
     with np.errstate(divide="ignore", invalid="ignore"):  # no error is within any bounds, no distance holds none
-        by_origin = np.log(np.abs(error) / np.where(error < 0, below, above)) / _rates(horizon)[:, None] - ROUNDING
+        by_origin = np.log(np.abs(error)[..., None] / distance) / _rates(horizon)[:, None] - ROUNDING
     return _by_session(by_origin)
 
 

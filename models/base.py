@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -105,12 +106,17 @@ def never_narrowing(forecast: QuantileForecast) -> QuantileForecast:
 
     More can happen in more sessions; steps that are calibrated one by one do not know.
     """
-    middle = forecast.median[..., None]  # (n_origins, horizon, 1)
-    distance = forecast.prices - middle
-    above = np.maximum.accumulate(distance, axis=1)
-    below = np.minimum.accumulate(distance, axis=1)
-    prices = middle + np.where(forecast.quantile_levels >= 0.5, above, below)
-    return QuantileForecast(forecast.quantile_levels, np.where(prices > 0, prices, forecast.prices))
+    median = forecast.median[..., None]  # (n_origins, horizon, 1)
+    distance = forecast.prices - median
+    first_above = int(np.searchsorted(forecast.quantile_levels, 0.5))
+    below, above = np.split(np.moveaxis(distance, 1, 0), [first_above], axis=-1)  # views, a step at a time
+    for nearer, step in pairwise(below):  # several times faster than ``accumulate``
+        np.minimum(step, nearer, out=step)
+    for nearer, step in pairwise(above):
+        np.maximum(step, nearer, out=step)
+    distance += median
+    prices = distance if (distance > 0).all() else np.where(distance > 0, distance, forecast.prices)
+    return QuantileForecast(forecast.quantile_levels, prices)
 
 
 class Intervals(NamedTuple):

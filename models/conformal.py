@@ -125,9 +125,12 @@ class Calibration:
         Raises:
             ArtifactCorrupt: the forecast has other steps than were calibrated.
         """
+        return self.quantiles_at(forecast, np.union1d(forecast.quantile_levels, PROMISED_LEVELS))
+
+    def quantiles_at(self, forecast: QuantileForecast, levels: NDArray[np.float64]) -> QuantileForecast:
+        """``quantiles`` at other levels, ascending and with the median among them."""
         if forecast.horizon != len(self.scores):
             raise ArtifactCorrupt(f"the model forecasts {forecast.horizon} steps, {len(self.scores)} are calibrated")
-        levels = np.union1d(forecast.quantile_levels, PROMISED_LEVELS)
         key = levels.tobytes()
         if key not in self._by_grid:
             margins = np.array([conformal_margins(step, np.abs(2 * levels - 1)) for step in self.scores])

@@ -24,9 +24,9 @@ from models.windows import lookback_windows
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg, RunOptions
 
-BATCH = 256  # windows per run: bounds memory at about 25 MB whatever the number of origins
+BATCH = 64  # windows per run: bounds memory at about 7 MB whatever the number of origins, most of it in the CPU's cache
 FEW = 8  # windows: a thread of their own would cost more than they do
-RUN_LIMIT_S = 10.0  # ours take 0.2 ms for a window and 10 ms for a batch
+RUN_LIMIT_S = 10.0  # ours take 0.2 ms for a window and 3 ms for a batch
 ENDS_WITHIN_S = 1.0  # what a stopped run may take to end its current operator before it is left alone
 MEMORY_LIMIT = 512 * 1024 * 1024  # of all networks together
 AT_ONCE = 8  # runs of many windows, so that they fit into MEMORY_LIMIT

@@ -20,13 +20,14 @@ from telemetry.measures import ScrapedMeter
 from tests.fakes import FakePriceSource
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
+THREADS = "OMP_NUM_THREADS"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where no .env lies
-    for name in ("ORT_DISABLE_TELEMETRY", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", SHARED):
+    for name in ("ORT_DISABLE_TELEMETRY", THREADS, "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", SHARED):
         monkeypatch.setenv(name, "")
 
 
@@ -53,6 +54,19 @@ def test_the_folder_in_which_processes_count_together_is_made(
     assert os.environ[SHARED] == str(folder)
     assert folder.is_dir()
     monkeypatch.delenv(SHARED)  # the file's entry was not there to be restored
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("3", "3")])
+def test_numeric_libraries_use_one_thread_unless_the_environment_says_more(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
+) -> None:
+    monkeypatch.delenv(THREADS)
+    if given is not None:
+        monkeypatch.setenv(THREADS, given)
+
+    prepare_environment()
+
+    assert os.environ[THREADS] == used
 
 
 def test_a_server_can_be_scraped_and_lambda_writes_to_its_log(tmp_path: Path) -> None:

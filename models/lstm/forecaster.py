@@ -111,28 +111,13 @@ def _train(
     settings: FitSettings,
     on_epoch: OnEpoch,
 ) -> tuple[ReturnLSTM, LoopReport]:
-    step_weights = mean_weights(settings.horizon, recipe.step_decay)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         hidden = Hidden(recipe.hidden_market, recipe.hidden_ranges)
         windows = ReturnWindows(blocks, settings.lookback, settings.horizon, hidden)
         known = windows.sample(SAMPLED)
-        if settings.start is None:
-            network = ReturnLSTM(NetworkConfig(settings.lookback, settings.horizon))
-            fit_regression(network, known, step_weights, recipe.ridge)
-        else:
-            network = from_bytes(settings.start).train()
-        steps_per_epoch = -(-len(windows) // recipe.batch_size)
-        module = ReturnLSTMModule(
-            network,
-            _standardized_quantiles(network, known, LOSS_LEVELS),
-            torch.nanmean(known.actual.abs(), 0).nan_to_num(1.0).clamp(min=1e-6),
-            step_weights,
-            learning_rate=recipe.learning_rate,
-            core_share=recipe.core_share,
-            weight_decay=recipe.weight_decay,
-            n_steps=settings.max_epochs * steps_per_epoch if recipe.scheduled else None,
-        )
+        module = module_of(windows, recipe, settings, known)
+        network = module.network
         report = run_loop(
             module,
             windows,
@@ -146,6 +131,37 @@ def _train(
         if settings.start is None:
             network.table.copy_(_standardized_quantiles(network, known, QUANTILE_GRID).double())
     return network, report
+
+
+def module_of(
+    windows: ReturnWindows, recipe: Recipe, settings: FitSettings, known: ReturnBatch | None = None
+) -> ReturnLSTMModule:
+    """The network with its regression fitted, or that of ``settings.start``, ready for ``run_loop``.
+
+    Args:
+        windows: those to train on.
+        recipe: how.
+        settings: shape, epochs and the weights to continue from.
+        known: a sample of the windows, where there is one already.
+    """
+    known = windows.sample(SAMPLED) if known is None else known
+    step_weights = mean_weights(settings.horizon, recipe.step_decay)
+    if settings.start is None:
+        network = ReturnLSTM(NetworkConfig(settings.lookback, settings.horizon))
+        fit_regression(network, known, step_weights, recipe.ridge)
+    else:
+        network = from_bytes(settings.start).train()
+    steps_per_epoch = -(-len(windows) // recipe.batch_size)
+    return ReturnLSTMModule(
+        network,
+        _standardized_quantiles(network, known, LOSS_LEVELS),
+        torch.nanmean(known.actual.abs(), 0).nan_to_num(1.0).clamp(min=1e-6),
+        step_weights,
+        learning_rate=recipe.learning_rate,
+        core_share=recipe.core_share,
+        weight_decay=recipe.weight_decay,
+        n_steps=settings.max_epochs * steps_per_epoch if recipe.scheduled else None,
+    )
 
 
 def _standardized_quantiles(network: ReturnLSTM, known: ReturnBatch, levels: Sequence[float]) -> Tensor:

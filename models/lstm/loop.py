@@ -155,9 +155,14 @@ class _Shuffled(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         self._epoch += 1
-        # also decides what the windows of the epoch hide, and dropout; runs at the first batch, after Lightning's draws
-        torch.manual_seed((self._seed << 20) + self._epoch)
-        yield from torch.randperm(self._count).tolist()
+        yield from shuffled(self._count, self._seed, self._epoch)  # at the first batch, after Lightning's own draws
+
+
+def shuffled(count: int, seed: int, epoch: int) -> list[int]:
+    """All windows in the order of an epoch; seeds torch's generator, which decides what they hide, and dropout."""
+    torch.manual_seed((seed << 20) + epoch)
+    order: list[int] = torch.randperm(count).tolist()
+    return order
 
 
 class _KeepBest(pl.Callback):

@@ -81,8 +81,8 @@ def _train(
     settings: FitSettings,
     on_epoch: OnEpoch,
 ) -> LoopReport:
-    known = _samples(network, [(one, one.fit) for one in series])
-    held_out = _samples(network, [(one, one.early_stopping) for one in series])
+    known = samples(network, [(one, one.fit) for one in series])
+    held_out = samples(network, [(one, one.early_stopping) for one in series])
     if len(known.target) % recipe.batch_size == 1:
         known = CloseBatch(known.windows[1:], known.target[1:])  # batch norm learns nothing from a batch of one
     module = PointModule(network, loss, learning_rate=recipe.learning_rate, decay=recipe.decay, l2=recipe.l2)
@@ -91,7 +91,7 @@ def _train(
     )
 
 
-def _samples(network: PointNetwork, blocks: Sequence[tuple[FitBlocks, range]]) -> CloseBatch:
+def samples(network: PointNetwork, blocks: Sequence[tuple[FitBlocks, range]]) -> CloseBatch:
     """Scaled windows and the scaled close after each; origins whose next session did not trade are left out."""
     parts = []
     for one, block in blocks:

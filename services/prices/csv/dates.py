@@ -22,7 +22,7 @@ LocalDate = Callable[[datetime], date]
 _YMD: Order = ("year", "month", "day")
 _DMY: Order = ("day", "month", "year")
 _MDY: Order = ("month", "day", "year")
-_YEARS = (1700, 2200)
+YEARS = (1700, 2200)
 _PIVOT = 69  # two digits: 69 is 1969 and 68 is 2068, as in POSIX
 _CLOCK = (
     r"(?:(?:[T ]|, ?)(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,]\d{1,9})?)?(?: ?(?P<half>[AP])M)?"
@@ -202,7 +202,7 @@ def _date(parts: tuple[str, str, str], order: Order) -> date | None:
     year = int(named["year"])
     if len(named["year"]) == 2:
         year += 1900 if year >= _PIVOT else 2000
-    if month is None or not _YEARS[0] <= year < _YEARS[1]:
+    if month is None or not YEARS[0] <= year < YEARS[1]:
         return None
     try:
         return date(year, month, int(named["day"]))
@@ -225,7 +225,7 @@ def _from_unix(column: Column, places: list[int], texts: list[str], local_date: 
     midnights = bool((seconds % 86_400 == 0).all())
     for second, place in zip(seconds.tolist(), places, strict=True):
         moment = _EPOCH + timedelta(seconds=second)
-        if not _YEARS[0] <= moment.year < _YEARS[1]:
+        if not YEARS[0] <= moment.year < YEARS[1]:
             raise column.unreadable(place)
         yield moment.date() if midnights else local_date(moment)
 

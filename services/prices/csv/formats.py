@@ -61,6 +61,19 @@ def read_table(lines: Iterable[str], file: str, ticker: str) -> dict[str, Column
     return _cells(chain(head[n_headers:], rows), layout, file, ticker)
 
 
+def plain_places(header: bytes) -> tuple[Mapping[str, int], int]:
+    """Where each known column is, and the number of columns, in a header with commas; none where it is not plain."""
+    try:
+        text = header.decode()
+        titles = _titles(Row(1, text.split(",")))
+        places = _places([_plain(title) for title in titles], range(len(titles)), titles, "", 1)
+    except (UnicodeDecodeError, PricesInvalid):
+        return {}, 0
+    if any(mark in text for mark in '"\0;\t\r') or any(_plain(title) in _SYMBOLS for title in titles):
+        return {}, 0
+    return places, len(titles)
+
+
 def _cells(rows: Iterator[Row], layout: _Layout, file: str, ticker: str) -> dict[str, Column]:
     lines: list[int] = []
     columns = {name: Column(file, layout.titles[place], lines) for name, place in layout.places.items()}

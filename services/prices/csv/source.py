@@ -1,5 +1,6 @@
 """Daily prices from a folder of CSV files, one file per ticker, in the formats of many programs."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
@@ -20,12 +21,13 @@ from services.prices.cleaning import clean_raw
 from services.prices.csv.dates import read_days
 from services.prices.csv.formats import ADJUSTED, DATE, TICKS, read_table
 from services.prices.csv.numbers import read_numbers
+from services.prices.csv.plain import MAX_PLAIN_BYTES, read_plain
 from services.prices.csv.rows import bounded_lines
 from services.prices.exchanges import exchange_of
-from services.prices.series import COLUMNS, Defects, PriceHistory, PriceSeries, RawBars, validate_ticker
+from services.prices.series import COLUMNS, Defects, PriceHistory, PriceSeries, RawBars, Sessions, validate_ticker
 
 MAX_FILE_BYTES = 64 * 2**20
-REMEMBERED = 64  # parsed files, of 0.3 MB each
+REMEMBERED_BYTES = 96 * 2**20  # of parsed files: a batch of 500 tickers with 15 years each
 
 _Version = tuple[int, int, int]
 """Inode, size and time of change of a file."""
@@ -43,7 +45,7 @@ class CsvSource:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: LRUCache[str, tuple[_Version, PriceSeries, Defects]] = LRUCache(REMEMBERED)
+        self._read: LRUCache[str, tuple[_Version, PriceSeries, Defects]] = LRUCache(REMEMBERED_BYTES, _n_bytes)
         self._lock = threading.Lock()
 
     def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:  # noqa: ARG002  one file
@@ -85,7 +87,10 @@ def read_bars(lines: Iterable[str], name: str, *, ticker: str, local_date: Calla
     """
     columns = read_table(lines, name, ticker)
     days = read_days(columns.pop(DATE), local_date)
-    values = read_numbers(columns)
+    return _bars(days, read_numbers(columns))
+
+
+def _bars(days: Sessions, values: dict[str, _Values]) -> RawBars:
     unknown = np.full(days.size, np.nan)
     prices = _adjusted({column: values.get(column, unknown) for column in COLUMNS[:4]}, values.get(ADJUSTED))
     return RawBars(days, np.column_stack([*prices, _volume(values, unknown)]))
@@ -104,6 +109,11 @@ def _adjusted(prices: dict[str, _Values], adjusted: _Values | None) -> list[_Val
         factor = np.where(close > 0, adjusted / close, np.nan)
         scaled = [prices[column] * factor for column in ("Open", "High", "Low")]
     return [*scaled, adjusted]
+
+
+def _n_bytes(parsed: tuple[_Version, PriceSeries, Defects]) -> int:
+    series = parsed[1]
+    return series.bars.nbytes + series.sessions.nbytes
 
 
 def _version(path: Path) -> _Version | None:
@@ -152,7 +162,12 @@ def _inside(folder: Path, name: str, ticker: str) -> Path:
 
 
 def _decoded(content: BinaryIO, name: str, read: Callable[[Iterable[str], str], RawBars]) -> RawBars:
-    mark = content.read(3)
+    size = os.fstat(content.fileno()).st_size  # a read of more than that allocates it all
+    data = content.read(min(size, MAX_PLAIN_BYTES) + 1)
+    plain = read_plain(data)
+    if plain is not None:
+        return _bars(*plain)
+    mark = data[:3]
     encodings = ("utf-16",) if mark[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
     for encoding in encodings:
         content.seek(0)
