@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import warnings
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ from tests.yahoo_server import YahooServer, running_yahoo
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
 prepare_environment()  # before the libraries that read it are imported
+gc.set_threshold(50_000, 20, 50)  # as in worker.py: most of what libraries and test modules allocate stays
+
+
+def pytest_collection_finish() -> None:
+    """Let no later collection look through modules and tests, which stay until the end."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
