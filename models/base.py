@@ -105,12 +105,14 @@ def never_narrowing(forecast: QuantileForecast) -> QuantileForecast:
 
     More can happen in more sessions; steps that are calibrated one by one do not know.
     """
+    levels, prices = forecast.quantile_levels, forecast.prices
     middle = forecast.median[..., None]  # (n_origins, horizon, 1)
-    distance = forecast.prices - middle
-    above = np.maximum.accumulate(distance, axis=1)
-    below = np.minimum.accumulate(distance, axis=1)
-    prices = middle + np.where(forecast.quantile_levels >= 0.5, above, below)
-    return QuantileForecast(forecast.quantile_levels, np.where(prices > 0, prices, forecast.prices))
+    distance = prices - middle
+    below, above = np.split(distance, [np.searchsorted(levels, 0.5)], axis=-1)  # views
+    np.minimum.accumulate(below, axis=1, out=below)
+    np.maximum.accumulate(above, axis=1, out=above)
+    widened = middle + distance
+    return QuantileForecast(levels, np.where(widened > 0, widened, prices))
 
 
 class Intervals(NamedTuple):
