@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import settings
 
 from benchmarks.server import running_server
 from config import prepare_environment
+from models import runtime
 from schemas.train import TrainRequest
 from services.jobs.job import Jobs
+from services.storage import bundled
 from services.training.train import TrainedModel, train_model
 from tests.fakes import EMPTY_REGISTRY, FakePriceSource, InMemoryArtifactStore, RecordingMeter, walk_history
 from tests.s3_servers import (
@@ -36,6 +39,15 @@ gc.set_threshold(50_000, 20, 50)  # as in worker.py: most of what libraries and 
 def pytest_collection_finish() -> None:
     """Let no later collection look through modules and tests, which stay until the end."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_are_read_once() -> Iterator[None]:
+    """Every application reads the same networks and the same card, which never change and are safe in any thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "_session", lru_cache(64)(runtime._session))
+        patch.setattr(bundled, "read_card", lru_cache(8)(bundled.read_card))
+        yield
 
 
 @pytest.fixture(autouse=True)
