@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
+import botocore.session
 import pytest
 from hypothesis import settings
 
@@ -43,10 +44,14 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _files_are_read_once() -> Iterator[None]:
-    """Every application reads the same networks and the same card, which never change and are safe in any thread."""
+    """Each application reads the same networks and the same card, and each S3 client the same descriptions of AWS.
+
+    None of these ever changes, and all are safe in any thread.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "_session", lru_cache(64)(runtime._session))
         patch.setattr(bundled, "read_card", lru_cache(8)(bundled.read_card))
+        patch.setattr(botocore.session, "create_loader", lru_cache(8)(botocore.session.create_loader))
         yield
 
 
