@@ -37,6 +37,12 @@ prepare_environment()  # before the libraries that read it are imported
 gc.set_threshold(50_000, 20, 50)  # as in worker.py: most of what libraries and test modules allocate stays
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish() -> None:
     """Let no later collection look through modules and tests, which stay until the end."""
     gc.freeze()
