@@ -24,6 +24,8 @@ run: .venv/.run ## Serve API and page on HOST and PORT (127.0.0.1:8000)
 
 # as many processes as there is room for: threads of each beside them would only wait for one another
 test coverage: export OMP_NUM_THREADS := 1
+# the tests start some hundred processes, each of which would compile the program again
+test coverage: export PYTHONDONTWRITEBYTECODE :=
 test: .venv/.dev ## Run the whole test suite
 	$(PYTEST)
 

@@ -4,6 +4,7 @@ On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessi
 ``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers.
 """
 
+import gc
 import logging
 import math
 import os
@@ -28,6 +29,9 @@ from telemetry.measures import NO_METER
 SCORE, RETRAIN = "score", "retrain"
 
 NICENESS = 10  # requests on the same cores come first
+# The import of torch leaves a million objects that stay. With the default, Python looks through the new ones every few
+# hundred, which is a fifth of the processor time until the fit begins; 50,000 uses no more memory.
+GC_THRESHOLD = (50_000, 20, 50)
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +113,7 @@ def retrain(runtime: Runtime, limit: int) -> None:
 def main() -> None:
     """Work with the settings that arrive as JSON on standard input."""
     os.nice(NICENESS)
+    gc.set_threshold(*GC_THRESHOLD)
     prepare_environment()
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
     configure_logging(settings.logs_as)

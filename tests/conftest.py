@@ -1,18 +1,23 @@
 import asyncio
+import gc
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
+import botocore.session
 import pytest
 from hypothesis import settings
 
 from benchmarks.server import running_server
 from config import prepare_environment
+from models import runtime
 from schemas.train import TrainRequest
 from services.jobs.job import Jobs
+from services.storage import bundled
 from services.training.train import TrainedModel, train_model
 from tests.fakes import EMPTY_REGISTRY, FakePriceSource, InMemoryArtifactStore, RecordingMeter, walk_history
 from tests.s3_servers import (
@@ -29,6 +34,31 @@ from tests.yahoo_server import YahooServer, running_yahoo
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
 prepare_environment()  # before the libraries that read it are imported
+gc.set_threshold(50_000, 20, 50)  # as in worker.py: most of what libraries and test modules allocate stays
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Let no later collection look through modules and tests, which stay until the end."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_are_read_once() -> Iterator[None]:
+    """Each application reads the same networks and the same card, and each S3 client the same descriptions of AWS.
+
+    None of these ever changes, and all are safe in any thread.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "_session", lru_cache(64)(runtime._session))
+        patch.setattr(bundled, "read_card", lru_cache(8)(bundled.read_card))
+        patch.setattr(botocore.session, "create_loader", lru_cache(8)(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(autouse=True)

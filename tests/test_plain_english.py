@@ -29,7 +29,7 @@ UNCHECKED = ("tests/",)
 
 THIS_FILE = "tests/test_plain_english.py"  # it contains the list
 IN_PORTUGUESE = ("README.pt-BR.md", "docs/pt/")
-PATTERNS = ("*.md", "docs/**/*.md", "*.py", "*/**/*.py", "web/*.js", "web/*.html", "services/**/*.j2")
+PATTERNS = ("*.md", "docs/**/*.md", "*.py", "[!.]*/**/*.py", "web/*.js", "web/*.html", "services/**/*.j2")
 
 
 def readable_files() -> list[str]:
@@ -38,7 +38,7 @@ def readable_files() -> list[str]:
     return sorted(
         path.as_posix()
         for path in found
-        if not path.as_posix().startswith(skipped) and path.parts[0] not in ("build", "site", "var", ".venv")
+        if not path.as_posix().startswith(skipped) and path.parts[0] not in ("build", "site", "var")
     )
 
 

@@ -119,7 +119,7 @@ def test_no_kind_reads_calm_from_locked_sessions(kind: str) -> None:
 def test_intervals_hold_after_locked_sessions() -> None:
     """A price limit of 5 % on returns with fat tails: what lies beyond the limit moves to the next sessions."""
     inside, n = 0, 0
-    forecaster = bundled()
+    forecaster = bundled().up_to(1)
     for seed in range(4):
         bars, is_locked = price_limited(seed)
         origins = np.arange(300, len(bars) - 1)

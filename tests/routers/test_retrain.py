@@ -1,5 +1,6 @@
 """Retraining over HTTP: when a job is submitted, that it is one, and how an alias comes back."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from bootstrap import bundled_model
 from models.base import CLOSE, HIGH, LOW
+from schemas.train import TrainRequest
 from services.prices.series import PriceHistory
 from services.storage.evaluations import evaluation_key
 from services.storage.registry import ModelRegistry
@@ -40,6 +42,12 @@ def champion(client: TestClient) -> str:
     return model_id
 
 
+@pytest.fixture
+def _cheap_challengers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Challengers that need no torch."""
+    monkeypatch.setattr("services.retrain.TrainRequest", partial(TrainRequest, model="persistence"))
+
+
 def retrain(client: TestClient, **more: object) -> tuple[int, dict[str, Any]]:
     answer = client.post("/monitoring/retrain", json={"ticker": "WALK", "alias": "mine", **more})
     body: dict[str, Any] = answer.json()
@@ -68,6 +76,7 @@ def test_drift_submits_one_job_however_often_it_is_requested(app: FastAPI, clien
     assert first["job"]["result"]["evaluation"]["champion_id"] == champion
 
 
+@pytest.mark.usefixtures("_cheap_challengers")
 def test_a_training_can_be_requested_without_drift_and_leaves_its_evidence(
     app: FastAPI, client: TestClient, champion: str
 ) -> None:
@@ -80,6 +89,7 @@ def test_a_training_can_be_requested_without_drift_and_leaves_its_evidence(
     assert evaluations == {"evaluations": [answer["job"]["result"]["evaluation"]], "next_after": None}
 
 
+@pytest.mark.usefixtures("_cheap_challengers")
 def test_a_ticker_is_retrained_for_itself_and_the_default_stays(
     app: FastAPI, client: TestClient, champion: str, store: InMemoryArtifactStore
 ) -> None:
@@ -98,6 +108,7 @@ def test_a_ticker_is_retrained_for_itself_and_the_default_stays(
     assert client.get("/models/aliases/default/evaluations").json()["evaluations"] == []
 
 
+@pytest.mark.usefixtures("_cheap_challengers")
 def test_the_default_is_challenged_only_where_the_request_says_so(
     app: FastAPI, client: TestClient, champion: str
 ) -> None:

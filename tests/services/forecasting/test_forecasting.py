@@ -208,20 +208,24 @@ def test_closes_are_forecast_as_the_static_model_forecasts_a_history_of_closes(
     np.testing.assert_allclose(forecast.distribution.prices, expected.prices[:, :1], rtol=1e-12)
 
 
+@pytest.fixture(scope="module")
+def published(trained: TrainedModel) -> Process:
+    return _published(trained)
+
+
 @given(factor=st.floats(1e-3, 1e3))
-def test_prices_in_another_unit_give_the_forecast_in_that_unit(factor: float, trained: TrainedModel) -> None:
-    process = _published(trained)
+def test_prices_in_another_unit_give_the_forecast_in_that_unit(factor: float, published: Process) -> None:
     closes = HISTORY.series.close[-LOOKBACK:]
 
-    scaled, plain = (process.closes(prices.tolist()) for prices in (factor * closes, closes))
+    scaled, plain = (published.closes(prices.tolist()) for prices in (factor * closes, closes))
 
     np.testing.assert_allclose(scaled.upper, factor * plain.upper, rtol=1e-6)
 
 
 @given(prices=st.lists(st.floats(1e-12, 1e12), min_size=LOOKBACK, max_size=LOOKBACK))
-def test_any_closes_get_a_forecast_or_a_named_error(prices: list[float], trained: TrainedModel) -> None:
+def test_any_closes_get_a_forecast_or_a_named_error(prices: list[float], published: Process) -> None:
     try:
-        forecast = _published(trained).closes(prices)
+        forecast = published.closes(prices)
     except (ZeroVariance, PricesInvalid):
         return
 

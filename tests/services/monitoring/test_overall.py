@@ -16,13 +16,14 @@ from tests.fakes import RecordingMeter
 
 FIRST = date(2026, 1, 1)
 LAST = 100.0
+Z = norm.ppf(0.5 + np.array(DEFAULT_LEVELS) / 2)
 
 
 def outcome(
     shift: float, median: float = LAST, half: float = 1.0, crps: float = 0.5, *, step: int = 1
 ) -> ForecastOutcome:
     """A close of 100 + shift after a forecast whose quantiles are those of N(median, half)."""
-    z = norm.ppf(0.5 + np.array(DEFAULT_LEVELS) / 2) * half
+    z = Z * half
     return ForecastOutcome(
         model_id="walk-1",
         model="persistence",
