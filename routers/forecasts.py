@@ -1,6 +1,6 @@
 """The forecasts of the last nightly run, read without computing anything, and the run itself in slices."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -10,6 +10,7 @@ from errors import (
     ForecastNotPublished,
     HorizonTooLong,
     StoreUnavailable,
+    TrainingUnavailable,
     UniverseNotFound,
 )
 from routers.dependencies import RuntimeDep
@@ -25,7 +26,9 @@ SLICE_S = 45.0  # of work in one request: below the timeouts of proxies
 # callers differ by their key, and a shared cache does not know keys
 CACHED = {"Cache-Control": "private, max-age=60", "Vary": "Accept-Encoding"}
 
-NOT_MODIFIED = {304: {"description": "The caller has this answer: If-None-Match names its ETag."}}
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The caller has this answer: If-None-Match names its ETag."}
+}
 
 
 @router.get(
@@ -53,7 +56,7 @@ def latest_of(ticker: Annotated[Ticker, Path(examples=["^GSPC"])], runtime: Runt
 @router.post(
     "/prices",
     summary="Fetch the prices of the nightly run",
-    responses=problems(UniverseNotFound),
+    responses=problems(UniverseNotFound, TrainingUnavailable),
 )
 def fetch(
     runtime: RuntimeDep,
@@ -66,7 +69,7 @@ def fetch(
 @router.post(
     "/latest",
     summary="Forecast the tickers of the nightly run and publish the forecasts",
-    responses=problems(*MODEL_PROBLEMS, UniverseNotFound, HorizonTooLong, CalibrationTooSmall),
+    responses=problems(*MODEL_PROBLEMS, UniverseNotFound, TrainingUnavailable, HorizonTooLong, CalibrationTooSmall),
 )
 def publish(runtime: RuntimeDep) -> PublishReport:
     """Forecast the tickers of `NIGHTLY_TICKERS` that have newer prices, for about 45 seconds; idempotent.

@@ -13,7 +13,6 @@ from schemas.realised import DriftStatus
 
 MAX_PAGE = 1000
 MAX_NAMED = 100  # failures that an answer names; the document names all
-FORMAT_VERSION = 1
 
 SORT_PATTERN = r"^-?(ticker|change|move|relative_move|range|drift)$"
 
@@ -69,11 +68,11 @@ class StoredForecast(_About):
 class Publication(Document):
     """The forecasts of one run; written once, except for a draft."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     made_at: datetime
     horizon: int = Field(ge=1)
     levels: tuple[float, ...]
-    forecasts: tuple[StoredForecast, ...] = Field(min_length=1)
+    forecasts: tuple[StoredForecast, ...] = Field(description="Only a draft may have none.")
     failed: tuple[FailedTicker, ...]
 
     @model_validator(mode="after")

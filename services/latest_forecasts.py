@@ -16,7 +16,7 @@ from hashlib import sha256
 from cachetools import LRUCache
 from pydantic import BaseModel
 
-from errors import ArtifactNotFound, ForecastNotPublished, InvalidRequest
+from errors import ArtifactCorrupt, ArtifactNotFound, ForecastNotPublished, InvalidRequest
 from schemas.latest import (
     MAX_NAMED,
     FailedTicker,
@@ -120,6 +120,8 @@ class LatestForecastsReader:
             raise ForecastNotPublished(
                 "no forecasts have been published: set NIGHTLY_TICKERS and run `bin/stock-forecast nightly`"
             ) from None
+        if not run.forecasts:
+            raise ArtifactCorrupt(f"{pointer.document} has no forecasts")
         minute = now.replace(second=0, microsecond=0)  # sessions close at whole minutes
         with self._lock:
             view = self._view

@@ -90,7 +90,8 @@ class Nightly:
         """
         tickers = self.tickers if self.downloads else ()
         tickers = tickers[tickers.index(after) + 1 :] if after in tickers else tickers
-        deadline, n_fetched, failed, last = time.monotonic() + seconds, 0, [], after
+        deadline, n_fetched, last = time.monotonic() + seconds, 0, after
+        failed: list[FailedTicker] = []
         for ticker in tickers:
             if last != after and time.monotonic() > deadline:
                 return self._fetched(n_fetched, failed, last)
@@ -212,8 +213,7 @@ class Nightly:
         return statuses
 
     def _save(self, progress: _Progress, horizon: int, now: datetime) -> None:
-        if progress.forecasts:
-            save_draft(self.store, progress.publication(self.tickers, horizon, now))
+        save_draft(self.store, progress.publication(self.tickers, horizon, now))
 
     def _measure(self, progress: _Progress, now: datetime) -> None:
         self.meter.record(PUBLICATIONS)

@@ -1,6 +1,7 @@
 """The log of served forecasts: written in the background, so that it neither slows nor fails an answer."""
 
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from services.storage.write_behind import WriteBehind
 from telemetry.measures import FORECASTS_LOGGED, NO_METER, PREDICTION_SECONDS, PREDICTIONS, Meter
 
 FORECASTS = "forecasts/"
+_PUBLISHED = re.compile(rf"{FORECASTS}(latest|draft|\d{{4}}-\d\d-\d\d_\d{{6}}_[0-9a-f]+)\.json")  # services.publication
 MAX_KNOWN = 10_000  # forecasts that need not be logged again
 
 log = logging.getLogger(__name__)
@@ -162,7 +164,7 @@ def record_key(record: ForecastRecord) -> str:
 def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
     """The keys of all records, without reading any record; a document with another name is left out."""
     for key in document_keys(store, FORECASTS):
-        if key.count("/") == 1:  # published by a nightly run: a record is in the folder of its ticker
+        if _PUBLISHED.fullmatch(key):
             continue
         try:
             yield _record_key(key)
