@@ -3,10 +3,9 @@
     python -m benchmarks.nightly --data FOLDER [--tickers 247] [--sessions 5] [--reads 2000]
 
 FOLDER has TICKER.csv files, or arrays NAME.npz as ``benchmarks.universe_prices`` describes them, from which files are
-written first. The indices of the markets may lie in the folder or in ``--markets``. The clock is set back: a first night
-forecasts all tickers some sessions before the last one, so that the measured night has these forecasts to score. The
-last part starts a server on the same store and requests ``GET /forecasts/latest`` over one connection, the page of all
-tickers each time.
+written first. The indices of the markets may lie in the folder or in ``--markets``. The clock is set back: a first
+night forecasts all tickers some sessions before the last one, so that the measured night has these forecasts to score.
+The last part starts a server on the same store and requests ``GET /forecasts/latest`` over one connection.
 """
 
 import argparse
@@ -18,7 +17,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -106,9 +107,8 @@ def night(settings: dict[str, str], folder: Path, ticker: str, n_sessions: int) 
 
 def runtime_at(settings: dict[str, str], now: datetime) -> Runtime:
     """A runtime whose clock stands still."""
-    return Runtime.from_settings(
-        Settings(_env_file=None, **{name.lower(): value for name, value in settings.items()}), clock=lambda: now
-    )
+    given: dict[str, Any] = {name.lower(): value for name, value in settings.items()}
+    return Runtime.from_settings(Settings(_env_file=None, **given), clock=lambda: now)
 
 
 def evening(session: object) -> datetime:
@@ -144,9 +144,7 @@ def read(settings: dict[str, str], n_reads: int, n_tickers: int) -> None:
             ("unchanged, 304", "/forecasts/latest", {"If-None-Match": tag}, 304),
             ("sorted", "/forecasts/latest?sort=-relative_move&limit=50", packed, 200),
         ):
-            times, size = measured(
-                lambda path=path, headers=headers, status=status: get(path, headers, status), n_reads
-            )
+            times, size = measured(partial(get, path, headers, status), n_reads)
             p50, p99 = np.percentile(times, [50, 99])
             print(f"GET {name}: {size / 1000:.1f} kB, p50 {p50:.2f} ms, p99 {p99:.2f} ms, aim: at most {MOST_MS:g} ms")
 

@@ -12,7 +12,6 @@ from schemas.latest import LatestForecasts, LatestQuery
 from schemas.predict import Explanation
 from services.latest_forecasts import LatestForecastsReader
 from services.publication import publish
-from services.storage import ttl_cache
 from telemetry.measures import FORECASTS_PUBLISHED_AT
 from tests.fakes import InMemoryArtifactStore, RecordingMeter, UnreliableStore
 from tests.services.publications import AS_OF, MADE_AT, publication, stored
@@ -170,7 +169,7 @@ def test_the_store_is_read_once_for_many_answers_and_a_new_run_is_noticed(
         reader.ticker("AAA", NIGHT)
     n_reads = len(store.calls)
     publish(store, publication(stored("NEW"), made_at=NIGHT))
-    monkeypatch.setattr(ttl_cache.time, "monotonic", lambda: 1e9)
+    monkeypatch.setattr("services.storage.ttl_cache.time.monotonic", lambda: 1e9)
 
     assert n_reads == 2  # the pointer and the run
     assert [row.ticker for row in page(reader).forecasts] == ["NEW"]
@@ -184,7 +183,7 @@ def test_while_the_store_is_down_the_last_run_is_served(monkeypatch: pytest.Monk
     page(reader)
 
     store.down = True
-    monkeypatch.setattr(ttl_cache.time, "monotonic", lambda: 1e9)
+    monkeypatch.setattr("services.storage.ttl_cache.time.monotonic", lambda: 1e9)
 
     assert page(reader).n_tickers == 1
     with pytest.raises(StoreUnavailable):
