@@ -16,7 +16,20 @@ from aws_lambda import lambda_handler
 from bootstrap import Runtime, process_settings
 from config import Settings
 from error_handlers import add_error_handlers
-from routers import analysis, documentation, jobs, models, monitoring, predict, realised, root, telemetry, up, web
+from routers import (
+    analysis,
+    documentation,
+    forecasts,
+    jobs,
+    models,
+    monitoring,
+    predict,
+    realised,
+    root,
+    telemetry,
+    up,
+    web,
+)
 from routers.guard import document_access, include_guarded
 from routers.middleware import add_middleware
 from routers.problems import document_problems
@@ -51,7 +64,15 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     app.include_router(up.router)
     app.include_router(telemetry.router)
     app.include_router(web.router)
-    for guarded in (predict.router, jobs.router, models.router, analysis.router, monitoring.router, realised.router):
+    for guarded in (
+        predict.router,
+        forecasts.router,
+        jobs.router,
+        models.router,
+        analysis.router,
+        monitoring.router,
+        realised.router,
+    ):
         include_guarded(app, guarded)
     add_error_handlers(app)
     document_problems(app)

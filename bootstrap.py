@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import SecretStr
@@ -24,7 +25,9 @@ from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from services.jobs.places import SharedPlaces
 from services.jobs.waiters import Waiters
+from services.latest_forecasts import LatestForecastsReader
 from services.monitoring.forecast_log import ForecastLog
+from services.nightly import Nightly, nightly_tickers
 from services.prices.cache import CachedSource
 from services.prices.cache.source import Fetcher
 from services.prices.csv import CsvSource
@@ -64,6 +67,7 @@ class Runtime:
         executor, backtest_executor: run the jobs of each kind.
         waiters: of the jobs that end when no caller waits for them.
         writer: writes to the store in the background.
+        latest: reads what the last nightly run has published.
     """
 
     settings: Settings
@@ -87,6 +91,7 @@ class Runtime:
     waiters: Waiters
     short_backtests: SharedWork[str]
     analyses: Analyses
+    latest: LatestForecastsReader
 
     @classmethod
     def from_settings(
@@ -141,6 +146,7 @@ class Runtime:
             waiters=Waiters(),
             short_backtests=short_backtests(),
             analyses=Analyses(store, writer),
+            latest=LatestForecastsReader(store, meter),
         )
 
     @classmethod
@@ -160,6 +166,28 @@ class Runtime:
     def caches(self) -> tuple[ArtifactStore, ...]:
         """The stores of downloaded prices on this machine."""
         return (LocalArtifactStore(self.settings.writable_dir / "cache"),)
+
+    @property
+    def nightly(self) -> Nightly:
+        """The nightly run's part with prices. Prices never fall back to the sample."""
+        settings = self.settings
+        return Nightly(
+            tickers=nightly_tickers(
+                settings.nightly_tickers,
+                csv_folder(settings) if settings.price_source == "csv" else None,
+                SampleSource.tickers if settings.price_source == "sample" else frozenset(),
+                lambda: universes_of(settings),
+            ),
+            forecasting=Forecasting(self.registry, self.model_prices, ReplayStore(self.store, self.writer)),
+            registry=self.registry,
+            prices=self.prices,
+            market_prices=self.model_prices,
+            store=self.store,
+            forecast_log=self.forecast_log,
+            writer=self.writer,
+            meter=self.meter,
+            downloads=settings.price_source not in ("csv", "sample"),
+        )
 
     @property
     def worker_context(self) -> WorkerContext:
@@ -215,8 +243,13 @@ def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
     if settings.price_source == "sample":
         return SampleSource()
     if settings.price_source == "csv":
-        return CsvSource(settings.price_dir or settings.writable_dir / "prices")
+        return CsvSource(csv_folder(settings))
     return cached_prices(settings, InstrumentedFetcher(yahoo_fetcher(settings), meter), meter)
+
+
+def csv_folder(settings: Settings) -> Path:
+    """The folder of TICKER.csv files, for ``PRICE_SOURCE=csv``."""
+    return settings.price_dir or settings.writable_dir / "prices"
 
 
 def yahoo_fetcher(settings: Settings) -> YahooSource:

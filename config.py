@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.access import parse_keys
+from services.nightly_tickers import parse_tickers
 from telemetry.logs import LogFormat
 
 ROOT = Path(__file__).parent
@@ -50,6 +51,11 @@ def _checked_keys(entries: SecretStr) -> SecretStr:
     if not parse_keys(entries.get_secret_value()):
         raise ValueError("expected at least one entry")
     return entries
+
+
+def _checked_tickers(text: str) -> str:
+    parse_tickers(text)
+    return text
 
 
 class Settings(BaseSettings):
@@ -131,6 +137,13 @@ class Settings(BaseSettings):
         ),
         AfterValidator(_long_enough),
     ] = 400
+    nightly_tickers: Annotated[
+        Annotated[str, AfterValidator(_checked_tickers)] | None,
+        Field(
+            description="Tickers that are forecast every night: a list with commas between, universe:NAME, or all that "
+            "the price source has."
+        ),
+    ] = None
     rate_limit_requests: Annotated[
         int | None, Field(ge=1, le=1_000_000, description="Requests per minute of one key or address.")
     ] = None

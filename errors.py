@@ -15,6 +15,7 @@ AppError                        500 internal
 │   ├── ModelNotFound           404 model_not_found
 │   ├── UniverseNotFound        404 universe_not_found     no folder of prices has the name
 │   ├── JobNotFound             404 job_not_found
+│   ├── ForecastNotPublished    404 forecast_not_published no nightly run has published a forecast of it
 │   └── ArtifactNotFound        404 artifact_not_found     a key that the store does not have
 ├── Conflict                    409 conflict
 │   ├── InsufficientHistory     409 insufficient_history   fewer sessions than needed
@@ -154,6 +155,10 @@ class UniverseNotFound(NotFound):
 
 class JobNotFound(NotFound):
     code = "job_not_found"
+
+
+class ForecastNotPublished(NotFound):
+    code = "forecast_not_published"
 
 
 class ArtifactNotFound(NotFound):

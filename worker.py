@@ -1,7 +1,8 @@
 """Does the work of one job: in a process of its own, ``python worker.py JOB_ID``, or in a Lambda invocation.
 
-On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessions and deletes what is too old, and
-``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers.
+On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessions and deletes what is too old,
+``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers, and ``{"task": "forecast"}``
+forecasts NIGHTLY_TICKERS and publishes the forecasts, or continues where the invocation before ran out of time.
 """
 
 import gc
@@ -16,7 +17,7 @@ from typing import Any
 
 from bootstrap import Runtime
 from config import Settings, prepare_environment
-from errors import InvalidRequest
+from errors import AppError, InvalidRequest
 from services.jobs.aws_lambda import TRAIN
 from services.jobs.job import record_end
 from services.monitoring.scoring_run import run_scoring
@@ -26,8 +27,9 @@ from services.training.work import run_training
 from telemetry.logs import configure_logging
 from telemetry.measures import NO_METER
 
-SCORE, RETRAIN = "score", "retrain"
+SCORE, RETRAIN, FORECAST = "score", "retrain", "forecast"
 
+SPARE_S = 90.0  # of an invocation, for the chunk in work when the time is up, and for publishing
 NICENESS = 10  # requests on the same cores come first
 # The import of torch leaves a million objects that stay. With the default, Python looks through the new ones every few
 # hundred, which is a fifth of the processor time until the fit begins; 50,000 uses no more memory.
@@ -53,7 +55,7 @@ def _runtime() -> Runtime:
 
 def is_task(event: Any) -> bool:
     """Whether a Lambda event is a job, or a scheduled task, rather than a request."""
-    return isinstance(event, dict) and event.get("task") in (TRAIN, SCORE, RETRAIN)
+    return isinstance(event, dict) and event.get("task") in (TRAIN, SCORE, RETRAIN, FORECAST)
 
 
 def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
@@ -63,9 +65,12 @@ def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
         InvalidRequest: the event names no task, or a training without its job, or a retraining without its limit.
     """
     if not is_task(event):
-        raise InvalidRequest(f"expected the task {TRAIN!r}, {SCORE!r} or {RETRAIN!r}")
+        raise InvalidRequest(f"expected the task {TRAIN!r}, {SCORE!r}, {RETRAIN!r} or {FORECAST!r}")
     if event["task"] == SCORE:
         score(runtime)
+        return
+    if event["task"] == FORECAST:
+        forecast(runtime, context.get_remaining_time_in_millis() / 1000)
         return
     if event["task"] == RETRAIN:
         limit = event.get("limit")
@@ -94,6 +99,28 @@ def score(runtime: Runtime) -> None:
     for ticker in report.unscored:
         log.warning("%s was not scored: %s", ticker.ticker, ticker.detail)
     forget_quietly(runtime.store, runtime.caches, now, runtime.settings.retention_days)
+
+
+def forecast(runtime: Runtime, seconds_left: float) -> None:
+    """Forecast the tickers of the nightly run, one after the other, and publish once none is left.
+
+    Raises:
+        AppError: no ticker could be forecast; what was published before stays.
+    """
+    report = runtime.nightly.publish(runtime.clock(), max(0.0, seconds_left - SPARE_S))
+    for ticker in report.failed:
+        log.warning("%s has no forecast: %s", ticker.ticker, ticker.detail)
+    made = f"{report.n_made} forecasts made, {report.n_kept} kept, {report.n_failed} failed"
+    if report.n_left:
+        log.warning("%s, %d left for the next invocation", made, report.n_left)
+    elif report.published_at is not None:
+        log.info("%s, and published", made)
+    elif report.failed:
+        first = report.failed[0]
+        message = f"no ticker could be forecast: {first.detail}"
+        raise AppError.restored(first.code, message) or AppError(message)
+    else:
+        log.warning("nothing to forecast: set NIGHTLY_TICKERS")
 
 
 def retrain(runtime: Runtime, limit: int) -> None:

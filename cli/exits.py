@@ -43,6 +43,7 @@ _HINTS = {
     "unknown_exchange": "use a ticker of a known exchange, such as PETR4.SA or ^GSPC",
     "model_not_found": "see `models list` and `models aliases`",
     "job_not_found": "see `jobs list`",
+    "forecast_not_published": "see `latest`; `nightly` forecasts NIGHTLY_TICKERS, and `predict` any ticker now",
     "universe_not_found": "see `universe list`, or make one with `universe download`",
     "not_found": "this version of the service has no such route",
     "insufficient_history": "widen the dates (`fetch` shows the newest), or train with a shorter --sequence-length",

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import demo, forecasting, keys, nightly, realised, serving, training
+from cli import demo, forecasting, keys, latest, nightly, realised, serving, training
 from cli.exits import exit_code, format_error, hint
 from cli.models import models_app
 from cli.target import Target
@@ -47,6 +47,7 @@ for command in (
     forecasting.forecast,
     forecasting.backtest,
     forecasting.analyze,
+    latest.latest,
     realised.score,
     realised.accuracy,
     realised.drift,

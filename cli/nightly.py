@@ -4,7 +4,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import Annotated
 
 import typer
 
+from cli.latest import failures
 from cli.layout import counted
 from cli.options import AsJson
 from cli.output import show
 from cli.realised_tables import forget_table
 from cli.target import Target, local_settings, target_of
 from stock_forecast_client import Client, StockForecastError
-from stock_forecast_client.models import DriftOverview, Job, TrainResult
+from stock_forecast_client.errors import error_from
+from stock_forecast_client.models import Job, TrainResult
 
 POLL_S = 30.0  # between two looks at the clock, which may be set meanwhile
 LONGEST_NIGHT = timedelta(hours=6)
+MOST_WAITS, LONGEST_WAIT_S = 3, 900  # while the price source limits requests
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +56,10 @@ def nightly(
         typer.Option(help="With --every-day-at: a file whose time is in the future while the loop works."),
     ] = None,
 ) -> None:
-    """Score past forecasts, delete what is too old, check drift, retrain what drifted.
+    """Fetch prices, score past forecasts, check drift, retrain what drifted, forecast NIGHTLY_TICKERS and publish.
 
-    For cron, or with --every-day-at as a service of its own. Running it twice changes nothing.
+    For cron, or with --every-day-at as a service of its own. A run that died is simply run again: what is done costs
+    nothing twice.
     """
     target = target_of(context)
     if every_day_at is None:
@@ -79,25 +84,97 @@ def nightly(
 
 
 def night(target: Target, max_retrainings: int, say: Say) -> None:
-    """One run. A ticker that fails is reported, and does not keep others from being retrained.
+    """One run, phase by phase. What fails, a ticker or a phase, is reported and keeps nothing else from being done.
 
     Raises:
-        StockForecastError: scoring or drift failed as a whole.
+        StockForecastError: the error of the first phase that failed as a whole.
     """
+    failed: list[StockForecastError] = []
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        except StockForecastError as error:
+            say(f"{name} failed: {error}")
+            failed.append(error)
+        else:
+            say(f"{name} took {time.monotonic() - started:.1f} s")
+
+    drifted: list[str] = []
     with target.client() as client:
-        report = client.score()  # which also deletes what is too old
-        say(f"scored {counted(report.n_pairs, 'forecast')} of {counted(report.n_sessions, 'session')}")
-        for one in report.unscored:
-            say(f"{one.ticker} was not scored{f' for {one.session}' if one.session else ''}: {one.detail}")
-        overview = client.drift()
-        say(f"drift: {_by_status(overview)}")
-        for ticker in drifted(overview)[:max_retrainings]:
-            say(f"{ticker}: {_retrained(client, ticker)}")
+        with phase("fetching"):
+            fetch_prices(client, say)
+        with phase("scoring and drift"):
+            drifted = _scored(client, say)
+        if drifted[:max_retrainings]:
+            with phase("retraining"):
+                for ticker in drifted[:max_retrainings]:
+                    say(f"{ticker}: {_retrained(client, ticker)}")
+        with phase("forecasting"):
+            publish_forecasts(client, say)
+    if failed:
+        raise failed[0]
 
 
-def drifted(overview: DriftOverview) -> list[str]:
-    """The drifted tickers, the worst first as the API sorts them."""
-    return [report.ticker for report in overview.reports if report.status == "drifted"]
+def fetch_prices(client: Client, say: Say) -> None:
+    """Fetch the prices of all nightly tickers; while the source limits requests, wait as long as it says."""
+    report = client.fetch_nightly_prices()
+    n_fetched, n_waits = report.n_fetched, 0
+    while True:
+        for one in report.failed:
+            say(f"no prices of {one.ticker}: {one.code}: {one.detail}")
+        if report.next_after is None:
+            break
+        if report.retry_after_s is not None:
+            n_waits = 0 if report.n_fetched else n_waits + 1
+            wait_s = report.retry_after_s * 2**n_waits
+            if n_waits > MOST_WAITS or wait_s > LONGEST_WAIT_S:
+                say("prices are rate-limited: going on without the newest of the other tickers")
+                break
+            say(f"prices are rate-limited: waiting {wait_s} s")
+            time.sleep(wait_s)
+        report = client.fetch_nightly_prices(report.next_after or None)
+        n_fetched += report.n_fetched
+    if n_fetched:
+        say(f"fetched the prices of {counted(n_fetched, 'ticker')}")
+
+
+def _scored(client: Client, say: Say) -> list[str]:
+    """Score what has closed, which also deletes what is too old; returns the drifted tickers, the worst first."""
+    report = client.score()
+    say(f"scored {counted(report.n_pairs, 'forecast')} of {counted(report.n_sessions, 'session')}")
+    for one in report.unscored:
+        say(f"{one.ticker} was not scored{f' for {one.session}' if one.session else ''}: {one.detail}")
+    if report.drift is None:
+        say("drift: unknown, because the default model cannot be read")
+    else:
+        found = report.drift
+        say(f"drift: {found.ok} ok, {found.warning} warning, {found.drifted} drifted, {found.unknown} unknown")
+    return report.drifted
+
+
+def publish_forecasts(client: Client, say: Say) -> None:
+    """Forecast all nightly tickers and publish the forecasts.
+
+    Raises:
+        StockForecastError: no ticker could be forecast; what was published before stays.
+    """
+    report = client.publish_forecasts()
+    while report.n_left:
+        say(f"{report.n_tickers - report.n_left} of {counted(report.n_tickers, 'ticker')} forecast")
+        report = client.publish_forecasts()
+    for text in failures(report.failed):
+        say(text)
+    if report.published_at is not None:
+        n_made = report.n_tickers - report.n_failed
+        say(f"published the forecasts of {counted(n_made, 'ticker')}; {report.n_failed} failed")
+    elif report.failed:
+        first = report.failed[0]
+        raise error_from(first.code, f"no ticker could be forecast: {first.detail}", first.status)
+    else:
+        say("nothing to forecast: set NIGHTLY_TICKERS")
 
 
 def next_time(at: time_of_day, now: datetime) -> datetime:
@@ -114,12 +191,6 @@ def sign_of_life(file: Path | None, lasts: timedelta) -> None:
         file.touch()
         until = (utc_now() + lasts).timestamp()
         os.utime(file, (until, until))
-
-
-def _by_status(overview: DriftOverview) -> str:
-    statuses = [report.status for report in overview.reports]
-    parts = [f"{statuses.count(status)} {status}" for status in ("ok", "warning", "drifted")]
-    return ", ".join([*parts, f"{len(overview.unjudged)} unknown"])
 
 
 def _retrained(client: Client, ticker: str) -> str:

@@ -24,6 +24,7 @@ from stock_forecast_client.models import (
     ModelCard,
     ModelPage,
     PredictResponse,
+    Step,
     StepReport,
     TrainingReport,
     TrainRequest,
@@ -52,10 +53,16 @@ def prediction_table(answer: PredictResponse) -> RenderableType:
 
 
 def forecast_table(answer: ForecastResponse) -> RenderableType:
-    table = _price_columns(answer.forecast[0].intervals)
-    for step in answer.forecast:
-        table.add_row(str(step.session), price(step.price), price(step.persistence), *_bounds(step.intervals))
+    table = forecast_table_of_steps(answer.forecast)
     return Group(_origin(answer), table, *_sentences(answer), *notes(answer.warnings))
+
+
+def forecast_table_of_steps(steps: Sequence[Step]) -> Table:
+    """A row for each step, with the no-change forecast and the ranges."""
+    table = _price_columns(steps[0].intervals)
+    for step in steps:
+        table.add_row(str(step.session), price(step.price), price(step.persistence), *_bounds(step.intervals))
+    return table
 
 
 def backtest_table(answer: BacktestResponse) -> RenderableType:

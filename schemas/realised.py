@@ -154,6 +154,18 @@ class Unscored(Document):
     detail: str = Field(description="What happened, for people.")
 
 
+DriftStatus = Literal["ok", "warning", "drifted"]
+
+
+class DriftCounts(Document):
+    """Tickers by the drift status of the model that answers for them."""
+
+    ok: int
+    warning: int
+    drifted: int
+    unknown: int = Field(description="Without a status: too few sessions, or no prices.")
+
+
 class ScoreReport(Document):
     """The result of a scoring."""
 
@@ -163,6 +175,10 @@ class ScoreReport(Document):
         description="Sessions of 2 to 14 days ago without scores, which the next scoring tries again."
     )
     unscored: tuple[Unscored, ...]
+    drift: DriftCounts | None = Field(
+        default=None, description="Of every ticker with scores; null if the default model cannot be read."
+    )
+    drifted: tuple[Ticker, ...] = Field(default=(), description="The drifted tickers, the worst first, 1000 at most.")
 
 
 class RealisedAccuracy(Document):
@@ -182,9 +198,6 @@ class AccuracyOverTime(Document):
     since: date = Field(description="First day of the sessions counted.")
     until: date = Field(description="Last day of the sessions counted.")
     accuracy: tuple[RealisedAccuracy, ...]
-
-
-DriftStatus = Literal["ok", "warning", "drifted"]
 
 
 class InputDrift(Document):

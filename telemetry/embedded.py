@@ -12,6 +12,7 @@ from telemetry.measures import (
     DRIFT,
     MODEL_CACHE,
     PREDICTIONS,
+    PUBLICATIONS,
     REQUEST_SECONDS,
     REQUESTS,
     SCORING_RUNS,
@@ -46,6 +47,7 @@ PUBLISHED: Mapping[Metric, tuple[_CloudWatchMetric, ...]] = {
     TRAINING_SECONDS: (_CloudWatchMetric("TrainingSeconds", MetricUnit.Seconds),),
     TRAININGS: (_CloudWatchMetric("TrainingsFailed", includes=lambda labels: labels["state"] == "failed"),),
     SCORING_RUNS: (_CloudWatchMetric("ScoringRuns"),),
+    PUBLICATIONS: (_CloudWatchMetric("ForecastPublications"),),
     COVERAGE_DEVIATION: (
         _CloudWatchMetric("Coverage80Deviation", MetricUnit.NoUnit, includes=lambda labels: labels["level"] == "0.8"),
         _CloudWatchMetric("Coverage95Deviation", MetricUnit.NoUnit, includes=lambda labels: labels["level"] == "0.95"),

@@ -206,6 +206,18 @@ SCORING_FINISHED = Metric(
     "gauge",
     "When the last scoring finished, in Unix seconds; 0 before the first.",
 )
+FORECASTS_PUBLISHED = Metric(
+    "forecasts_published",
+    "gauge",
+    "Tickers of the last nightly run that this server did: with a forecast, or failed.",
+    ("outcome",),
+)
+PUBLICATIONS = Metric("forecast_publications_total", "counter", "Nightly runs that have published their forecasts.")
+FORECASTS_PUBLISHED_AT = Metric(
+    "forecasts_published_timestamp_seconds",
+    "gauge",
+    "When the latest forecasts were published, in Unix seconds; 0 until this server publishes or reads some.",
+)
 UNREADABLE_FILES = Metric(
     "metrics_files_unreadable",
     "gauge",

@@ -29,6 +29,8 @@ FRAMES = {
     "BatchForecast": "BatchFrame",
     "FetchDataResponse": "PricesFrame",
     "ForecastResponse": "ForecastFrame",
+    "LatestForecasts": "LatestFrame",
+    "LatestTicker": "ForecastFrame",
     "PredictResponse": "PredictionFrame",
     "SymbolForecast": "SymbolForecastFrame",
 }

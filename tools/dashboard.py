@@ -124,6 +124,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "percentunit",
             ),
             Panel("Since the last scoring", (("api:scoring_age:seconds", "age"),), "s"),
+            Panel("Since the last nightly forecasts", (("api:publication_age:seconds", "age"),), "s"),
+            Panel("Tickers of the last nightly run", (("forecasts_published", "{{outcome}}"),)),
             Panel("Tickers by drift status", (("forecast_drift", "{{status}}"),)),
             Panel("Scored forecasts, last 90 days", (("forecast_realised_forecasts", "{{kind}}"),)),
             Panel(

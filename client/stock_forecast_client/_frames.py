@@ -48,6 +48,16 @@ class BatchFrame(BaseModel):
         return _frame(rows, "symbol", "date")
 
 
+class LatestFrame(BaseModel):
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row per ticker, indexed by ``ticker``; a ticker without a forecast has its ``error``."""
+        names = ("session", "price", "persistence", "last_close", "change_pct", "as_of", "stale", "expected_move_pct",
+                 "usual_move_pct", "drift", "model_id")  # fmt: skip
+        answer = self.model_dump()
+        made = [{**_named(one, "ticker", *names), **_bounds(one), "error": None} for one in answer["forecasts"]]
+        return _frame([*made, *({"ticker": one["ticker"], "error": one["code"]} for one in answer["failed"])], "ticker")
+
+
 class BacktestFrame(BaseModel):
     def to_dataframe(self) -> "pd.DataFrame":
         """One row per forecaster and step; ``step`` is missing in the row over all steps.

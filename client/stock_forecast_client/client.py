@@ -3,7 +3,7 @@
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from types import TracebackType
 from typing import Self, Unpack
@@ -25,16 +25,21 @@ from stock_forecast_client.models import (
     DriftOverview,
     EvaluationPage,
     FetchDataResponse,
+    FetchReport,
     ForecastResponse,
     ForgetReport,
     Health,
     Job,
     JobPage,
+    LatestForecast,
+    LatestForecasts,
+    LatestTicker,
     ModelCard,
     ModelInfo,
     ModelPage,
     ModelSummary,
     PredictResponse,
+    PublishReport,
     RetrainAnswer,
     ScoreReport,
     ServiceInfo,
@@ -146,6 +151,45 @@ class Client:
     def forecast_batch(self, **request: Unpack[requests.BatchRequest]) -> BatchForecast:
         """Forecast the next closes of many symbols; a symbol that fails has its error in the answer."""
         return self._post("/predict/batch", request, BatchForecast)
+
+    # nightly forecasts
+
+    def latest_forecasts(
+        self,
+        tickers: Iterable[str] | None = None,
+        *,
+        sort: str | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> LatestForecasts:
+        """The forecasts of the last nightly run, one page of them."""
+        wanted = None if tickers is None else ",".join(tickers)
+        query = {"tickers": wanted, "sort": sort, "limit": limit, "after": after}
+        return self._get("/forecasts/latest", LatestForecasts, query)
+
+    def iter_latest_forecasts(self, *, sort: str | None = None) -> Iterator[LatestForecast]:
+        """Every forecast of the last nightly run, page by page."""
+        after: str | None = None
+        while True:
+            page = self.latest_forecasts(sort=sort, after=after)
+            for forecast in page.forecasts:
+                yield forecast
+            if (after := page.next_after) is None:
+                return
+
+    def latest_forecast(self, ticker: str) -> LatestTicker:
+        """All steps of a ticker of the last nightly run."""
+        return self._get(f"/forecasts/latest/{segment(ticker)}", LatestTicker)
+
+    def fetch_nightly_prices(self, after: str | None = None) -> FetchReport:
+        """Fetch prices of the nightly run for about 45 seconds; repeat it until ``next_after`` is None."""
+        response = self._send("POST", "/forecasts/prices", query={"after": after}, timeout_s=_core.LONG_TIMEOUT_S)
+        return _core.read(response, FetchReport)
+
+    def publish_forecasts(self) -> PublishReport:
+        """Forecast the tickers of the nightly run for about 45 seconds; repeat it until ``n_left`` is 0."""
+        response = self._send("POST", "/forecasts/latest", timeout_s=_core.LONG_TIMEOUT_S)
+        return _core.read(response, PublishReport)
 
     # prices
 

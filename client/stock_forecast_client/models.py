@@ -11,6 +11,7 @@ from stock_forecast_client._frames import (
     BacktestFrame,
     BatchFrame,
     ForecastFrame,
+    LatestFrame,
     PredictionFrame,
     PricesFrame,
     SymbolForecastFrame,
@@ -228,6 +229,16 @@ class DrawdownEpisode(BaseModel):
     """Sessions from peak to recovery, or to the last session."""
 
 
+class DriftCounts(BaseModel):
+    """Tickers by the drift status of the model that answers for them."""
+
+    ok: int
+    warning: int
+    drifted: int
+    unknown: int
+    """Without a status: too few sessions, or no prices."""
+
+
 class ErrorDrift(BaseModel):
     """Whether outcomes agree with the one-step forecasts."""
 
@@ -253,6 +264,22 @@ class EvaluationPage(BaseModel):
     """Pass as ``after`` for the next page; null on the last."""
 
 
+class FailedTicker(BaseModel):
+    """Why a ticker has no forecast: the error that a request for this ticker alone would get."""
+
+    code: str
+    """Error code, see docs/errors.md."""
+    detail: str
+    """What happened, for people."""
+    status: int
+    """HTTP status that a request for this symbol alone would get."""
+    did_you_mean: str | None = None
+    """A symbol that the source may know instead."""
+    ticker: str
+    failed_at: AwareDatetime
+    """When it was tried, in UTC."""
+
+
 class FetchDataResponse(PricesFrame):
     """A ticker's daily prices, oldest first."""
 
@@ -273,6 +300,21 @@ class FetchDataResponse(PricesFrame):
     """Rows left out of the whole history, by reason."""
     repaired: dict[str, int]
     """Prices or volumes of the whole history that were set to unknown, by column."""
+
+
+class FetchReport(BaseModel):
+    """The prices that one call has fetched; a caller repeats it until ``next_after`` is null."""
+
+    n_tickers: int
+    """Tickers of the nightly run."""
+    n_fetched: int
+    """Those that this call has the newest prices of."""
+    failed: list[FailedTicker]
+    """Those that this call has no prices of, 100 at most."""
+    next_after: str | None
+    """Pass it as `after` to continue; null at the end."""
+    retry_after_s: int | None = None
+    """Seconds to wait before the next call, where the source limits requests."""
 
 
 class FieldProblem(BaseModel):
@@ -361,6 +403,69 @@ class JobFailure(BaseModel):
     """Seconds to wait before another try, if known."""
     context: dict[str, Any] = {}
     """Further facts, such as ``needed`` and ``found``."""
+
+
+class LatestForecast(BaseModel):
+    """The next session of one ticker, from the last nightly run."""
+
+    ticker: str
+    """Exchange symbol as Yahoo Finance writes it."""
+    currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
+    exchange: str
+    """Name of the trading calendar."""
+    source: str
+    """Where the prices come from: yahoo, sample or csv."""
+    demo: bool
+    """Whether these are the sample prices, which end in December 2018."""
+    model_id: str
+    """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
+    model: str
+    """Kind of model, such as return_lstm."""
+    target_column: str
+    """The price that is forecast."""
+    as_of: date_aliased
+    """The last session known to the forecast."""
+    last_close: float
+    """The last known close, whatever the target column."""
+    persistence: float
+    """The no-change forecast of every step."""
+    closes: list[float]
+    """The last 30 closes known to the forecast, oldest first."""
+    drift: Literal["ok", "warning", "drifted"] | None
+    """Whether the model still fits the ticker; null with too few sessions to say."""
+    warnings: list[str]
+    """About the model and about missing, repaired or suspect prices."""
+    made_at: AwareDatetime
+    """When the forecast was made, in UTC."""
+    stale: bool
+    """Whether a newer session of the exchange has closed than the forecast knows."""
+    session: date_aliased
+    """The session forecast."""
+    estimated: bool
+    """Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."""
+    price: float
+    """The median, in quote currency."""
+    change_pct: float
+    """Of the median against the last close."""
+    intervals: list[Interval]
+    """At levels 0.8 and 0.95."""
+    expected_move_pct: float
+    """One standard deviation of the next session's log return, in percent: half its 68.27 % interval."""
+    usual_move_pct: float | None
+    """The median of the same over the ticker's last 250 sessions; null where there are fewer."""
+
+
+class LatestModel(BaseModel):
+    """A model that made forecasts of the run."""
+
+    model_id: str
+    """Id of a stored model."""
+    model: str
+    """Kind of model, such as return_lstm."""
+    n_tickers: int
 
 
 class Links(BaseModel):
@@ -510,6 +615,25 @@ class Progress(BaseModel):
     """Of the whole job; never falls. It leaps where a fit stops before its last epoch."""
     estimated_end: AwareDatetime | None
     """Of the current fit, at the pace of its epochs and within its time; it may stop earlier. Null before the first pace is known, and in other phases."""
+
+
+class PublishReport(BaseModel):
+    """What one call has forecast; a caller repeats it until ``n_left`` is 0."""
+
+    n_tickers: int
+    """Tickers of the nightly run."""
+    n_made: int
+    """Forecasts made by this call."""
+    n_kept: int
+    """Forecasts that an earlier call made from the same prices and model."""
+    n_failed: int
+    """Tickers without a forecast."""
+    n_left: int
+    """Tickers that the next call forecasts."""
+    failed: list[FailedTicker]
+    """Tickers without a forecast, 100 at most."""
+    published_at: AwareDatetime | None
+    """When the forecasts were published, in UTC; null while some are left, or if no ticker has one."""
 
 
 class Quantile(BaseModel):
@@ -1104,6 +1228,96 @@ class HeldOut(BaseModel):
     """Of crps_skill_closes_only."""
 
 
+class LatestForecasts(LatestFrame):
+    """The forecasts of the last nightly run, one row for each ticker, a page at a time."""
+
+    made_at: AwareDatetime
+    """When the run was published, in UTC."""
+    as_of: date_aliased
+    """The newest session known to any of the forecasts."""
+    session: date_aliased
+    """The session that most of the forecasts are for."""
+    stale: bool
+    """Whether a newer session of any of the exchanges has closed than the run knew: a night is missing, or has not run yet."""
+    horizon: int
+    """Sessions forecast; GET /forecasts/latest/{ticker} has all of them."""
+    levels: list[float]
+    """Coverage levels of the intervals."""
+    n_tickers: int
+    """Tickers with a forecast."""
+    n_stale: int
+    """Those of them whose own prices are not the newest."""
+    n_failed: int
+    """Tickers without a forecast."""
+    n_models: int
+    models: list[LatestModel]
+    """The 20 models with most tickers."""
+    failed: list[FailedTicker]
+    """Tickers without a forecast, 100 at most; of the tickers asked for, if any are."""
+    forecasts: list[LatestForecast]
+    next_after: str | None
+    """Pass it as `after` for the next page; null on the last one."""
+
+
+class LatestTicker(ForecastFrame):
+    """All steps of one ticker, from the last nightly run."""
+
+    ticker: str
+    """Exchange symbol as Yahoo Finance writes it."""
+    currency: str | None
+    """ISO code of the quote currency; null if the source does not say."""
+    exchange: str
+    """Name of the trading calendar."""
+    source: str
+    """Where the prices come from: yahoo, sample or csv."""
+    demo: bool
+    """Whether these are the sample prices, which end in December 2018."""
+    model_id: str
+    """Id of a stored model."""
+    alias: str | None
+    """The alias that led to the model; null if the request named the model by its id."""
+    model: str
+    """Kind of model, such as return_lstm."""
+    target_column: str
+    """The price that is forecast."""
+    as_of: date_aliased
+    """The last session known to the forecast."""
+    last_close: float
+    """The last known close, whatever the target column."""
+    persistence: float
+    """The no-change forecast of every step."""
+    closes: list[float]
+    """The last 30 closes known to the forecast, oldest first."""
+    drift: Literal["ok", "warning", "drifted"] | None
+    """Whether the model still fits the ticker; null with too few sessions to say."""
+    warnings: list[str]
+    """About the model and about missing, repaired or suspect prices."""
+    made_at: AwareDatetime
+    """When the forecast was made, in UTC."""
+    stale: bool
+    """Whether a newer session of the exchange has closed than the forecast knows."""
+    session: date_aliased
+    """The session forecast."""
+    estimated: bool
+    """Whether the day lies past the end of the exchange's calendar and may turn out to be a holiday."""
+    price: float
+    """The median, in quote currency."""
+    change_pct: float
+    """Of the median against the last close."""
+    intervals: list[Interval]
+    """At levels 0.8 and 0.95."""
+    expected_move_pct: float
+    """One standard deviation of the next session's log return, in percent: half its 68.27 % interval."""
+    usual_move_pct: float | None
+    """The median of the same over the ticker's last 250 sessions; null where there are fewer."""
+    published_at: AwareDatetime
+    """When the run was published, in UTC."""
+    horizon: int
+    """Sessions forecast."""
+    explanation: Explanation
+    forecast: list[Step]
+
+
 class ModelInfo(BaseModel):
     """A summary of a model; ``GET /models/{model_id}`` returns the whole card."""
 
@@ -1294,6 +1508,10 @@ class ScoreReport(BaseModel):
     n_waiting: int
     """Sessions of 2 to 14 days ago without scores, which the next scoring tries again."""
     unscored: list[Unscored]
+    drift: DriftCounts | None = None
+    """Of every ticker with scores; null if the default model cannot be read."""
+    drifted: list[str] = []
+    """The drifted tickers, the worst first, 1000 at most."""
 
 
 class SeriesReport(BaseModel):

@@ -7,9 +7,8 @@ Errors, one step ahead: a CUSUM of the misses of one level, and a Kolmogorov–S
 Source: Page (1954), Biometrika, for the CUSUM; Parkinson (1980), J. Business, for ranges.
 """
 
-import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from importlib.util import find_spec
 from typing import get_args
@@ -22,9 +21,9 @@ from models.base import CLOSE, HIGH, LOW, Bars
 from models.trading import is_untraded
 from schemas.card import ModelCard
 from schemas.realised import DriftOverview, DriftReport, DriftStatus, ErrorDrift, ForecastOutcome, InputDrift, Unjudged
-from services.monitoring.realised import scores_since, tickers_scored
+from services.monitoring.realised import scores_since
 from services.prices.series import PriceHistory, PriceSource
-from services.storage.registry import DEFAULT, ModelRegistry, ticker_alias
+from services.storage.registry import ModelRegistry, ticker_alias
 from services.storage.store import ArtifactStore
 from telemetry.measures import DRIFT, Meter
 
@@ -38,8 +37,6 @@ ALLOWANCE = 0.1  # deviation of the share of misses that is no concern
 DRIFTED_CUSUM = 6.0
 MIN_PITS = 30
 DRIFTED_P = 0.001
-
-log = logging.getLogger(__name__)
 
 Values = NDArray[np.float64]
 
@@ -61,16 +58,36 @@ def drift_overview(
         StoreUnavailable: from the store.
     """
     named = None if model is None else registry.card(model)
-    reports, unjudged = [], []
-    for ticker in tickers:
-        try:
-            card = named or registry.card(ticker_alias(ticker))
-            reports.append(drift(card, prices.history(ticker, now), store, now))
-        except StoreUnavailable:
-            raise
-        except AppError as error:
-            unjudged.append(Unjudged(ticker=ticker, code=error.code, detail=error.message))
-    return DriftOverview(reports=tuple(sorted(reports, key=_severity)), unjudged=tuple(unjudged))
+    return overview_of(judged(ticker, named, registry, prices, store, now) for ticker in tickers)
+
+
+def judged(
+    ticker: str,
+    named: ModelCard | None,
+    registry: ModelRegistry,
+    prices: PriceSource,
+    store: ArtifactStore,
+    now: datetime,
+) -> DriftReport | Unjudged:
+    """The drift status of the named model for a ticker, or of the model that answers for it; or why there is none.
+
+    Raises:
+        StoreUnavailable: from the store.
+    """
+    try:
+        card = named or registry.card(ticker_alias(ticker))
+        return drift(card, prices.history(ticker, now), store, now)
+    except StoreUnavailable:
+        raise
+    except AppError as error:
+        return Unjudged(ticker=ticker, code=error.code, detail=error.message)
+
+
+def overview_of(found: Iterable[DriftReport | Unjudged]) -> DriftOverview:
+    """The reports, the worst first, and the tickers without one."""
+    every = tuple(found)
+    reports = sorted((one for one in every if isinstance(one, DriftReport)), key=_severity)
+    return DriftOverview(reports=tuple(reports), unjudged=tuple(one for one in every if isinstance(one, Unjudged)))
 
 
 def _severity(report: DriftReport) -> tuple[int, float, float]:
@@ -80,16 +97,8 @@ def _severity(report: DriftReport) -> tuple[int, float, float]:
     return ("drifted", "warning", "ok").index(report.status), -cusum, report.inputs.upper_tail_probability
 
 
-def measure_drift(
-    registry: ModelRegistry, prices: PriceSource, store: ArtifactStore, now: datetime, meter: Meter
-) -> None:
-    """Record the drift status of every scored ticker's model; a failure is logged."""
-    try:
-        registry.card(DEFAULT)
-        overview = drift_overview(registry, None, tickers_scored(store), prices, store, now)
-    except AppError as error:
-        log.warning("no drift status of the default model: %s", error.message)
-        return
+def measure_drift(overview: DriftOverview, meter: Meter) -> None:
+    """Record how many tickers have each status."""
     counts = Counter(report.status for report in overview.reports)
     for status in get_args(DriftStatus):
         meter.record(DRIFT, counts[status], status=status)

@@ -1,32 +1,29 @@
 """The log of served forecasts: written in the background, so that it neither slows nor fails an answer."""
 
-import gzip
 import logging
+import re
 import threading
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from io import BytesIO
 
 from cachetools import LRUCache
-from pydantic import ValidationError
 
-from errors import AppError, ArtifactCorrupt
+from errors import AppError
 from schemas.common import DEFAULT_LEVELS
 from schemas.keys import key_name, ticker_of
 from schemas.realised import ForecastRecord, RecordedStep, pack_quantiles, unpack_quantiles
 from services.evaluation.accuracy import CRPS_LEVELS
 from services.forecasting.forecast import Forecast
 from services.prices.calendars import is_completed
-from services.storage.documents import MAX_DOCUMENT_BYTES, document_keys
+from services.storage.documents import document_keys, packed, read_packed
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind
 from telemetry.measures import FORECASTS_LOGGED, NO_METER, PREDICTION_SECONDS, PREDICTIONS, Meter
 
 FORECASTS = "forecasts/"
-GZIP = b"\x1f\x8b"  # how compressed records begin
+_PUBLISHED = re.compile(rf"{FORECASTS}(latest|draft|\d{{4}}-\d\d-\d\d_\d{{6}}_[0-9a-f]+)\.json")  # services.publication
 MAX_KNOWN = 10_000  # forecasts that need not be logged again
 
 log = logging.getLogger(__name__)
@@ -167,6 +164,8 @@ def record_key(record: ForecastRecord) -> str:
 def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
     """The keys of all records, without reading any record; a document with another name is left out."""
     for key in document_keys(store, FORECASTS):
+        if _PUBLISHED.fullmatch(key):
+            continue
         try:
             yield _record_key(key)
         except ValueError:
@@ -184,7 +183,7 @@ def _record_key(key: str) -> RecordKey:
 
 def packed_record(record: ForecastRecord) -> bytes:
     """The record as it is stored: compressed JSON, 9 kB for 30 steps."""
-    return gzip.compress(record.model_dump_json().encode(), mtime=0)
+    return packed(record)
 
 
 def read_record(store: ArtifactStore, key: str) -> ForecastRecord:
@@ -194,16 +193,4 @@ def read_record(store: ArtifactStore, key: str) -> ForecastRecord:
         ArtifactNotFound, StoreUnavailable: from the store.
         ArtifactCorrupt: it is damaged.
     """
-    content = store.get(key)
-    try:
-        if content.startswith(GZIP):
-            content = _unpacked(content)
-        return ForecastRecord.model_validate_json(content)
-    except (OSError, EOFError, zlib.error, ValidationError) as error:
-        raise ArtifactCorrupt(f"{key} is not readable") from error
-
-
-def _unpacked(content: bytes) -> bytes:
-    """No more than a document may have: a thousand times as much can hide in a few bytes."""
-    with gzip.GzipFile(fileobj=BytesIO(content)) as file:
-        return file.read(MAX_DOCUMENT_BYTES)
+    return read_packed(store, key, ForecastRecord)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, timedelta
 
@@ -41,12 +41,21 @@ SCORED_WITHIN = timedelta(days=90)
 log = logging.getLogger(__name__)
 
 
-def score_due(store: ArtifactStore, prices: PriceSource, now: datetime, meter: Meter = NO_METER) -> ScoreReport:
+def score_due(
+    store: ArtifactStore,
+    prices: PriceSource,
+    now: datetime,
+    meter: Meter = NO_METER,
+    then: Callable[[str], None] = lambda _: None,
+) -> ScoreReport:
     """Score all sessions that closed since the last run. Idempotent, and safe with others at the same time.
 
     A ticker whose prices are unavailable is reported and left for the next run. A session without a price, such as a
     closure announced after the forecast, is reported once. It is tried again for ``RETRY_FOR``, because a source may
     add or correct a bar later; then its document says that it has no scores.
+
+    ``then`` is called with each ticker that has forecasts, once it is scored: the price source still has its history
+    in memory.
 
     Raises:
         StoreUnavailable: from the store.
@@ -76,6 +85,7 @@ def score_due(store: ArtifactStore, prices: PriceSource, now: datetime, meter: M
                 n_sessions += 1
                 n_pairs += len(scores.pairs)
         n_waiting += len(waiting)
+        then(ticker)
     return ScoreReport(n_sessions=n_sessions, n_pairs=n_pairs, n_waiting=n_waiting, unscored=tuple(unscored))
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.nightly import drifted, next_time, sign_of_life
+from cli.nightly import next_time, sign_of_life
 from services.monitoring.forecast_log import record_key
 from services.storage.store import LocalArtifactStore
-from stock_forecast_client.models import DriftOverview
 from tests.cli.conftest import Run
 from tests.cli.test_realised import on, walk
 from tests.fakes import forecast_record
@@ -43,8 +42,8 @@ def test_a_sign_of_life_lasts_for_a_while(tmp_path: Path) -> None:
     assert 100 < file.stat().st_mtime - time.time() <= 120
 
 
-def test_nothing_is_retrained_that_did_not_drift() -> None:
-    assert drifted(DriftOverview(reports=[], unjudged=[])) == []
+def without_times(output: str) -> list[str]:
+    return [line for line in output.splitlines() if " took " not in line]
 
 
 @pytest.mark.parametrize("at", ["24:00", "9:00", "23:60", "noon", "23:30\n"])
@@ -63,11 +62,18 @@ def test_a_night_scores_retrains_what_drifted_and_forgets(run: Run, walk: Path) 
     second = on(run, walk, "nightly", "--max-retrainings", "1")
 
     assert first.exit_code == second.exit_code == 0, first.output + second.output
-    lines = first.stdout.splitlines()
+    lines = without_times(first.stdout)
     assert lines[0] == "scored 1 forecast of 1 session"
     assert lines[1] == "drift: 0 ok, 0 warning, 1 drifted, 0 unknown"
     assert re.match(r"WALK: trained walk-\S+, which is (now its model|no better than its model)", lines[2]), lines
-    assert second.stdout.splitlines()[0] == "scored 0 forecasts of 0 sessions"
+    assert lines[3:] == ["published the forecasts of 1 ticker; 0 failed"]
+    assert [line.partition(" took ")[0] for line in first.stdout.splitlines() if " took " in line] == [
+        "fetching",
+        "scoring and drift",
+        "retraining",
+        "forecasting",
+    ]
+    assert without_times(second.stdout)[0] == "scored 0 forecasts of 0 sessions"
     assert len(list((walk / "jobs").iterdir())) == n_jobs  # at most one training a session
     assert not store.exists(record_key(old))
 
@@ -78,6 +84,37 @@ def test_a_night_without_retrainings_trains_nothing(run: Run, walk: Path) -> Non
 
     assert done.exit_code == 0, done.output
     assert not (walk / "jobs").exists()
+
+
+@pytest.mark.slow
+def test_what_a_night_has_published_is_shown(run: Run, tmp_path: Path) -> None:
+    settings = {"DATA_DIR": str(tmp_path / "night"), "NIGHTLY_TICKERS": "^IXIC,NOPE"}
+
+    before = run("latest", **settings)
+    night = run("nightly", **settings)
+    table, steps, none = (run("latest", *more, **settings) for more in ((), ("^ixic", "--steps"), ("XX",)))
+
+    assert before.exit_code == 3
+    assert "NIGHTLY_TICKERS" in before.stderr
+    assert night.exit_code == 0, night.output
+    assert "NOPE has no forecast: ticker_not_found" in night.stdout
+    assert "^IXIC" in table.stdout
+    assert "no change" in table.stdout
+    assert "2019-01-02" in table.stdout
+    assert "a newer session has closed than these forecasts know: run `nightly`" in table.stdout
+    assert "NOPE has no forecast" in table.stdout
+    assert steps.stdout.count("2019-01") == 20
+    assert none.exit_code == 3
+
+
+@pytest.mark.slow
+def test_a_phase_that_fails_keeps_no_other_from_being_done(run: Run, tmp_path: Path) -> None:
+    done = run("nightly", DATA_DIR=str(tmp_path / "night"), NIGHTLY_TICKERS="NOPE")
+
+    assert done.exit_code == 3
+    assert "scored 0 forecasts of 0 sessions" in done.stdout
+    assert "forecasting failed: no ticker could be forecast" in done.stdout
+    assert done.stderr.startswith("error: ticker_not_found")
 
 
 @pytest.mark.slow
@@ -114,3 +151,4 @@ def test_the_loop_works_at_its_start_signs_that_it_lives_and_outlives_a_server_t
 
     assert alive.stat().st_mtime > time.time()
     assert '"message":"the night failed: ' in log.read_text()
+    assert '"message":"scoring and drift failed: ' in log.read_text()

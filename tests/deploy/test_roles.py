@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -27,6 +27,7 @@ from services.prices.cache import CachedSource
 from services.prices.cache.kept import KeptPrices, price_key
 from services.prices.sample import SampleSource
 from services.prices.series import RawBars
+from services.publication import draft_and_latest, publish, read_pointer, read_publication, save_draft
 from services.retention import forget
 from services.storage.evaluations import evaluation_page
 from services.storage.registry import ModelRegistry
@@ -39,6 +40,7 @@ from services.training.work import WorkerContext, run_training
 from tests.deploy.template import read_template
 from tests.fakes import InMemoryArtifactStore, new_york_sessions, random_walk
 from tests.s3_servers import ACCESS_KEY, SECRET_KEY, moto_server
+from tests.services.publications import MADE_AT, publication
 
 BUCKET = "bucket-of-the-stack"
 ACCOUNT = "123456789012"
@@ -262,14 +264,27 @@ def test_both_roles_delete_a_model(store_of: StoreOf) -> None:
     assert training.list_keys("models/m-1/") == training.list_keys("deletions/") == []
 
 
+def test_the_nightly_run_logs_publishes_and_ends_its_draft(store_of: StoreOf) -> None:
+    training = store_of(TRAIN)
+
+    save_draft(training, publication())
+    training.create("forecasts/^GSPC/m-1/2018-12-31_01_2019-01-02.json", b"{}")
+    training.put("replays/m-1/^GSPC.json", b"{}")
+    pointer = publish(training, publication())
+    publish(training, publication(made_at=MADE_AT + timedelta(days=1)))
+
+    assert draft_and_latest(training)[0] is None
+    assert read_publication(store_of(SERVE), pointer.document) == publication()
+    assert read_pointer(store_of(SERVE)).made_at > MADE_AT
+
+
 @pytest.mark.parametrize(
     ("role", "key"),
     [
         (SERVE, "models/m-1/metadata.json"),
         (SERVE, "elsewhere/file"),
         (SERVE, "contests/default/job.json"),
-        (TRAIN, "forecasts/^GSPC/m-1/2018-12-31_01_2019-01-02.json"),
-        (TRAIN, "replays/m-1/^GSPC.json"),
+        (TRAIN, "analyses/^GSPC/2018-12-31.json"),
         (TRAIN, "elsewhere/file"),
     ],
 )

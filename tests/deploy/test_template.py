@@ -17,6 +17,7 @@ from services.jobs.job import JOBS, KEYS, START_WITHIN
 from services.monitoring.forecast_log import FORECASTS
 from services.monitoring.overall import SIGNIFICANT_Z
 from services.monitoring.scoring import SCORES
+from services.nightly_tickers import parse_tickers
 from services.prices.cache.kept import PRICES
 from services.prices.calendars import is_completed
 from services.prices.exchanges import exchange_of
@@ -201,6 +202,40 @@ def test_what_drifted_is_retrained_after_it_was_scored() -> None:
     assert TRAIN["Timeout"] / 60 < pause < 6 * 60
 
 
+def test_nothing_is_forecast_at_night_unless_tickers_are_given() -> None:
+    event = TRAIN["Events"]["Forecast"]["Properties"]
+
+    assert PARAMETERS["NightlyTickers"]["Default"] == ""
+    assert event["State"] == {"Fn::If": ["Forecasts", "ENABLED", "DISABLED"]}
+    assert event["Schedule"] == {"Ref": "ForecastSchedule"}
+    assert is_task(json.loads(event["Input"]))
+    assert TEMPLATE["Resources"]["PublicationAlarm"]["Condition"] == "Forecasts"
+    assert TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]["NIGHTLY_TICKERS"] == {
+        "Fn::If": ["Forecasts", {"Ref": "NightlyTickers"}, {"Ref": "AWS::NoValue"}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("tickers", "allowed"),
+    [("", True), ("AAPL", True), ("^GSPC,PETR4.SA,BRK-B,EURUSD=X", True), ("aapl", False), ("AAPL,", False)],
+)
+def test_the_template_takes_only_tickers_that_the_setting_takes(tickers: str, allowed: bool) -> None:
+    assert (re.fullmatch(PARAMETERS["NightlyTickers"]["AllowedPattern"], tickers) is not None) == allowed
+    if tickers and allowed:
+        assert parse_tickers(tickers) == tuple(tickers.split(","))
+
+
+def test_forecasts_are_made_after_the_retrainings_and_a_second_invocation_does_what_is_left() -> None:
+    retraining = re.fullmatch(r"cron\((\d+) (\d+) \* \* \? \*\)", PARAMETERS["RetrainSchedule"]["Default"])
+    forecasts = re.fullmatch(r"cron\((\d+),(\d+) (\d+) \* \* \? \*\)", PARAMETERS["ForecastSchedule"]["Default"])
+
+    assert retraining is not None
+    assert forecasts is not None
+    trained_by = 60 * int(retraining[2]) + int(retraining[1]) + TRAIN["Timeout"] / 60
+    first, second = (60 * int(forecasts[3]) + int(forecasts[k]) for k in (1, 2))
+    assert trained_by < first < first + TRAIN["Timeout"] / 60 < second
+
+
 def test_every_alarm_watches_this_stack_and_mails_if_there_is_an_address() -> None:
     alarms = [alarm["Properties"] for alarm in resources(TEMPLATE, "AWS::CloudWatch::Alarm").values()]
 
@@ -215,6 +250,7 @@ def test_every_alarm_watches_this_stack_and_mails_if_there_is_an_address() -> No
         ("Errors", train),
         ("ApproximateNumberOfMessagesVisible", {"Fn::GetAtt": ["DeadLetters", "QueueName"]}),
         ("ScoringRuns", scoring),
+        ("ForecastPublications", scoring),
         ("Coverage80Deviation", scoring),
         ("Coverage95Deviation", scoring),
         ("SkillZ", scoring),
@@ -224,7 +260,7 @@ def test_every_alarm_watches_this_stack_and_mails_if_there_is_an_address() -> No
     ]
     for metric, alarm in zip(watched, alarms, strict=True):
         assert alarm["AlarmActions"]["Fn::If"][:2] == ["HasAlarmEmail", [{"Ref": "AlarmTopic"}]]
-        silence = "breaching" if metric["MetricName"] == "ScoringRuns" else "notBreaching"
+        silence = "breaching" if metric["MetricName"] in ("ScoringRuns", "ForecastPublications") else "notBreaching"
         assert alarm["TreatMissingData"] == silence
 
 
@@ -234,7 +270,7 @@ def test_alarms_on_the_promise_watch_metrics_that_the_scoring_publishes() -> Non
     metrics = [alarm.get("Metrics", [{}])[0].get("MetricStat", {}).get("Metric", alarm) for alarm in alarms]
     own = [metric for metric in metrics if metric["Namespace"] == variables(TRAIN)["POWERTOOLS_METRICS_NAMESPACE"]]
 
-    assert len(own) == 7
+    assert len(own) == 8
     assert {metric["MetricName"] for metric in own} <= names
     assert {metric["Dimensions"][0]["Name"] for metric in own} == {"service"}  # which powertools adds
 

@@ -77,12 +77,14 @@ def traffic(server: str, turn: int) -> None:
     post("/models/default/forecast", {"ticker": "FRESH", "horizon": 3})
     post("/models/none-1/forecast", {}, 404)
     post("/monitoring/score", {})
+    post("/forecasts/latest", {})
     for path, status in (
         ("/up", 200),
         ("/health", 200),
         ("/monitoring/stats", 200),
         ("/monitoring/drift", 200),
         ("/monitoring/accuracy", 200),
+        ("/forecasts/latest", 200),
         ("/models", 200),
         ("/jobs", 200),
         ("/analysis/FRESH", 200),
@@ -101,6 +103,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PRICE_SOURCE": "yahoo,sample",
         "YAHOO_ATTEMPTS": "1",
         "DATA_DIR": str(folder),
+        "NIGHTLY_TICKERS": "FRESH,OLD,UNKNOWN0",
         "HTTPS_PROXY": DEAD_PROXY,
         "HTTP_PROXY": DEAD_PROXY,
         "NO_PROXY": "",
@@ -183,6 +186,9 @@ def test_a_documented_metric_exists(watched: Prometheus, name: str) -> None:
         'prediction_duration_seconds_count{type="forecast"} >= 8',
         'forecasts_logged_total{outcome="written"} > 0',
         "sum(forecast_drift) == 1",
+        "forecast_publications_total == 4",
+        'forecasts_published{outcome="ok"} == 2',
+        'forecasts_published{outcome="failed"} == 1',
         "model_loaded == 1",
         "process_memory_usage_bytes > 1e7",
         "process_cpu_usage_percent > 0",

@@ -20,6 +20,7 @@ from services.monitoring.realised import scores_since, tickers_scored
 from services.monitoring.scoring import SCORED_WITHIN, score_due, scores_key, unscored_key
 from services.prices.cache import CachedSource
 from services.prices.series import RawBars
+from services.publication import publish, read_pointer
 from services.retention import forget, forget_quietly
 from services.storage.store import ArtifactStore, LocalArtifactStore
 from tests.fakes import (
@@ -32,6 +33,7 @@ from tests.fakes import (
     random_walk,
     walk_history,
 )
+from tests.services.publications import MADE_AT, publication
 
 NOW = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
 DAYS = 400
@@ -76,6 +78,18 @@ class Fetcher:
 @pytest.fixture(params=["memory", "folder"])
 def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     return InMemoryArtifactStore() if request.param == "memory" else LocalArtifactStore(tmp_path)
+
+
+def test_publications_go_by_the_day_in_their_name_and_the_pointer_stays(store: InMemoryArtifactStore) -> None:
+    old = publish(store, publication())
+    kept = publish(store, publication(made_at=MADE_AT + timedelta(days=300)))
+
+    report = forget(store, (), MADE_AT + timedelta(days=350), 100)
+
+    assert report.deleted == {"forecasts/": 1}
+    assert not store.exists(old.document)
+    assert read_pointer(store) == kept
+    assert store.exists(kept.document)
 
 
 def test_what_is_old_goes_and_what_is_young_or_a_model_stays(any_store: ArtifactStore, tmp_path: Path) -> None:

@@ -18,12 +18,11 @@ from services.monitoring.drift import (
     error_drift,
     input_drift,
     judge,
-    measure_drift,
     range_ratios,
 )
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, random_walk, walk_history
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, random_walk, walk_history
 
 N = RECENT + EARLIER + MIN_WINDOWS
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -200,12 +199,3 @@ def test_the_worst_come_first_and_a_ticker_without_prices_is_named(
     assert [(one.ticker, one.model_id) for one in found.reports] == [("WILD", "all-1"), ("CALM", "all-1")]
     assert [(one.ticker, one.code) for one in found.unjudged] == [("GONE", "ticker_not_found")]
     assert {one.model_id for one in of_another.reports} == {"other-1"}
-
-
-def test_without_a_default_model_no_status_is_recorded(
-    store: InMemoryArtifactStore, meter: RecordingMeter, caplog: pytest.LogCaptureFixture
-) -> None:
-    measure_drift(ModelRegistry(store), FakePriceSource(), store, NOW, meter)
-
-    assert meter.taken == []
-    assert "no drift status of the default model" in caplog.text

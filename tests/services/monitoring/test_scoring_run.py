@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from errors import PricesUnreachable
+from schemas.realised import DriftCounts, ScoreReport
 from services.monitoring.forecast_log import record_key
 from services.monitoring.scoring_run import run_scoring
 from services.prices.series import PriceHistory, PriceSource
@@ -38,11 +39,11 @@ def logged(store: InMemoryArtifactStore) -> InMemoryArtifactStore:
     return store
 
 
-def run(store: InMemoryArtifactStore, prices: PriceSource, trained: TrainedModel, meter: RecordingMeter) -> None:
+def run(store: InMemoryArtifactStore, prices: PriceSource, trained: TrainedModel, meter: RecordingMeter) -> ScoreReport:
     registry = ModelRegistry(store)
     registry.publish(trained.card, trained.files)
     registry.move_alias("default", trained.card.model_id, NOW)
-    run_scoring(store, prices, registry, NOW, meter)
+    return run_scoring(store, prices, registry, NOW, meter)
 
 
 def without(days: int) -> PriceHistory:
@@ -96,3 +97,47 @@ def test_a_run_without_any_price_is_still_a_run(
 
     assert meter.values(SCORING_RUNS) == [1]
     assert meter.values(COVERAGE_Z) == []
+
+
+class CountedPriceSource(FakePriceSource):
+    """Counts the requests."""
+
+    n_requests = 0
+
+    def history(self, ticker: str, now: datetime, recent: int | None = None) -> PriceHistory:
+        self.n_requests += 1
+        return super().history(ticker, now, recent)
+
+
+def test_a_report_counts_drift_and_names_the_drifted(
+    logged: InMemoryArtifactStore, trained: TrainedModel, meter: RecordingMeter
+) -> None:
+    wild = HISTORY.series.bars.copy()
+    wild[-5:, 1], wild[-5:, 2] = 1.2 * wild[-5:, 3], wild[-5:, 3] / 1.2
+    prices = CountedPriceSource(replace(HISTORY, series=replace(HISTORY.series, bars=wild)))
+
+    report = run(logged, prices, trained, meter)
+
+    assert report.drift == DriftCounts(ok=0, warning=0, drifted=1, unknown=0)
+    assert report.drifted == ("WALK",)
+    assert prices.n_requests == 2  # one for the scores, one right after it for drift
+
+
+def test_a_ticker_without_prices_has_no_known_drift(
+    logged: InMemoryArtifactStore, trained: TrainedModel, meter: RecordingMeter
+) -> None:
+    run(logged, FakePriceSource(HISTORY), trained, meter)
+
+    report = run(logged, FailingPriceSource(PricesUnreachable("down")), trained, meter)
+
+    assert report.drift == DriftCounts(ok=0, warning=0, drifted=0, unknown=1)
+
+
+def test_without_a_default_model_no_status_is_recorded(
+    logged: InMemoryArtifactStore, meter: RecordingMeter, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = run_scoring(logged, FakePriceSource(HISTORY), ModelRegistry(logged), NOW, meter)
+
+    assert report.drift is None
+    assert meter.values(DRIFT) == []
+    assert "no drift status of the default model" in caplog.text
