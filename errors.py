@@ -15,6 +15,7 @@ AppError                        500 internal
 │   ├── ModelNotFound           404 model_not_found
 │   ├── UniverseNotFound        404 universe_not_found     no folder of prices has the name
 │   ├── JobNotFound             404 job_not_found
+│   ├── RunNotFound             404 run_not_found
 │   └── ArtifactNotFound        404 artifact_not_found     a key that the store does not have
 ├── Conflict                    409 conflict
 │   ├── InsufficientHistory     409 insufficient_history   fewer sessions than needed
@@ -25,6 +26,8 @@ AppError                        500 internal
 │   ├── AliasMoved              409 alias_moved            the alias no longer points to the expected model
 │   ├── JobFinished             409 job_already_finished   a finished job cannot be cancelled
 │   ├── JobNotRetryable         409 job_not_retryable      it waits, runs or has succeeded
+│   ├── RunFinished             409 run_already_finished   a finished run cannot be cancelled
+│   ├── RunNotResumable         409 run_not_resumable      it goes on, or all its tickers have succeeded
 │   ├── JobCancelled            409 job_cancelled          the job that the caller waited for was cancelled
 │   ├── HorizonTooLong          409 horizon_too_long       the model was trained for fewer steps
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
@@ -33,10 +36,12 @@ AppError                        500 internal
 │   ├── RateLimited             429 rate_limited           the caller's limit per minute is used up
 │   ├── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
 │   ├── BacktestCapacityExceeded 429 too_many_backtests    no room for another backtest on this machine
+│   ├── RunCapacityExceeded     429 too_many_runs          no room for another run on this machine
 │   └── AnalysisCapacityExceeded 429 too_many_analyses     too many analyses are being computed
 ├── JobFailed                   500 job_failed             a job that ended without a reason
 ├── MetricsNotExposed           501 measured_elsewhere     this process keeps no metrics to scrape
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
+├── ParquetUnavailable          501 parquet_unavailable    this installation has no pyarrow
 ├── AnalysisUnavailable         501 analysis_unavailable   this installation has no library for it
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
@@ -156,6 +161,10 @@ class JobNotFound(NotFound):
     code = "job_not_found"
 
 
+class RunNotFound(NotFound):
+    code = "run_not_found"
+
+
 class ArtifactNotFound(NotFound):
     code = "artifact_not_found"
 
@@ -201,6 +210,14 @@ class JobFinished(Conflict):
 
 class JobNotRetryable(Conflict):
     code = "job_not_retryable"
+
+
+class RunFinished(Conflict):
+    code = "run_already_finished"
+
+
+class RunNotResumable(Conflict):
+    code = "run_not_resumable"
 
 
 class JobCancelled(Conflict):
@@ -253,6 +270,10 @@ class BacktestCapacityExceeded(TooManyRequests):
     code = "too_many_backtests"
 
 
+class RunCapacityExceeded(TooManyRequests):
+    code = "too_many_runs"
+
+
 class AnalysisCapacityExceeded(TooManyRequests):
     code = "too_many_analyses"
 
@@ -269,6 +290,11 @@ class TrainingUnavailable(AppError):
 class MetricsNotExposed(AppError):
     status_code = 501
     code = "measured_elsewhere"
+
+
+class ParquetUnavailable(AppError):
+    status_code = 501
+    code = "parquet_unavailable"
 
 
 class AnalysisUnavailable(AppError):

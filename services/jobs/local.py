@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 
 from errors import TooManyRequests, TrainingCapacityExceeded
-from services.jobs.executor import Submit
+from services.jobs.executor import OnExit, Submit
 from services.jobs.job import Jobs, lost_end, record_end
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
 
@@ -33,6 +33,7 @@ class LocalExecutor:
         name: called when the name is first needed.
         refusal: the error where there is no room.
         work: what the jobs are, for that error.
+        on_exit: called when a worker has ended; by default, a job whose worker died ends as lost.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class LocalExecutor:
         name: Callable[[], str] = lambda: "local",
         refusal: type[TooManyRequests] = TrainingCapacityExceeded,
         work: str = "trainings",
+        on_exit: OnExit | None = None,
     ) -> None:
+        self._on_exit = on_exit or self._end_job
         self._refusal = refusal
         self._work = work
         self._command = [*command]
@@ -104,8 +107,12 @@ class LocalExecutor:
             if process is None:
                 return
             process.communicate(self._settings)
-        if process.returncode != 0:  # else the worker has recorded the end itself, failures included
-            self._jobs.end(job_id, lost_end(self._clock(), f"the worker ended with exit code {process.returncode}"))
+        died = process.returncode != 0  # else the worker has recorded the end itself, failures included
+        self._on_exit(job_id, f"the worker ended with exit code {process.returncode}" if died else None)
+
+    def _end_job(self, job_id: str, why: str | None) -> None:
+        if why is not None:
+            self._jobs.end(job_id, lost_end(self._clock(), why))
         record_end(self._meter, self._jobs.status(job_id, self._clock()))
 
     def _leave(self, future: "Future[None]") -> None:
