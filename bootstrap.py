@@ -359,7 +359,8 @@ def _executor(
 
 def _for_workers(settings: Settings) -> bytes:
     """The settings as a worker reads them: none needs the keys."""
-    return settings.model_dump_json(exclude={"api_key", "api_keys"}).encode()
+    placed = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})  # a worker may run elsewhere
+    return placed.model_dump_json(exclude={"api_key", "api_keys"}).encode()
 
 
 def _end_of_coordinator(runs: Runs, clock: Clock, piece: str, why: str | None) -> None:

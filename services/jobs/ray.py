@@ -1,6 +1,7 @@
 """Chunks of runs as tasks of a Ray cluster: the only file that imports ray."""
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,8 +99,11 @@ def _connected(address: str) -> Any:
         import ray.exceptions
     except ImportError as error:
         raise TrainerUnavailable("EXECUTOR=ray needs the package ray, which is not installed") from error
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, configure_logging=False)
     except (ConnectionError, ValueError) as error:
         raise TrainerUnavailable(f"the Ray cluster {address!r} cannot be reached") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in the place, which ends the process at once
     return ray
