@@ -26,7 +26,7 @@ from services.monitoring.forecast_log import ForecastLog
 from services.monitoring.realised import realised_accuracy
 from services.monitoring.scoring import score_due
 from services.prices.series import PriceSource
-from services.storage.registry import CARD, ModelRegistry, model_key, ticker_alias
+from services.storage.registry import CALIBRATION, CARD, ModelRegistry, model_key, ticker_alias
 from services.training.challenge import Challenger, evaluate_challenger
 from services.training.train import train_model
 from services.training.universe import NO_UNIVERSES
@@ -164,16 +164,21 @@ def _train(ticker: str, context: ActionContext, heartbeat: Timed) -> TickerResul
     heartbeat.phase("forecast")
     forecast = _forecast_of(ticker, model_id, context)
     reports = {report.step: report for report in card.test}
-    weights = card.files.get(WEIGHTS) or card.files[min(card.files)]
     return TickerResult(
         ticker=ticker,
         state="succeeded",
         as_of=card.last_session,
         model_id=model_id,
-        weights_sha256=weights.sha256,
+        weights_sha256=_weights_sha256(card),
         promoted=promoted,
         rows=tuple(_forecast_row(forecast, step, reports.get(step + 1)) for step in range(len(forecast.median))),
     )
+
+
+def _weights_sha256(card: ModelCard) -> str:
+    """Of the weights; of a model without a network, of its parameters."""
+    name = WEIGHTS if WEIGHTS in card.files else min(card.files.keys() - {CALIBRATION})
+    return card.files[name].sha256
 
 
 def _stored(model_id: str, registry: ModelRegistry) -> ModelCard | None:

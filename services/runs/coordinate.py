@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 
 from errors import AppError, StoreUnavailable
@@ -67,7 +67,7 @@ def coordinate(
     beats = _RoundBeats(piece, worker, context)
     complete = False
     try:
-        with engine(flights.landed) as executor:
+        with _engaged(engine, flights, piece, worker, context) as executor:
             try:
                 with Heartbeat(beats, str(piece), 1, context.clock, phases=PHASES) as beat:
                     complete = _feed(piece, round_, context, prices, executor, flights, beat, ends_at)
@@ -249,6 +249,18 @@ def _see_the_end(
             flights.submit(part, executor)
         time.sleep(pause_s)
         pause_s = min(1.2 * pause_s, LONGEST_POLL_S)
+
+
+@contextmanager
+def _engaged(engine: Engine, flights: _Flights, piece: Piece, worker: str, context: RunContext) -> Iterator[Executor]:
+    """The executor; where there is none, such as a cluster that cannot be reached, the run says why it is lost."""
+    with ExitStack() as entered:
+        try:
+            executor = entered.enter_context(engine(flights.landed))
+        except AppError as error:
+            context.runs.lose(piece, error.message, context.clock(), worker)
+            raise
+        yield executor
 
 
 def _let_workers_stop(piece: Piece, context: RunContext) -> None:

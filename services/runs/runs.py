@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from threading import Lock
 from typing import Literal
@@ -44,6 +44,7 @@ from services.storage.documents import READERS, DocumentT, read_document, read_u
 from services.storage.store import ArtifactStore
 
 MAX_ATTEMPTS = 3  # of a chunk in one round, whose workers die
+QUEUED_FOR = timedelta(hours=6)  # the longest that Lambda keeps an event
 MAX_ROUNDS = 1000
 REMEMBERED = 2000  # chunks that have ended, which change no more
 UNKNOWN_WORKER = "unknown"
@@ -450,7 +451,8 @@ def _loss(one: RoundView, now: datetime) -> str | None:
     if one.is_live:
         return None
     newest = max(leased.touched_at for leased in (document, *one.chunks.values()))
-    return "no worker claimed the rest in time" if now - newest > START_WITHIN else None
+    limit = QUEUED_FOR if document.outlived else START_WITHIN
+    return "no worker claimed the rest in time" if now - newest > limit else None
 
 
 def _ended(view: RunView, state: RunState | None, reason: str | None, now: datetime) -> RunEnd:
