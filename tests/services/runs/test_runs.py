@@ -1,6 +1,5 @@
 import csv
 import io
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
@@ -273,14 +272,22 @@ def test_of_two_workers_one_has_a_chunk(place: Place) -> None:
 
 def test_a_cancelled_run_stops_and_resumes_where_it_stopped(place: Place) -> None:
     run = place.start(**TRAIN, tickers=["A", "B", "NOPE"])
-    _watch(place, trained := [], then=lambda: place.runs.cancel(run.id, place.now))
+    _watch(place, trained := [])
+
+    def act(ticker: str, *given: Any) -> object:
+        result = real(ticker, *given)
+        place.runs.cancel(run.id, place.now)  # while the result is on its way into the store
+        return result
+
+    real = work.act
+    place.patch.setattr(work, "act", act)
 
     cancelled = place.ended(run.id)
     assert (cancelled.state, cancelled.counts.cancelled, cancelled.counts.succeeded) == ("cancelled", 1, 1)
     with pytest.raises(RunFinished):
         place.runs.cancel(run.id, place.now)
     before = place.store.get(f"models/{model_id_of(place.runs.spec(run.id), 'A')}/metadata.json")
-    _watch(place, trained)
+    place.patch.setattr(work, "act", real)
     resumed = resume(place, run)
     assert (resumed.state, resumed.n_resumed, resumed.ended_at) == ("queued", 1, None)
     assert states(place, run) == {"A": "succeeded", "B": "waiting", "NOPE": "waiting"}
@@ -483,7 +490,6 @@ def _watch(
     dies_once_on: str | None = None,
     always_on: str | None = None,
     after: bool = False,
-    then: Callable[[], object] = lambda: None,
 ) -> None:
     """Record each ticker that is trained; let the worker die before or after the training of one."""
     died: list[str] = []
@@ -499,7 +505,6 @@ def _watch(
 
     def publish(*given: Any) -> None:
         real_publish(*given)
-        then()
         if after and not died:
             died.append("published")
             raise Killed
