@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 RIE_PACKAGE := aws-sam-cli==1.170.0
 MUTATION_PACKAGE := cosmic-ray==8.4.3
 
-.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api sam deploy mutants requirements sbom audit clean
+.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api ray sam deploy mutants requirements sbom audit clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -65,6 +65,8 @@ docs: .venv/docs/.installed .venv/.run ## Build the documentation site into site
 fuzz-api: .venv/fuzz/.installed .venv/.dev ## Test the API with schemathesis; EXAMPLES=100 for each route and phase
 	$(BIN)/python -m tools.fuzz_api --max-examples $(or $(EXAMPLES),100)
 
+ray: .venv/ray/.installed ## Install Ray, in an environment of its own
+
 sam: .venv/sam/.installed ## Install the AWS SAM CLI, in an environment of its own
 
 deploy: .venv/sam/.installed ## Build, push and deploy to AWS; PARAMETERS="NAME=VALUE …", see docs/deploy.md
@@ -83,6 +85,7 @@ requirements: .venv/.dev ## Compile the pinned requirements from their .in files
 	$(call compile,dev.in,requirements/dev.txt)
 	$(call compile,docs.in,requirements/docs.txt,--generate-hashes --allow-unsafe)
 	$(call compile,fuzz.in,requirements/fuzz.txt)
+	$(call compile,ray.in,requirements/ray.txt)
 	$(call compile,deploy.in,requirements/deploy.txt,--generate-hashes --allow-unsafe)
 	$(call compile,supply.in,requirements/supply.txt,--generate-hashes --allow-unsafe)
 
@@ -152,6 +155,14 @@ endef
 .venv/supply/.installed: requirements/supply.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv/supply
 	.venv/supply/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/supply.txt
+	touch $@
+
+# Ray beside everything else, which it finds in .venv: pip installs only what is not there.
+.venv/ray/.installed: requirements/ray.txt requirements/dev.txt | .venv/.dev
+	$(BIN)/python -m venv .venv/ray
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.venv/ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/everything_else.pth"
+	.venv/ray/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/ray.txt
 	touch $@
 
 .venv/fuzz/.installed: requirements/fuzz.txt | .venv/bin/python

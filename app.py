@@ -26,6 +26,7 @@ from routers import (
     predict,
     realised,
     root,
+    runs,
     telemetry,
     up,
     web,
@@ -34,6 +35,7 @@ from routers.guard import document_access, include_guarded
 from routers.middleware import add_middleware
 from routers.problems import document_problems
 from server.limits import STATE, Connections, connection_limit, raise_file_limit
+from services.runs.submission import resume_waiting_runs
 from services.training.submission import resume_waiting
 from services.warm_up import until_done, warm_up
 from telemetry.measures import BUILD_INFO
@@ -64,16 +66,8 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     app.include_router(up.router)
     app.include_router(telemetry.router)
     app.include_router(web.router)
-    for guarded in (
-        predict.router,
-        forecasts.router,
-        jobs.router,
-        models.router,
-        analysis.router,
-        monitoring.router,
-        realised.router,
-    ):
-        include_guarded(app, guarded)
+    for guarded in (predict, forecasts, jobs, runs, models, analysis, monitoring, realised):
+        include_guarded(app, guarded.router)
     add_error_handlers(app)
     document_problems(app)
     document_access(app)
@@ -97,7 +91,7 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     limit = connection_limit(runtime.settings.max_connections, raise_file_limit())
     yield {STATE: Connections(limit, runtime.settings.header_timeout_s)}
     stopping.set()
-    ends = (runtime.executor.close, runtime.backtest_executor.close, runtime.writer.flush)
+    ends = (runtime.executor.close, runtime.backtest_executor.close, runtime.run_executor.close, runtime.writer.flush)
     await _ended([*[_thread(end.__qualname__, end) for end in ends], *started])
 
 
@@ -124,6 +118,7 @@ async def _ended(threads: Sequence[threading.Thread]) -> None:
 def _resume(runtime: Runtime) -> None:
     resume_waiting(runtime.jobs, runtime.executor)
     resume_waiting(runtime.jobs, runtime.backtest_executor, "backtest")
+    resume_waiting_runs(runtime.runs, runtime.run_executor)
 
 
 def __getattr__(name: str) -> Any:

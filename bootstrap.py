@@ -1,7 +1,12 @@
 """Builds the components that the settings select, for the server, the worker, the command line and benchmarks."""
 
+import os
+import secrets
+import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +16,17 @@ from pydantic import SecretStr
 
 from clock import Clock, utc_now
 from config import ROOT, Settings, prepare_environment, settings_of_environment
-from errors import BacktestCapacityExceeded
+from errors import BacktestCapacityExceeded, RunCapacityExceeded
+from schemas.run import MAX_TICKERS, RunSpec
+from schemas.run import Engine as RunEngine
 from services.access import Keyring, keyring_of
 from services.analyses import Analyses
 from services.backtest_jobs import short_backtests
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import ReplayStore
 from services.health import HealthCheck
-from services.jobs.aws_lambda import LambdaExecutor
-from services.jobs.executor import Executor
+from services.jobs.aws_lambda import LambdaExecutor, run_event, training_event
+from services.jobs.executor import Executor, OnExit
 from services.jobs.installation import installation_id
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
@@ -34,10 +41,14 @@ from services.prices.csv import CsvSource
 from services.prices.fallback import FallbackSource
 from services.prices.market import MarketAwareSource
 from services.prices.measured import InstrumentedFetcher, InstrumentedPriceSource
+from services.prices.patient import PatientFetcher
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from services.prices.yahoo import YahooSource
 from services.quotas import Quotas
+from services.runs.pieces import Piece
+from services.runs.runs import Runs
+from services.runs.work import RunContext, work_chunk
 from services.shared_work import SharedWork
 from services.storage.bundled import BundledModel
 from services.storage.measured import InstrumentedStore
@@ -65,9 +76,11 @@ class Runtime:
         model_prices: with the market of each exchange, for trainings and backtests.
         forecasting: the use case, with the market and prices that may fall back to the sample.
         executor, backtest_executor: run the jobs of each kind.
+        run_executor: runs the coordinators of runs, which run the rest.
         waiters: of the jobs that end when no caller waits for them.
         writer: writes to the store in the background.
         latest: reads what the last nightly run has published.
+        has_own_prices: whether ``prices`` are those that the settings select.
     """
 
     settings: Settings
@@ -78,6 +91,8 @@ class Runtime:
     jobs: Jobs
     executor: Executor
     backtest_executor: Executor
+    runs: Runs
+    run_executor: Executor
     prices: PriceSource
     shown_prices: PriceSource
     model_prices: PriceSource
@@ -92,6 +107,7 @@ class Runtime:
     short_backtests: SharedWork[str]
     analyses: Analyses
     latest: LatestForecastsReader
+    has_own_prices: bool = True
 
     @classmethod
     def from_settings(
@@ -112,7 +128,7 @@ class Runtime:
         store = InstrumentedStore(store or store_of(settings), meter)
         writer = WriteBehind()
         registry = ModelRegistry(store, bundled_model(settings), meter)
-        jobs = Jobs(store)
+        jobs, runs = Jobs(store), Runs(store)
         among = SampleSource.tickers if settings.price_source == "sample" else None
         source = InstrumentedPriceSource(prices or price_source(settings, meter), meter, among)
         shown = forecast_prices(settings, source)
@@ -133,6 +149,15 @@ class Runtime:
                 max_waiting=settings.max_waiting_backtests,
                 refusal=BacktestCapacityExceeded,
             ),
+            runs=runs,
+            run_executor=executor(
+                "runs",
+                event=run_event,
+                max_running=settings.max_runs,
+                max_waiting=settings.max_waiting_runs,
+                refusal=RunCapacityExceeded,
+                on_exit=partial(_end_of_coordinator, runs, clock),
+            ),
             prices=source,
             shown_prices=shown,
             model_prices=MarketAwareSource(source),
@@ -147,6 +172,7 @@ class Runtime:
             short_backtests=short_backtests(),
             analyses=Analyses(store, writer),
             latest=LatestForecastsReader(store, meter),
+            has_own_prices=prices is None,
         )
 
     @classmethod
@@ -197,6 +223,80 @@ class Runtime:
         return WorkerContext(
             self.jobs, self.model_prices, self.registry, self.clock, self.universes, checkpoints, executor
         )
+
+    @property
+    def run_engine(self) -> RunEngine:
+        """What runs the chunks of runs."""
+        if self.settings.executor is not None:
+            return self.settings.executor
+        return "local" if _trainer_function(self.settings) is None else "lambda"
+
+    def run_context(self) -> RunContext:
+        """What a worker of a run works with."""
+        submit = None
+        if self.run_engine == "lambda":
+            submit = self._submit_run
+        return RunContext(self.runs, self.registry, self.forecast_log, self.writer, self.clock, submit)
+
+    def run_prices(self, spec: RunSpec) -> PriceSource:
+        """The price source of a run's coordinator, which waits while Yahoo limits requests.
+
+        Raises:
+            UniverseNotFound, TrainingUnavailable: its universe no longer exists.
+        """
+        if spec.request.universe is not None:
+            self.universes.get(spec.request.universe)
+            return CsvSource(self.universes.folder(spec.request.universe))
+        if self.settings.price_source in ("sample", "csv") or not self.has_own_prices:
+            return self.prices
+        fetcher = PatientFetcher(InstrumentedFetcher(yahoo_fetcher(self.settings), self.meter), time.sleep)
+        return cached_prices(self.settings, fetcher, self.meter)
+
+    @contextmanager
+    def chunk_executor(self, on_exit: OnExit) -> Iterator[Executor]:
+        """What brings workers to the chunks of a run, until the block ends."""
+        executor = self._chunk_executor(on_exit)
+        try:
+            yield executor
+        finally:
+            executor.close()
+
+    def _chunk_executor(self, on_exit: OnExit) -> Executor:
+        settings = self.settings
+        if self.run_engine == "lambda":
+            return LambdaExecutor(_trainer_function(settings) or "", run_event)
+        if self.run_engine == "ray":
+            from services.jobs.ray import RayExecutor
+
+            return RayExecutor(settings.ray_address, work_on_ray, _for_workers(settings), on_exit)
+        return LocalExecutor(
+            WORKER,
+            _for_workers(settings),
+            self.jobs,
+            self.clock,
+            max_running=settings.run_workers,
+            max_waiting=MAX_TICKERS,
+            on_exit=on_exit,
+        )
+
+    def _submit_run(self, piece: str) -> None:
+        with self.run_executor.slot() as submit:
+            submit(piece)
+
+
+def worker_name() -> str:
+    """A name for this process, as claims have it: different for each piece that it works on."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def work_on_ray(settings: bytes, piece: str) -> None:
+    """What a task of Ray does: the chunk, with the settings of the coordinator."""
+    prepare_environment()
+    chosen = Settings.model_validate_json(settings)
+    configure_logging(chosen.logs_as)
+    found = Piece.parse(piece)
+    assert found is not None  # noqa: S101 - our own coordinator names it
+    work_chunk(found, worker_name(), Runtime.from_settings(chosen, meter=NO_METER).run_context())
 
 
 def process_settings(**settings_given: object) -> Settings:
@@ -293,6 +393,7 @@ def _executor(
     *,
     max_running: int,
     max_waiting: int,
+    event: Callable[[str], dict[str, str]] = training_event,
     **of_kind: Any,
 ) -> Executor:
     """Runs each job in a Lambda invocation or, on a server, in a process.
@@ -301,15 +402,13 @@ def _executor(
     """
     function = _trainer_function(settings)
     if function is not None:
-        return LambdaExecutor(function)
-    # no worker needs the keys
-    given = settings.model_dump_json(exclude={"api_key", "api_keys"}).encode()
+        return LambdaExecutor(function, event)
     name = partial(installation_id, settings.writable_dir)
     folder = settings.writable_dir / "installation" / lane
     places = SharedPlaces(folder, max_running, max_waiting) if settings.n_processes > 1 else None
     return LocalExecutor(
         worker,
-        given,
+        _for_workers(settings),
         jobs,
         clock,
         name=name,
@@ -319,6 +418,20 @@ def _executor(
         max_waiting=max_waiting,
         **of_kind,
     )
+
+
+def _for_workers(settings: Settings) -> bytes:
+    """The settings as a worker reads them: none needs the keys."""
+    placed = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})  # a worker may run elsewhere
+    return placed.model_dump_json(exclude={"api_key", "api_keys"}).encode()
+
+
+def _end_of_coordinator(runs: Runs, clock: Clock, piece: str, why: str | None) -> None:
+    found = Piece.parse(piece)
+    if found is not None:
+        if why is not None:
+            runs.lose(found, why, clock())
+        runs.status(found.run_id, clock())  # ends a round that will not go on
 
 
 def _trainer_function(settings: Settings) -> str | None:

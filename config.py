@@ -169,6 +169,21 @@ class Settings(BaseSettings):
     max_waiting_backtests: Annotated[
         int, Field(ge=0, le=1000, description="Long backtests that may wait for their turn on this machine.")
     ] = 4
+    executor: Annotated[
+        Literal["local", "ray"] | None,
+        Field(
+            description="What runs the workers of runs: local processes or ray; by default Lambda where trainings run "
+            "on it, else local processes."
+        ),
+    ] = None
+    run_workers: Annotated[int, Field(ge=1, le=1000, description="Workers of a run at once, as local processes.")] = 2
+    max_runs: Annotated[int, Field(ge=1, le=64, description="Runs worked on at once on this machine.")] = 1
+    max_waiting_runs: Annotated[
+        int, Field(ge=0, le=1000, description="Runs that may wait for their turn on this machine.")
+    ] = 4
+    ray_address: Annotated[
+        str, Field(min_length=1, description="Address of the Ray cluster, for EXECUTOR=ray; auto finds one here.")
+    ] = "auto"
     trainer_function_name: Annotated[
         str | None,
         Field(description="Lambda function that trains; if unset on Lambda, the serving function also trains."),

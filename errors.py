@@ -16,6 +16,7 @@ AppError                        500 internal
 │   ├── UniverseNotFound        404 universe_not_found     no folder of prices has the name
 │   ├── JobNotFound             404 job_not_found
 │   ├── ForecastNotPublished    404 forecast_not_published no nightly run has published a forecast of it
+│   ├── RunNotFound             404 run_not_found
 │   └── ArtifactNotFound        404 artifact_not_found     a key that the store does not have
 ├── Conflict                    409 conflict
 │   ├── InsufficientHistory     409 insufficient_history   fewer sessions than needed
@@ -26,6 +27,8 @@ AppError                        500 internal
 │   ├── AliasMoved              409 alias_moved            the alias no longer points to the expected model
 │   ├── JobFinished             409 job_already_finished   a finished job cannot be cancelled
 │   ├── JobNotRetryable         409 job_not_retryable      it waits, runs or has succeeded
+│   ├── RunFinished             409 run_already_finished   a finished run cannot be cancelled
+│   ├── RunNotResumable         409 run_not_resumable      it goes on, or all its tickers have succeeded
 │   ├── JobCancelled            409 job_cancelled          the job that the caller waited for was cancelled
 │   ├── HorizonTooLong          409 horizon_too_long       the model was trained for fewer steps
 │   └── CalibrationTooSmall     409 calibration_too_small  no finite margin exists for the level
@@ -34,10 +37,12 @@ AppError                        500 internal
 │   ├── RateLimited             429 rate_limited           the caller's limit per minute is used up
 │   ├── TrainingCapacityExceeded 429 too_many_trainings    no room for another training on this machine
 │   ├── BacktestCapacityExceeded 429 too_many_backtests    no room for another backtest on this machine
+│   ├── RunCapacityExceeded     429 too_many_runs          no room for another run on this machine
 │   └── AnalysisCapacityExceeded 429 too_many_analyses     too many analyses are being computed
 ├── JobFailed                   500 job_failed             a job that ended without a reason
 ├── MetricsNotExposed           501 measured_elsewhere     this process keeps no metrics to scrape
 ├── TrainingUnavailable         501 training_unavailable   this installation has no torch, or no scipy
+├── ParquetUnavailable          501 parquet_unavailable    this installation has no pyarrow
 ├── AnalysisUnavailable         501 analysis_unavailable   this installation has no library for it
 ├── ArtifactInvalid             500 artifact_invalid
 │   ├── ArtifactCorrupt         500 artifact_corrupt       checksum or parse failure
@@ -161,6 +166,10 @@ class ForecastNotPublished(NotFound):
     code = "forecast_not_published"
 
 
+class RunNotFound(NotFound):
+    code = "run_not_found"
+
+
 class ArtifactNotFound(NotFound):
     code = "artifact_not_found"
 
@@ -206,6 +215,14 @@ class JobFinished(Conflict):
 
 class JobNotRetryable(Conflict):
     code = "job_not_retryable"
+
+
+class RunFinished(Conflict):
+    code = "run_already_finished"
+
+
+class RunNotResumable(Conflict):
+    code = "run_not_resumable"
 
 
 class JobCancelled(Conflict):
@@ -258,6 +275,10 @@ class BacktestCapacityExceeded(TooManyRequests):
     code = "too_many_backtests"
 
 
+class RunCapacityExceeded(TooManyRequests):
+    code = "too_many_runs"
+
+
 class AnalysisCapacityExceeded(TooManyRequests):
     code = "too_many_analyses"
 
@@ -274,6 +295,11 @@ class TrainingUnavailable(AppError):
 class MetricsNotExposed(AppError):
     status_code = 501
     code = "measured_elsewhere"
+
+
+class ParquetUnavailable(AppError):
+    status_code = 501
+    code = "parquet_unavailable"
 
 
 class AnalysisUnavailable(AppError):

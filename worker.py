@@ -1,4 +1,4 @@
-"""Does the work of one job: in a process of its own, ``python worker.py JOB_ID``, or in a Lambda invocation.
+"""Does the work of one job, or of a piece of a run: in a process of its own, ``python worker.py ID``, or on Lambda.
 
 On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessions and deletes what is too old,
 ``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers, and ``{"task": "forecast"}``
@@ -10,19 +10,23 @@ import logging
 import math
 import os
 import secrets
+import signal
 import socket
 import sys
 from functools import cache
 from typing import Any
 
-from bootstrap import Runtime
+from bootstrap import Runtime, worker_name
 from config import Settings, prepare_environment
 from errors import AppError, InvalidRequest
-from services.jobs.aws_lambda import TRAIN
+from services.jobs.aws_lambda import RUN, TRAIN
 from services.jobs.job import record_end
 from services.monitoring.scoring_run import run_scoring
 from services.retention import forget_quietly
 from services.retrain import retrain_drifted
+from services.runs.coordinate import coordinate
+from services.runs.pieces import Piece
+from services.runs.work import work_chunk
 from services.training.work import run_training
 from telemetry.logs import configure_logging
 from telemetry.measures import NO_METER
@@ -30,6 +34,7 @@ from telemetry.measures import NO_METER
 SCORE, RETRAIN, FORECAST = "score", "retrain", "forecast"
 
 SPARE_S = 90.0  # of an invocation, for the chunk in work when the time is up, and for publishing
+EXIT_ON_SIGTERM = 128 + signal.SIGTERM
 NICENESS = 10  # requests on the same cores come first
 # The import of torch leaves a million objects that stay. With the default, Python looks through the new ones every few
 # hundred, which is a fifth of the processor time until the fit begins; 50,000 uses no more memory.
@@ -55,17 +60,23 @@ def _runtime() -> Runtime:
 
 def is_task(event: Any) -> bool:
     """Whether a Lambda event is a job, or a scheduled task, rather than a request."""
-    return isinstance(event, dict) and event.get("task") in (TRAIN, SCORE, RETRAIN, FORECAST)
+    return isinstance(event, dict) and event.get("task") in (TRAIN, RUN, SCORE, RETRAIN, FORECAST)
 
 
 def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
     """Do the task of an event of ``services.jobs.aws_lambda``, or of the template's schedule.
 
     Raises:
-        InvalidRequest: the event names no task, or a training without its job, or a retraining without its limit.
+        InvalidRequest: the event names no task, or the task lacks its job, its piece of a run, or its limit.
     """
     if not is_task(event):
-        raise InvalidRequest(f"expected the task {TRAIN!r}, {SCORE!r}, {RETRAIN!r} or {FORECAST!r}")
+        raise InvalidRequest(f"expected the task {TRAIN!r}, {RUN!r}, {SCORE!r}, {RETRAIN!r} or {FORECAST!r}")
+    if event["task"] == RUN:
+        piece = Piece.parse(str(event.get("piece")))
+        if piece is None:
+            raise InvalidRequest("an event of a run names its piece")
+        work_on_run(runtime, piece, context.get_remaining_time_in_millis() / 1000)
+        return
     if event["task"] == SCORE:
         score(runtime)
         return
@@ -89,6 +100,15 @@ def work(runtime: Runtime, job_id: str, seconds_left: float = math.inf) -> None:
     worker = f"{socket.gethostname()}:{os.getpid()}"
     if run_training(job_id, worker, runtime.worker_context, seconds_left) is not None:
         record_end(runtime.meter, runtime.jobs.status(job_id, runtime.clock()))
+
+
+def work_on_run(runtime: Runtime, piece: Piece, seconds_left: float = math.inf) -> None:
+    """Do the round or the chunk of a run, unless another worker has it."""
+    context, worker = runtime.run_context(), worker_name()
+    if piece.chunk is None:
+        coordinate(piece, worker, context, runtime.run_prices, runtime.chunk_executor, seconds_left)
+    else:
+        work_chunk(piece, worker, context, seconds_left)
 
 
 def score(runtime: Runtime) -> None:
@@ -144,7 +164,18 @@ def main() -> None:
     prepare_environment()
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
     configure_logging(settings.logs_as)
-    work(Runtime.from_settings(settings, meter=NO_METER), sys.argv[1])
+    runtime = Runtime.from_settings(settings, meter=NO_METER)
+    piece = Piece.parse(sys.argv[1])
+    if piece is None:
+        work(runtime, sys.argv[1])
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who has started the run decides what an interruption means
+    signal.signal(signal.SIGTERM, _end)  # a coordinator ends its workers
+    work_on_run(runtime, piece)
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(EXIT_ON_SIGTERM)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,10 @@ _HINTS = {
     "model_not_found": "see `models list` and `models aliases`",
     "job_not_found": "see `jobs list`",
     "forecast_not_published": "see `latest`; `nightly` forecasts NIGHTLY_TICKERS, and `predict` any ticker now",
+    "run_not_found": "see `run list`",
+    "run_already_finished": "see `run show`",
+    "run_not_resumable": "see `run show`; only what failed, was cancelled or lost can be resumed",
+    "parquet_unavailable": "ask for CSV, or install pyarrow",
     "universe_not_found": "see `universe list`, or make one with `universe download`",
     "not_found": "this version of the service has no such route",
     "insufficient_history": "widen the dates (`fetch` shows the newest), or train with a shorter --sequence-length",
@@ -94,6 +98,7 @@ _FORMATS = {
     "model_id": "an id has lower-case letters and digits, with hyphens between",
     "alias": "an alias has lower-case letters, with hyphens between, or is ticker/TICKER",
     "job_id": "expected an id such as 20261121t093000-1a2b3c4d",
+    "run_id": "expected an id such as 20261121t093000-1a2b3c4d",
 }
 """In place of the regular expression that a field must match."""
 

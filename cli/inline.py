@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def local_client(settings: Settings) -> Iterator[Client]:
-    """A client of the application in this process, built from these settings; its trainings end with the block."""
+    """A client of the application in this process, built from these settings; its jobs and runs end with the block."""
     from app import create_app  # importing the routes takes a second: not for --help
     from bootstrap import Runtime
 
@@ -40,6 +40,7 @@ def local_client(settings: Settings) -> Iterator[Client]:
             yield client
             trainer.close()
         finally:
+            runtime.run_executor.close()
             runtime.writer.flush()  # no lifespan does it here
 
 

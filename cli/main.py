@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from cli import demo, forecasting, keys, latest, nightly, realised, serving, training
 from cli.exits import exit_code, format_error, hint
 from cli.models import models_app
+from cli.runs import run_app
 from cli.target import Target
 from cli.training import jobs_app
 from cli.universe import universe_app
@@ -61,6 +62,7 @@ for command in (
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(run_app, name="run")
 app.add_typer(universe_app, name="universe")
 
 

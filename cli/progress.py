@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from stock_forecast_client.models import Job, TrainRequest
+from stock_forecast_client.models import Job, Run, TrainRequest
 
 
 class _Bar:
@@ -54,6 +54,17 @@ class TrainingBar(_Bar):
             total=None if share is None else 1.0,
             completed=share or 0.0,
         )
+
+
+class RunBar(_Bar):
+    """Shows the run that it is called with."""
+
+    def __call__(self, run: Run) -> None:
+        counts = run.counts
+        words = f"{counts.succeeded:,} of {run.n_tickers:,} tickers"
+        if counts.failed or counts.lost:
+            words += f", {counts.failed + counts.lost:,} failed"
+        self._progress.update(self._task, description=words, total=1.0, completed=run.share)
 
 
 def has_epochs(job: Job) -> bool:

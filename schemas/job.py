@@ -13,7 +13,7 @@ from schemas.train import TrainRequest, TrainResult
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
 Ending = Literal["succeeded", "failed", "cancelled", "lost"]
 JobKind = Literal["training", "backtest"]
-Phase = Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate", "backtest"]
+Phase = Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate", "backtest", "forecast"]
 JOB_ID_PATTERN = r"^[0-9]{8}t[0-9]{6}-[0-9a-f]{8}$"
 
 JobId = Annotated[
@@ -60,7 +60,7 @@ class Progress(Document):
         default="fit",
         description="What the worker does: ``fetch`` prices, ``prepare`` them, ``fit`` the model, ``calibrate`` and "
         "``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias; after "
-        "``fetch``, a backtest has the one phase ``backtest``.",
+        "``fetch``, a backtest has the one phase ``backtest``. Only runs have ``forecast``.",
     )
     fit: int = Field(
         default=1, description="2 while a network is fitted once more, with the sessions that chose its epochs."

@@ -1,7 +1,7 @@
 """The training request and its answer, with the fields of legacy contract v1."""
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,18 +27,9 @@ TargetColumn = Literal["Open", "High", "Low", "Close", "Adj Close"]
 StoppedBy = Literal["early_stopping", "max_epochs", "max_seconds", "closed_form"]
 
 
-class TrainRequest(Request):
-    """The kind of model, the prices to fit it to, and the limits of the fit."""
+class TrainOptions(Request):
+    """The kind of model, the range of prices, and the limits of the fit."""
 
-    ticker: Annotated[Ticker | None, Field(description="The ticker to train on; for several use ``tickers``.")] = None
-    tickers: Annotated[
-        tuple[Ticker, ...],
-        Field(max_length=20, description="Two tickers or more, for one pooled model.", json_schema_extra=DISTINCT),
-    ] = ()
-    universe: Annotated[
-        UniverseName | None,
-        Field(description="A folder of prices on the server, for one model of every ticker in it, and of all others."),
-    ] = None
     model: ModelName = "return_lstm"
     start_date: Annotated[
         date | None, Field(description="First session; by default the last 2000 sessions are used, of a universe all.")
@@ -58,6 +49,30 @@ class TrainRequest(Request):
         CalibrationKind,
         Field(description="Prediction intervals that adapt to recent coverage, or stay as calibrated."),
     ] = "adaptive"
+    base_model_id: Annotated[
+        ModelId | None,
+        Field(description="Start from the weights of this stored model, which must be of the same kind."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> Self:
+        if self.start_date and self.end_date and self.start_date >= self.end_date:
+            raise ValueError(f"start_date {self.start_date} must be before end_date {self.end_date}")
+        return self
+
+
+class TrainRequest(TrainOptions):
+    """The kind of model, the prices to fit it to, and the limits of the fit."""
+
+    ticker: Annotated[Ticker | None, Field(description="The ticker to train on; for several use ``tickers``.")] = None
+    tickers: Annotated[
+        tuple[Ticker, ...],
+        Field(max_length=20, description="Two tickers or more, for one pooled model.", json_schema_extra=DISTINCT),
+    ] = ()
+    universe: Annotated[
+        UniverseName | None,
+        Field(description="A folder of prices on the server, for one model of every ticker in it, and of all others."),
+    ] = None
     warm_start: Annotated[
         bool,
         Field(
@@ -65,10 +80,6 @@ class TrainRequest(Request):
             "and the bundled model has not seen the sessions that calibrate and test the new model."
         ),
     ] = True
-    base_model_id: Annotated[
-        ModelId | None,
-        Field(description="Start from the weights of this stored model, which must be of the same kind."),
-    ] = None
     promote_to: Annotated[
         AliasName | None,
         Field(
@@ -90,19 +101,13 @@ class TrainRequest(Request):
         return given
 
     @model_validator(mode="after")
-    def _one_way_to_name_tickers(self) -> "TrainRequest":
+    def _one_way_to_name_tickers(self) -> Self:
         if [self.ticker is not None, bool(self.tickers), self.universe is not None].count(True) != 1:
             raise ValueError("provide exactly one of ticker, tickers and universe")
         if len(self.tickers) == 1:
             raise ValueError("tickers needs at least two tickers; use ticker for one")
         if len(set(self.tickers)) != len(self.tickers):
             raise ValueError("tickers must be distinct")
-        return self
-
-    @model_validator(mode="after")
-    def _dates_in_order(self) -> "TrainRequest":
-        if self.start_date and self.end_date and self.start_date >= self.end_date:
-            raise ValueError(f"start_date {self.start_date} must be before end_date {self.end_date}")
         return self
 
 

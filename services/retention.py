@@ -1,4 +1,4 @@
-"""Delete what is older than the retention: records, scores, ended jobs and caches; never a model or what names one.
+"""Delete what is older than the retention: records, scores, jobs, runs and caches; never a model or what names one.
 
 The age is the one that a key or a document states. The time of a file would change with every copy.
 """
@@ -15,17 +15,20 @@ from pydantic import BaseModel, ValidationError
 
 from errors import AppError, ArtifactNotFound
 from schemas.retention import ForgetReport
+from schemas.run import RUN_ID_PATTERN
 from services.analyses import ANALYSES
 from services.forecasting.replays import REPLAYS
 from services.jobs.job import JOBS, KEYS, SPEC
 from services.monitoring.forecast_log import FORECASTS
 from services.monitoring.scoring import SCORES
 from services.prices.cache.kept import PRICES, fetched_on
+from services.runs.pieces import RUNS
 from services.storage.store import ArtifactStore
 
 WORKERS = 8  # enough to hide the latency of S3
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_RUN_ID = re.compile(rf"^{RUNS}[a-z]+/({RUN_ID_PATTERN.strip('^$')})[./]")
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ def forget(store: ArtifactStore, caches: Sequence[ArtifactStore], now: datetime,
     ):
         deleted[prefix] = _delete(store, _older(store, store.list_keys(prefix), before, day_of))
     deleted[JOBS] = _delete(store, _of_old_jobs(store.list_keys(JOBS), before))
+    deleted[RUNS] = _delete(store, _of_old_runs(store.list_keys(RUNS), before))
     for cache in (store, *caches):
         prices = [key for key in cache.list_keys(PRICES) if key.endswith(".npz")]  # not the files of PRICE_SOURCE=csv
         deleted[PRICES] += _delete(cache, _older(cache, prices, before, _day_of_fetch))
@@ -102,6 +106,14 @@ def _of_old_jobs(keys: Sequence[str], before: date) -> Iterator[str]:
         job_id = key.split("/")[1]
         day = _day_of_job(job_id)
         if day is not None and day < before and (job_id not in specs or key.endswith(f"/{SPEC}")):
+            yield key
+
+
+def _of_old_runs(keys: Sequence[str], before: date) -> Iterator[str]:
+    for key in keys:
+        found = _RUN_ID.search(key)
+        day = None if found is None else _day_of_job(found[1])
+        if day is not None and day < before:
             yield key
 
 

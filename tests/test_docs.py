@@ -36,7 +36,10 @@ START_S = 60.0
 # installs nothing: what make would install into is the environment that runs the tests
 MAKE = [
     "make",
-    *[f"--old-file=.venv/{name}" for name in (".run", ".dev", "sam/.installed", "docs/.installed", "fuzz/.installed")],
+    *[
+        f"--old-file=.venv/{name}"
+        for name in (".run", ".dev", "sam/.installed", "docs/.installed", "fuzz/.installed", "ray/.installed")
+    ],
 ]
 
 
@@ -101,31 +104,35 @@ def differences(shown: JsonValue, answered: JsonValue, where: str = "answer") ->
 
 
 def run_session(page: Path, server: str) -> list[tuple[JsonValue, JsonValue]]:
-    """What each command of the page, run in order, shows and answers; MODEL and JOB are the newest of their kind."""
+    """What each command of the page, run in order, shows and answers; MODEL, JOB and RUN are the newest of their kind."""
     if shutil.which("curl") is None:
         pytest.skip("curl not found")
-    names = {"MODEL": "none", "JOB": "none"}
+    names = {"MODEL": "none", "JOB": "none", "RUN": "none"}
     session: list[tuple[JsonValue, JsonValue]] = []
     for shell, shown in commands(page):
         if "/retry" in shell:
-            wait_for_the_end(names["JOB"], server)
+            wait_for_the_end(f"jobs/{names['JOB']}", server)
+        if "/resume" in shell:
+            wait_for_the_end(f"runs/{names['RUN']}", server)
         answer = run(shell, server, names)
         names |= named(answer)
         session.append((shown, answer))
     return session
 
 
-def wait_for_the_end(job: str, server: str) -> None:
-    wait_until(lambda: requests.get(f"{server}/jobs/{job}", timeout=30).json()["ended_at"] is not None, START_S, job)
+def wait_for_the_end(path: str, server: str) -> None:
+    wait_until(lambda: requests.get(f"{server}/{path}", timeout=30).json()["ended_at"] is not None, START_S, path)
 
 
 def named(answer: JsonValue) -> dict[str, str]:
-    """The model or the job that an answer is about."""
+    """The model, the job or the run that an answer is about."""
     match answer:
         case {"result": {"id": str(model)}, "message": _}:
             return {"MODEL": model}
         case {"id": str(job), "state": "succeeded", "model_id": str(model)}:
             return {"JOB": job, "MODEL": model}
+        case {"id": str(run), "state": _, "n_tickers": _}:
+            return {"RUN": run}
         case {"id": str(job), "state": _}:
             return {"JOB": job}
         case _:
@@ -133,7 +140,7 @@ def named(answer: JsonValue) -> dict[str, str]:
 
 
 def run(shell: str, server: str, names: Mapping[str, str]) -> JsonValue:
-    """The JSON that the command printed; fails on any status of 400 or above."""
+    """The JSON that the command printed, None for a table; fails on any status of 400 or above."""
     script = shell.replace("localhost:8000", server.removeprefix("http://"))
     for name, value in names.items():
         script = re.sub(rf"^{name}=\S+", f"{name}={value}", script, flags=re.MULTILINE)
@@ -142,7 +149,7 @@ def run(shell: str, server: str, names: Mapping[str, str]) -> JsonValue:
     command = ["bash", "-euc", f"{strict}\n{script}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-    answer: JsonValue = json.loads(done.stdout) if done.stdout else None
+    answer: JsonValue = json.loads(done.stdout) if done.stdout.startswith(("{", "[", '"')) else None
     return answer
 
 

@@ -38,6 +38,7 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "forecasting": EVERY_WING,
     "training": (*EVERY_WING, "backtest", "catalogue"),
     "monitoring": (*EVERY_WING, "forecasting"),
+    "runs": (*EVERY_WING, "forecasting", "training", "monitoring", "backtest", "catalogue"),
 }
 
 LSTM = ("models/lstm/*",)
@@ -67,6 +68,8 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "typer": ("cli/*",),
     "rich": ("cli/*",),
     "matplotlib": ("cli/plots.py", "services/analysis/page/charts.py"),
+    "pyarrow": ("services/runs/results.py",),
+    "ray": ("services/jobs/ray.py",),
     "boto3": AWS,
     "botocore": AWS,
     "mypy_boto3_s3": AWS,

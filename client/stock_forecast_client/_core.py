@@ -117,21 +117,22 @@ def error_of(response: httpx2.Response) -> StockForecastError:
 
 
 class Patience:
-    """How long a job is followed although the service cannot read it."""
+    """How long a job or a run is followed although the service cannot read it; ``name`` is what errors call its id."""
 
-    def __init__(self, job_id: str) -> None:
-        self._job_id = job_id
+    def __init__(self, followed: str, name: str = "job_id") -> None:
+        self._followed = followed
+        self._name = name
         self._since: float | None = None
 
     def renew(self) -> None:
-        """Begin again: the job was read."""
+        """Begin again: it was read."""
         self._since = None
 
     def bear(self, error: StockForecastError) -> None:
-        """Return if the job may be read later; else raise the error, with the job's id."""
+        """Return if it may be read later; else raise the error, with its id."""
         self._since = self._since or time.monotonic()
         if not isinstance(error, StoreUnavailable) or time.monotonic() - self._since > PATIENCE_S:
-            error.context["job_id"] = self._job_id
+            error.context[self._name] = self._followed
             raise error
 
 

@@ -41,6 +41,10 @@ from stock_forecast_client.models import (
     PredictResponse,
     PublishReport,
     RetrainAnswer,
+    Run,
+    RunPage,
+    RunTicker,
+    RunTickerPage,
     ScoreReport,
     ServiceInfo,
     Stats,
@@ -57,7 +61,7 @@ class Client:
 
     Keyword arguments that are left out take the service's defaults, and an answer may have fields that this version
     does not know. A call is tried again after a pause if the service cannot be reached or answers 429 or 503, except
-    deletions, cancellations and retries of jobs.
+    deletions, cancellations, and retries of jobs and runs.
 
     Args:
         url: address of the service, such as ``http://localhost:8000``.
@@ -291,6 +295,78 @@ class Client:
     def retry_job(self, job_id: str) -> Job:
         """Start a new job with the same request."""
         return _core.read(self._send("POST", f"/jobs/{segment(job_id)}/retry", repeatable=False), Job)
+
+    # runs
+
+    def start_run(self, *, idempotency_key: str | None = None, **request: Unpack[requests.RunRequest]) -> Run:
+        """Start a run over many tickers; ``follow_run`` waits for it.
+
+        Args:
+            idempotency_key: requests with the same key are one run; by default every call has its own key.
+            request: what to do, and with which tickers.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return _core.read(self._send("POST", "/runs", body=request, headers=headers), Run)
+
+    def follow_run(self, run_id: str, on_progress: Callable[[Run], None] | None = None) -> Run:
+        """Wait for a run and return it, whatever its end; ``on_progress`` receives every state.
+
+        Goes on while the service's store fails, for up to five minutes. Every error has ``run_id`` in its context.
+        """
+        patience = _core.Patience(run_id, "run_id")
+        while True:
+            try:
+                response = self._send("GET", f"/runs/{segment(run_id)}")
+            except StockForecastError as error:
+                patience.bear(error)
+                time.sleep(_core.POLL_S if self._poll_s is None else self._poll_s)
+                continue
+            patience.renew()
+            run = _core.read(response, Run)
+            if on_progress is not None:
+                on_progress(run)
+            if run.ended_at is not None:
+                return run
+            requested_s = _core.retry_after_s(response)
+            default_s = _core.POLL_S if requested_s is None else requested_s
+            time.sleep(default_s if self._poll_s is None else self._poll_s)
+
+    def run(self, run_id: str) -> Run:
+        return self._get(f"/runs/{segment(run_id)}", Run)
+
+    def runs(self, *, limit: int | None = None, after: str | None = None) -> RunPage:
+        """One page of runs, newest first, without the tickers that failed."""
+        return self._get("/runs", RunPage, {"limit": limit, "after": after})
+
+    def run_tickers(
+        self, run_id: str, *, state: str | None = None, limit: int | None = None, after: str | None = None
+    ) -> RunTickerPage:
+        """One page of the tickers of a run, in the order of the request."""
+        query = {"state": state, "limit": limit, "after": after}
+        return self._get(f"/runs/{segment(run_id)}/tickers", RunTickerPage, query)
+
+    def iter_run_tickers(self, run_id: str, *, state: str | None = None) -> Iterator[RunTicker]:
+        """All tickers of a run, fetched page by page."""
+        page = self.run_tickers(run_id, state=state, limit=_core.PAGE_SIZE)
+        while True:
+            for ticker in page.tickers:
+                yield ticker
+            if page.next_after is None:
+                return
+            page = self.run_tickers(run_id, state=state, limit=_core.PAGE_SIZE, after=page.next_after)
+
+    def run_results(self, run_id: str, *, format: str = "csv") -> bytes:  # noqa: A002 - the parameter's name
+        """The table of results as CSV or Parquet, of the tickers that are done."""
+        path, query = f"/runs/{segment(run_id)}/results", {"format": format}
+        return (self._send("GET", path, query=query, headers={"Accept": "*/*"})).content
+
+    def cancel_run(self, run_id: str) -> Run:
+        """Cancel a run; its workers stop within seconds."""
+        return _core.read(self._send("POST", f"/runs/{segment(run_id)}/cancel", repeatable=False), Run)
+
+    def resume_run(self, run_id: str) -> Run:
+        """Try the tickers again that failed, were cancelled or lost."""
+        return _core.read(self._send("POST", f"/runs/{segment(run_id)}/resume", repeatable=False), Run)
 
     # models and aliases
 

@@ -490,6 +490,17 @@ class LjungBox(BaseModel):
     """Small: some autocorrelation is not zero."""
 
 
+class LostWorker(BaseModel):
+    """A worker that died or fell silent; the tickers it had not finished are done again."""
+
+    worker: str
+    claimed_at: AwareDatetime
+    lost_at: AwareDatetime
+    reason: str
+    ticker: str | None
+    """The ticker that it worked on."""
+
+
 class MarketInputs(BaseModel):
     """The market that the model read with the ticker's own prices; all null where it read none."""
 
@@ -601,8 +612,10 @@ class Progress(BaseModel):
 
     at: AwareDatetime
     """When it was written, in UTC."""
-    phase: Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate", "backtest"] = "fit"
-    """What the worker does: ``fetch`` prices, ``prepare`` them, ``fit`` the model, ``calibrate`` and ``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias; after ``fetch``, a backtest has the one phase ``backtest``."""
+    phase: Literal["fetch", "prepare", "fit", "calibrate", "test", "publish", "evaluate", "backtest", "forecast"] = (
+        "fit"
+    )
+    """What the worker does: ``fetch`` prices, ``prepare`` them, ``fit`` the model, ``calibrate`` and ``test`` it, ``publish`` it, and with ``promote_to`` ``evaluate`` it against the model of the alias; after ``fetch``, a backtest has the one phase ``backtest``. Only runs have ``forecast``."""
     fit: int = 1
     """2 while a network is fitted once more, with the sessions that chose its epochs."""
     epoch: int
@@ -640,6 +653,42 @@ class Quantile(BaseModel):
     level: float
     """Quantile level, in (0, 1)."""
     value: float | None
+
+
+class RunFailure(BaseModel):
+    """A ticker that was not done, and why."""
+
+    ticker: str
+    """Exchange symbol as Yahoo Finance writes it."""
+    state: Literal["waiting", "running", "succeeded", "failed", "cancelled", "lost"]
+    code: str
+    """Error code, see docs/errors.md."""
+    status: int
+    """HTTP status that a request for this ticker alone would get."""
+    detail: str
+    """What happened, for people."""
+
+
+class RunTicker(BaseModel):
+    """The state of one ticker of a run."""
+
+    ticker: str
+    """Exchange symbol as Yahoo Finance writes it."""
+    state: Literal["waiting", "running", "succeeded", "failed", "cancelled", "lost"]
+    model_id: str | None = None
+    weights_sha256: str | None = None
+    promoted: bool | None = None
+    seconds: dict[str, float] = {}
+    """By phase."""
+    error: JobFailure | None = None
+
+
+class RunTickerPage(BaseModel):
+    """Some tickers of a run, in the order of the request."""
+
+    tickers: list[RunTicker]
+    next_after: str | None
+    """Pass as ``after`` for the next page; null on the last."""
 
 
 class Scores(BaseModel):
@@ -800,6 +849,17 @@ class TailQuantile(BaseModel):
     """Quantile of the normal distribution."""
 
 
+class TickerCounts(BaseModel):
+    """How many tickers are in each state."""
+
+    waiting: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    lost: int = 0
+
+
 class TrafficStats(BaseModel):
     """Requests since the server began."""
 
@@ -810,15 +870,9 @@ class TrafficStats(BaseModel):
     """Forecasts made."""
 
 
-class TrainRequest(BaseModel):
-    """The kind of model, the prices to fit it to, and the limits of the fit."""
+class TrainOptions(BaseModel):
+    """The kind of model, the range of prices, and the limits of the fit."""
 
-    ticker: str | None = None
-    """The ticker to train on; for several use ``tickers``."""
-    tickers: list[str] = []
-    """Two tickers or more, for one pooled model."""
-    universe: str | None = None
-    """A folder of prices on the server, for one model of every ticker in it, and of all others."""
     model: Literal[
         "return_lstm",
         "price_lstm",
@@ -851,10 +905,55 @@ class TrainRequest(BaseModel):
     """The same seed and data give the same weights."""
     calibration: Literal["adaptive", "static"] = "adaptive"
     """Prediction intervals that adapt to recent coverage, or stay as calibrated."""
-    warm_start: bool = True
-    """Start a return_lstm from the weights of the bundled model, if the lookback is the same and the bundled model has not seen the sessions that calibrate and test the new model."""
     base_model_id: str | None = None
     """Start from the weights of this stored model, which must be of the same kind."""
+
+
+class TrainRequest(BaseModel):
+    """The kind of model, the prices to fit it to, and the limits of the fit."""
+
+    model: Literal[
+        "return_lstm",
+        "price_lstm",
+        "ratio_lstm",
+        "persistence",
+        "drift",
+        "rolling_empirical",
+        "ewma",
+        "gjr_garch",
+        "volatility_regression",
+        "gradient_boosting",
+    ] = "return_lstm"
+    start_date: date_aliased | None = None
+    """First session; by default the last 2000 sessions are used, of a universe all."""
+    end_date: date_aliased | None = None
+    """Last session, included; by default the newest."""
+    train_size: float = 0.8
+    """Share of the windows before the test part."""
+    sequence_length: int = 60
+    """Lookback, in sessions."""
+    target_column: Literal["Open", "High", "Low", "Close", "Adj Close"] = "Close"
+    """The price to forecast; Close is adjusted."""
+    epochs: int = 50
+    """At most this many passes over the fit part."""
+    patience: int = 5
+    """Epochs without improvement before stopping."""
+    max_seconds: float = 60
+    """Wall-clock budget of the fit, in seconds; of a universe 3600."""
+    seed: int = 0
+    """The same seed and data give the same weights."""
+    calibration: Literal["adaptive", "static"] = "adaptive"
+    """Prediction intervals that adapt to recent coverage, or stay as calibrated."""
+    base_model_id: str | None = None
+    """Start from the weights of this stored model, which must be of the same kind."""
+    ticker: str | None = None
+    """The ticker to train on; for several use ``tickers``."""
+    tickers: list[str] = []
+    """Two tickers or more, for one pooled model."""
+    universe: str | None = None
+    """A folder of prices on the server, for one model of every ticker in it, and of all others."""
+    warm_start: bool = True
+    """Start a return_lstm from the weights of the bundled model, if the lookback is the same and the bundled model has not seen the sessions that calibrate and test the new model."""
     promote_to: str | None = None
     """After the training, backtest against the model of this alias from the same origins, and move the alias to the new model if that wins."""
 
@@ -1498,6 +1597,25 @@ class RollingVolatility(BaseModel):
     series: Series
 
 
+class RunOptions(BaseModel):
+    """What a run does."""
+
+    action: Literal["train", "fine_tune", "backtest", "forecast", "score"]
+    """``train`` fits a model for each ticker from random weights, ``fine_tune`` from those of another model; ``backtest`` and ``forecast`` use stored models; ``score`` compares past forecasts with the closes that followed."""
+    universe: str | None = None
+    """A folder of prices on the server, in place of ``tickers``; its prices are used."""
+    training: TrainOptions | None = None
+    """How to train and fine-tune. ``fine_tune`` begins with ``base_model_id``, by default the model of the alias ``default``. Each ticker has a seed of its own, made from ``seed`` and the ticker."""
+    promote: bool = False
+    """Compare each trained model with the one that answers for its ticker, and move the alias ``ticker/…`` to the new model if that wins."""
+    model_id: str | None = None
+    """The model to test or to forecast with; by default each ticker's own, else ``default``."""
+    horizon: int = 5
+    """Sessions forecast for each ticker."""
+    levels: list[float] = [0.8, 0.95]
+    """Coverage levels of the intervals, as fractions."""
+
+
 class ScoreReport(BaseModel):
     """The result of a scoring."""
 
@@ -1953,6 +2071,47 @@ class RetrainAnswer(BaseModel):
     """Why the status is not ok; empty if it is."""
     job: Job | None
     """Null if no training was needed."""
+
+
+class Run(BaseModel):
+    """The state of a run."""
+
+    id: str
+    """Id of a run; later runs sort after earlier ones."""
+    state: Literal["queued", "running", "succeeded", "partial", "failed", "cancelled", "lost"]
+    """``partial`` if some tickers failed, ``failed`` if all did, ``lost`` if its workers died; what is not done can be resumed."""
+    request: RunOptions
+    n_tickers: int
+    created_at: AwareDatetime
+    ended_at: AwareDatetime | None
+    """Null while it waits or runs."""
+    cancel_requested: bool
+    """Whether the run is to stop; it may still run for seconds."""
+    engine: Literal["local", "ray", "lambda"]
+    """What runs the workers: processes of this machine, Ray or AWS Lambda."""
+    base_model_id: str | None
+    """The model that a fine-tuning begins with."""
+    n_resumed: int
+    """How often it was resumed."""
+    counts: TickerCounts
+    share: float
+    """Of the tickers, those that have ended."""
+    reason: str | None
+    """Why it was lost; null otherwise."""
+    failures: list[RunFailure]
+    """Tickers that failed, the first 50."""
+    lost_workers: list[LostWorker]
+    """Workers that died or fell silent."""
+
+
+class RunPage(BaseModel):
+    """Some runs, newest first."""
+
+    runs: list[Run]
+    next_after: str | None
+    """Pass as ``after`` for the next page; null on the last."""
+    unreadable: list[str] = []
+    """Runs of this page whose documents are damaged; they count towards ``limit``."""
 
 
 class SymbolResult(BaseModel):

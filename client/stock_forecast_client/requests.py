@@ -134,15 +134,9 @@ class PredictRequest(TypedDict, total=False):
     """Forecast as of a past session instead of the newest."""
 
 
-class TrainRequest(TypedDict, total=False):
-    """The kind of model, the prices to fit it to, and the limits of the fit."""
+class TrainOptions(TypedDict, total=False):
+    """The kind of model, the range of prices, and the limits of the fit."""
 
-    ticker: str | None
-    """The ticker to train on; for several use ``tickers``."""
-    tickers: Sequence[str]
-    """Two tickers or more, for one pooled model."""
-    universe: str | None
-    """A folder of prices on the server, for one model of every ticker in it, and of all others."""
     model: Literal[
         "return_lstm",
         "price_lstm",
@@ -175,9 +169,75 @@ class TrainRequest(TypedDict, total=False):
     """The same seed and data give the same weights."""
     calibration: Literal["adaptive", "static"]
     """Prediction intervals that adapt to recent coverage, or stay as calibrated."""
-    warm_start: bool
-    """Start a return_lstm from the weights of the bundled model, if the lookback is the same and the bundled model has not seen the sessions that calibrate and test the new model."""
     base_model_id: str | None
     """Start from the weights of this stored model, which must be of the same kind."""
+
+
+class TrainRequest(TypedDict, total=False):
+    """The kind of model, the prices to fit it to, and the limits of the fit."""
+
+    model: Literal[
+        "return_lstm",
+        "price_lstm",
+        "ratio_lstm",
+        "persistence",
+        "drift",
+        "rolling_empirical",
+        "ewma",
+        "gjr_garch",
+        "volatility_regression",
+        "gradient_boosting",
+    ]
+    start_date: Day | None
+    """First session; by default the last 2000 sessions are used, of a universe all."""
+    end_date: Day | None
+    """Last session, included; by default the newest."""
+    train_size: float
+    """Share of the windows before the test part."""
+    sequence_length: int
+    """Lookback, in sessions."""
+    target_column: Literal["Open", "High", "Low", "Close", "Adj Close"]
+    """The price to forecast; Close is adjusted."""
+    epochs: int
+    """At most this many passes over the fit part."""
+    patience: int
+    """Epochs without improvement before stopping."""
+    max_seconds: float
+    """Wall-clock budget of the fit, in seconds; of a universe 3600."""
+    seed: int
+    """The same seed and data give the same weights."""
+    calibration: Literal["adaptive", "static"]
+    """Prediction intervals that adapt to recent coverage, or stay as calibrated."""
+    base_model_id: str | None
+    """Start from the weights of this stored model, which must be of the same kind."""
+    ticker: str | None
+    """The ticker to train on; for several use ``tickers``."""
+    tickers: Sequence[str]
+    """Two tickers or more, for one pooled model."""
+    universe: str | None
+    """A folder of prices on the server, for one model of every ticker in it, and of all others."""
+    warm_start: bool
+    """Start a return_lstm from the weights of the bundled model, if the lookback is the same and the bundled model has not seen the sessions that calibrate and test the new model."""
     promote_to: str | None
     """After the training, backtest against the model of this alias from the same origins, and move the alias to the new model if that wins."""
+
+
+class RunRequest(TypedDict, total=False):
+    """What to do, and with which tickers."""
+
+    action: Required[Literal["train", "fine_tune", "backtest", "forecast", "score"]]
+    """``train`` fits a model for each ticker from random weights, ``fine_tune`` from those of another model; ``backtest`` and ``forecast`` use stored models; ``score`` compares past forecasts with the closes that followed."""
+    universe: str | None
+    """A folder of prices on the server, in place of ``tickers``; its prices are used."""
+    training: TrainOptions | None
+    """How to train and fine-tune. ``fine_tune`` begins with ``base_model_id``, by default the model of the alias ``default``. Each ticker has a seed of its own, made from ``seed`` and the ticker."""
+    promote: bool
+    """Compare each trained model with the one that answers for its ticker, and move the alias ``ticker/…`` to the new model if that wins."""
+    model_id: str | None
+    """The model to test or to forecast with; by default each ticker's own, else ``default``."""
+    horizon: int
+    """Sessions forecast for each ticker."""
+    levels: Sequence[float]
+    """Coverage levels of the intervals, as fractions."""
+    tickers: Sequence[str]
+    """Each once."""

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
 RETRY_AFTER_S = 30
-TRAIN = "train"
+TRAIN, RUN = "train", "run"
 
 
 def training_event(job_id: str) -> dict[str, str]:
     return {"task": TRAIN, "job_id": job_id}
+
+
+def run_event(piece: str) -> dict[str, str]:
+    """The event for a round of a run, or for a chunk of it."""
+    return {"task": RUN, "piece": piece}
 
 
 def function_name(name_or_arn: str) -> str:
@@ -34,10 +39,12 @@ class LambdaExecutor:
 
     Args:
         function_name: name or ARN of the trainer function, which has the same handler as the serving one.
+        event: the event for the id of a job, or of what else is submitted.
     """
 
-    def __init__(self, function_name: str) -> None:
+    def __init__(self, function_name: str, event: Callable[[str], dict[str, str]] = training_event) -> None:
         self._function_name = function_name
+        self._event = event
         self._client: LambdaClient | None = None
         self._building = threading.Lock()
 
@@ -56,7 +63,7 @@ class LambdaExecutor:
     def _invoke(self, job_id: str) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        payload = json.dumps(training_event(job_id)).encode()
+        payload = json.dumps(self._event(job_id)).encode()
         try:
             self._lambda().invoke(FunctionName=self._function_name, InvocationType="Event", Payload=payload)
         except ClientError as error:

@@ -8,6 +8,10 @@ Submit = Callable[[str], None]
 """Schedules a worker, in another process, for the job of this id."""
 
 
+OnExit = Callable[[str, str | None], None]
+"""Called with what was submitted when its worker has ended, and with why it was lost; None where it was not."""
+
+
 class Executor(Protocol):
     """Starts one worker process per job."""
 

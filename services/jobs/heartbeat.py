@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from errors import StoreUnavailable
 from models.fitting import FitProgress
-from schemas.job import Phase, Progress
-from services.jobs.job import Jobs, cancelled_end
+from schemas.job import JobEnd, Phase, Progress
+from services.jobs.job import cancelled_end
 
 BEAT_S = 2.0  # many fit into the time after which a job is lost
 INTERRUPT_S = 0.5  # between two signals: one that comes during an import is ignored
@@ -44,6 +44,19 @@ class JobStopped(BaseException):
     """The job was cancelled, or another process has ended it. No library that catches ``Exception`` swallows it."""
 
 
+class Reports(Protocol):
+    """Where a heartbeat writes, and reads whether to stop: ``services.jobs.job.Jobs`` is one."""
+
+    def report(self, job_id: str, progress: Progress) -> None:
+        """Store the progress."""
+
+    def is_stopped(self, job_id: str) -> bool:
+        """Whether the work should stop."""
+
+    def end(self, job_id: str, end: JobEnd) -> bool:
+        """End the work that does not stop; False if it has ended before."""
+
+
 @dataclass(frozen=True)
 class _Pace:
     """A moment of a fit, on the monotonic clock."""
@@ -66,7 +79,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        jobs: Jobs,
+        jobs: Reports,
         job_id: str,
         max_epochs: int,
         clock: Callable[[], datetime],

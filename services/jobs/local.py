@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property, partial
 
 from errors import TooManyRequests, TrainingCapacityExceeded
-from services.jobs.executor import Submit
+from services.jobs.executor import OnExit, Submit
 from services.jobs.job import Jobs, lost_end, record_end
 from services.jobs.places import OwnPlaces, Place, Places
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
@@ -40,6 +40,7 @@ class LocalExecutor:
         refusal: the error where there is no room.
         work: what the jobs are, for that error.
         places: for the jobs; by default those of this process.
+        on_exit: called when a worker has ended; by default, a job whose worker died ends as lost.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class LocalExecutor:
         refusal: type[TooManyRequests] = TrainingCapacityExceeded,
         work: str = "trainings",
         places: Places | None = None,
+        on_exit: OnExit | None = None,
     ) -> None:
+        self._on_exit = on_exit or self._end_job
         self._refusal = refusal
         self._work = work
         self._command = [*command]
@@ -133,8 +136,12 @@ class LocalExecutor:
             if process is None:
                 return
             process.communicate(self._settings)
-        if process.returncode != 0:  # else the worker has recorded the end itself, failures included
-            self._jobs.end(job_id, lost_end(self._clock(), f"the worker ended with exit code {process.returncode}"))
+        died = process.returncode != 0  # else the worker has recorded the end itself, failures included
+        self._on_exit(job_id, f"the worker ended with exit code {process.returncode}" if died else None)
+
+    def _end_job(self, job_id: str, why: str | None) -> None:
+        if why is not None:
+            self._jobs.end(job_id, lost_end(self._clock(), why))
         record_end(self._meter, self._jobs.status(job_id, self._clock()))
 
     def _leave(self, job: Place, room: Place, future: "Future[None]") -> None:

@@ -161,9 +161,9 @@ def record_key(record: ForecastRecord) -> str:
     return f"{folder}/{record.origin}_{last.step:02d}_{last.session}.json"
 
 
-def recorded(store: ArtifactStore) -> Iterator[RecordKey]:
-    """The keys of all records, without reading any record; a document with another name is left out."""
-    for key in document_keys(store, FORECASTS):
+def recorded(store: ArtifactStore, ticker: str | None = None) -> Iterator[RecordKey]:
+    """The keys of all records or those of a ticker, without reading any; a document with another name is left out."""
+    for key in document_keys(store, FORECASTS if ticker is None else f"{FORECASTS}{key_name(ticker)}/"):
         if _PUBLISHED.fullmatch(key):
             continue
         try:

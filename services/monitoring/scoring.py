@@ -46,9 +46,12 @@ def score_due(
     prices: PriceSource,
     now: datetime,
     meter: Meter = NO_METER,
+    ticker: str | None = None,
     then: Callable[[str], None] = lambda _: None,
 ) -> ScoreReport:
-    """Score all sessions that closed since the last run. Idempotent, and safe with others at the same time.
+    """Score all sessions that closed since the last run, of one ticker or all.
+
+    Idempotent, and safe with others at the same time.
 
     A ticker whose prices are unavailable is reported and left for the next run. A session without a price, such as a
     closure announced after the forecast, is reported once. It is tried again for ``RETRY_FOR``, because a source may
@@ -61,31 +64,31 @@ def score_due(
         StoreUnavailable: from the store.
     """
     n_sessions, n_pairs, n_waiting, unscored = 0, 0, 0, []
-    for ticker, keys in _by_ticker(store).items():
+    for name, keys in _by_ticker(store, ticker).items():
         waiting: set[date] = set()
         try:
-            due = _due_of(ticker, keys, store, now)
+            due = _due_of(name, keys, store, now)
             waiting = {session for session in due if LATE_AFTER <= now.date() - session <= RETRY_FOR}
-            found = list(_scored(ticker, due, prices, now))
+            found = list(_scored(name, due, prices, now))
         except StoreUnavailable:
             raise
         except AppError as error:
-            unscored.append(Unscored(ticker=ticker, code=error.code, detail=error.message))
+            unscored.append(Unscored(ticker=name, code=error.code, detail=error.message))
             found = []
         for scores, reason in found:
-            if reason is not None and _create(store, unscored_key(ticker, scores.session), reason):
+            if reason is not None and _create(store, unscored_key(name, scores.session), reason):
                 unscored.append(reason)
             if reason is not None and now.date() - scores.session <= RETRY_FOR:
                 continue
             waiting.discard(scores.session)
-            is_new = _create(store, scores_key(ticker, scores.session), scores)
+            is_new = _create(store, scores_key(name, scores.session), scores)
             if is_new and scores.pairs:  # else another run has counted it
-                kind = kind_of(ticker, scores.exchange or NEW_YORK)
+                kind = kind_of(name, scores.exchange or NEW_YORK)
                 meter.record(FORECASTS_SCORED, len(scores.pairs), kind=kind)
                 n_sessions += 1
                 n_pairs += len(scores.pairs)
         n_waiting += len(waiting)
-        then(ticker)
+        then(name)
     return ScoreReport(n_sessions=n_sessions, n_pairs=n_pairs, n_waiting=n_waiting, unscored=tuple(unscored))
 
 
@@ -136,9 +139,9 @@ def session_of(key: str) -> date:
     return date.fromisoformat(key.rpartition("/")[2].removesuffix(".json"))
 
 
-def _by_ticker(store: ArtifactStore) -> Mapping[str, list[RecordKey]]:
+def _by_ticker(store: ArtifactStore, ticker: str | None) -> Mapping[str, list[RecordKey]]:
     found: dict[str, list[RecordKey]] = defaultdict(list)
-    for key in recorded(store):
+    for key in recorded(store, ticker):
         found[key.ticker].append(key)
     return found
 

@@ -143,7 +143,7 @@ def _train(
     )
     heartbeat.phase("publish")
     try:
-        _publish(model, heartbeat, context.registry, ends_at)
+        publish(model, heartbeat, context.registry, ends_at)
         if model.checkpoint is not None:
             model.checkpoint.remove()
         result = _with_evaluation(spec, request, model.card, heartbeat, context)
@@ -170,7 +170,7 @@ def _reserved_s(request: TrainRequest, universe: Universe | None) -> float:
     return RESERVED_S + RESERVED_PER_TICKER_S * len(request.all_tickers)
 
 
-def _publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry, ends_at: float) -> None:
+def publish(model: TrainedModel, heartbeat: Heartbeat, registry: ModelRegistry, ends_at: float) -> None:
     """Store the model, retrying while the store is down; the heartbeat goes on meanwhile."""
     started = time.monotonic()
     while_down = Retrying(

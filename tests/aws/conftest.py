@@ -39,22 +39,32 @@ def working_bucket(s3_server: S3Server) -> dict[str, str]:
     return SAMPLE_PRICES | CREDENTIALS | bucket
 
 
+@pytest.fixture(scope="module")
+def lambda_port() -> int:
+    """Where Lambda's API takes asynchronous invocations."""
+    return free_port()
+
+
 # A function that has trained holds half a gigabyte: each lives as long as the module that uses it.
 @pytest.fixture(scope="module")
 def trainer(
-    emulator: None, working_bucket: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    emulator: None, working_bucket: dict[str, str], lambda_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LambdaRuntime]:
-    """The function that trains."""
-    with lambda_runtime(tmp_path_factory.mktemp("trainer"), working_bucket) as runtime:
+    """The function that trains, and invokes itself for the chunks of a run."""
+    environment = {"AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{lambda_port}"}
+    with lambda_runtime(tmp_path_factory.mktemp("trainer"), working_bucket | environment) as runtime:
         yield runtime
 
 
 @pytest.fixture(scope="module")
 def function(
-    trainer: LambdaRuntime, working_bucket: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    trainer: LambdaRuntime,
+    working_bucket: dict[str, str],
+    lambda_port: int,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LambdaRuntime]:
     """The function that answers, and has another train."""
-    with lambda_service(("127.0.0.1", trainer.port)) as service:
+    with lambda_service(("127.0.0.1", trainer.port), lambda_port) as service:
         environment = {"TRAINER_FUNCTION_NAME": "trainer", "AWS_ENDPOINT_URL_LAMBDA": service}
         with lambda_runtime(tmp_path_factory.mktemp("function"), working_bucket | environment) as runtime:
             yield runtime

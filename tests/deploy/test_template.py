@@ -12,7 +12,7 @@ from config import MIN_RETENTION_DAYS, Settings
 from services.access import RIGHTS, new_key
 from services.analyses import ANALYSES
 from services.forecasting.replays import REPLAYS
-from services.jobs.aws_lambda import training_event
+from services.jobs.aws_lambda import run_event, training_event
 from services.jobs.job import JOBS, KEYS, START_WITHIN
 from services.monitoring.forecast_log import FORECASTS
 from services.monitoring.overall import SIGNIFICANT_Z
@@ -21,6 +21,8 @@ from services.nightly_tickers import parse_tickers
 from services.prices.cache.kept import PRICES
 from services.prices.calendars import is_completed
 from services.prices.exchanges import exchange_of
+from services.runs.pieces import RUNS
+from services.runs.runs import MAX_ATTEMPTS, QUEUED_FOR
 from telemetry.embedded import PUBLISHED
 from tests.deploy.template import read_template, resources
 from worker import is_task
@@ -110,6 +112,7 @@ def test_models_and_aliases_never_expire_and_the_rest_does_after_the_retention()
     expiring = {rule.get("Prefix"): rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
     assert expiring == {
         JOBS: retention,
+        RUNS: retention,
         FORECASTS: retention,
         SCORES: retention,
         KEYS: 7,
@@ -118,7 +121,7 @@ def test_models_and_aliases_never_expire_and_the_rest_does_after_the_retention()
         ANALYSES: 30,
     }
     forgetting = [rule["Status"] for rule in rules if rule.get("ExpirationInDays") == retention]
-    assert forgetting == [{"Fn::If": ["Forgets", "Enabled", "Disabled"]}] * 3
+    assert forgetting == [{"Fn::If": ["Forgets", "Enabled", "Disabled"]}] * 4
 
 
 def test_the_retention_is_that_of_the_application() -> None:
@@ -151,18 +154,20 @@ def test_timeouts_and_memory_are_within_lambdas_limits() -> None:
     assert PARAMETERS["TrainWaitSeconds"]["MaxValue"] < SERVE["Timeout"]
 
 
-def test_a_training_event_is_never_repeated_and_not_lost() -> None:
+def test_an_event_that_fails_is_repeated_and_not_lost() -> None:
     asynchronous = TRAIN["EventInvokeConfig"]
 
     assert variables(SERVE)["TRAINER_FUNCTION_NAME"] == {"Ref": "TrainFunction"}
-    assert asynchronous["MaximumRetryAttempts"] == 0
-    assert asynchronous["MaximumEventAgeInSeconds"] == START_WITHIN.total_seconds()
+    assert asynchronous["MaximumRetryAttempts"] == MAX_ATTEMPTS - 1
+    assert asynchronous["MaximumEventAgeInSeconds"] == QUEUED_FOR.total_seconds() > START_WITHIN.total_seconds()
     assert asynchronous["DestinationConfig"]["OnFailure"] == {
         "Type": "SQS",
         "Destination": {"Fn::GetAtt": ["DeadLetters", "Arn"]},
     }
     assert TEMPLATE["Resources"]["DeadLetters"]["Properties"]["SqsManagedSseEnabled"] is True
     assert training_event("id") == {"task": "train", "job_id": "id"}
+    assert run_event("id.0") == {"task": "run", "piece": "id.0"}
+    assert is_task(run_event("id.0"))
 
 
 def test_past_forecasts_are_scored_daily_after_new_york_and_sao_paulo_have_closed() -> None:

@@ -36,11 +36,20 @@ CHANGES = {
     "PUT /models/aliases/{alias}",
     "DELETE /jobs/{job_id}",
     "POST /jobs/{job_id}/retry",
+    "POST /runs",
+    "POST /runs/{run_id}/cancel",
+    "POST /runs/{run_id}/resume",
     "POST /monitoring/forget",
     "POST /monitoring/score",
     "POST /monitoring/retrain",
 }
-VALUES = {"model_id": "default", "alias": "default", "job_id": "20261121t093000-1a2b3c4d", "ticker": "^GSPC"}
+VALUES = {
+    "model_id": "default",
+    "alias": "default",
+    "job_id": "20261121t093000-1a2b3c4d",
+    "run_id": "20261121t093000-1a2b3c4d",
+    "ticker": "^GSPC",
+}
 
 
 def guarded_app(tmp_path: Path, meter: RecordingMeter | None = None, **settings: object) -> FastAPI:

@@ -65,6 +65,8 @@ def put_everything(store: ArtifactStore, at: datetime) -> set[str]:
     use = KeyUse(job_id=job_id, created_at=at, model_id="walk-1", request_sha256="ab")
     Jobs(store).use_key(f"{at:%d}" * 32, use)
     CachedSource(Fetcher(), store, ttl_s=900).history(f"T{day:%d%m}", at)
+    for key in (f"specs/{job_id}.json", f"work/{job_id}/000/round.json", f"results/{job_id}.csv"):
+        store.put(f"runs/{key}", b"{}")
     return set(store.list_keys("")) - before
 
 
@@ -101,11 +103,12 @@ def test_what_is_old_goes_and_what_is_young_or_a_model_stays(any_store: Artifact
 
     reports = [forget(any_store, (), NOW, DAYS) for _ in range(3)]
 
-    assert len(old) == len(young) == 9
+    assert len(old) == len(young) == 12
     assert set(any_store.list_keys("")) == {*NEVER, *young}
     assert reports[0].before == YOUNG.date()
     assert reports[0].deleted == {
-        "idempotency/": 1, "forecasts/": 1, "scores/": 2, "analyses/": 1, "replays/": 1, "jobs/": 1, "prices/": 1
+        "idempotency/": 1, "forecasts/": 1, "scores/": 2, "analyses/": 1, "replays/": 1, "jobs/": 1, "prices/": 1,
+        "runs/": 3,
     }  # fmt: skip
     assert (reports[1].deleted, reports[2].deleted) == ({"jobs/": 1}, {})
 

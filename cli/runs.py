@@ -1,0 +1,216 @@
+"""Commands for runs over many tickers: start, list, show, follow, results, cancel, resume."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.console import Group, RenderableType
+
+from cli.exits import Exit, exit_code_of
+from cli.layout import columns, console, fact_sheet, line, more, notes
+from cli.options import After, AsJson, Levels, Limit, given
+from cli.output import echo, show
+from cli.progress import RunBar
+from cli.target import Target, target_of
+from cli.training import Base, Calibration, Epochs, Kind, Lookback, Patience, Seed, waiting_target
+from stock_forecast_client import Client, StockForecastError
+from stock_forecast_client.models import Run, RunOptions, RunPage
+
+run_app = typer.Typer(
+    help="Runs over many tickers: start, list, show, follow, results, cancel, resume.", no_args_is_help=True
+)
+
+ACTIONS = get_args(RunOptions.model_fields["action"].annotation)
+
+RunId = Annotated[str, typer.Argument(help="Id of a run.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting for the run; only with --url.")]
+
+
+@run_app.command("start")
+def start(
+    context: typer.Context,
+    action: Annotated[str, typer.Argument(metavar=f"[{'|'.join(ACTIONS)}]", help="What to do with each ticker.")],
+    tickers: Annotated[list[str] | None, typer.Argument(help="Tickers, as on Yahoo Finance.")] = None,
+    tickers_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Text file with one ticker a line.")
+    ] = None,
+    universe: Annotated[str | None, typer.Option(help="Name of a universe, see `universe list`.")] = None,
+    kind: Kind = None,
+    epochs: Epochs = None,
+    patience: Patience = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Most seconds for the fit of one ticker; 60 by default.")
+    ] = None,
+    sequence_length: Lookback = None,
+    seed: Seed = None,
+    calibration: Calibration = None,
+    base: Base = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Move the alias of each ticker to its new model if that is better.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Model to backtest or forecast with; by default each ticker's own.")
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(help="Sessions to forecast; 5 by default.")] = None,
+    levels: Levels = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train, fine-tune, backtest, forecast or score many tickers, and follow the run to its end."""
+    training = given(
+        model=kind,
+        epochs=epochs,
+        patience=patience,
+        max_seconds=max_seconds,
+        sequence_length=sequence_length,
+        seed=seed,
+        calibration=calibration,
+        base_model_id=base,
+    )
+    request: dict[str, Any] = given(
+        action=action,
+        tickers=[*(tickers or ()), *_tickers_of(tickers_file)] or None,
+        universe=universe,
+        training=training or None,
+        promote=promote or None,
+        model_id=model,
+        horizon=horizon,
+        levels=levels or None,
+    )
+    target = waiting_target(context, no_wait=no_wait)
+    with target.client() as client:
+        _finish(client.start_run(**request), client, target, no_wait=no_wait, as_json=as_json)
+
+
+@run_app.command("list")
+def list_runs(context: typer.Context, limit: Limit = 20, after: After = None, as_json: AsJson = False) -> None:
+    """List runs, newest first."""
+    with target_of(context).client() as client:
+        show(client.runs(limit=limit, after=after), _runs_table, as_json=as_json)
+
+
+@run_app.command("show")
+def show_run(context: typer.Context, run_id: RunId, as_json: AsJson = False) -> None:
+    """Show a run."""
+    with target_of(context).client() as client:
+        show(client.run(run_id), _run_table, as_json=as_json)
+
+
+@run_app.command("follow")
+def follow_run(context: typer.Context, run_id: RunId, as_json: AsJson = False) -> None:
+    """Follow a run to its end, and exit with the code of its first failure, if any."""
+    with target_of(context).client() as client:
+        _conclude(_follow(client, run_id), as_json=as_json)
+
+
+@run_app.command("results")
+def results(
+    context: typer.Context,
+    run_id: RunId,
+    format_: Annotated[str, typer.Option("--format", metavar="[csv|parquet]", help="Format of the table.")] = "csv",
+    output: Annotated[Path | None, typer.Option("--output", "-o", dir_okay=False, help="Write into this file.")] = None,
+) -> None:
+    """Print the table of results, of the tickers that are done."""
+    with target_of(context).client() as client:
+        content = client.run_results(run_id, format=format_)
+    if output is None:
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {output}: {error.strerror}") from error
+    echo(f"results written to {output}")
+
+
+@run_app.command("cancel")
+def cancel_run(context: typer.Context, run_id: RunId, as_json: AsJson = False) -> None:
+    """Cancel a run; its workers stop within seconds."""
+    with target_of(context).client() as client:
+        show(client.cancel_run(run_id), _run_table, as_json=as_json)
+
+
+@run_app.command("resume")
+def resume_run(context: typer.Context, run_id: RunId, no_wait: NoWait = False, as_json: AsJson = False) -> None:
+    """Try the tickers of a run again that failed, were cancelled or lost."""
+    target = waiting_target(context, no_wait=no_wait)
+    with target.client() as client:
+        _finish(client.resume_run(run_id), client, target, no_wait=no_wait, as_json=as_json)
+
+
+def _tickers_of(file: Path | None) -> list[str]:
+    """The first cell of each line; ``#`` begins a comment. The API checks each ticker."""
+    if file is None:
+        return []
+    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    cells = [line_.partition("#")[0].replace(",", " ").replace(";", " ").split() for line_ in lines]
+    return list(dict.fromkeys(found[0] for found in cells if found))
+
+
+def _finish(run: Run, client: Client, target: Target, *, no_wait: bool, as_json: bool) -> None:
+    if no_wait:
+        show(run, _run_table, as_json=as_json)
+        return
+    try:
+        ended = _follow(client, run.id)
+    except KeyboardInterrupt:
+        if target.is_local:
+            echo(f"cancelling run {run.id}; `run resume` continues it")
+            with suppress(StockForecastError):  # it is over, or the store is down: this process ends in any case
+                client.cancel_run(run.id)
+                client.follow_run(run.id)
+        else:
+            echo(f"run {run.id} continues on the server; see `run follow` and `run cancel`")
+        raise
+    _conclude(ended, as_json=as_json)
+
+
+def _follow(client: Client, run_id: str) -> Run:
+    with RunBar(console(stderr=True)) as bar:
+        return client.follow_run(run_id, bar)
+
+
+def _conclude(run: Run, *, as_json: bool) -> None:
+    show(run, _run_table, as_json=as_json)
+    if run.state != "succeeded":
+        first = next(iter(run.failures), None)
+        code = {"cancelled": "job_cancelled", "lost": "job_lost"}.get(run.state, first.code if first else "")
+        raise typer.Exit(exit_code_of(code) if code else Exit.FAILED)
+
+
+def _run_table(run: Run) -> RenderableType:
+    cancelling = run.cancel_requested and run.ended_at is None
+    rows = [
+        ("run", run.id),
+        ("state", f"{run.state}, cancelling" if cancelling else run.state),
+        ("action", f"{run.request.action} of {run.n_tickers:,} tickers"),
+        ("tickers", _counts(run)),
+        ("workers", run.engine),
+    ]
+    for name, moment in (("created", run.created_at), ("ended", run.ended_at)):
+        if moment is not None:
+            rows.append((name, f"{moment:%Y-%m-%d %H:%M:%S} UTC"))
+    if run.base_model_id is not None:
+        rows.append(("base model", run.base_model_id))
+    if run.n_resumed:
+        rows.append(("resumed", f"{run.n_resumed}×"))
+    if run.reason is not None:
+        rows.append(("reason", str(line(run.reason))))
+    lost = [f"worker {one.worker} was lost: {one.reason}" for one in run.lost_workers]
+    failed = [f"{one.ticker}: {one.code}: {one.detail}" for one in run.failures]
+    return Group(fact_sheet(rows), *notes([*lost, *failed]))
+
+
+def _counts(run: Run) -> str:
+    found = {name: count for name, count in run.counts.model_dump().items() if count}
+    return ", ".join(f"{count:,} {name}" for name, count in found.items())
+
+
+def _runs_table(page: RunPage) -> RenderableType:
+    table = columns("run", "action", "state", "tickers", "done")
+    for run in page.runs:
+        table.add_row(run.id, run.request.action, run.state, f"{run.n_tickers:,}", f"{run.share:.0%}")
+    broken = notes(f"{run_id} cannot be read: its documents are damaged" for run_id in page.unreadable)
+    return Group(table, *broken, *more(page.next_after))
