@@ -15,7 +15,20 @@ from fastapi import FastAPI
 from aws_lambda import lambda_handler
 from bootstrap import Runtime
 from error_handlers import add_error_handlers
-from routers import analysis, documentation, jobs, models, monitoring, predict, realised, root, telemetry, up, web
+from routers import (
+    analysis,
+    documentation,
+    jobs,
+    models,
+    monitoring,
+    predict,
+    realised,
+    root,
+    symbols,
+    telemetry,
+    up,
+    web,
+)
 from routers.guard import document_access, include_guarded
 from routers.middleware import add_middleware
 from routers.problems import document_problems
@@ -50,7 +63,15 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     app.include_router(up.router)
     app.include_router(telemetry.router)
     app.include_router(web.router)
-    for guarded in (predict.router, jobs.router, models.router, analysis.router, monitoring.router, realised.router):
+    for guarded in (
+        predict.router,
+        symbols.router,
+        jobs.router,
+        models.router,
+        analysis.router,
+        monitoring.router,
+        realised.router,
+    ):
         include_guarded(app, guarded)
     add_error_handlers(app)
     document_problems(app)

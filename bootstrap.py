@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import SecretStr
@@ -25,6 +26,7 @@ from services.jobs.local import LocalExecutor
 from services.jobs.waiters import Waiters
 from services.monitoring.forecast_log import ForecastLog
 from services.prices.cache import CachedSource
+from services.prices.cache.search import CachedSearch
 from services.prices.cache.source import Fetcher
 from services.prices.csv import CsvSource
 from services.prices.fallback import FallbackSource
@@ -41,6 +43,7 @@ from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
 from services.storage.write_behind import WriteBehind
+from services.symbols import SymbolDirectory
 from services.training.checkpoints import Checkpoints
 from services.training.universe import Universes
 from services.training.work import WorkerContext
@@ -86,6 +89,7 @@ class Runtime:
     waiters: Waiters
     short_backtests: SharedWork[str]
     analyses: Analyses
+    symbols: SymbolDirectory
 
     @classmethod
     def from_settings(
@@ -108,7 +112,8 @@ class Runtime:
         registry = ModelRegistry(store, bundled_model(settings), meter)
         jobs = Jobs(store)
         among = SampleSource.tickers if settings.price_source == "sample" else None
-        source = InstrumentedPriceSource(prices or price_source(settings, meter), meter, among)
+        yahoo = yahoo_fetcher(settings)  # one: yfinance keeps one session per process
+        source = InstrumentedPriceSource(prices or price_source(settings, meter, yahoo), meter, among)
         shown = forecast_prices(settings, source)
         executor = partial(_executor, settings, worker, jobs, clock)
         return cls(
@@ -140,6 +145,7 @@ class Runtime:
             waiters=Waiters(),
             short_backtests=short_backtests(),
             analyses=Analyses(store, writer),
+            symbols=symbol_directory(settings, yahoo),
         )
 
     @classmethod
@@ -201,13 +207,27 @@ def meter_of(settings: Settings) -> Meter:
     return PrometheusMeter(settings.prometheus_multiproc_dir)
 
 
-def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
+def price_source(settings: Settings, meter: Meter = NO_METER, yahoo: YahooSource | None = None) -> PriceSource:
     """The source that ``PRICE_SOURCE`` names. For ``yahoo,sample`` this is Yahoo alone, see ``forecast_prices``."""
     if settings.price_source == "sample":
         return SampleSource()
     if settings.price_source == "csv":
-        return CsvSource(settings.price_dir or settings.writable_dir / "prices")
-    return cached_prices(settings, InstrumentedFetcher(yahoo_fetcher(settings), meter), meter)
+        return CsvSource(csv_folder(settings))
+    return cached_prices(settings, InstrumentedFetcher(yahoo or yahoo_fetcher(settings), meter), meter)
+
+
+def symbol_directory(settings: Settings, yahoo: YahooSource) -> SymbolDirectory:
+    """What can be found by name: the source's tickers, or those that Yahoo finds."""
+    if settings.price_source == "sample":
+        return SymbolDirectory("sample", lambda: SampleSource.tickers)
+    if settings.price_source == "csv":
+        return SymbolDirectory("csv", CsvSource(csv_folder(settings)).tickers)
+    return SymbolDirectory("yahoo", search=CachedSearch(yahoo))
+
+
+def csv_folder(settings: Settings) -> Path:
+    """The folder of price files."""
+    return settings.price_dir or settings.writable_dir / "prices"
 
 
 def yahoo_fetcher(settings: Settings) -> YahooSource:

@@ -41,6 +41,7 @@ from stock_forecast_client.models import (
     Stats,
     SymbolForecast,
     SymbolPrediction,
+    SymbolsFound,
     TrainResponse,
     TrainResult,
     Up,
@@ -152,6 +153,10 @@ class Client:
     def fetch_data(self, **request: Unpack[requests.FetchDataRequest]) -> FetchDataResponse:
         """Fetch daily prices, oldest first."""
         return self._post("/models/fetch-data", request, FetchDataResponse)
+
+    def symbols(self, query: str = "", *, limit: int | None = None) -> SymbolsFound:
+        """Find symbols by name; without a query, the first ones that the price source has."""
+        return self._get("/symbols", SymbolsFound, {"q": query or None, "limit": limit})
 
     def analysis(self, ticker: str, *, start: Day | None = None, end: Day | None = None) -> Analysis:
         """Describe a ticker's past: volatility, drawdowns, seasonality, autocorrelation."""

@@ -648,6 +648,30 @@ class SymbolError(BaseModel):
     """A symbol that the source may know instead."""
 
 
+class SymbolFound(BaseModel):
+    symbol: str
+    """Exchange symbol as Yahoo Finance writes it."""
+    name: str | None
+    """Name of the company, index or fund; null if unknown."""
+    exchange: str | None
+    """Where it is listed; null if unknown."""
+    currency: str | None
+    """Currency in which most shares there are quoted; null if unknown."""
+
+
+class SymbolsFound(BaseModel):
+    """The symbols that a query may mean, best first."""
+
+    query: str
+    source: str
+    """The price source: yahoo, sample or csv."""
+    symbols: list[SymbolFound]
+    matched: bool
+    """False if nothing has that name: the symbols are spelled nearly so, or none."""
+    incomplete: str | None
+    """Why Yahoo Finance was not searched; null if it was, or need not be."""
+
+
 class SystemStats(BaseModel):
     """Usage of the machine by the server's processes."""
 

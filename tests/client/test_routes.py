@@ -44,6 +44,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "POST /predict/live": lambda client: client.predict_live(symbol="^GSPC"),
     "POST /predict/forecast": lambda client: client.forecast_symbol(symbol="^GSPC"),
     "POST /predict/batch": lambda client: client.forecast_batch(symbols=["^GSPC"]),
+    "GET /symbols": lambda client: client.symbols("petr"),
     "GET /analysis/{ticker}": lambda client: client.analysis("^GSPC"),
     "GET /metrics": lambda client: client.metrics(),
     "POST /monitoring/score": lambda client: client.score(),
