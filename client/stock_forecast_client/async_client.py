@@ -34,6 +34,7 @@ from stock_forecast_client.models import (
     ModelInfo,
     ModelPage,
     ModelSummary,
+    Outcomes,
     PredictResponse,
     RetrainAnswer,
     ScoreReport,
@@ -310,6 +311,13 @@ class AsyncClient:
     async def forget(self) -> ForgetReport:
         """Delete forecasts, scores, jobs and caches older than the server's retention; never a model."""
         return await self._post("/monitoring/forget", None, ForgetReport)
+
+    async def outcomes(
+        self, ticker: str, *, model_id: str | None = None, step: int | None = None, limit: int | None = None
+    ) -> Outcomes:
+        """Past forecasts of a ticker with the closes that came, oldest first."""
+        query = {"ticker": ticker, "model_id": model_id, "step": step, "limit": limit}
+        return await self._get("/monitoring/outcomes", Outcomes, query)
 
     async def realised_accuracy(
         self, ticker: str | None = None, model_id: str | None = None, days: int | None = None

@@ -433,6 +433,39 @@ class MoveParts(BaseModel):
     """Recent hits and misses of the intervals, which adapt to them."""
 
 
+class Outcome(BaseModel):
+    """One served forecast of one session, in the prices of the day it was made."""
+
+    session: date_aliased
+    """The session forecast."""
+    origin: date_aliased
+    """Last session known to the forecast."""
+    model_id: str
+    """Id of a stored model."""
+    actual: float
+    """The close that came."""
+    median: float
+    """The forecast."""
+    persistence: float
+    """The no-change forecast."""
+    levels: list[float]
+    """Coverage levels of the intervals, as they were served."""
+    lower: list[float]
+    """One bound per level."""
+    upper: list[float]
+    """One bound per level."""
+
+
+class Outcomes(BaseModel):
+    """Past forecasts of one ticker, oldest first."""
+
+    ticker: str
+    """Exchange symbol as Yahoo Finance writes it."""
+    step: int
+    """Sessions between origin and the session forecast."""
+    outcomes: list[Outcome]
+
+
 class OvernightGap(BaseModel):
     session: date_aliased
     log_return: float

@@ -1,11 +1,13 @@
 """The languages that answers for people are in, and which one a caller prefers."""
 
-from typing import Literal, get_args
+from typing import get_args
 
-Language = Literal["en", "pt-BR"]
+from schemas.common import Language
 
 ENGLISH: Language = "en"
 LANGUAGES: tuple[Language, ...] = get_args(Language)
+
+__all__ = ["ENGLISH", "LANGUAGES", "Language", "language_named", "preferred"]
 
 _LONGEST_HEADER = 500  # of characters that are read
 

@@ -16,53 +16,69 @@ from services.language import ENGLISH, Language
 FOLDER = Path(__file__).parent
 LONGEST = 2_000  # characters; a longer text stays as it is
 
-_NUMBER = re.compile(r"[−-]?\d{1,3}(?:,\d{3})*(?:\.\d+)?(?: ?%)?|[−-]?\d+(?:\.\d+)?(?: ?%)?")
-_SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
+_NUMBER = re.compile(r"[−-]?\d{1,3}(?:,\d{3})*(?:\.\d+)?(?:e[+−-]?\d+)?(?: ?%)?|[−-]?\d+(?:\.\d+)?(?: ?%)?")
+_SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z0-9])")
+_COMMAS = str.maketrans(",.", ".,")
+
+
+class Translator:
+    """Finds the translation of a text.
+
+    Args:
+        messages: English template -> translation.
+    """
+
+    def __init__(self, messages: Mapping[str, str]) -> None:
+        templates = sorted((key for key in messages if "{}" in key), key=lambda key: -len(key.replace("{}", "")))
+        self._exact = {key: target for key, target in messages.items() if "{}" not in key}
+        self._templates = [  # beginning, pattern and translation, the most specific first
+            (
+                key.partition("{}")[0],
+                re.compile("(.+?)".join(map(re.escape, key.split("{}"))), re.DOTALL),
+                messages[key],
+            )
+            for key in templates
+        ]
+
+    def __call__(self, text: str) -> str:
+        """The translation; the text as it is where no message fits, or where it is very long."""
+        return text if len(text) > LONGEST else self._part(text)
+
+    def _part(self, text: str) -> str:
+        return text.translate(_COMMAS) if _NUMBER.fullmatch(text) else self._found(text) or text
+
+    def _found(self, text: str) -> str | None:
+        """Sentence by sentence, else of the whole; None where neither is known."""
+        if text in self._exact:
+            return self._exact[text]
+        sentences = _SENTENCE_END.split(text)
+        if len(sentences) > 1:
+            known = [self._found(sentence) for sentence in sentences]
+            if None not in known:
+                return " ".join(filter(None, known))
+        for start, pattern, target in self._templates:
+            if text.startswith(start) and (found := pattern.fullmatch(text)) is not None:
+                return target.format(*map(self._part, found.groups()))
+        return None
 
 
 @lru_cache(4096)
 def translated(text: str, language: Language) -> str:
     """The message in a language; as it is where the catalogue does not have it."""
-    if language == ENGLISH or len(text) > LONGEST:
-        return text
-    return _translation(text, language) or text
-
-
-def _translation(text: str, language: Language) -> str | None:
-    """The whole, else sentence by sentence; None where a sentence is unknown."""
-    exact, templates = _catalogue(language)
-    if text in exact:
-        return exact[text]
-    for start, pattern, target in templates:
-        if text.startswith(start) and (found := pattern.fullmatch(text)) is not None:
-            return target.format(*(_part(part, language) for part in found.groups()))
-    sentences = _SENTENCE_END.split(text)
-    if len(sentences) == 1:
-        return None
-    known = [_translation(sentence, language) for sentence in sentences]
-    return None if None in known else " ".join(filter(None, known))
-
-
-def _part(part: str, language: Language) -> str:
-    if _NUMBER.fullmatch(part):
-        return part.translate(str.maketrans(",.", ".,"))
-    return _translation(part, language) or part
+    return text if language == ENGLISH else _translator(language)(text)
 
 
 @cache
-def _catalogue(language: Language) -> tuple[Mapping[str, str], list[tuple[str, re.Pattern[str], str]]]:
-    """Messages without parts, and templates: their beginning, pattern and translation, the most specific first."""
-    messages = catalogue(language)
-    templates = sorted((key for key in messages if "{}" in key), key=lambda key: -len(key.replace("{}", "")))
-    compiled = [
-        (key.partition("{}")[0], re.compile("(.+?)".join(map(re.escape, key.split("{}"))), re.DOTALL), messages[key])
-        for key in templates
-    ]
-    return {key: target for key, target in messages.items() if "{}" not in key}, compiled
+def _translator(language: Language) -> Translator:
+    return Translator(catalogue(language))
 
 
 @cache
 def catalogue(language: Language) -> Mapping[str, str]:
     """The English templates of a language with their translations."""
-    messages: dict[str, str] = json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8"))
+    return read_catalogue(FOLDER / f"{language}.json")
+
+
+def read_catalogue(path: Path) -> Mapping[str, str]:
+    messages: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return messages

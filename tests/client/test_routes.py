@@ -48,6 +48,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "GET /analysis/{ticker}": lambda client: client.analysis("^GSPC"),
     "GET /metrics": lambda client: client.metrics(),
     "POST /monitoring/score": lambda client: client.score(),
+    "GET /monitoring/outcomes": lambda client: client.outcomes("^GSPC", limit=5),
     "GET /monitoring/accuracy": lambda client: client.realised_accuracy(ticker="^GSPC", days=30),
     "GET /monitoring/drift": lambda client: client.drift(ticker="^GSPC"),
     "GET /monitoring/stats": lambda client: client.stats(),
