@@ -110,7 +110,8 @@ def _html(request: Request, content: bytes, language: Language) -> Response:
         "ETag": f'"{sha256(content).hexdigest()[:32]}"',
         "Vary": "Accept, Accept-Language",  # GET / answers JSON to programs
     }
-    response = HTMLResponse(content, headers=headers)
+    response: Response = HTMLResponse(content, headers=headers)
     if _static_files.is_not_modified(response.headers, request.headers):
-        return NotModifiedResponse(response.headers)
+        response = NotModifiedResponse(response.headers)
+        response.headers.update(headers)  # a browser replaces the fields that it has by those of a 304
     return response

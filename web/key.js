@@ -5,7 +5,9 @@ import { t } from "./text.js";
 
 const KEY = "api-key";
 const SWAGGER = "authorized"; // where Swagger UI reads it, if it is remembered
-let asking;
+let asking, declined = false;
+
+addEventListener("click", () => { declined = false; }, true); // what a person asks for may ask for the key again
 
 export const savedKey = () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY);
 
@@ -23,6 +25,7 @@ function saveKey(key, remember) {
 /** Whether there is another key than the one that was refused: a newer one, or one entered now. */
 export async function enterKey(error) {
   if (savedKey() && savedKey() !== error.key) return true;
+  if (declined) return false;
   asking ??= ask(error).finally(() => { asking = undefined; });
   return asking;
 }
@@ -43,6 +46,7 @@ function ask({ key, missing_right: missing }) {
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => {
     const entered = dialog.returnValue === "use" && input.value.trim();
+    declined = !entered;
     if (entered) saveKey(entered, remember.checked);
     dialog.remove();
     document.dispatchEvent(new Event("key"));

@@ -82,6 +82,7 @@ def test_a_file_that_the_browser_has_is_not_sent_again(client: TestClient, path:
 
     assert (again.status_code, again.content) == (304, b"")
     assert again.headers["etag"] == first.headers["etag"]
+    assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
     assert first.headers["cache-control"] == "no-cache"
 
 
