@@ -27,6 +27,7 @@ from routers import (
     realised,
     root,
     runs,
+    symbols,
     telemetry,
     up,
     web,
@@ -66,7 +67,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     app.include_router(up.router)
     app.include_router(telemetry.router)
     app.include_router(web.router)
-    for guarded in (predict, forecasts, jobs, runs, models, analysis, monitoring, realised):
+    for guarded in (predict, forecasts, symbols, jobs, runs, models, analysis, monitoring, realised):
         include_guarded(app, guarded.router)
     add_error_handlers(app)
     document_problems(app)

@@ -36,6 +36,7 @@ from services.latest_forecasts import LatestForecastsReader
 from services.monitoring.forecast_log import ForecastLog
 from services.nightly import Nightly, nightly_tickers
 from services.prices.cache import CachedSource
+from services.prices.cache.search import CachedSearch
 from services.prices.cache.source import Fetcher
 from services.prices.csv import CsvSource
 from services.prices.fallback import FallbackSource
@@ -56,6 +57,7 @@ from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
 from services.storage.write_behind import WriteBehind
+from services.symbols import SymbolDirectory
 from services.training.checkpoints import Checkpoints
 from services.training.universe import Universes
 from services.training.work import WorkerContext
@@ -107,6 +109,7 @@ class Runtime:
     short_backtests: SharedWork[str]
     analyses: Analyses
     latest: LatestForecastsReader
+    symbols: SymbolDirectory
     has_own_prices: bool = True
 
     @classmethod
@@ -130,7 +133,8 @@ class Runtime:
         registry = ModelRegistry(store, bundled_model(settings), meter)
         jobs, runs = Jobs(store), Runs(store)
         among = SampleSource.tickers if settings.price_source == "sample" else None
-        source = InstrumentedPriceSource(prices or price_source(settings, meter), meter, among)
+        yahoo = yahoo_fetcher(settings)  # one: yfinance keeps one session per process
+        source = InstrumentedPriceSource(prices or price_source(settings, meter, yahoo), meter, among)
         shown = forecast_prices(settings, source)
         executor = partial(_executor, settings, worker, jobs, clock)
         return cls(
@@ -172,6 +176,7 @@ class Runtime:
             short_backtests=short_backtests(),
             analyses=Analyses(store, writer),
             latest=LatestForecastsReader(store, meter),
+            symbols=symbol_directory(settings, yahoo),
             has_own_prices=prices is None,
         )
 
@@ -338,13 +343,22 @@ def meter_of(settings: Settings) -> Meter:
     return PrometheusMeter(settings.prometheus_multiproc_dir)
 
 
-def price_source(settings: Settings, meter: Meter = NO_METER) -> PriceSource:
+def price_source(settings: Settings, meter: Meter = NO_METER, yahoo: YahooSource | None = None) -> PriceSource:
     """The source that ``PRICE_SOURCE`` names. For ``yahoo,sample`` this is Yahoo alone, see ``forecast_prices``."""
     if settings.price_source == "sample":
         return SampleSource()
     if settings.price_source == "csv":
         return CsvSource(csv_folder(settings))
-    return cached_prices(settings, InstrumentedFetcher(yahoo_fetcher(settings), meter), meter)
+    return cached_prices(settings, InstrumentedFetcher(yahoo or yahoo_fetcher(settings), meter), meter)
+
+
+def symbol_directory(settings: Settings, yahoo: YahooSource) -> SymbolDirectory:
+    """What can be found by name: the source's tickers, or those that Yahoo finds."""
+    if settings.price_source == "sample":
+        return SymbolDirectory("sample", lambda: SampleSource.tickers)
+    if settings.price_source == "csv":
+        return SymbolDirectory("csv", CsvSource(csv_folder(settings)).tickers)
+    return SymbolDirectory("yahoo", search=CachedSearch(yahoo))
 
 
 def csv_folder(settings: Settings) -> Path:

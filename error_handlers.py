@@ -14,8 +14,9 @@ from starlette.routing import Match
 from errors import AppError
 from routers.guard import CHALLENGE
 from routers.middleware import METHODS, REQUEST_ID_HEADER, SECURITY_HEADERS, request_id_of
-from routers.problems import MEDIA_TYPE, problem_of
+from routers.problems import MEDIA_TYPE, in_language, problem_of
 from schemas.problem import FieldProblem, Problem
+from services.language import preferred
 
 # not the phrases of http.HTTPStatus: they change with Python's version
 HTTP_CODES = {
@@ -53,9 +54,8 @@ async def _app_error(request: Request, error: Exception) -> Response:
 async def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     problems = _field_problems(error.errors())
-    detail = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
     return _problem(
-        request, status=422, code="malformed_request", title="Malformed request", detail=detail, errors=problems
+        request, status=422, code="malformed_request", title="Malformed request", detail="", errors=problems
     )
 
 
@@ -127,6 +127,7 @@ def _problem(
 def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     # an unexpected 500 bypasses the middleware that adds these
     headers = {**SECURITY_HEADERS, **(headers or {}), REQUEST_ID_HEADER: request_id_of(request)}
-    return JSONResponse(
-        problem.model_dump(mode="json", exclude_none=True), problem.status, headers=headers, media_type=MEDIA_TYPE
-    )
+    language = preferred(request.headers.get("Accept-Language"))
+    headers |= {"Content-Language": language, "Vary": "Accept-Language"}
+    said = in_language(problem, language).model_dump(mode="json", exclude_none=True)
+    return JSONResponse(said, problem.status, headers=headers, media_type=MEDIA_TYPE)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import demo, forecasting, keys, latest, nightly, realised, serving, training
+from cli import demo, forecasting, keys, latest, nightly, realised, serving, symbols, training
 from cli.exits import exit_code, format_error, hint
 from cli.models import models_app
 from cli.runs import run_app
@@ -41,6 +41,7 @@ app = typer.Typer(
     cls=Commands, help=HELP, epilog=EPILOG, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 for command in (
+    symbols.symbols,
     forecasting.fetch,
     training.train,
     training.train_universe,

@@ -14,6 +14,7 @@ from routers.problems import PRICE_PROBLEMS, problems
 from routers.waiting import while_connected
 from schemas.analysis import Analysis, AnalysisRequest
 from schemas.common import Ticker
+from services.language import preferred
 
 router = APIRouter(route_class=GuardedRoute, prefix="/analysis", tags=["analysis"])
 
@@ -40,10 +41,16 @@ async def analysis(
     """Statistics, distribution, volatility, drawdowns, seasons, dependence and data quality of the daily prices."""
     now = runtime.clock()
     validate_not_future(now, "query", start=request.start, end=request.end)
+    request = request.model_copy(update={"lang": request.lang or preferred(http.headers.get("Accept-Language"))})
     wanted = await run_in_threadpool(charged(runtime.analyses.find), ticker, request, runtime.prices, now)
     with runtime.analyses.computed(wanted, charged) as computed:
         # shielded: others may wait for the same one
         body = await while_connected(http, asyncio.shield(asyncio.wrap_future(computed)))
     if request.format == "html":
-        return HTMLResponse(body, headers={"Content-Security-Policy": PAGE_POLICY})
+        headers = {
+            "Content-Security-Policy": PAGE_POLICY,
+            "Content-Language": str(request.lang),
+            "Vary": "Accept-Language",
+        }
+        return HTMLResponse(body, headers=headers)
     return Response(body, media_type="application/json")

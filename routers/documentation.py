@@ -80,6 +80,7 @@ def add_documentation(app: FastAPI) -> Documentation:
             swagger_js_url=f"{root}{FILES}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{FILES}/swagger-ui.css",
             swagger_favicon_url=f"{root}{FILES}/favicon.png",
+            swagger_ui_parameters={"persistAuthorization": True},  # a key that was remembered on the page is known here
         )
         return _with_policy(page)
 

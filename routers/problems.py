@@ -26,6 +26,8 @@ from errors import (
     ZeroVariance,
 )
 from schemas.problem import Problem
+from services.language import Language
+from services.language.messages import translated
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -91,6 +93,16 @@ def problem_of(error: AppError, request_id: str) -> Problem:
         request_id=request_id,
         **error.context,
     )
+
+
+def in_language(problem: Problem, language: Language) -> Problem:
+    """The problem with title, detail and the messages of its fields in a language; the detail lists the fields."""
+    fields = problem.errors and [
+        one.model_copy(update={"message": translated(one.message, language)}) for one in problem.errors
+    ]
+    detail = "; ".join(f"{one.field}: {one.message}" for one in fields or ()) or translated(problem.detail, language)
+    title = translated(problem.title, language)
+    return problem.model_copy(update={"title": title, "detail": detail, "errors": fields})
 
 
 def document_problems(app: FastAPI) -> None:

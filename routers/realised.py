@@ -9,12 +9,14 @@ from errors import ArtifactCorrupt, IdempotencyKeyReused, StoreUnavailable, Trai
 from routers.dependencies import RuntimeDep
 from routers.guard import GuardedRoute
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
-from schemas.common import MODEL_NAME_PATTERN, Ticker
+from schemas.common import MAX_HORIZON, MODEL_NAME_PATTERN, Ticker
+from schemas.outcomes import Outcomes
 from schemas.realised import AccuracyOverTime, DriftOverview, ScoreReport
 from schemas.retention import ForgetReport
 from schemas.retrain import RetrainAnswer, RetrainRequest
 from services.jobs.job import job_url
 from services.monitoring.drift import drift_overview
+from services.monitoring.outcomes import outcomes_of
 from services.monitoring.realised import realised_accuracy, tickers_scored
 from services.monitoring.scoring_run import run_scoring
 from services.retention import forget, forget_quietly
@@ -41,6 +43,23 @@ def accuracy(
     """Errors, coverage and skill of served forecasts whose sessions have closed, compared with no change."""
     only = None if model_id is None else runtime.registry.id_of(model_id)
     return realised_accuracy(runtime.store, runtime.clock(), days, ticker, only, runtime.meter)
+
+
+@router.get(
+    "/outcomes",
+    summary="Past forecasts with the closes that came",
+    responses=problems(ArtifactCorrupt, StoreUnavailable),
+)
+def outcomes(
+    runtime: RuntimeDep,
+    ticker: Annotated[Ticker, Query(description="The ticker.", examples=["^GSPC"])],
+    model_id: ModelIdQuery = None,
+    step: Annotated[int, Query(ge=1, le=MAX_HORIZON, description="Sessions ahead.")] = 1,
+    limit: Annotated[int, Query(ge=1, le=250, description="The newest sessions, at most so many.")] = 60,
+) -> Outcomes:
+    """Every scored forecast of a ticker so many sessions ahead, the newest 60 by default, oldest first."""
+    only = None if model_id is None else runtime.registry.id_of(model_id)
+    return outcomes_of(runtime.store, ticker, only, step, limit, runtime.meter)
 
 
 @router.get("/drift", summary="Whether the model still fits", responses=problems(*MODEL_PROBLEMS))

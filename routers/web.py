@@ -1,15 +1,23 @@
 """The page for browsers: its own files in ``web/``, and the chart library from its Python package."""
 
+import json
 import mimetypes
+import re
+from functools import lru_cache
+from hashlib import sha256
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
+from starlette.responses import HTMLResponse
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
+
+from services.language import LANGUAGES, Language, language_named, preferred
+from services.language.messages import FOLDER as MESSAGES
 
 FOLDER = Path(__file__).parent.parent / "web"
-INDEX = FOLDER / "index.html"
 CHART_LIBRARY = "vendor/lightweight-charts.js"
 # All files come from this server and nothing is inline; browsers draw form controls with `data:` images.
 CONTENT_SECURITY_POLICY = (
@@ -23,6 +31,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+_WORD = re.compile(r"\{\{([\w.-]+)\}\}")
+
 router = APIRouter(include_in_schema=False)
 _static_files = StaticFiles()
 mimetypes.add_type("text/javascript", ".js")  # Python 3.11 and some systems have another type
@@ -33,20 +43,38 @@ def static(name: str, request: Request) -> Response:
     path = files().get(name)
     if path is None:
         raise HTTPException(404, f"the page has no file {name[:100]!r}")
-    return _answer(path, request)
+    response = _static_files.file_response(path, path.stat(), request.scope)  # 304 where the ETag matches
+    response.headers.update(HEADERS)
+    return response
+
+
+@router.get("/help")
+def help_page(request: Request) -> Response:
+    """How to read the page."""
+    language = _language_of(request)
+    return _html(request, (FOLDER / f"help.{language}.html").read_bytes(), language)
 
 
 def page(request: Request) -> Response:
-    response = _answer(INDEX, request)
-    response.headers["Vary"] = "Accept"  # GET / answers JSON to programs
-    return response
+    """The page in the language of its address, else in the one that the browser prefers."""
+    language = _language_of(request)
+    template, words = FOLDER / "index.html", FOLDER / f"{language}.js"
+    content = _worded(template, words, template.stat().st_mtime_ns, words.stat().st_mtime_ns)
+    return _html(request, content, language)
 
 
 def files() -> dict[str, Path]:
     """Every file below ``/static/`` by its name. No other path is opened."""
     own = {path.name: path for path in FOLDER.iterdir() if path.suffix in (".css", ".js", ".svg")}
+    own |= {f"messages/{path.name}": path for path in MESSAGES.glob("*.json")}
     library = chart_library()
     return own if library is None else own | {CHART_LIBRARY: library}
+
+
+def files_of_a_visit(language: str) -> list[Path]:
+    """The page's own files that a visitor loads: the words of one language, and not the help."""
+    others = {f"{one}.js" for one in LANGUAGES if one != language}
+    return [path for path in FOLDER.iterdir() if path.name not in others and not path.name.startswith("help.")]
 
 
 def chart_library() -> Path | None:
@@ -57,7 +85,33 @@ def chart_library() -> Path | None:
     return Path(package.origin).parent / "js" / "lightweight-charts.js"
 
 
-def _answer(path: Path, request: Request) -> Response:
-    response = _static_files.file_response(path, path.stat(), request.scope)  # 304 where the ETag matches
-    response.headers.update(HEADERS)
+def words_of(catalogue: Path) -> dict[str, str]:
+    """The words of a language: the one JSON object that the module exports."""
+    module = catalogue.read_text(encoding="utf-8")
+    words: dict[str, str] = json.loads(module[module.index("{") : module.rindex("}") + 1])
+    return words
+
+
+def _language_of(request: Request) -> Language:
+    return language_named(request.query_params.get("lang", "")) or preferred(request.headers.get("Accept-Language"))
+
+
+@lru_cache(8)
+def _worded(template: Path, catalogue: Path, *_versions: int) -> bytes:
+    """The template with each ``{{key}}`` replaced by its words; ``_versions`` are the files' times of change."""
+    words = words_of(catalogue) | {"lang": catalogue.stem}
+    text = template.read_text(encoding="utf-8")
+    return _WORD.sub(lambda found: escape(words[found[1]]), text).encode()
+
+
+def _html(request: Request, content: bytes, language: Language) -> Response:
+    headers = HEADERS | {
+        "Content-Language": language,
+        "ETag": f'"{sha256(content).hexdigest()[:32]}"',
+        "Vary": "Accept, Accept-Language",  # GET / answers JSON to programs
+    }
+    response: Response = HTMLResponse(content, headers=headers)
+    if _static_files.is_not_modified(response.headers, request.headers):
+        response = NotModifiedResponse(response.headers)
+        response.headers.update(headers)  # a browser replaces the fields that it has by those of a 304
     return response

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer, model_validator
 
-from schemas.common import Document, Price, Request, Ticker
+from schemas.common import Document, Language, Price, Request, Ticker
 
 Number = Annotated[float, PlainSerializer(lambda value: float(f"{value:.6g}"), when_used="json")]
 """Written with six significant digits."""
@@ -19,6 +19,11 @@ class AnalysisRequest(Request):
     format: Annotated[
         Literal["json", "html"], Field(description="Figures, or one HTML page that needs no network.")
     ] = "json"
+
+    lang: Annotated[
+        Language | None,
+        Field(description="Language of the HTML page; by default the one that Accept-Language prefers."),
+    ] = None
 
     @model_validator(mode="after")
     def _dates_in_order(self) -> "AnalysisRequest":

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, date, datetime
 from functools import cache, partial
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import MaxLen
 from pydantic import (
@@ -134,6 +134,9 @@ Price = Annotated[float, PlainSerializer(_significant, when_used="json")]
 """A price in quote currency, written with eight significant digits."""
 
 Percent = Annotated[float, PlainSerializer(partial(round, ndigits=4), when_used="json")]
+
+Language = Literal["en", "pt-BR"]
+"""What people read is in one of these."""
 
 DISTINCT: dict[str, JsonValue] = {"uniqueItems": True}
 """How the OpenAPI document says that no item is given twice."""

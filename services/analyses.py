@@ -17,6 +17,7 @@ from schemas.analysis import AnalysisRequest
 from schemas.common import Document
 from schemas.keys import key_name
 from services.analysis.report import analysis_of, history_to_analyse, page_of
+from services.language import ENGLISH, Language
 from services.prices.series import PriceHistory, PriceSource
 from services.program import program_digest
 from services.shared_work import SharedWork
@@ -30,7 +31,13 @@ MAX_WAITING = 8  # about 5 s of work; a server with more to do than that refuses
 RETRY_AFTER_S = 5
 IN_MEMORY = 32  # about 13 MB: a page has characters of two bytes
 
-PROGRAM = ("services/analysis/**/*.py", "services/analysis/**/*.j2", "schemas/analysis.py")  # what decides the content
+PROGRAM = (  # what decides the content
+    "services/analysis/**/*.py",
+    "services/analysis/**/*.j2",
+    "services/analysis/**/*.json",
+    "services/language/*",
+    "schemas/analysis.py",
+)
 LIBRARIES = ("numpy", "scipy", "statsmodels", "matplotlib", "jinja2", "exchange_calendars")
 
 Work = Callable[[], str]
@@ -52,18 +59,18 @@ class WantedAnalysis:
     Attributes:
         key: where it is kept; different prices, formats or programs have different keys.
         history: what is analysed.
-        page: whether it is wanted as a page.
+        page: the language of the page that is wanted; None for figures.
         kept: the body, where it is known already.
     """
 
     key: str
     history: PriceHistory
-    page: bool
+    page: Language | None
     kept: str | None = None
 
     def compute(self) -> str:
         """The body."""
-        return page_of(self.history) if self.page else analysis_of(self.history).model_dump_json()
+        return analysis_of(self.history).model_dump_json() if self.page is None else page_of(self.history, self.page)
 
 
 class Analyses:
@@ -89,13 +96,14 @@ class Analyses:
             TickerNotFound, UnknownExchange, UpstreamUnavailable: from the source.
         """
         history = history_to_analyse(ticker, request, prices, now)
-        key = _key(history, request.format)
+        page = (request.lang or ENGLISH) if request.format == "html" else None
+        key = _key(history, page or request.format)
         with self._lock:
             kept = self._in_memory.get(key)
         if kept is None and (kept := self._read(key)) is not None:
             with self._lock:
                 self._in_memory[key] = kept
-        return WantedAnalysis(key, history, request.format == "html", kept)
+        return WantedAnalysis(key, history, page, kept)
 
     @contextmanager
     def computed(

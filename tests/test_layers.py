@@ -32,8 +32,9 @@ EVERY_WING = ("prices", "storage", "evaluation", "jobs")
 WINGS: Mapping[str, tuple[str, ...]] = {
     "prices": (),
     "storage": (),
+    "language": (),
     "evaluation": ("prices", "storage"),
-    "analysis": ("prices",),
+    "analysis": ("prices", "language"),
     "jobs": ("storage",),
     "forecasting": EVERY_WING,
     "training": (*EVERY_WING, "backtest", "catalogue"),

@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from tests.processes import QuietHandler, serving
 
 CHART = "/v8/finance/chart/"
+SEARCH = "/v1/finance/search"
 
 
 @dataclass
@@ -84,6 +85,8 @@ class YahooServer:
         self.always: Reply | None = None
         self.delay_s = 0.0
         self.side_delay_s = 0.0  # of everything but charts
+        self.searches: dict[str, list[dict[str, Any]]] = {}  # query -> quotes
+        self.side_replies: dict[str, Reply] = {}  # path -> what to answer instead
         self.port = 0
 
     def session(self) -> requests.Session:
@@ -98,7 +101,9 @@ class YahooServer:
         """What to say to a GET."""
         if not path.startswith(CHART):
             self.other_requests.append(path)
-            return replace(_side_answer(path), delay_s=self.side_delay_s)
+            if path == SEARCH and path not in self.side_replies:
+                return Reply(200, json.dumps({"quotes": self.searches.get(params["q"], [])}))
+            return replace(self.side_replies.get(path) or _side_answer(path), delay_s=self.side_delay_s)
         symbol = unquote(path.removeprefix(CHART))
         self.chart_requests.append(Request(symbol, params))
         if self.always is not None:

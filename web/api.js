@@ -1,42 +1,55 @@
 // Calls to the server: JSON in and out; a failure is an Error with the fields of the problem document.
 
-const KEY = "api-key";
+import { enterKey, savedKey } from "./key.js";
+import { lang, t } from "./text.js";
 
 const failure = (fields) => Object.assign(new Error(fields.detail), fields);
 
-export const savedKey = () => sessionStorage.getItem(KEY);
-export const saveKey = (key) => sessionStorage.setItem(KEY, key);
-export const forgetKey = () => sessionStorage.removeItem(KEY);
-
-/** The answer's JSON or text. Rejects with an AbortError where `signal` aborts. */
-export async function call(method, path, { body, headers, signal, keepalive, as = "json" } = {}) {
+/** The answer's JSON or text. Rejects with an AbortError where `signal` aborts. A call that needs a key asks for it. */
+export async function call(method, path, options = {}) {
+  const { body, headers, signal, keepalive, as = "json" } = options;
   const key = savedKey();
-  const options = {
+  const request = {
     method,
     body: body && JSON.stringify(body),
-    headers: { Accept: "application/json", ...(body && { "Content-Type": "application/json" }), ...(key && { "X-API-Key": key }), ...headers },
+    headers: { Accept: "application/json", "Accept-Language": lang, ...(body && { "Content-Type": "application/json" }), ...(key && { "X-API-Key": key }), ...headers },
     signal,
     keepalive,
   };
   let answer;
   try {
-    answer = await fetch(path, options);
+    answer = await fetch(path, request);
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw failure({ code: "unreachable", title: "The server cannot be reached", detail: "The server did not answer." });
+    throw failure({ code: "unreachable", title: t("error.unreachable"), detail: t("error.unanswered") });
   }
   const content = await answer[answer.ok ? as : "json"]().catch(() => null); // a proxy may answer in HTML
   if (answer.ok && content !== null) return content;
-  throw failure({
+  const error = failure({
     ...content,
     key,
     status: answer.status,
-    title: content?.title ?? `The server answered ${answer.status}`,
-    detail: content?.detail ?? "The answer has no details.",
+    title: content?.title ?? t("error.status", { status: answer.status }),
+    detail: content?.detail ?? t("error.empty"),
     requestId: answer.headers.get("X-Request-Id"),
     retryAfter: Number.parseInt(answer.headers.get("Retry-After"), 10) || null,
   });
+  if (error.code === "not_authenticated" || error.code === "forbidden") {
+    if (await enterKey(error)) return call(method, path, options);
+  }
+  throw error;
 }
 
 export const get = (path, options) => call("GET", path, options);
 export const post = (path, body, options) => call("POST", path, { body, ...options });
+
+/** The result of a job, which `report` is called with each second. */
+export async function resultOf(job, report) {
+  while (!job.ended_at) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    job = await get(`/jobs/${job.id}`);
+    report(job);
+  }
+  if (job.error) throw failure(job.error);
+  return job.result;
+}

@@ -1,20 +1,24 @@
 // The form, kept in the address, and the parts of the page that follow it.
 
-import { forgetKey, savedKey } from "./api.js";
 import { prepareBacktest } from "./backtest.js";
 import { $ } from "./dom.js";
 import { showAccuracy, showAnalysis, whenSeen } from "./evidence.js";
+import { combobox, resolved } from "./find.js";
 import { showForecast } from "./forecast.js";
+import { forgetKey, savedKey } from "./key.js";
 import { showCard, showModels } from "./models.js";
+import { lang } from "./text.js";
 import { prepareTraining } from "./training.js";
+import { prepareWatched, showWatched } from "./watch.js";
 
-const DEFAULTS = { ticker: "^GSPC", model: "", days: "10", history: "63" };
+const LANGUAGE = "language";
+const DEFAULTS = { ticker: "^GSPC", model: "", days: "10" };
 const HEAD_START_MS = 2000;
 const ask = $("ask");
 const wanted = () => {
-  const { ticker: typed, model, days, history } = Object.fromEntries(new FormData(ask));
+  const { ticker: typed, model, days } = Object.fromEntries(new FormData(ask));
   const ticker = typed.trim().toUpperCase();
-  return { ticker, model: model || `ticker/${ticker}`, days: Number(days), history: Number(history) };
+  return { ticker, model: model || `ticker/${ticker}`, days: Number(days) };
 };
 
 function choose(field, value) {
@@ -24,16 +28,22 @@ function choose(field, value) {
 
 const loadAnalysis = whenSeen("analysis", () => showAnalysis(wanted().ticker));
 const loadAccuracy = whenSeen("accuracy", () => showAccuracy(wanted()));
+const loadWatched = whenSeen("watch", showWatched);
 
 function readAddress() {
   const given = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(DEFAULTS)) choose(ask.elements[name], given.get(name) ?? value);
+  document.documentElement.dataset.view = given.get("view") ?? "";
 }
 
 function writeAddress(how = "pushState") {
-  const fields = Object.entries({ ...wanted(), model: ask.elements.model.value }).filter(([name, value]) => String(value) !== DEFAULTS[name]);
-  const query = fields.length > 0 ? `?${new URLSearchParams(fields)}` : "";
-  if (query !== location.search) history[how](null, "", location.pathname + query + location.hash);
+  const query = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries({ ...wanted(), model: ask.elements.model.value })) {
+    if (String(value) === DEFAULTS[name]) query.delete(name);
+    else query.set(name, value);
+  }
+  const text = query.size > 0 ? `?${query}` : "";
+  if (text !== location.search) history[how](null, "", location.pathname + text + location.hash);
 }
 
 let shown = {}, latest, search;
@@ -42,7 +52,7 @@ let shown = {}, latest, search;
 async function refresh() {
   const now = latest = wanted();
   search = location.search;
-  await Promise.race([showForecast(now), new Promise((resolve) => setTimeout(resolve, HEAD_START_MS))]);
+  await Promise.race([showForecast(now, open), new Promise((resolve) => setTimeout(resolve, HEAD_START_MS))]);
   if (now !== latest) return;
   if (now.model !== shown.model) {
     showCard(now.model);
@@ -54,8 +64,16 @@ async function refresh() {
     $("backtest-body").replaceChildren();
     loadAnalysis();
   }
+  if (shown.ticker === undefined) loadWatched();
   shown = now;
-  $("key").hidden = !savedKey();
+}
+
+/** Shows another ticker. */
+function open(symbol, how) {
+  ask.elements.ticker.value = symbol;
+  writeAddress(how);
+  refresh();
+  $("forecast").scrollIntoView();
 }
 
 function useModel(id, tickers = []) {
@@ -70,13 +88,33 @@ const reload = () => {
   refresh();
 };
 
-ask.addEventListener("submit", (event) => {
+/** The language that was chosen here before, if the address names none. */
+function keepLanguage() {
+  const query = new URLSearchParams(location.search);
+  const kept = query.get("lang") ?? localStorage.getItem(LANGUAGE);
+  const other = $("language").lang;
+  $("language").addEventListener("click", () => speak(other));
+  if (query.has("lang")) localStorage.setItem(LANGUAGE, lang);
+  else if (kept === other) speak(other);
+  return kept === null || kept === lang || query.has("lang");
+}
+
+function speak(language) {
+  const query = new URLSearchParams(location.search);
+  query.set("lang", language);
+  localStorage.setItem(LANGUAGE, language);
+  location.replace(`${location.pathname}?${query}${location.hash}`);
+}
+
+ask.addEventListener("submit", async (event) => {
   event.preventDefault();
+  const field = ask.elements.ticker;
+  field.value = await resolved(field.value);
   writeAddress();
   refresh();
 });
-ask.addEventListener("change", ({ target }) => {
-  if (target.tagName !== "SELECT" || !ask.reportValidity()) return;
+document.addEventListener("change", ({ target }) => {
+  if (target.form !== ask || target.tagName !== "SELECT" || !ask.reportValidity()) return;
   writeAddress("replaceState");
   refresh();
 });
@@ -86,13 +124,19 @@ addEventListener("popstate", () => {
   refresh();
 });
 document.addEventListener("reload", reload);
+document.addEventListener("key", () => { $("key").hidden = !savedKey(); });
 document.addEventListener("moved", () => { // an alias: the same name may now mean another model
   delete shown.model;
   refresh();
 });
-$("key").addEventListener("click", () => { forgetKey(); reload(); });
+$("key").addEventListener("click", () => { forgetKey(); $("key").hidden = true; reload(); });
 
-readAddress();
-prepareTraining(useModel);
-prepareBacktest(wanted);
-refresh();
+if (keepLanguage()) {
+  readAddress();
+  $("key").hidden = !savedKey();
+  combobox(ask.elements.ticker, (symbol) => open(symbol));
+  prepareTraining(useModel);
+  prepareBacktest(wanted);
+  prepareWatched({ ticker: () => wanted().ticker, open });
+  refresh();
+}

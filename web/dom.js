@@ -1,6 +1,6 @@
 // Elements, and the states of a part of the page: busy, failed, or empty with a sentence.
 
-import { forgetKey, saveKey, savedKey } from "./api.js";
+import { lang, named, said, t } from "./text.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -22,12 +22,12 @@ export function announce(text) {
   $("status").textContent = text;
 }
 
+/** Says what is loading, with a bar; the old content stays, dimmed, so that the page does not jump. */
 export function busy(node, text) {
   node.setAttribute("aria-busy", "true");
-  // the old content stays, dimmed, so that the page does not jump
-  if (node.childElementCount === 0 || node.querySelector(".problem, .calm")) {
-    node.replaceChildren(el("p", { class: "busy" }, text));
-  }
+  node.querySelector(":scope > .busy")?.remove();
+  if (node.querySelector(":scope > .problem, :scope > .calm")) node.replaceChildren();
+  node.prepend(el("div", { class: "busy" }, el("p", {}, text), el("progress", { "aria-label": text })));
 }
 
 export function show(node, ...children) {
@@ -57,44 +57,20 @@ export async function act(node, run) {
 
 export const calm = (...children) => el("p", { class: "calm" }, ...children);
 
-const HINTS = {
-  ticker_not_found: "Write it as Yahoo Finance does: PETR4.SA for São Paulo, ^GSPC for an index.",
-  prices_unreachable: "Prices come from Yahoo Finance. Check the internet connection.",
-  unreachable: "Is it still running? Nothing on this page is lost.",
-};
-
 /** An error: what happened, what to do, and a button to try again. */
-export function problem(error, retry) {
-  if (error.code === "not_authenticated" || error.code === "forbidden") return keyForm(error, retry);
+export function problem(error, retry, ...more) {
   const wait = Math.min(error.retryAfter ?? 0, 3600);
-  const again = retry && action("Try again", retry, { disabled: wait > 0 });
-  const pause = wait > 0 && el("p", {}, `Try again in ${wait} s. `);
+  const again = retry && action(t("error.again"), retry, { disabled: wait > 0 });
+  const pause = wait > 0 && el("p", {}, t("error.wait", { wait }));
   if (wait > 0 && again) setTimeout(() => { again.disabled = false; pause.textContent = ""; }, wait * 1000);
+  const hint = named("hint", error.code);
   return el("div", { class: "problem", role: "alert" },
-    el("h3", {}, error.title ?? "Something went wrong"),
-    el("p", {}, sentence(error.detail ?? error.message)),
-    HINTS[error.code] && el("p", {}, HINTS[error.code]),
-    error.status >= 500 && error.requestId && el("p", { class: "faint" }, "Request ", el("code", {}, error.requestId)),
+    el("h3", {}, error.title ?? t("error.title")),
+    message("p", error.detail ?? error.message),
+    hint.includes(" ") && hint.endsWith(".") && el("p", {}, hint),
+    more,
+    error.status >= 500 && error.requestId && el("p", { class: "faint" }, t("error.request"), " ", el("code", {}, error.requestId)),
     pause, again);
-}
-
-const MAY = { read: "train but not read", train: "read but not train" };
-
-function keyForm(error, retry) {
-  const may = MAY[error.missing_right];
-  if (!may && error.key === savedKey()) forgetKey(); // else a newer key is saved
-  const input = el("input", { type: "password", name: "key", required: true, autocomplete: "off", spellcheck: "false" });
-  const submit = (event) => {
-    event.preventDefault();
-    saveKey(input.value.trim());
-    retry?.();
-    document.dispatchEvent(new Event("reload"));
-  };
-  return el("div", { class: "problem", role: "alert" },
-    el("h3", {}, may ? `This key may ${may}` : error.key ? "That API key is wrong" : "This server needs an API key"),
-    may && el("p", {}, "Enter a key that may do this."),
-    el("p", {}, "It stays in this browser tab and is sent as X-API-Key."),
-    el("form", { class: "fields", onsubmit: submit }, el("label", {}, "API key", input), el("button", { class: "primary" }, "Use key")));
 }
 
 export const more = (title, ...children) => el("details", {}, el("summary", {}, title), ...children);
@@ -105,20 +81,43 @@ export const action = (text, onclick, attributes) => el("button", { type: "butto
 export const link = (text, onclick, current) => action(text, onclick, { class: "link", "aria-current": current && "true" });
 
 export const notes = (warnings) =>
-  warnings?.length > 0 && el("ul", { class: "note" }, warnings.map((text) => el("li", {}, sentence(text))));
+  warnings?.length > 0 && el("ul", { class: "note" }, warnings.map((text) => message("li", text)));
+
+/** An element with a message of the server, in the page's language as soon as that is known. */
+export function message(tag, text, attributes) {
+  const node = el(tag, attributes, sentence(text));
+  said(text).then((words) => { node.textContent = sentence(words); });
+  return node;
+}
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
+/** A term with an explanation that appears where it is pointed at or reached by keyboard, and a link to the help. */
+export function term(name, text) {
+  const id = `tip-${name}-${(terms += 1)}`;
+  return el("span", { class: "tip" },
+    el("a", { href: `/help?lang=${lang}#${name}`, "aria-describedby": id }, text),
+    el("span", { role: "tooltip", id }, t(`tip.${name}`)));
+}
+let terms = 0;
 
 export const facts = (pairs) =>
   el("dl", { class: "facts" }, pairs.filter(([, value]) => value != null && value !== "").map(([name, value]) =>
     el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 
-/** A table that scrolls where it is too wide, also by keyboard. The first cell of a row is its header. */
+/** A table that scrolls where it is too wide, also by keyboard, and is a list of cards on a telephone. */
 export function table(caption, head, rows) {
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     el("table", {},
       el("caption", {}, caption),
       el("thead", {}, el("tr", {}, head.map((cell) => el("th", { scope: "col" }, cell)))),
       el("tbody", {}, rows.map(({ cells, current }) => el("tr", { class: current && "current" },
-        cells.map((cell, column) => (column === 0 ? el("th", { scope: "row" }, cell) : el("td", {}, cell))))))));
+        cells.map((cell, column) => (column === 0 ? el("th", { scope: "row" }, cell) : el("td", { "data-label": head[column].textContent ?? head[column] }, cell))))))));
+}
+
+/** Offers a file that the page has made. */
+export function download(name, content, type) {
+  const url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  el("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
 }

@@ -1,8 +1,9 @@
 // Two parts that load when they come into view: the analysis of the prices, and the accuracy of past forecasts.
 
 import { call, get, post } from "./api.js";
-import { $, act, action, announce, calm, el, fill, notes, table } from "./dom.js";
+import { $, act, action, announce, calm, el, fill, message, table } from "./dom.js";
 import { count, day, ERRORS, errors, COVERAGE, covered, signed } from "./format.js";
+import { lang, named, t } from "./text.js";
 
 /** Returns a function that loads a part once, as soon as it is about to come into view. */
 export function whenSeen(id, load) {
@@ -13,10 +14,10 @@ export function whenSeen(id, load) {
 }
 
 export function showAnalysis(ticker) {
-  fill($("analysis-body"), `Analysing ${ticker} …`, async () => {
-    const html = await call("GET", `/analysis/${encodeURIComponent(ticker)}?format=html`, { as: "text" })
+  fill($("analysis-body"), t("analysis.loading", { ticker }), async () => {
+    const html = await call("GET", `/analysis/${encodeURIComponent(ticker)}?format=html&lang=${lang}`, { as: "text" })
       .catch((error) => { if (error.status !== 501) throw error; });
-    return html ? report(ticker, html) : calm("The analysis is not installed on this server.");
+    return html ? report(ticker, html) : calm(t("analysis.missing"));
   });
 }
 
@@ -28,7 +29,7 @@ function report(ticker, html) {
   URL.revokeObjectURL(saved);
   saved = URL.createObjectURL(new Blob([html], { type: "text/html" }));
   return [...new DOMParser().parseFromString(body, "text/html").querySelector("main").children,
-    el("p", {}, el("a", { href: saved, download: `${ticker}.html` }, "Save this report"))];
+    el("p", {}, el("a", { href: saved, download: `${ticker}.html` }, t("analysis.save")))];
 }
 
 /** The accuracy of past forecasts of a ticker, and whether its model has drifted. */
@@ -36,26 +37,24 @@ export function showAccuracy({ ticker, model }) {
   const body = $("accuracy-body");
   const query = `?ticker=${encodeURIComponent(ticker)}`;
   const score = () => act(body, async () => {
-    announce(`${count((await post("/monitoring/score")).n_pairs)} outcomes scored.`);
+    announce(t("accuracy.scored", { n: count((await post("/monitoring/score")).n_pairs) }));
     showAccuracy({ ticker, model });
   });
-  fill(body, "Loading past forecasts …", async () => {
+  fill(body, t("accuracy.loading"), async () => {
     const [{ since, accuracy }, { reports, unjudged }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${encodeURIComponent(model)}`)]);
-    return [reports.map(drift), notes(unjudged.map((one) => `Drift of ${one.ticker} not checked: ${one.detail}`)),
-      accuracy.length > 0 ? realised(`Forecasts of ${ticker} scored since ${day(since)}`, accuracy)
-        : calm(`No ${ticker} forecasts have been scored since ${day(since)}.`),
-      action("Score past forecasts", score)];
+    return [reports.map(drift), unjudged.map((one) => el("p", { class: "note" }, t("accuracy.unchecked", { ticker: one.ticker }), " ", message("span", one.detail))),
+      accuracy.length > 0 ? realised(t("accuracy.caption", { ticker, date: day(since) }), accuracy)
+        : calm(t("accuracy.none", { ticker, date: day(since) })),
+      action(t("accuracy.score"), score)];
   });
 }
 
-const STATUS = { ok: "no drift", warning: "possible drift", drifted: "drift, retrain it" };
-
 const drift = ({ model_id, status, reasons, errors }) =>
-  el("p", { class: "second" }, `${model_id}: ${[STATUS[status], ...reasons].join("; ")}.`,
-    !errors && " From recent prices only: there are no forecast results to check yet.");
+  el("p", { class: "second" }, `${model_id}: ${named("drift", status)}. `, reasons.map((one) => [message("span", one), " "]).flat(),
+    !errors && t("accuracy.pricesOnly"));
 
 function realised(caption, accuracy) {
   const rows = accuracy.map(({ model_id, last_session, report }) => ({ cells: [model_id, report.step, count(report.n_origins), day(last_session),
     ...errors(report), signed(report.skill.crps), ...covered(report.coverage)] }));
-  return table(caption, ["Model", "Step", "Forecasts", "Until", ...ERRORS, "CRPS skill", ...COVERAGE], rows);
+  return table(caption, [t("head.model"), t("head.step"), t("head.forecasts"), t("head.until"), ...ERRORS, t("head.crpsSkill"), ...COVERAGE], rows);
 }

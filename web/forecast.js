@@ -1,93 +1,174 @@
-// The forecast: the sentence, the fan, every session in a table, and the source of the prices.
+// The forecast: the sentence, the chart with its tools, every session in a table, and the source of the prices.
 
 import { post } from "./api.js";
 import { drawChart } from "./chart.js";
-import { $, announce, busy, calm, el, more, notes, problem, show, table } from "./dom.js";
-import { day, level, longDay, money, price, shortDay, signed, testSummary } from "./format.js";
+import { $, action, announce, busy, calm, el, more, notes, problem, show, table, term } from "./dom.js";
+import { about, nameOf, suggestions } from "./find.js";
+import { count, day, level, longDay, money, move, percent, price, ratio, signed, testSummary } from "./format.js";
+import { parts as worded, t } from "./text.js";
+import { toolsOf } from "./tools.js";
 
-const LEVELS = [0.5, 0.8, 0.95];
-let pending, removeChart;
+export const LEVELS = [0.5, 0.8, 0.95];
+const FIRST_BARS = 130; // half a year, for the first paint; the rest follows when the page is idle
+const ALL_BARS = 20_000;
+const FAR_OFF = 0.05;
+const OLD_MS = 10 * 86_400_000;
+let pending, chart;
 
-/** Shows the forecast of {ticker, model, days, history} and aborts an earlier call. */
-export async function showForecast(wanted) {
+/** Shows the forecast of {ticker, model, days} and aborts an earlier call; `open` shows another ticker. */
+export async function showForecast(wanted, open) {
   pending?.abort();
   pending = new AbortController();
   const { signal } = pending;
   const body = $("forecast-body");
-  busy(body, "Loading prices and forecast …");
+  title(nameOf(wanted.ticker));
+  busy(body, t("forecast.loading", { ticker: wanted.ticker }));
+  announce(t("forecast.loading", { ticker: wanted.ticker }));
   try {
     // in sequence, so that a cold Lambda starts only once
     const forecast = await post("/predict/forecast", { symbol: wanted.ticker, days: wanted.days, levels: LEVELS, model_id: wanted.model }, { signal });
-    const prices = await post("/models/fetch-data", { ticker: wanted.ticker, days: wanted.history }, { signal });
-    removeChart?.();
-    $("forecast-title").textContent = forecast.symbol;
-    document.title = `${forecast.symbol} · Stock forecast`;
-    show(body, ...parts(prices, forecast));
-    removeChart = drawChart(body.querySelector(".chart"), body.querySelector(".readout"), prices, forecast);
-    if (removeChart === null) withoutLibrary(body);
-    announce(`Forecast of ${forecast.symbol} loaded.`);
+    const prices = await post("/models/fetch-data", { ticker: wanted.ticker, days: FIRST_BARS }, { signal });
+    chart?.remove();
+    title({ ...nameOf(wanted.ticker), symbol: forecast.symbol });
+    const tools = el("div", { class: "tools" });
+    show(body, ...parts(prices, forecast, tools));
+    chart = drawChart(body.querySelector(".chart"), body.querySelector(".readout"), forecast);
+    if (chart === null) withoutLibrary(body);
+    chart?.setBars(prices.data);
+    announce(t("forecast.loaded", { ticker: forecast.symbol }));
     requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("forecast-painted")));
+    const all = whenIdle(signal).then(() => post("/models/fetch-data", { ticker: wanted.ticker, days: ALL_BARS }, { signal })).then(({ data }) => {
+      if (!signal.aborted) chart?.setBars(data);
+    }).catch(() => 0); // the chart keeps what it has
+    tools.replaceChildren(...toolsOf(chart, forecast, body.querySelector("#past"), all));
+    about(wanted.ticker).then((found) => { if (!signal.aborted) title({ ...found, symbol: forecast.symbol }); });
   } catch (error) {
     if (signal.aborted) return;
-    removeChart?.();
-    removeChart = null;
-    $("forecast-title").textContent = wanted.ticker;
-    show(body, problem(error, () => showForecast(wanted)));
+    chart?.remove();
+    chart = undefined;
+    const unknown = error.code === "ticker_not_found";
+    const [first] = unknown ? await suggestions("", 1).catch(() => []) : [];
+    if (first && first.symbol !== wanted.ticker && !new URLSearchParams(location.search).has("ticker")) return open(first.symbol, "replaceState");
+    const near = unknown && await nearby(wanted, error, open);
+    show(body, problem(error, () => showForecast(wanted, open), near));
   }
 }
 
-function parts(prices, forecast) {
+const whenIdle = (signal) => new Promise((resolve, reject) => {
+  signal.addEventListener("abort", () => reject(signal.reason));
+  setTimeout(resolve, 700);
+});
+
+function title({ symbol, name, exchange, currency }) {
+  document.title = `${name ?? symbol} · ${t("brand")}`;
+  const facts = [name && symbol, exchange, currency].filter(Boolean).join(" · ");
+  $("forecast-title").replaceChildren(name ?? symbol, ...(facts ? [" ", el("small", {}, facts)] : []));
+  document.dispatchEvent(new CustomEvent("titled", { detail: symbol }));
+}
+
+/** Buttons for what an unknown ticker may mean, and for one that is surely there. */
+async function nearby({ ticker }, { did_you_mean: meant }, open) {
+  const [near, first] = await Promise.all([suggestions(ticker, 4), suggestions("", 1)]).catch(() => [[], []]);
+  const symbols = new Set([meant, ...near.map(({ symbol }) => symbol), ...first.map(({ symbol }) => symbol)].filter(Boolean));
+  return symbols.size > 0 && el("p", { class: "near" }, t("forecast.near"), ...[...symbols].map((symbol) =>
+    action([nameOf(symbol).name, symbol].filter(Boolean).join(" · "), () => open(symbol))));
+}
+
+function parts(prices, forecast, tools) {
   return [
-    forecast.demo && el("p", { class: "warning" }, `Demo data, ends ${day(forecast.base_date)}`),
-    el("p", { class: "faint last" }, `Closed at ${money(forecast.base_price, forecast.currency)} on ${day(forecast.base_date)}`),
-    el("div", { class: "said" }, sentence(forecast), el("div", {}, second(forecast.explanation.sentence), second(testSummary(forecast.test)))),
+    band(forecast),
+    el("p", { class: "faint last" }, t("forecast.last", { price: money(forecast.base_price, forecast.currency), date: day(forecast.base_date) })),
+    sentence(forecast),
+    figure(forecast, tools),
+    el("div", { id: "past" }),
+    second(widthSentence(forecast.explanation, forecast.inputs, forecast.symbol)),
+    second(testSummary(forecast.test)),
     notes(forecast.warnings),
-    figure(prices, forecast),
-    more("All sessions in figures", sessions(forecast)),
+    more(t("forecast.figures"), sessions(forecast)),
     el("p", { class: "faint" }, provenance(prices, forecast)),
   ];
 }
 
+/** Old prices are unmistakable. */
+function band({ demo, stale, base_date }) {
+  if (demo) return el("p", { class: "warning" }, t("forecast.demo", { date: day(base_date) }));
+  const old = stale || Date.now() - new Date(base_date) > OLD_MS;
+  return old && el("p", { class: "warning" }, t("forecast.old", { date: day(base_date) }));
+}
+
 function sentence({ forecast: [next], currency, persistence }) {
   const wide = next.intervals.find((one) => one.level === 0.8);
-  return el("p", { class: "lede" }, `Forecast for ${longDay(next.date)}: `, el("strong", {}, money(next.predicted_price, currency)),
-    ` (${signed(next.expected_change_pct / 100, 2)}). ${level(0.8)} range: ${money(wide.lower, currency)}–${money(wide.upper, currency)}. No change: ${money(persistence, currency)}.`);
+  return el("p", { class: "lede" }, worded("forecast.headline", {
+    date: longDay(next.date), price: el("strong", {}, money(next.predicted_price, currency)), change: signed(next.expected_change_pct / 100, 2),
+    range: term("range", t("forecast.range", { level: level(0.8) })), lower: money(wide.lower, currency), upper: money(wide.upper, currency),
+    nochange: term("no-change", t("head.nochange")), persistence: money(persistence, currency),
+  }));
 }
 
 const second = (text) => el("p", { class: "second" }, text);
 
-function figure(prices, forecast) {
-  const rest = "Point at the chart to see its values.";
+const SAME = 0.05, MOSTLY = 2 / 3; // as the server counts
+
+/** Why the range is wide or narrow: the server's sentence, from its figures. */
+export function widthSentence({ expected_move_pct, usual_move_pct, parts: by, sentence: english }, inputs, ticker) {
+  const expected = move(expected_move_pct / 100);
+  if (usual_move_pct == null) return t("width.unknown", { expected, ticker });
+  const usual = move(usual_move_pct / 100);
+  const times = expected_move_pct / usual_move_pct;
+  const unknown = english.endsWith("market was not known.") ? ` ${t("width.nomarket")}` : "";
+  if (Math.abs(times - 1) < SAME) return t("width.same", { expected, usual, ticker }) + unknown;
+  const wider = times > 1;
+  const key = times >= 2 ? "width.times" : wider ? "width.more" : "width.less";
+  const share = times >= 2 ? ratio(times) : percent(Math.abs(times - 1), 0);
+  const causes = [[t("width.own"), by.own], [t("width.market", { market: inputs.market ?? inputs.implied_volatility }), by.market ?? 0], [t(wider ? "width.misses" : "width.hits"), by.calibration]]
+    .map(([name, part]) => [name, wider ? part : -part]).toSorted(([, one], [, other]) => other - one);
+  const total = causes.reduce((sum, [, part]) => sum + Math.max(part, 0), 0);
+  const [[main, most], [next]] = causes;
+  const because = most >= MOSTLY * total ? t("width.mostly", { main }) : t("width.because", { main, next });
+  return t(key, { expected, share, usual, ticker, because }) + unknown;
+}
+
+function figure(forecast, tools) {
   const last = forecast.forecast.at(-1);
   const [low, high] = [last.intervals.at(-1).lower, last.intervals.at(-1).upper];
-  const label = `Candles, volume and the forecast, which ends on ${day(last.date)} at ${price(last.predicted_price)}, ` +
-    `${level(0.95)} between ${price(low)} and ${price(high)}. The table below has all figures.`;
+  const label = t("chart.label", { date: day(last.date), price: price(last.predicted_price), level: level(0.95), low: price(low), high: price(high) });
   return el("figure", {},
-    el("div", { class: "chart", role: "img", "aria-label": label }),
-    el("figcaption", {},
-      el("ul", { class: "legend" },
-        el("li", {}, el("i", { class: "median" }), "median"),
-        [...LEVELS].map((one) => el("li", {}, el("i", { class: `band b${one * 100}` }), level(one))),
-        el("li", {}, el("i", { class: "nochange" }), "no change")),
-      el("p", { class: "readout", "data-rest": rest, "aria-hidden": "true" }, rest)));
+    tools,
+    el("div", { class: "plotted" }, el("div", { class: "chart", role: "img", "aria-label": label }), el("p", { class: "readout", "aria-hidden": "true" })),
+    el("figcaption", {}, legend(forecast)));
+}
+
+/** Each range with how often it contained the close, at the horizon that is shown. */
+function legend({ test }) {
+  const at = { step: test.step, n: count(test.n_origins) };
+  const ranges = LEVELS.map((one) => {
+    const found = test.coverage.find(({ level: of }) => of === one)?.empirical_coverage;
+    const off = found != null && Math.abs(found - one) > FAR_OFF;
+    return el("li", {}, el("i", { class: `band b${one * 100}` }), term("coverage", t("forecast.range", { level: level(one) })),
+      found != null && ` · ${t("legend.contained", { share: percent(found, 0) })}`, off && el("b", { class: "off" }, ` ${t("legend.off")}`));
+  });
+  return el("ul", { class: "legend" },
+    el("li", {}, el("i", { class: "median" }), term("median", t("head.median"))), ranges,
+    el("li", {}, el("i", { class: "nochange" }), t("head.nochange")),
+    el("li", {}, t(test.step > 1 ? "legend.at" : "legend.atOne", at)));
 }
 
 function withoutLibrary(body) {
-  body.querySelector("figure").replaceWith(calm("The chart library is not installed on this server. The figures are below."));
+  body.querySelector("figure").replaceWith(calm(t("chart.missing")));
   body.querySelector("details").open = true;
 }
 
 function sessions({ forecast, currency, persistence, symbol }) {
-  const head = ["Session", "Median", "Change", ...LEVELS.map((one) => `${level(one)} range`), "No change"];
+  const head = [t("head.session"), t("head.median"), t("head.change"), ...LEVELS.map((one) => t("forecast.range", { level: level(one) })), t("head.nochange")];
   const rows = forecast.map((one) => ({
-    cells: [shortDay(one.date), money(one.predicted_price, currency), signed(one.expected_change_pct / 100, 2),
+    cells: [longDay(one.date), money(one.predicted_price, currency), signed(one.expected_change_pct / 100, 2),
       ...one.intervals.map(({ lower, upper }) => `${price(lower)} – ${price(upper)}`), money(persistence, currency)],
   }));
-  return table(`The next ${forecast.length} sessions of ${symbol}`, head, rows);
+  return table(t("forecast.next", { n: forecast.length, ticker: symbol }), head, rows);
 }
 
 function provenance(prices, { source, base_date, stale, dropped, model_id, currency }) {
   const droppedRows = Object.entries(dropped).map(([reason, n]) => `${n} ${reason.replaceAll("_", " ")}`).join(", ");
-  return [`Prices: ${source}, ${stale ? "newest sessions missing, " : ""}up to ${day(base_date)}`,
-    currency && `in ${currency}`, droppedRows && `rows dropped: ${droppedRows}`, `model ${model_id}`].filter(Boolean).join(" · ");
+  return [t(stale ? "source.stale" : "source.upto", { source, date: day(base_date) }),
+    currency && t("source.currency", { currency }), droppedRows && t("source.dropped", { rows: droppedRows }), t("source.model", { model: model_id })].filter(Boolean).join(" · ");
 }

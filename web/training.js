@@ -1,18 +1,33 @@
-// Trainings: start, watch, cancel, retry; then use the model.
+// Trainings: start, watch, cancel, retry; then name the model and use it.
 
 import { call, get, post } from "./api.js";
-import { $, act, action, announce, calm, el, fill, link, more, notes, problem, show, table } from "./dom.js";
+import { $, act, action, announce, calm, el, fill, link, message, more, notes, problem, show, table } from "./dom.js";
+import { resolved } from "./find.js";
 import { figure, moment, span, testSummary } from "./format.js";
 import { plot } from "./plot.js";
+import { named, t } from "./text.js";
 
 const POLL_MS = 1500;
-const JOB = "job";
-const STATES = { queued: "Waiting to start", running: "Training", succeeded: "Trained", failed: "The training failed", cancelled: "Cancelled", lost: "The training was lost" };
-const PHASES = {
-  fetch: "Fetching prices", prepare: "Preparing data", fit: "Fitting", calibrate: "Calibrating", test: "Testing",
-  publish: "Storing the model", evaluate: "Comparing with the current model",
+const JOBS = "jobs"; // of this browser: job id -> the name that its model gets, which may be empty
+const PHASES = ["fetch", "prepare", "fit", "calibrate", "test", "publish"];
+const views = new Map(); // job id -> its element
+const watching = new Set();
+let use;
+
+const jobs = () => {
+  try {
+    return JSON.parse(localStorage.getItem(JOBS)) ?? {};
+  } catch {
+    return {}; // written by another program
+  }
 };
-let watched, use;
+const keep = (id, name) => localStorage.setItem(JOBS, JSON.stringify({ ...jobs(), [id]: name }));
+function drop(id) {
+  const { [id]: name, ...others } = jobs();
+  localStorage.setItem(JOBS, JSON.stringify(others));
+  rest();
+  return name;
+}
 
 /** `useModel` is called with the id and tickers of the trained model. */
 export function prepareTraining(useModel) {
@@ -20,104 +35,163 @@ export function prepareTraining(useModel) {
   const form = $("train-form");
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    submit(() => post("/models/train", request(form), { headers: { Prefer: "respond-async" } }));
+    start(form);
   });
-  const recent = more("Recent trainings", el("div", { id: "recent" }));
+  form.addEventListener("input", ({ target }) => wrong(target, ""));
+  const recent = more(t("train.recent"), el("div", { id: "recent" }));
   recent.addEventListener("toggle", () => recent.open && showRecent());
   $("jobs-body").append(recent);
-  const unfinished = sessionStorage.getItem(JOB);
-  if (unfinished) watch(unfinished);
+  Object.keys(jobs()).forEach(watch);
+  rest();
 }
 
-function request(form) {
-  const { tickers, warm_start, ...fields } = Object.fromEntries(new FormData(form));
-  const names = tickers.split(/[\s,;]+/).filter(Boolean);
+/** The button rests while a training of this browser runs. */
+function rest() {
+  const button = $("train-form").querySelector("button");
+  button.disabled = Object.keys(jobs()).length > 0;
+  button.textContent = t(button.disabled ? "train.busy" : "train.go");
+}
+
+/** Says what is wrong with a field, at the field. */
+function wrong(field, text) {
+  field.parentElement.querySelector(".wrong")?.remove();
+  field.setCustomValidity?.("");
+  field.toggleAttribute("aria-invalid", text !== "");
+  if (text === "") return field.removeAttribute("aria-describedby");
+  const id = `wrong-${field.name}`;
+  field.after(message("span", text, { class: "wrong", id }));
+  field.setAttribute("aria-describedby", id);
+  return field;
+}
+
+/** Checks the fields, then the tickers, before a job is made. */
+async function start(form) {
+  const fields = [...form.elements].filter(({ name }) => name);
+  const faults = fields.filter((field) => !field.validity.valid).map((field) => wrong(field, field.name === "name" ? t("train.nameRule") : field.validationMessage));
+  if (faults.length > 0) return faults[0].focus();
+  const button = form.querySelector("button");
+  button.disabled = true;
+  try {
+    const tickers = await Promise.all(form.elements.tickers.value.split(/[\s,;]+/).filter(Boolean).map(resolved));
+    form.elements.tickers.value = tickers.join(" ");
+    for (const ticker of tickers) await post("/models/fetch-data", { ticker, days: 1 });
+    await submit(() => post("/models/train", request(form, tickers), { headers: { Prefer: "respond-async" } }), form.elements.name.value);
+  } catch (error) {
+    const places = error.errors?.map(({ field, message: text }) => [form.elements[field] ?? (field.startsWith("ticker") && form.elements.tickers), text]).filter(([field]) => field?.after) ?? [];
+    if (["ticker_not_found", "unknown_exchange"].includes(error.code)) places.push([form.elements.tickers, error.detail]);
+    places.forEach(([field, text]) => wrong(field, text));
+    if (places.length > 0) places[0][0].focus();
+    else show($("train-body"), problem(error, () => start(form)));
+  }
+  rest();
+}
+
+function request(form, tickers) {
+  const { tickers: _, name: __, warm_start, ...fields } = Object.fromEntries(new FormData(form));
   const filled = Object.keys(fields).map((name) => form.elements[name]).filter(({ value }) => value !== "");
   const typed = filled.map(({ name, type, value, valueAsNumber }) => [name, type === "number" ? valueAsNumber : value]);
-  return { ...(names.length === 1 ? { ticker: names[0] } : { tickers: names }), ...Object.fromEntries(typed), warm_start: warm_start === "on" };
+  return { ...(tickers.length === 1 ? { ticker: tickers[0] } : { tickers }), ...Object.fromEntries(typed), warm_start: warm_start === "on" };
 }
 
-const submit = (send) => fill($("train-body"), "Submitting …", async () => {
+async function submit(send, name) {
   const job = await send();
-  sessionStorage.setItem(JOB, job.id);
+  keep(job.id, name);
+  rest();
+  for (const [id, shown] of views) if (shown.dataset.ended) { shown.remove(); views.delete(id); }
+  $("train-body").querySelectorAll(":scope > .problem").forEach((shown) => shown.remove());
+  showJob(job);
   watch(job.id);
-  return view(job);
-});
+}
 
-/** Polls a job until it ends, or until another is watched. */
+/** Polls a job until it ends. */
 async function watch(id) {
-  watched = id;
+  if (watching.has(id)) return;
+  watching.add(id);
   let before;
-  while (watched === id) {
-    let job;
-    try {
-      job = await get(`/jobs/${id}`);
-    } catch (error) {
-      const gone = error.code === "job_not_found";
-      if (gone) sessionStorage.removeItem(JOB);
-      show($("train-body"), problem(error, !gone && (() => watch(id))));
-      return;
+  try {
+    while (true) {
+      const job = await get(`/jobs/${id}`);
+      showJob(job);
+      if (job.state !== before) announce(named("state", job.state));
+      before = job.state;
+      if (job.ended_at) return await ended(job);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
-    if (watched !== id) return;
-    showJob(job);
-    if (job.state !== before) announce(STATES[job.state]);
-    before = job.state;
-    if (job.ended_at) return ended(job);
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  } catch (error) {
+    const gone = error.code === "job_not_found";
+    if (gone) drop(id);
+    place(id, problem(error, !gone && (() => watch(id))));
+  } finally {
+    watching.delete(id);
   }
 }
 
-function ended(job) {
-  sessionStorage.removeItem(JOB);
+async function ended(job) {
+  const name = drop(job.id);
   if ($("recent").closest("details").open) showRecent();
-  if (job.state === "succeeded") use(job.model_id, job.result.tickers);
+  if (job.state !== "succeeded") return;
+  if (name) await act($("train-body"), () => call("PUT", `/models/aliases/${name}`, { body: { model_id: job.model_id } }));
+  use(name || job.model_id, job.result.tickers);
+}
+
+/** Puts the view of a job where it was, else before the others. */
+function place(id, view) {
+  const before = views.get(id);
+  views.set(id, view);
+  if (before?.isConnected) before.replaceWith(view);
+  else $("train-body").prepend(view);
 }
 
 function showJob(job) {
-  const focused = document.activeElement?.dataset?.job; // the focus stays on the button
-  show($("train-body"), view(job));
-  if (focused !== undefined) $("train-body").querySelector("[data-job]")?.focus();
+  const focused = document.activeElement?.dataset?.job === job.id; // the focus stays on the button
+  place(job.id, view(job));
+  if (focused) views.get(job.id).querySelector("[data-job]")?.focus();
 }
 
 function view(job) {
   const losses = job.progress?.validation_losses ?? [];
-  const button = job.ended_at ? job.state !== "succeeded" && ["Train again", () => submit(() => post(`/jobs/${job.id}/retry`))] : ["Cancel", () => cancel(job)];
-  return el("div", { class: "job", "data-state": job.state },
-    el("h3", {}, `${STATES[job.state]}: ${tickersOf(job).join(", ")}`),
-    !job.ended_at && [el("progress", { max: 1, value: job.progress?.share, "aria-label": "Progress of the training" }), el("p", {}, pace(job))],
+  const button = job.ended_at ? job.state !== "succeeded" && [t("job.again"), () => act($("train-body"), () => submit(() => post(`/jobs/${job.id}/retry`), ""))] : [t("job.cancel"), () => cancel(job)];
+  return el("div", { class: "job", "data-state": job.state, "data-ended": job.ended_at },
+    el("h3", {}, `${named("state", job.state)}: ${tickersOf(job).join(", ")}`),
+    !job.ended_at && [el("progress", { max: 1, value: job.progress?.share, "aria-label": t("job.progress") }), phases(job), el("p", {}, pace(job))],
     job.error && notes([job.error.detail]),
     job.result && [outcome(job.result), notes(job.result.warnings)],
-    losses.length > 1 && el("figure", {}, el("figcaption", {}, "Early-stopping loss by epoch; lower is better."),
-      plot({ lines: [{ values: losses }], format: figure, xLabel: "epoch",
-        text: `Validation loss over ${losses.length} epochs, from ${figure(losses[0])} to ${figure(losses.at(-1))}` })),
-    button && action(...button, { "data-job": true, disabled: job.cancel_requested && !job.ended_at }));
+    losses.length > 1 && el("figure", {}, el("figcaption", {}, t("job.losses")),
+      plot({ lines: [{ values: losses }], format: figure, xLabel: t("job.epoch"),
+        text: t("job.lossesText", { n: losses.length, first: figure(losses[0]), last: figure(losses.at(-1)) }) })),
+    button && action(...button, { "data-job": job.id, disabled: job.cancel_requested && !job.ended_at }));
 }
 
-const tickersOf = ({ request: { ticker, tickers, universe } }) => (universe ? [`universe ${universe}`] : ticker ? [ticker] : tickers);
+const tickersOf = ({ request: { ticker, tickers, universe } }) => (universe ? [t("job.universe", { name: universe })] : ticker ? [ticker] : tickers);
+
+/** The phases of a training, the current one marked. */
+const phases = ({ progress }) => progress && el("ol", { class: "phases" }, PHASES.map((one) =>
+  el("li", { "aria-current": one === progress.phase && "step" }, named("phase", one))));
 
 function pace({ progress, request, cancel_requested }) {
-  if (cancel_requested) return "The training stops within seconds.";
-  if (!progress) return "The training starts when a worker is free.";
-  if (progress.phase !== "fit" || !request.model.endsWith("_lstm")) return `${PHASES[progress.phase] ?? progress.phase} …`;
+  if (cancel_requested) return t("job.stopping");
+  if (!progress) return t("job.waiting");
+  if (progress.phase !== "fit" || !request.model.endsWith("_lstm")) return `${named("phase", progress.phase)} …`;
   const left = (new Date(progress.estimated_end ?? progress.at) - new Date(progress.at)) / 1000; // both by the worker's clock
-  const time = left > 0 ? ` · ${span(left)} left` : "";
-  if (progress.fit > 1) return `Fitting once more with the newest prices${time || " …"}`;
-  return `Epoch ${Math.max(progress.epoch, 1)} of up to ${progress.max_epochs}${time && `${time}, usually stops early`}`;
+  const time = left > 0 ? ` · ${t("job.left", { time: span(left) })}` : "";
+  if (progress.fit > 1) return `${t("job.refit")}${time || " …"}`;
+  return t("job.pace", { epoch: Math.max(progress.epoch, 1), most: progress.max_epochs }) + (time && `${time}, ${t("job.early")}`);
 }
 
-const outcome = ({ test, seconds }) => el("p", {}, `Done in ${span(seconds)}. ${testSummary(test)}`);
+const outcome = ({ test, seconds }) => el("p", {}, `${t("job.done", { time: span(seconds) })} ${testSummary(test)}`);
 
 const cancel = (job) => act($("train-body"), () => call("DELETE", `/jobs/${job.id}`).then(showJob, (error) => {
   if (error.code !== "job_already_finished") throw error;
 }));
 
 function showRecent() {
-  fill($("recent"), "Loading trainings …", async () => {
-    const { jobs, unreadable } = await get("/jobs?limit=8");
-    const rows = jobs.filter(({ kind }) => kind === "training").map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, job.state, job.error?.detail ?? "",
-      job.state === "succeeded" ? link("Use", () => use(job.model_id, tickersOf(job))) : link("Show", () => watch(job.id))] }));
-    const damaged = notes(unreadable.map((id) => `Training ${id} cannot be read: its record is damaged.`));
-    if (rows.length === 0) return unreadable.length > 0 ? damaged : calm("Nothing has been trained here yet.");
-    return [table("Recent trainings", ["Requested", "Tickers", "Kind", "State", "Error", "Action"], rows), damaged];
+  fill($("recent"), t("train.recentLoading"), async () => {
+    const { jobs: found, unreadable } = await get("/jobs?limit=8");
+    const rows = found.filter(({ kind }) => kind === "training").map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, named("state", job.state), job.error ? message("span", job.error.detail, { class: "wrap" }) : "",
+      job.state === "succeeded" ? link(t("job.use"), () => use(job.model_id, tickersOf(job))) : link(t("job.show"), () => watch(job.id))] }));
+    const damaged = notes(unreadable.map((id) => t("job.damaged", { id })));
+    if (rows.length === 0) return unreadable.length > 0 ? damaged : calm(t("train.none"));
+    const head = [t("job.requested"), t("head.tickers"), t("train.kind"), t("job.state"), t("head.problem"), t("job.action")];
+    return [table(t("train.recent"), head, rows), damaged];
   });
 }

@@ -38,6 +38,7 @@ from stock_forecast_client.models import (
     ModelInfo,
     ModelPage,
     ModelSummary,
+    Outcomes,
     PredictResponse,
     PublishReport,
     RetrainAnswer,
@@ -50,6 +51,7 @@ from stock_forecast_client.models import (
     Stats,
     SymbolForecast,
     SymbolPrediction,
+    SymbolsFound,
     TrainResponse,
     TrainResult,
     Up,
@@ -204,6 +206,10 @@ class AsyncClient:
     async def fetch_data(self, **request: Unpack[requests.FetchDataRequest]) -> FetchDataResponse:
         """Fetch daily prices, oldest first."""
         return await self._post("/models/fetch-data", request, FetchDataResponse)
+
+    async def symbols(self, query: str = "", *, limit: int | None = None) -> SymbolsFound:
+        """Find symbols by name; without a query, the first ones that the price source has."""
+        return await self._get("/symbols", SymbolsFound, {"q": query or None, "limit": limit})
 
     async def analysis(self, ticker: str, *, start: Day | None = None, end: Day | None = None) -> Analysis:
         """Describe a ticker's past: volatility, drawdowns, seasonality, autocorrelation."""
@@ -425,6 +431,13 @@ class AsyncClient:
     async def forget(self) -> ForgetReport:
         """Delete forecasts, scores, jobs and caches older than the server's retention; never a model."""
         return await self._post("/monitoring/forget", None, ForgetReport)
+
+    async def outcomes(
+        self, ticker: str, *, model_id: str | None = None, step: int | None = None, limit: int | None = None
+    ) -> Outcomes:
+        """Past forecasts of a ticker with the closes that came, oldest first."""
+        query = {"ticker": ticker, "model_id": model_id, "step": step, "limit": limit}
+        return await self._get("/monitoring/outcomes", Outcomes, query)
 
     async def realised_accuracy(
         self, ticker: str | None = None, model_id: str | None = None, days: int | None = None

@@ -38,6 +38,7 @@ from stock_forecast_client.models import (
     ModelInfo,
     ModelPage,
     ModelSummary,
+    Outcomes,
     PredictResponse,
     PublishReport,
     RetrainAnswer,
@@ -50,6 +51,7 @@ from stock_forecast_client.models import (
     Stats,
     SymbolForecast,
     SymbolPrediction,
+    SymbolsFound,
     TrainResponse,
     TrainResult,
     Up,
@@ -200,6 +202,10 @@ class Client:
     def fetch_data(self, **request: Unpack[requests.FetchDataRequest]) -> FetchDataResponse:
         """Fetch daily prices, oldest first."""
         return self._post("/models/fetch-data", request, FetchDataResponse)
+
+    def symbols(self, query: str = "", *, limit: int | None = None) -> SymbolsFound:
+        """Find symbols by name; without a query, the first ones that the price source has."""
+        return self._get("/symbols", SymbolsFound, {"q": query or None, "limit": limit})
 
     def analysis(self, ticker: str, *, start: Day | None = None, end: Day | None = None) -> Analysis:
         """Describe a ticker's past: volatility, drawdowns, seasonality, autocorrelation."""
@@ -417,6 +423,13 @@ class Client:
     def forget(self) -> ForgetReport:
         """Delete forecasts, scores, jobs and caches older than the server's retention; never a model."""
         return self._post("/monitoring/forget", None, ForgetReport)
+
+    def outcomes(
+        self, ticker: str, *, model_id: str | None = None, step: int | None = None, limit: int | None = None
+    ) -> Outcomes:
+        """Past forecasts of a ticker with the closes that came, oldest first."""
+        query = {"ticker": ticker, "model_id": model_id, "step": step, "limit": limit}
+        return self._get("/monitoring/outcomes", Outcomes, query)
 
     def realised_accuracy(
         self, ticker: str | None = None, model_id: str | None = None, days: int | None = None

@@ -549,6 +549,39 @@ class MoveParts(BaseModel):
     """Recent hits and misses of the intervals, which adapt to them."""
 
 
+class Outcome(BaseModel):
+    """One served forecast of one session, in the prices of the day it was made."""
+
+    session: date_aliased
+    """The session forecast."""
+    origin: date_aliased
+    """Last session known to the forecast."""
+    model_id: str
+    """Id of a stored model."""
+    actual: float
+    """The close that came."""
+    median: float
+    """The forecast."""
+    persistence: float
+    """The no-change forecast."""
+    levels: list[float]
+    """Coverage levels of the intervals, as they were served."""
+    lower: list[float]
+    """One bound per level."""
+    upper: list[float]
+    """One bound per level."""
+
+
+class Outcomes(BaseModel):
+    """Past forecasts of one ticker, oldest first."""
+
+    ticker: str
+    """Exchange symbol as Yahoo Finance writes it."""
+    step: int
+    """Sessions between origin and the session forecast."""
+    outcomes: list[Outcome]
+
+
 class OvernightGap(BaseModel):
     session: date_aliased
     log_return: float
@@ -819,6 +852,30 @@ class SymbolError(BaseModel):
     """HTTP status that a request for this symbol alone would get."""
     did_you_mean: str | None = None
     """A symbol that the source may know instead."""
+
+
+class SymbolFound(BaseModel):
+    symbol: str
+    """Exchange symbol as Yahoo Finance writes it."""
+    name: str | None
+    """Name of the company, index or fund; null if unknown."""
+    exchange: str | None
+    """Where it is listed; null if unknown."""
+    currency: str | None
+    """Currency in which most shares there are quoted; null if unknown."""
+
+
+class SymbolsFound(BaseModel):
+    """The symbols that a query may mean, best first."""
+
+    query: str
+    source: str
+    """The price source: yahoo, sample or csv."""
+    symbols: list[SymbolFound]
+    matched: bool
+    """False if nothing has that name: the symbols are spelled nearly so, or none."""
+    incomplete: str | None
+    """Why Yahoo Finance was not searched; null if it was, or need not be."""
 
 
 class SystemStats(BaseModel):

@@ -14,6 +14,7 @@ from services.analysis.returns import distribution, log_returns, summary
 from services.analysis.seasonality import seasons
 from services.analysis.values import thinned
 from services.analysis.volatility import volatility
+from services.language import ENGLISH, Language
 from services.prices.calendars import sessions_per_year
 from services.prices.cleaning import validate_completeness
 from services.prices.series import PriceHistory, PriceSeries, PriceSource, to_date
@@ -33,7 +34,8 @@ def analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: dat
 
 def analysis_page(ticker: str, request: AnalysisRequest, prices: PriceSource, now: datetime) -> str:
     """``analyse`` as one HTML document. Raises the same errors."""
-    return page_of(history_to_analyse(ticker, request.model_copy(update={"format": "html"}), prices, now))
+    history = history_to_analyse(ticker, request.model_copy(update={"format": "html"}), prices, now)
+    return page_of(history, request.lang or ENGLISH)
 
 
 def history_to_analyse(ticker: str, request: AnalysisRequest, prices: PriceSource, now: datetime) -> PriceHistory:
@@ -59,11 +61,11 @@ def history_to_analyse(ticker: str, request: AnalysisRequest, prices: PriceSourc
     return history
 
 
-def page_of(history: PriceHistory) -> str:
+def page_of(history: PriceHistory, language: Language = ENGLISH) -> str:
     """``analysis_of`` as one HTML document with figures, without scripts or external files."""
     from services.analysis.page.html import render
 
-    return render(analysis_of(history))
+    return render(analysis_of(history), language)
 
 
 def analysis_of(history: PriceHistory) -> Analysis:

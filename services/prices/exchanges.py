@@ -134,6 +134,25 @@ def exchange_of(ticker: str, listing: Listing | None = None) -> str:
     return found
 
 
+_CURRENCY = {
+    "XNYS": "USD", "BVMF": "BRL", "XLON": "GBp", "XETR": "EUR", "XFRA": "EUR", "XPAR": "EUR", "XAMS": "EUR",
+    "XBRU": "EUR", "XLIS": "EUR", "XMIL": "EUR", "XMAD": "EUR", "XHEL": "EUR", "XDUB": "EUR", "XWBO": "EUR",
+    "XSWX": "CHF", "XSTO": "SEK", "XCSE": "DKK", "XOSL": "NOK", "XTSE": "CAD", "XTKS": "JPY", "XHKG": "HKD",
+    "XSHG": "CNY", "XTAI": "TWD", "XKRX": "KRW", "XBOM": "INR", "XASX": "AUD", "XNZE": "NZD", "XSES": "SGD",
+    "XMEX": "MXN",
+}  # fmt: skip
+
+
+def currency_of(ticker: str) -> str | None:
+    """The currency in which most shares on the ticker's exchange are quoted; None without a guess.
+
+    >>> currency_of("PETR4.SA"), currency_of("AAPL"), currency_of("^UNKNOWN")
+    ('BRL', 'USD', None)
+    """
+    calendar = _by_suffix(ticker.upper()) or _by_table(ticker.upper())
+    return _CURRENCY.get(calendar or "")
+
+
 def kind_of(ticker: str, exchange: str) -> Kind:
     """The kind of a ticker, as a metric's label.
 

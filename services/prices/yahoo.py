@@ -16,11 +16,15 @@ import numpy as np
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from errors import AppError, PricesEmpty, PricesRateLimited, PricesUnreachable, TickerNotFound
-from services.prices.exchanges import Listing
+from schemas.common import TICKER_PATTERN
+from services.prices.exchanges import Listing, currency_of
+from services.prices.names import Symbol
 from services.prices.pandas4 import ignore_pandas_4_warnings
 from services.prices.series import COLUMNS, RawBars, validate_ticker
 
 RATE_LIMIT_PAUSE_S = 60  # Yahoo rarely says how long
+MOST_FOUND = 10  # symbols of a search
+LONGEST_NAME = 100
 
 # what yfinance's parser raises when a payload lacks a key, has a value of another type, or is not JSON
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -81,6 +85,29 @@ class YahooSource:
             reraise=True,
         )
         return retrying(self._fetch_once, ticker, start, now)
+
+    def search(self, query: str, now: datetime) -> list[Symbol]:
+        """The symbols that Yahoo finds for a name or a symbol, best first; at most ``MOST_FOUND``.
+
+        It is not tried again: it answers while a person types.
+
+        Raises:
+            PricesRateLimited, PricesUnreachable: as ``fetch`` does.
+        """
+        from peewee import PeeweeException
+        from yfinance import Search
+        from yfinance.exceptions import YFException, YFRateLimitError
+
+        watch = self._open()
+        none = {"news_count": 0, "lists_count": 0, "recommended": 0, "include_cb": False}
+        try:
+            found = Search(query, MOST_FOUND, session=self._session, timeout=self._timeout_s, **none).quotes
+            return [symbol for one in found if (symbol := _symbol_found(one)) is not None][:MOST_FOUND]
+        except YFRateLimitError:
+            raise _rate_limited(watch.last, now) from None
+        except (YFException, PeeweeException, OSError, *_MALFORMED) as error:
+            _log.warning("the search for a symbol failed: %r", error)
+            raise PricesUnreachable("Yahoo Finance did not answer the search for a symbol") from error
 
     def _fetch_once(self, ticker: str, start: date | None, now: datetime) -> RawBars:
         from peewee import PeeweeException
@@ -175,6 +202,21 @@ def _listing(metadata: Any) -> Listing | None:
 def _text(metadata: Any, key: str) -> str | None:
     value = metadata.get(key)
     return value if isinstance(value, str) else None
+
+
+def _symbol_found(quote: Any) -> Symbol | None:
+    """One result of a search; None for what cannot be a ticker."""
+    symbol = _text(quote, "symbol")
+    if symbol is None or not TICKER_PATTERN.fullmatch(symbol):
+        return None
+    name = _text(quote, "longname") or _text(quote, "shortname")
+    return Symbol(symbol, _short(name), _short(_text(quote, "exchDisp")), currency_of(symbol))
+
+
+def _short(text: str | None) -> str | None:
+    """Without control characters, and not longer than a line."""
+    shown = " ".join("".join(letter if letter.isprintable() else " " for letter in text or "").split())
+    return shown[:LONGEST_NAME] or None
 
 
 def _rate_limited(answer: _Answer | None, now: datetime) -> PricesRateLimited:

@@ -54,7 +54,7 @@ def test_the_keyboard_reaches_everything_with_a_visible_focus(server: str, visit
     page.evaluate("document.activeElement.blur()")
 
     walked = []
-    for _ in range(60):
+    for _ in range(120):
         page.keyboard.press("Tab")
         walked.append(page.evaluate(FOCUSED))
         if walked[-1][0] == "TradingView":
@@ -65,7 +65,16 @@ def test_the_keyboard_reaches_everything_with_a_visible_focus(server: str, visit
     assert [name for name, visible in walked if not visible] == []
     places = [names.index(name) for name in ("ticker", "Forecast", "All sessions in figures", "Train", "API")]
     assert places[-1] > places[0] > 0
-    for name in ("days", "history", "Train", "Run the backtest", "Recent trainings", "bundled-20210421-00000001"):
+    for name in (
+        "days",
+        "Past forecasts",
+        "Share",
+        "model",
+        "Train",
+        "Run the backtest",
+        "Recent trainings",
+        "bundled-20210421-00000001",
+    ):
         assert any(name in found or found in name for found in names), name
 
 

@@ -129,22 +129,30 @@ def locked(tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def give_key(page: Page, key: str) -> None:
-    page.locator("#forecast-body input").fill(key)
-    page.locator("#forecast-body").get_by_role("button", name="Use key").click()
+def give_key(page: Page, key: str, *, remember: bool = False) -> None:
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("API key").fill(key)
+    if remember:
+        dialog.get_by_role("checkbox").check()
+    dialog.get_by_role("button", name="Use key").click()
 
 
-def test_the_api_key_is_kept_in_the_tab_and_sent_also_for_the_report(locked: str, visit: Open) -> None:
+def test_the_api_key_is_entered_once_for_every_part_and_kept_in_the_tab(locked: str, visit: Open) -> None:
     page = visit(locked)
-    assert "This server needs an API key" in problem(page.locator("#forecast-body"))
+    expect(page.get_by_role("dialog")).to_contain_text("This server needs an API key")
 
     give_key(page, "a wrong key that is long enough")
-    expect(page.locator("#forecast-body h3")).to_have_text("That API key is wrong")
+    expect(page.get_by_role("dialog")).to_contain_text("That API key is wrong")
     give_key(page, KEY)
 
     wait_until_loaded(page)
     expect(page.locator("#compare-body table")).to_be_visible()
-    assert page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert page.evaluate("[Object.keys(sessionStorage), Object.keys(localStorage), document.cookie]") == [
+        ["api-key"],
+        [],
+        "",
+    ]
     report = scroll_to(page, "analysis")
     assert report.locator("figure svg").count() == len(FIGURES)
     with page.expect_download() as saved:
@@ -153,20 +161,56 @@ def test_the_api_key_is_kept_in_the_tab_and_sent_also_for_the_report(locked: str
     assert saved.value.path().read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
+@pytest.mark.usefixtures("without_analysis")
+def test_a_remembered_key_is_used_by_the_api_page_too_until_it_is_forgotten(locked: str, visit: Open) -> None:
+    page = visit(locked)
+    give_key(page, KEY, remember=True)
+    wait_until_loaded(page)
+
+    page.goto(f"{locked}/docs")
+    operation = page.locator("#operations-models-models_models_get")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
+    page.goto(locked)
+    wait_until_loaded(page)
+    page.get_by_role("button", name="Forget the API key").click()
+
+    expect(page.get_by_role("dialog")).to_contain_text("This server needs an API key")
+    assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 0]
+
+
+@pytest.mark.usefixtures("without_analysis")
+def test_without_a_key_each_part_says_so_and_asks_again_on_request(locked: str, visit: Open) -> None:
+    page = visit(locked)
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    body = page.locator("#forecast-body")
+    assert problem(body).startswith("Not authenticated")
+    expect(page.locator("#model-body .problem")).to_be_visible()  # which does not ask again
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+    body.get_by_role("button", name="Try again").click()
+    give_key(page, KEY)
+
+    expect(page.locator(".lede")).to_be_visible()
+
+
+@pytest.mark.usefixtures("without_analysis")
 def test_a_late_refusal_does_not_forget_a_newer_key(locked: str, visit: Open) -> None:
     page = visit(locked)
-    assert "This server needs an API key" in problem(page.locator("#model-body"))
+    expect(page.get_by_role("dialog")).to_be_visible()
     waiting: list[Route] = []
-    page.route("**/models/ticker*", lambda route: waiting.append(route))  # noqa: PLW0108  it must be a function
+    page.route("**/predict/forecast", lambda route: waiting.append(route))  # noqa: PLW0108  it must be a function
     page.evaluate("document.dispatchEvent(new Event('reload'))")
     eventually(page, lambda: len(waiting) == 1)
 
     give_key(page, KEY)
+    waiting[0].continue_()
     eventually(page, lambda: len(waiting) == 2)
-    for route in waiting:
-        route.continue_()
+    waiting[1].continue_()
 
-    expect(page.locator("#model-body")).to_contain_text("bundled-")
+    expect(page.locator(".lede")).to_be_visible()
     assert page.evaluate("sessionStorage.getItem('api-key')") == KEY
 
 
@@ -191,13 +235,12 @@ def test_a_key_that_may_not_train_says_so_and_another_one_takes_its_place(with_r
 
     page.get_by_role("button", name="Train", exact=True).click()
 
-    refused = page.locator("#train-body")
-    assert problem(refused).startswith("This key may read but not train")
+    expect(page.get_by_role("dialog")).to_contain_text("This key may read but not train")
     assert page.evaluate("sessionStorage.getItem('api-key')") == READER
-    refused.locator("input").fill(TRAINER)
-    refused.get_by_role("button", name="Use key").click()
-    expect(refused.locator(".job")).to_be_visible()
-    refused.get_by_role("button", name="Cancel").click()
+    give_key(page, TRAINER)
+    job = page.locator("#train-body .job")
+    expect(job).to_be_visible()
+    job.get_by_role("button", name="Cancel").click()
 
 
 @pytest.mark.usefixtures("without_analysis")

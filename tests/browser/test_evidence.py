@@ -103,7 +103,7 @@ def test_the_default_is_moved_and_moved_back(changing: tuple[str, str], visit: O
     row = body.locator("table", has_text="Aliases").locator("tbody tr")
     expect(row.locator("td").first).to_have_text(trained)
     expect(body.get_by_role("button", name="bundled-", exact=False).first).to_be_visible()
-    assert "bundled-20210421-00000001" in page.locator("#ask select[name=model]").inner_text()
+    assert "bundled-20210421-00000001" in page.locator("#model select[name=model]").inner_text()
     moved = row.locator("th, td").all_inner_texts()
     row.get_by_role("button", name=re.compile("back to bundled-")).click()
 
@@ -130,7 +130,7 @@ def test_a_tickers_own_model_is_shown_and_used_unless_another_is_chosen(changing
     page.locator("#compare-body table", has_text="Aliases").get_by_role("button").last.click()
     expect(page.locator("#model-body")).to_contain_text("bundled-")  # the alias of the ticker is moved back
     assert page.url == f"{url}/"
-    page.locator("#ask select[name=model]").select_option("mine")
+    page.locator("#model select[name=model]").select_option("mine")
     expect(page.locator("#forecast-body")).to_contain_text(f"model {trained}")
 
 

@@ -27,7 +27,7 @@ TINTED = """() => [...document.querySelectorAll('.chart canvas')].reduce((sum, c
 
 def test_the_fan_appears_without_internet(front_page: Page) -> None:
     eventually(front_page, lambda: front_page.evaluate(TINTED) > 5000)
-    assert front_page.locator("h1").inner_text() == "^GSPC"
+    assert front_page.locator("h1").inner_text() == "S&P 500 ^GSPC · US index · USD"
 
 
 def test_the_sentence_states_price_range_and_no_change(server: str, front_page: Page) -> None:
@@ -104,11 +104,11 @@ def test_another_ticker_is_kept_in_the_address_and_back_returns(server: str, vis
 
     page.get_by_label("Ticker", exact=True).fill("^ixic")
     page.get_by_role("button", name="Forecast", exact=True).click()
-    expect(page.locator("h1")).to_have_text("^IXIC")
+    expect(page.locator("h1")).to_contain_text("^IXIC")
     address = page.url
     page.go_back()
 
-    expect(page.locator("h1")).to_have_text("^GSPC")
+    expect(page.locator("h1")).to_contain_text("^GSPC")
     assert address.endswith("?ticker=%5EIXIC")
 
 
@@ -119,7 +119,7 @@ def test_a_link_within_the_page_loads_nothing_and_keeps_the_form(server: str, vi
     page.on("request", lambda request: requested.append(request.url))
 
     page.get_by_label("Ticker", exact=True).fill("^IXIC")
-    page.get_by_role("navigation").get_by_role("link", name="Model").click()
+    page.get_by_role("navigation").get_by_role("link", name="Model", exact=True).click()
     page.get_by_role("navigation").get_by_role("link", name="Forecast").click()
     page.go_back()
     page.wait_for_timeout(300)
@@ -139,7 +139,7 @@ def test_a_choice_changes_the_address_and_only_a_submitted_form_adds_a_history_e
     chosen = page.url
     page.get_by_label("Ticker", exact=True).fill("^IXIC")
     page.get_by_role("button", name="Forecast", exact=True).click()
-    expect(page.locator("h1")).to_have_text("^IXIC")
+    expect(page.locator("h1")).to_contain_text("^IXIC")
 
     assert chosen.endswith("?days=20")
     assert [after_choice, page.evaluate("history.length")] == [entries, entries + 1]

@@ -39,7 +39,7 @@ def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open)
 
     expect(page.locator('.job[data-state="succeeded"]')).to_be_visible(timeout=WITHIN_MS)
 
-    chosen = page.locator("#ask select[name=model]").input_value()
+    chosen = page.locator("#model select[name=model]").input_value()
     assert re.fullmatch(r"gspc-\d{8}-[0-9a-f]{8}", chosen)
     expect(page.locator("#forecast-body")).to_contain_text(f"model {chosen}")
     expect(page.locator("#model-body")).to_contain_text(chosen)

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[list[str], str, str, dict[str, Any] | None]] = {
         GSPC | {"start": "2018-06-01", "stride": 10, "horizon": 2},
     ),
     "analyze": (["analyze", "^GSPC", "--start", "2017-01-03"], "GET", "/analysis/%5EGSPC?start=2017-01-03", None),
+    "symbols": (["symbols", "s&p"], "GET", "/symbols?q=s%26p&limit=10", None),
     "score": (["score"], "POST", "/monitoring/score", None),
     "accuracy": (["accuracy", "^GSPC", "--days", "30"], "GET", "/monitoring/accuracy?ticker=%5EGSPC&days=30", None),
     "drift": (["drift"], "GET", "/monitoring/drift", None),

@@ -1,7 +1,9 @@
 """An analysis as one HTML document, rendered by Jinja2 with autoescaping."""
 
+import re
 import threading
 from functools import cache
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,44 @@ from markupsafe import Markup
 from schemas.analysis import Analysis
 from services.analysis.page.charts import FIGURES
 from services.analysis.values import p_text
+from services.language import ENGLISH, Language
+from services.language.messages import Translator, catalogue, read_catalogue
 
 UNKNOWN = "–"
+
+_TEXT = re.compile(r"(>\s*)([^<>\s][^<>]*?)(\s*<)")
+_LABEL = re.compile(r'aria-label="([^"]*)"')
 
 _one_at_a_time = threading.Lock()  # matplotlib is not thread-safe
 
 
-def render(analysis: Analysis) -> str:
+def render(analysis: Analysis, language: Language = ENGLISH) -> str:
     with _one_at_a_time:
         figures = {name: Markup(draw(analysis)) for name, draw in FIGURES.items()}  # noqa: S704  texts are escaped
-    return _environment().get_template("page.html.j2").render(a=analysis, figures=figures, zip=zip)
+    page = _environment().get_template("page.html.j2").render(a=analysis, figures=figures, zip=zip)
+    return page if language == ENGLISH else in_language(page, language)
+
+
+def in_language(page: str, language: Language) -> str:
+    """The page with each of its texts, and each description of a figure, in another language."""
+    words = _translator(language)
+    head, end, body = page.partition("</style>")
+
+    def text(found: re.Match[str]) -> str:
+        said = " ".join(unescape(found[2]).split())
+        return f"{found[1]}{escape(words(said), quote=False) if said else found[2]}{found[3]}"
+
+    def label(found: re.Match[str]) -> str:
+        return f'aria-label="{escape(words(unescape(found[1])))}"'
+
+    head = head.replace('lang="en"', f'lang="{language}"', 1)
+    return head + end + _LABEL.sub(label, _TEXT.sub(text, body))
+
+
+@cache
+def _translator(language: Language) -> Translator:
+    own = read_catalogue(Path(__file__).with_name(f"{language}.json"))
+    return Translator({**catalogue(language), **own})
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -1,11 +1,13 @@
 """Daily prices from a folder of CSV files, one file per ticker, in the formats of many programs."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from functools import partial
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from stat import S_ISLNK
 from typing import BinaryIO
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from at_once import may_take_long
 from errors import PricesInvalid, PricesUnreachable, TickerNotFound
+from schemas.common import TICKER_PATTERN
 from services.prices.calendars import history_at, local_date
 from services.prices.cleaning import clean_raw
 from services.prices.csv.dates import read_days
@@ -27,7 +30,11 @@ from services.prices.exchanges import exchange_of
 from services.prices.series import COLUMNS, Defects, PriceHistory, PriceSeries, RawBars, Sessions, validate_ticker
 
 MAX_FILE_BYTES = 64 * 2**20
+SUFFIX = ".csv"
+LISTED = 20_000  # files of a folder
 REMEMBERED_BYTES = 96 * 2**20  # of parsed files: a batch of 500 tickers with 15 years each
+
+_log = logging.getLogger(__name__)
 
 _Version = tuple[int, int, int]
 """Inode, size and time of change of a file."""
@@ -53,6 +60,16 @@ class CsvSource:
         may_take_long()
         series, defects = self._series(ticker)
         return history_at(series, now, source=self.name, defects=defects)
+
+    def tickers(self) -> frozenset[str]:
+        """The tickers of the folder's files, at most ``LISTED``; empty where the folder cannot be read."""
+        try:
+            with os.scandir(self._folder) as files:
+                names = [one.name[: -len(SUFFIX)] for one in islice(files, LISTED) if one.name.endswith(SUFFIX)]
+        except OSError as error:
+            _log.warning("cannot list the price folder: %s", error.strerror)
+            return frozenset()
+        return frozenset(filter(TICKER_PATTERN.fullmatch, names))
 
     def _series(self, ticker: str) -> tuple[PriceSeries, Defects]:
         """The cleaned file, parsed once for each of its versions."""

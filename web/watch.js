@@ -1,0 +1,211 @@
+// The watch list of this browser, and its tickers side by side.
+
+import { get, post } from "./api.js";
+import { newChart, whenRecoloured } from "./chart.js";
+import { $, calm, el, fill, link, message, table } from "./dom.js";
+import { about, combobox, nameOf, resolved } from "./find.js";
+import { day, figure, level, money, move, price, ratio, signed } from "./format.js";
+import { lang, named, t } from "./text.js";
+
+const KEY = "watched";
+const MOST = 40, MOST_TOGETHER = 6;
+const SPARK_SESSIONS = 30, TOGETHER_SESSIONS = 252;
+const LINES = ["--accent", "--orange", "--purple", "--blue", "--faint", "--ink"];
+const saved = () => {
+  try {
+    const found = JSON.parse(localStorage.getItem(KEY));
+    return Array.isArray(found) ? found.filter((one) => typeof one === "string").slice(0, MOST) : [];
+  } catch {
+    return []; // written by another program
+  }
+};
+let order = { by: 0, down: false }, picked = new Set(), opened, rows = [];
+
+function save(symbols) {
+  localStorage.setItem(KEY, JSON.stringify(symbols.slice(0, MOST)));
+  showWatched();
+  star(opened.ticker());
+}
+
+/** `ticker` returns the ticker that is shown, `open` shows another one. */
+export function prepareWatched(page) {
+  opened = page;
+  const form = $("watch-form"), input = form.elements.ticker;
+  const add = (symbol) => {
+    input.value = "";
+    if (!saved().includes(symbol)) save([...saved(), symbol]);
+  };
+  combobox(input, add);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    add(await resolved(input.value));
+  });
+  $("star").addEventListener("click", () => {
+    const ticker = opened.ticker();
+    save(saved().includes(ticker) ? saved().filter((one) => one !== ticker) : [...saved(), ticker]);
+  });
+  document.addEventListener("titled", ({ detail }) => star(detail));
+}
+
+function star(ticker) {
+  const on = saved().includes(ticker);
+  const button = $("star");
+  button.hidden = false;
+  button.setAttribute("aria-pressed", String(on));
+  button.textContent = t(on ? "watch.starred" : "watch.star");
+}
+
+export function showWatched() {
+  const symbols = saved();
+  picked = new Set([...picked].filter((one) => symbols.includes(one)));
+  if (symbols.length === 0) {
+    $("together-body").replaceChildren();
+    return $("watch-body").replaceChildren(calm(t("watch.empty")));
+  }
+  return fill($("watch-body"), t("watch.loading"), async () => {
+    rows = await latest(symbols);
+    await Promise.all(symbols.map(about));
+    if (rows.length > 1 && picked.size === 0) rows.filter(({ error }) => !error).slice(0, 3).forEach(({ symbol }) => picked.add(symbol));
+    const drawn = list();
+    showTogether();
+    rows.forEach(complete);
+    return drawn;
+  });
+}
+
+/** One row for each symbol: what the last night published, and one batch for what it did not. */
+async function latest(symbols) {
+  const published = await get(`/forecasts/latest?tickers=${symbols.map(encodeURIComponent).join(",")}`).then(fromNight, (error) => {
+    if (error.status === 404) return new Map(); // no night has published anything
+    throw error;
+  });
+  const missing = symbols.filter((one) => !published.has(one));
+  if (missing.length > 0) {
+    const { results } = await post("/predict/batch", { symbols: missing, days: 1, levels: [0.8] });
+    results.forEach(({ symbol, result, error }) => published.set(symbol, error ? { symbol, error: error.detail } : fromBatch(symbol, result)));
+  }
+  return symbols.map((one) => published.get(one));
+}
+
+const fromNight = ({ forecasts }) => new Map(forecasts.filter(({ stale }) => !stale).map((one) => [one.ticker, {
+  symbol: one.ticker, close: one.last_close, date: one.as_of, currency: one.currency, next: one.session,
+  range: one.intervals.find(({ level: of }) => of === 0.8), expected: one.expected_move_pct, usual: one.usual_move_pct, drift: one.drift, closes: one.closes }]));
+
+function fromBatch(symbol, { base_price, base_date, currency, forecast: [next], explanation }) {
+  return { symbol, close: base_price, date: base_date, currency, next: next.date, range: next.intervals[0],
+    expected: explanation.expected_move_pct, usual: explanation.usual_move_pct };
+}
+
+const against = ({ expected, usual }) => (usual ? expected / usual : null);
+const COLUMNS = [
+  ["watch.name", ({ symbol }) => nameOf(symbol).name ?? symbol], ["watch.close", ({ close }) => close],
+  ["watch.range", ({ range, close }) => range && (range.upper - range.lower) / close], ["watch.expected", ({ expected }) => expected],
+  ["watch.usual", against], ["watch.drift", ({ drift }) => drift], ["watch.spark", ({ closes }) => closes && closes.at(-1) / closes[0]],
+];
+
+function list() {
+  const [, value] = COLUMNS[order.by];
+  const shown = rows.toSorted((one, other) => {
+    const [a, b] = [value(one), value(other)];
+    if (a == null || b == null) return (a == null) - (b == null);
+    return (order.down ? -1 : 1) * (typeof a === "string" ? a.localeCompare(b, lang) : a - b);
+  });
+  const head = COLUMNS.map(([key], index) => {
+    const sort = link(t(key), () => {
+      order = { by: index, down: order.by === index && !order.down };
+      $("watch-body").replaceChildren(list());
+      $("watch-body").querySelectorAll("thead button")[index].focus();
+    });
+    return sort;
+  });
+  const drawn = table(t("watch.caption"), [...head, t("watch.actions")], shown.map((row) => ({ current: row.symbol === opened.ticker(), cells: cells(row) })));
+  drawn.querySelectorAll("thead th")[order.by].setAttribute("aria-sort", order.down ? "descending" : "ascending");
+  return drawn;
+}
+
+function cells(row) {
+  const { symbol, error, close, currency, range, expected, usual } = row;
+  const name = nameOf(symbol).name;
+  const open = [link(name ?? symbol, () => opened.open(symbol)), name && el("small", {}, ` ${symbol}`)].filter(Boolean);
+  const remove = link(t("watch.remove"), () => save(saved().filter((one) => one !== symbol)));
+  remove.setAttribute("aria-label", t("watch.removeOne", { ticker: symbol }));
+  if (error) return [el("span", {}, open), message("span", error, { class: "wrap" }), ...Array(COLUMNS.length - 2).fill("–"), remove];
+  const pick = el("input", { type: "checkbox", "aria-label": t("together.pick", { ticker: symbol }), checked: picked.has(symbol), onchange: ({ target }) => {
+    if (target.checked) picked.add(symbol);
+    else picked.delete(symbol);
+    showTogether();
+  } });
+  const times = against(row);
+  return [el("span", {}, pick, " ", open), el("span", { title: day(row.date) }, money(close, currency)), `${price(range.lower)} – ${price(range.upper)}`,
+    move(expected / 100), times == null ? "–" : t("watch.times", { usual: move(usual / 100), times: ratio(times) }),
+    el("span", { "data-drift": symbol }, named("drift", row.drift ?? "loading")), el("span", { "data-spark": symbol }, row.closes ? spark(row.closes) : "…"), remove];
+}
+
+/** Fills what the batch did not have: the drift and the last closes. */
+async function complete(row) {
+  const { symbol, error } = row;
+  if (error) return;
+  const ticker = encodeURIComponent(symbol);
+  row.closes ??= await post("/models/fetch-data", { ticker: symbol, days: SPARK_SESSIONS }).then(({ data }) => data.map(({ Close }) => Close), () => undefined);
+  put("spark", symbol, row.closes ? spark(row.closes) : "–");
+  row.drift ??= await get(`/monitoring/drift?ticker=${ticker}`).then(({ reports }) => reports[0]?.status ?? "unknown", () => "unknown");
+  put("drift", symbol, named("drift", row.drift));
+}
+
+const put = (kind, symbol, content) => $("watch-body").querySelector(`[data-${kind}="${CSS.escape(symbol)}"]`)?.replaceChildren(content);
+
+function spark(closes) {
+  const [low, high] = [Math.min(...closes), Math.max(...closes)];
+  const points = closes.map((close, index) => `${(80 * index) / Math.max(closes.length - 1, 1)},${22 - (20 * (close - low)) / (high - low || 1)}`);
+  const change = signed(closes.at(-1) / closes[0] - 1);
+  return el("span", { class: "spark" }, el("svg", { viewBox: "0 0 80 24", width: 80, height: 24, role: "img", "aria-label": t("watch.sparkLabel", { n: closes.length, change }) }, el("polyline", { points: points.join(" ") })), ` ${change}`);
+}
+
+// side by side
+
+let removeChart;
+
+async function showTogether() {
+  removeChart?.();
+  removeChart = undefined;
+  const symbols = [...picked].slice(0, MOST_TOGETHER);
+  if (symbols.length < 2) return $("together-body").replaceChildren(calm(t("together.few")));
+  await fill($("together-body"), t("together.loading"), async () => {
+    const [{ results }, ...histories] = await Promise.all([post("/predict/batch", { symbols, days: 10, levels: [0.8] }),
+      ...symbols.map((ticker) => post("/models/fetch-data", { ticker, days: TOGETHER_SESSIONS }))]);
+    const chart = el("div", { class: "chart small", role: "img", "aria-label": t("together.label", { tickers: symbols.join(", ") }) });
+    const start = histories.map(({ data }) => data[0].Date).toSorted().at(-1);
+    setTimeout(() => { removeChart = drawTogether(chart, histories, start); });
+    return [el("h3", {}, t("together.title")), el("figure", {}, chart,
+      el("figcaption", {}, el("ul", { class: "legend" }, symbols.map((one, index) => el("li", {}, el("i", { class: `line line${index}` }), nameOf(one).name ?? one))), t("together.indexed", { date: day(start) }))),
+    sideBySide(results)];
+  });
+}
+
+function drawTogether(node, histories, start) {
+  const empty = newChart(node);
+  if (!empty) return undefined;
+  const lines = histories.map(({ data }) => {
+    const shown = data.filter(({ Date }) => Date >= start);
+    const line = empty.chart.addLineSeries({ priceLineVisible: false, lineWidth: 2, priceFormat: { type: "price" } });
+    line.setData(shown.map(({ Date, Close }) => ({ time: Date, value: (100 * Close) / shown[0].Close })));
+    return line;
+  });
+  const stop = whenRecoloured(() => {
+    empty.paint();
+    const style = getComputedStyle(document.documentElement);
+    lines.forEach((line, index) => line.applyOptions({ color: style.getPropertyValue(LINES[index]).trim() }));
+  });
+  empty.chart.timeScale().fitContent();
+  return () => { stop(); empty.chart.remove(); };
+}
+
+function sideBySide(results) {
+  const width = ({ intervals: [{ lower, upper }] }, base) => `${signed(lower / base - 1)} – ${signed(upper / base - 1)}`;
+  const head = [t("watch.name"), t("watch.expected"), t("watch.usual"), t("together.next", { level: level(0.8) }), t("together.far", { level: level(0.8), n: 10 })];
+  return table(t("together.caption"), head, results.filter(({ result }) => result).map(({ symbol, result: { base_price, forecast, explanation } }) => {
+    const times = against({ expected: explanation.expected_move_pct, usual: explanation.usual_move_pct });
+    return { cells: [nameOf(symbol).name ?? symbol, move(explanation.expected_move_pct / 100),
+      times == null ? "–" : t("watch.times", { usual: move(explanation.usual_move_pct / 100), times: figure(times, 2) }), width(forecast[0], base_price), width(forecast.at(-1), base_price)] };
+  }));
+}
