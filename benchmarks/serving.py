@@ -12,7 +12,6 @@ import argparse
 import json
 import selectors
 import socket
-import sys
 import tempfile
 import time
 import urllib.request
@@ -191,4 +190,4 @@ def server_cpu_s(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,7 +11,7 @@ Its limits are those of the application's settings, which come to it in the stat
 import asyncio
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from errors import AppError, BadRequest, HeadersTooLarge, RequestTimeout, ServerBusy
@@ -53,7 +53,8 @@ class LimitedProtocol(_Protocol):
         super().data_received(data)
         if idle and self._active:
             # its task waits for those of all requests before it
-            self.cycle.scope[ARRIVED] = time.monotonic() - (self._limits.queue_s if self._is_new else 0.0)
+            scope = cast("dict[str, Any]", self.cycle.scope)
+            scope[ARRIVED] = time.monotonic() - (self._limits.queue_s if self._is_new else 0.0)
             self._is_new = False
         if idle and not self._active and self._answered_whole_request:
             self._n_head += len(data)

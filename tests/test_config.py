@@ -10,8 +10,8 @@ from typing import NoReturn
 import pytest
 from pydantic import ValidationError
 
-from bootstrap import forecast_prices, meter_of, price_source
-from config import ROOT, Settings, prepare_environment
+from bootstrap import forecast_prices, meter_of, price_source, quotas_of
+from config import ROOT, Settings, n_cores, prepare_environment, sharing_metrics
 from errors import PricesUnreachable
 from services.prices.cache import CachedSource
 from services.prices.fallback import FallbackSource
@@ -156,3 +156,38 @@ def test_a_server_with_wrong_settings_ends_with_a_line_for_each_without_its_valu
     assert ended.returncode == 1
     assert [line.split(":")[0] for line in ended.stderr.splitlines()] == ["PORT", "API_KEY"]
     assert "short-secret" not in ended.stderr
+
+
+@pytest.mark.parametrize(("setting", "number"), [("3", 3), (" 2 ", 2), ("auto", n_cores()), ("AUTO", n_cores())])
+def test_processes_are_a_number_or_one_per_core(monkeypatch: pytest.MonkeyPatch, setting: str, number: int) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", setting)
+
+    assert Settings(_env_file=None).n_processes == number
+
+
+def test_lambda_has_one_process_whatever_the_setting() -> None:
+    assert Settings(_env_file=None, web_concurrency=4, aws_lambda_function_name="serve").n_processes == 1
+
+
+def test_each_process_has_its_share_of_a_callers_limits() -> None:
+    alone = Settings(_env_file=None, rate_limit_requests=60, rate_limit_cpu_s=3)
+    one_of_four = alone.model_copy(update={"web_concurrency": 4})
+    tight = one_of_four.model_copy(update={"rate_limit_requests": 2})
+
+    def burst(settings: Settings) -> int:
+        quotas = quotas_of(settings)
+        return sum(quotas.admit("caller").refusal is None for _ in range(100))
+
+    assert [burst(alone), burst(one_of_four), burst(tight)] == [60, 15, 1]
+
+
+def test_processes_share_their_metrics_in_a_folder_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(SHARED, "to be restored")
+    plain = Settings(_env_file=None, prometheus_multiproc_dir=None)
+
+    shared = sharing_metrics(plain, tmp_path)
+
+    assert (shared.prometheus_multiproc_dir, os.environ[SHARED]) == (tmp_path, str(tmp_path))
+    assert sharing_metrics(shared, tmp_path / "other").prometheus_multiproc_dir == tmp_path
