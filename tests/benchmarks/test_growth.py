@@ -16,7 +16,7 @@ def test_a_power_of_the_size_has_that_exponent_and_no_error(exponent: float) -> 
 
 def test_the_error_is_that_of_a_regression_of_logarithms() -> None:
     rng = np.random.default_rng(0)
-    slopes = [growth(SIZES, np.array(SIZES) * np.exp(rng.normal(0, 0.1, len(SIZES)))) for _ in range(2000)]
+    slopes = [growth(SIZES, (np.array(SIZES) * np.exp(rng.normal(0, 0.1, len(SIZES)))).tolist()) for _ in range(2000)]
 
     of_slopes = np.std([one.exponent for one in slopes])
     assert np.sqrt(np.mean([one.error**2 for one in slopes])) == pytest.approx(of_slopes, rel=0.1)
