@@ -18,7 +18,7 @@ from statistics import median
 
 from fastapi import FastAPI
 
-from benchmarks.predict import N_SESSIONS, WalkFetcher, _post
+from benchmarks.predict import N_SESSIONS, WalkFetcher, post_in_process
 from config import Settings
 from services.forecasting.forecast import Forecast
 from services.monitoring.forecast_log import FORECASTS, ForecastLog
@@ -73,7 +73,7 @@ async def _per_second(app: FastAPI, log: ForecastLog, n_requests: int) -> float:
     bodies = [json.dumps({"symbol": f"WALK{k % N_SYMBOLS:03}"}).encode() for k in range(n_requests)]
     started = time.perf_counter()
     for body in bodies:
-        await _post(app, "/predict/live", body)
+        await post_in_process(app, "/predict/live", body)
     app.state.runtime.writer.flush()
     return n_requests / (time.perf_counter() - started)
 

@@ -209,3 +209,16 @@ def test_calibrated_quantiles_are_ordered() -> None:
     quantiles = CalibratedForecaster(inner, calibration).predict_quantiles(bars, np.array([350]))
 
     assert (np.diff(quantiles.prices, axis=-1) >= 0).all()
+
+
+def test_quantiles_at_some_levels_are_those_of_the_whole_grid() -> None:
+    levels = np.array([0.025, 0.1, 0.3, 0.5, 0.7, 0.9, 0.975])
+    forecaster = FixedForecaster(horizon=3)
+    bars, origins = random_walk(400), np.arange(100, 350)
+    forecast = forecaster.predict_quantiles(bars, origins)
+    calibration = Calibration.measure(forecast, future_closes(bars, origins, 3))
+
+    some = calibration.quantiles_at(forecast, levels)
+
+    np.testing.assert_array_equal(some.quantile_levels, levels)
+    np.testing.assert_allclose(some.prices, calibration.quantiles(forecast).at(levels), rtol=1e-14)

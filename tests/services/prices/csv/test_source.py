@@ -49,6 +49,17 @@ def test_tidy_file_is_read_as_it_stands(tmp_path: Path) -> None:
     assert not history.stale
 
 
+def test_a_batch_of_files_stays_in_memory(tmp_path: Path) -> None:
+    source, tickers = CsvSource(tmp_path), [f"T{number}" for number in range(300)]
+    for ticker in tickers:
+        (tmp_path / f"{ticker}.csv").write_text(TIDY)
+    first = [source.history(ticker, NOW) for ticker in tickers]
+
+    again = [source.history(ticker, NOW) for ticker in tickers]
+
+    assert all(np.shares_memory(one.series.bars, other.series.bars) for one, other in zip(first, again, strict=True))
+
+
 def test_an_unchanged_file_is_parsed_once_and_a_changed_or_replaced_one_again(tmp_path: Path) -> None:
     source, path = CsvSource(tmp_path), tmp_path / "AAPL.csv"
     path.write_text(TIDY)
