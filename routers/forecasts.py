@@ -24,7 +24,7 @@ router = APIRouter(route_class=GuardedRoute, prefix="/forecasts", tags=["forecas
 
 SLICE_S = 45.0  # of work in one request: below the timeouts of proxies
 # callers differ by their key, and a shared cache does not know keys
-CACHED = {"Cache-Control": "private, max-age=60", "Vary": "Accept-Encoding"}
+CACHED = {"Cache-Control": "private, max-age=60"}
 
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
     304: {"description": "The caller has this answer: If-None-Match names its ETag."}
@@ -86,7 +86,6 @@ def _answer(answer: Answer, http: Request) -> Response:
     if known & {answer.etag, answer.etag.removeprefix("W/"), "*"}:
         return Response(status_code=304, headers=headers)
     if answer.compressed is not None and "gzip" in http.headers.get("Accept-Encoding", ""):
-        return Response(
-            answer.compressed, media_type="application/json", headers={**headers, "Content-Encoding": "gzip"}
-        )
+        packed = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}  # the middleware adds both to others
+        return Response(answer.compressed, media_type="application/json", headers=headers | packed)
     return Response(answer.body, media_type="application/json", headers=headers)

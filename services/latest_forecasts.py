@@ -1,6 +1,6 @@
 """Answers from the forecasts that a nightly run has published: nothing is computed but their order.
 
-The store is asked which run is the latest, at most once in ``TTL_S``; the run itself is read once. Each answer is
+The pointer to the latest run is read again after ``TTL_S``; the run itself is read once. Each answer is
 serialised once and kept as bytes, until another run is published or another session closes.
 """
 
