@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+from collections.abc import Hashable
 from datetime import timedelta
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -13,8 +15,19 @@ from cli.nightly import nightly, sign_of_life
 from config import Settings
 from tests.monitoring.programs import MONITORING, ROOT
 
+
+class UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
+    """Refuses a key that is there twice, as Docker Compose does; PyYAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"a key is there twice: {keys}"
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-SERVICES = yaml.safe_load(TEXT)["services"]
+SERVICES = yaml.load(TEXT, UniqueKeys)["services"]  # noqa: S506 - it is a SafeLoader
 GRAFANA = SERVICES["grafana"]
 FILE_SETTINGS = {"MODEL_PATH", "METADATA_PATH", "PRICE_DIR"}  # a container does not see the machine's files
 
