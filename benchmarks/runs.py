@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import mean, median
 
 from benchmarks.run_place import digest, follow, load, runtime_of, start, tickers_of, write_universe
-from bootstrap import ROOT, Runtime
+from bootstrap import Runtime
+from config import ROOT
 from schemas.run import RunTicker
 from services.runs.pieces import Piece
 from services.runs.prices import pack
@@ -55,8 +56,8 @@ def print_phases(tickers: tuple[RunTicker, ...]) -> None:
     """Processor seconds of a ticker by phase."""
     spent: dict[str, list[float]] = defaultdict(list)
     for one in tickers:
-        for phase, seconds in one.cpu_seconds.items():
-            spent[phase].append(seconds)
+        for phase, cpu_s in one.cpu_seconds.items():
+            spent[phase].append(cpu_s)
     for phase, each in spent.items():
         if phase != "fetch":  # of the worker, from the object that the coordinator has stored
             print(f"  {phase:10} {median(each):6.2f} s median, {mean(each):6.2f} s mean")
