@@ -157,7 +157,7 @@ endef
 	.venv/supply/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/supply.txt
 	touch $@
 
-# Ray beside everything else, which it finds in .venv: pip installs only what is not there.
+# Ray in addition to .venv, which it finds by a .pth file: pip installs only what is not there.
 .venv/ray/.installed: requirements/ray.txt requirements/dev.txt | .venv/.dev
 	$(BIN)/python -m venv .venv/ray
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \

@@ -66,6 +66,7 @@ from telemetry.measures import NO_METER, Meter
 from telemetry.system import SystemUsage
 
 WORKER = (sys.executable, str(ROOT / "worker.py"))
+NO_TRAINER = {"trainer_function_name": None}
 
 
 @dataclass(eq=False)
@@ -154,7 +155,11 @@ class Runtime:
                 refusal=BacktestCapacityExceeded,
             ),
             runs=runs,
-            run_executor=executor(
+            run_executor=_executor(
+                settings if _run_engine(settings) == "lambda" else settings.model_copy(update=NO_TRAINER),
+                worker,
+                jobs,
+                clock,
                 "runs",
                 event=run_event,
                 max_running=settings.max_runs,
@@ -232,9 +237,12 @@ class Runtime:
     @property
     def run_engine(self) -> RunEngine:
         """What runs the chunks of runs."""
-        if self.settings.executor is not None:
-            return self.settings.executor
-        return "local" if _trainer_function(self.settings) is None else "lambda"
+        return _run_engine(self.settings)
+
+    @property
+    def run_universes(self) -> Universes:
+        """Those of the machine that runs the coordinators of runs."""
+        return Universes(None) if self.run_engine == "lambda" else universes_of(self.settings)
 
     def run_context(self) -> RunContext:
         """What a worker of a run works with."""
@@ -250,8 +258,8 @@ class Runtime:
             UniverseNotFound, TrainingUnavailable: its universe no longer exists.
         """
         if spec.request.universe is not None:
-            self.universes.get(spec.request.universe)
-            return CsvSource(self.universes.folder(spec.request.universe))
+            self.run_universes.get(spec.request.universe)
+            return CsvSource(self.run_universes.folder(spec.request.universe))
         if self.settings.price_source in ("sample", "csv") or not self.has_own_prices:
             return self.prices
         fetcher = PatientFetcher(InstrumentedFetcher(yahoo_fetcher(self.settings), self.meter), time.sleep)
@@ -446,6 +454,12 @@ def _end_of_coordinator(runs: Runs, clock: Clock, piece: str, why: str | None) -
         if why is not None:
             runs.lose(found, why, clock())
         runs.status(found.run_id, clock())  # ends a round that will not go on
+
+
+def _run_engine(settings: Settings) -> RunEngine:
+    if settings.executor is not None and not settings.on_lambda:
+        return settings.executor
+    return "local" if _trainer_function(settings) is None else "lambda"
 
 
 def _trainer_function(settings: Settings) -> str | None:

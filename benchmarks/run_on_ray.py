@@ -3,8 +3,8 @@
     .venv/ray/bin/python -m benchmarks.run_on_ray [--tickers 50] [--epochs 3]
 
 Two ``ray start`` with ports of their own and one core each. After two fifths of the tickers, every process of the
-second node is killed. The command fails unless every ticker ends, and ends once. It prints the story that the run
-tells, and the digest of all weights, which ``benchmarks.run_engines`` compares with those of other engines.
+second node is killed. The command fails unless every ticker ends, and ends once. It prints the losses that the run
+records, and the digest of all weights, which ``benchmarks.run_engines`` compares with those of other engines.
 """
 
 import argparse

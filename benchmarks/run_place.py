@@ -46,7 +46,7 @@ def start(runtime: Runtime, tickers: tuple[str, ...], **request: Any) -> Run:
         runtime.runs,
         runtime.run_executor,
         runtime.registry,
-        runtime.universes,
+        runtime.run_universes,
         runtime.clock(),
         secrets.token_hex(4),
         engine=runtime.run_engine,

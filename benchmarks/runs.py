@@ -3,9 +3,9 @@
     python -m benchmarks.runs [--tickers 16] [--epochs 50] [--workers 1 2] [--action fine_tune]
 
 Each number of workers does the same run on a store of its own, from real prices. Prints the tickers per hour and the
-ratio to one worker, and for each phase the median and the mean seconds of a ticker. ``import`` is what a worker needs
-before its first ticker, once a chunk. ``elsewhere`` is the rest of a worker's time: its documents in the store, and
-what it waits for. The digests of all weights must be the same. Run it on a machine at rest.
+ratio to one worker, which are of use from a machine at rest only. The processor seconds of a ticker by phase hold on a
+busy one too: median and mean. ``import`` is what a worker needs before its first ticker, once a chunk; ``fetch`` is
+that of the coordinator, from files. The digests of all weights must be the same.
 """
 
 import argparse
@@ -19,9 +19,11 @@ from pathlib import Path
 from statistics import mean, median
 
 from benchmarks.run_place import digest, follow, load, runtime_of, start, tickers_of, write_universe
-from bootstrap import ROOT
+from bootstrap import Runtime
+from config import ROOT
 from schemas.run import RunTicker
 from services.runs.pieces import Piece
+from services.runs.prices import pack
 
 IMPORTS = "import worker, models.lstm.forecaster, services.prices.calendars"
 
@@ -32,44 +34,50 @@ def measured(n_workers: int, n_tickers: int, action: str, epochs: int) -> tuple[
         data = Path(place)
         tickers = write_universe(data, n_tickers)
         runtime = runtime_of(data, run_workers=n_workers)
-        training = {"epochs": epochs} if action in ("train", "fine_tune") else None
+        training = {"training": {"epochs": epochs}} if action in ("train", "fine_tune") else {}
         began = time.monotonic()
-        run = start(runtime, tickers, action=action, **({} if training is None else {"training": training}))
+        run = start(runtime, tickers, action=action, **training)
         ended = follow(runtime, run.id)
         took_s = time.monotonic() - began
         runtime.run_executor.close()
         if ended.counts.succeeded != n_tickers:
             sys.exit(f"expected {n_tickers} tickers to succeed, found {ended.counts}: {ended.failures}")
         done = tickers_of(runtime, run.id)
-        chunks = runtime.runs.round_view(Piece(run.id, 0)).chunks.values()
-        busy_s = sum(
-            ((chunk.attempts[-1].ended_at or chunk.touched_at) - chunk.attempts[-1].claimed_at).total_seconds()
-            for chunk in chunks
-        )
+        n_chunks = len(runtime.runs.round(Piece(run.id, 0)).chunks)
         per_hour = 3600 * n_tickers / took_s
         print(f"{n_workers} workers: {n_tickers} tickers in {took_s:.1f} s, {per_hour:,.0f} an hour; {load()}")
-        print_phases(done, len(chunks), busy_s)
+        print(f"  import     {import_s():6.2f} s a chunk, of {n_tickers / n_chunks:.1f} tickers")
+        print(f"  fetch      {fetch_s(runtime, tickers):6.2f} s mean, by the coordinator")
+        print_phases(done)
         return per_hour, digest(done)
 
 
-def print_phases(tickers: tuple[RunTicker, ...], n_chunks: int, busy_s: float) -> None:
-    """Median and mean of each phase, in seconds of a ticker."""
+def print_phases(tickers: tuple[RunTicker, ...]) -> None:
+    """Processor seconds of a ticker by phase."""
     spent: dict[str, list[float]] = defaultdict(list)
     for one in tickers:
-        for phase, seconds in one.seconds.items():
-            spent[phase].append(seconds)
-    print(f"  import     {import_s():8.2f} s a chunk, of {len(tickers) / n_chunks:.0f} tickers")
-    for phase, seconds in spent.items():
-        print(f"  {phase:10} {median(seconds):8.2f} s median, {mean(seconds):8.2f} s mean")
-    elsewhere = (busy_s - sum(map(sum, spent.values()))) / len(tickers)
-    print(f"  elsewhere  {elsewhere:8.2f} s mean")
+        for phase, cpu_s in one.cpu_seconds.items():
+            spent[phase].append(cpu_s)
+    for phase, each in spent.items():
+        if phase != "fetch":  # of the worker, from the object that the coordinator has stored
+            print(f"  {phase:10} {median(each):6.2f} s median, {mean(each):6.2f} s mean")
+    totals = [sum(one.cpu_seconds.values()) for one in tickers]
+    print(f"  sum        {median(totals):6.2f} s median, {mean(totals):6.2f} s mean")
+
+
+def fetch_s(runtime: Runtime, tickers: tuple[str, ...]) -> float:
+    """Processor seconds to read and pack the prices of a ticker."""
+    began = time.process_time()
+    pack([runtime.prices.history(ticker, runtime.clock()) for ticker in tickers])
+    return (time.process_time() - began) / len(tickers)
 
 
 def import_s() -> float:
-    """Wall time of the imports of a worker in a fresh interpreter."""
-    began = time.monotonic()
+    """Processor seconds of the imports of a worker in a fresh interpreter."""
+    before = os.times()
     subprocess.run([sys.executable, "-c", IMPORTS], cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    return time.monotonic() - began
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ def start(
         runtime.runs,
         runtime.run_executor,
         runtime.registry,
-        runtime.universes,
+        runtime.run_universes,
         now,
         secrets.token_hex(4),
         engine=runtime.run_engine,

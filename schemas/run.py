@@ -186,7 +186,7 @@ class TickerResult(Document):
     weights_sha256: str | None = Field(default=None, description="Of the trained model's weights or parameters.")
     promoted: bool | None = Field(default=None, description="Whether the alias was moved; null where not asked for.")
     rows: tuple[ResultRow, ...] = ()
-    seconds: dict[str, float] = Field(default={}, description="By phase.")
+    cpu_seconds: dict[str, float] = Field(default={}, description="Processor seconds by phase.")
     error: JobFailure | None = None
 
 
@@ -286,7 +286,7 @@ class RunTicker(Document):
     model_id: ModelId | None = None
     weights_sha256: str | None = None
     promoted: bool | None = None
-    seconds: dict[str, float] = Field(default={}, description="By phase.")
+    cpu_seconds: dict[str, float] = Field(default={}, description="Processor seconds by phase.")
     error: JobFailure | None = None
 
 

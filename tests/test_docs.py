@@ -104,7 +104,7 @@ def differences(shown: JsonValue, answered: JsonValue, where: str = "answer") ->
 
 
 def run_session(page: Path, server: str) -> list[tuple[JsonValue, JsonValue]]:
-    """What each command of the page, run in order, shows and answers; MODEL, JOB, RUN are the newest of their kind."""
+    """What each command of the page, run in order, shows and answers; the names are the newest of each kind."""
     if shutil.which("curl") is None:
         pytest.skip("curl not found")
     names = {"MODEL": "none", "JOB": "none", "RUN": "none"}

@@ -711,8 +711,8 @@ class RunTicker(BaseModel):
     model_id: str | None = None
     weights_sha256: str | None = None
     promoted: bool | None = None
-    seconds: dict[str, float] = {}
-    """By phase."""
+    cpu_seconds: dict[str, float] = {}
+    """Processor seconds by phase."""
     error: JobFailure | None = None
 
 

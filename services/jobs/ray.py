@@ -21,8 +21,8 @@ Task = Callable[[bytes, str], None]
 class RayExecutor:
     """Submits one task per piece; Ray queues it, finds a node with a free core and notices when that node dies.
 
-    Ray repeats no task itself: a repeated task could not tell whether the worker before it is dead, and Ray does not
-    say who died. The coordinator, which is told here, records the loss and submits the piece again.
+    Ray repeats no task itself: a repeated task cannot know whether the worker before it is dead. ``on_exit`` gets each
+    loss, so that the coordinator records it and submits the piece again.
 
     Args:
         address: of the cluster, or ``auto``.

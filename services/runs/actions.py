@@ -62,14 +62,14 @@ class ActionContext:
 
 @dataclass
 class Stopwatch:
-    """Seconds by phase; the next phase begins where the one before ends."""
+    """Processor seconds by phase, the same on a busy machine; a phase begins where the one before ends."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     _phase: str | None = None
     _since: float = 0.0
 
     def begin(self, phase: str | None) -> None:
-        now = time.monotonic()
+        now = time.process_time()
         if self._phase is not None:
             spent = self.seconds.get(self._phase, 0.0) + now - self._since
             self.seconds[self._phase] = round(spent, 4)
@@ -77,7 +77,7 @@ class Stopwatch:
 
 
 class Timed(Heartbeat):
-    """A heartbeat that also measures how long each phase takes."""
+    """A heartbeat that also measures what each phase costs."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -105,7 +105,7 @@ def act(ticker: str, context: ActionContext, heartbeat: Timed) -> TickerResult:
             result = _forecast(ticker, context, heartbeat)
         else:
             result = _score(ticker, context, heartbeat)
-    return result.model_copy(update={"seconds": dict(heartbeat.watch.seconds)})
+    return result.model_copy(update={"cpu_seconds": dict(heartbeat.watch.seconds)})
 
 
 def training_request(spec: RunSpec, ticker: str) -> TrainRequest:

@@ -1,4 +1,4 @@
-"""Runs as documents in the artifact store, and the state of a run as these documents tell it.
+"""Runs as documents in the artifact store, and the state of a run as it follows from them.
 
 There is no counter: the state of a run is counted from the documents of its chunks. Each chunk has one worker at a
 time, whose every change is conditional, so that no ticker is completed by two.
@@ -543,6 +543,6 @@ def _run_ticker(ticker: str, state: State) -> RunTicker:
         model_id=state.model_id,
         weights_sha256=state.weights_sha256,
         promoted=state.promoted,
-        seconds=state.seconds,
+        cpu_seconds=state.cpu_seconds,
         error=state.error,
     )

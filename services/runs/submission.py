@@ -18,7 +18,7 @@ from services.training.universe import Universes
 
 CHUNKS_PER_WORKER = 4  # so that workers end at about the same time
 MAX_CHUNK = {"train": 10, "fine_tune": 25, "backtest": 50, "forecast": 100, "score": 100}
-"""The most tickers of a chunk, by action: an import of torch is little beside them, and a loss is no great one."""
+"""The most tickers of a chunk, by action: few enough to lose little, and enough to import torch once for many."""
 KEY_MODEL = "run"  # in the place of a model's id, in the document of an Idempotency-Key
 
 log = logging.getLogger(__name__)

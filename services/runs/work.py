@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
 from errors import AppError, ArtifactNotFound, StoreUnavailable
 from schemas.job import JobEnd, JobFailure, Progress
 from schemas.run import TRAINS, Chunk, RunSpec, TickerResult
@@ -29,7 +31,16 @@ from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind
 
 POLL_S = 2.0
-RESERVED_S = 60.0  # of the time left to a process, what a ticker needs besides its fit
+RESERVED_S = 60.0  # of the time left to a process, what a ticker needs before and after its fit
+RECORD_WITHIN_S = 40.0  # and one more call of the store: shorter than the silence of a lost worker
+
+_while_store_fails = Retrying(
+    retry=retry_if_exception_type(StoreUnavailable),
+    wait=wait_exponential(0.5, max=4.0),
+    stop=stop_after_delay(RECORD_WITHIN_S),
+    reraise=True,
+)
+"""Records what is done: a worker that gave up at once would lose it."""
 
 log = logging.getLogger(__name__)
 
@@ -175,8 +186,8 @@ def _do(piece: Piece, chunk: Chunk, worker: str, spec: RunSpec, context: RunCont
         result = _result(piece, worker, ticker, actions, context)
         if result is None:
             return False
-        change(context.store, piece.key, Chunk, worker, context.clock(), _with(result))
-    release(context.store, piece.key, Chunk, worker, context.clock(), _done)
+        _while_store_fails(change, context.store, piece.key, Chunk, worker, context.clock(), _with(result))
+    _while_store_fails(release, context.store, piece.key, Chunk, worker, context.clock(), _done)
     context.store.delete(piece.prices_key)
     return True
 

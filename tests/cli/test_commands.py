@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[list[str], str, str, dict[str, Any] | None]] = {
     "models aliases": (["models", "aliases"], "GET", "/models/aliases", None),
     "models evaluations": (["models", "evaluations"], "GET", "/models/aliases/default/evaluations", None),
     "jobs list": (["jobs", "list"], "GET", "/jobs", None),
+    "run list": (["run", "list"], "GET", "/runs", None),
 }
 TABLED = {name: command for name, (command, *_) in COMMANDS.items()}
 PNG = b"\x89PNG"

@@ -29,6 +29,7 @@ FAMILIES = {
     "job_failed": Exit.FAILED,
     "training_unavailable": Exit.NOT_INSTALLED,
     "analysis_unavailable": Exit.NOT_INSTALLED,
+    "parquet_unavailable": Exit.NOT_INSTALLED,
     "measured_elsewhere": Exit.NOT_INSTALLED,
     "artifact_invalid": Exit.ARTIFACT_INVALID,
     "upstream_unavailable": Exit.UNAVAILABLE,

@@ -78,7 +78,7 @@ def test_a_run_survives_a_killed_worker_and_resumes_after_a_cancellation(runtime
     )
     now = runtime.clock()
     run = start_run(
-        request, runtime.runs, runtime.run_executor, runtime.registry, runtime.universes, now, "0000000a",
+        request, runtime.runs, runtime.run_executor, runtime.registry, runtime.run_universes, now, "0000000a",
         engine=runtime.run_engine, n_workers=1, jobs=runtime.jobs,
     )  # fmt: skip
 
@@ -110,7 +110,7 @@ def test_a_run_survives_a_killed_worker_and_resumes_after_a_cancellation(runtime
 def test_a_coordinator_that_dies_ends_its_run_as_lost_and_its_workers_stop(runtime: Runtime) -> None:
     run = start_run(
         RunRequest.model_validate({"action": "train", "training": {"model": "ewma"}, "tickers": ["A", "B"]}),
-        runtime.runs, runtime.run_executor, runtime.registry, runtime.universes, runtime.clock(), "0000000b",
+        runtime.runs, runtime.run_executor, runtime.registry, runtime.run_universes, runtime.clock(), "0000000b",
         engine=runtime.run_engine, n_workers=1, jobs=runtime.jobs,
     )  # fmt: skip
 

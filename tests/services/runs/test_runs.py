@@ -1,6 +1,6 @@
 import csv
 import io
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +20,6 @@ from errors import (
 from models.fitting import PARAMETERS
 from schemas.run import Chunk, Round, Run, RunRequest
 from schemas.train import TrainRequest
-from services.jobs.executor import Submit
 from services.jobs.job import LOST_AFTER_S, START_WITHIN
 from services.prices.series import Defects
 from services.runs import actions, work
@@ -36,7 +35,7 @@ from services.training.work import publish as real_publish
 from tests.fakes import FakePriceSource, UnreliableStore, walk_history
 from tests.services.runs.conftest import EWMA, NOW, Killed, Place
 
-TRAIN = {"action": "train", "training": EWMA}
+TRAIN: dict[str, Any] = {"action": "train", "training": EWMA}
 
 
 def resume(place: Place, run: Run) -> Run:
@@ -99,7 +98,7 @@ def test_a_mistake_in_one_ticker_is_opaque_and_does_not_stop_the_others(
             raise ZeroDivisionError("secret")
         return real(ticker, *given)  # type: ignore[arg-type]
 
-    real = work.act
+    real = actions.act
     monkeypatch.setattr(work, "act", broken)
     run = place.ended(place.start(**TRAIN, tickers=["A", "B"]).id)
 
@@ -201,7 +200,8 @@ def test_a_chunk_that_cannot_be_begun_ends_after_some_attempts(place: Place) -> 
 
 def test_a_model_that_a_lost_worker_has_stored_is_not_trained_again(place: Place) -> None:
     run = place.start(**TRAIN, tickers=["A"])
-    _watch(place, trained := [], dies_once_on="A", after=True)
+    trained: list[str] = []
+    _watch(place, trained, dies_once_on="A", after=True)
 
     place.ended(run.id)
 
@@ -272,14 +272,15 @@ def test_of_two_workers_one_has_a_chunk(place: Place) -> None:
 
 def test_a_cancelled_run_stops_and_resumes_where_it_stopped(place: Place) -> None:
     run = place.start(**TRAIN, tickers=["A", "B", "NOPE"])
-    _watch(place, trained := [])
+    trained: list[str] = []
+    _watch(place, trained)
 
     def act(ticker: str, *given: Any) -> object:
         result = real(ticker, *given)
         place.runs.cancel(run.id, place.now)  # while the result is on its way into the store
         return result
 
-    real = work.act
+    real = actions.act
     place.patch.setattr(work, "act", act)
 
     cancelled = place.ended(run.id)
@@ -322,7 +323,7 @@ def test_waiting_rounds_of_this_executor_are_taken_up_again(place: Place) -> Non
     place.runs.cancel(place.start(**TRAIN, tickers=["A"], suffix="0000000c").id, place.now)
     taken: list[str] = []
     taker = Place(store=place.store)
-    taker.slot = lambda: _slot(taken)  # type: ignore[method-assign]
+    place.patch.setattr(Place, "slot", lambda _: nullcontext(taken.append))
 
     resume_waiting_runs(place.runs, taker)
     taker.name = "elsewhere"
@@ -461,7 +462,7 @@ def test_a_store_that_fails_fails_the_worker_and_not_the_ticker(place: Place) ->
             raise failures.pop()
         return real(*given)
 
-    real = work.act
+    real = actions.act
     place.patch.setattr(work, "act", act)
     ended = place.ended(run.id)
 
@@ -477,10 +478,6 @@ def _claimed_chunk(place: Place) -> tuple[Run, Piece]:
     place.runs.add_chunk(chunk, Chunk(tickers=("A",), touched_at=place.now))
     claim(place.store, chunk.key, Chunk, "worker", place.now)
     return run, chunk
-
-
-def _slot(taken: list[str]) -> AbstractContextManager[Submit]:
-    return nullcontext(taken.append)
 
 
 def _watch(
