@@ -17,7 +17,7 @@ from config import prepare_environment
 from models import runtime
 from schemas.train import TrainRequest
 from services.jobs.job import Jobs
-from services.storage import bundled
+from services.storage.cards import read_card
 from services.training.train import TrainedModel, train_model
 from tests.fakes import EMPTY_REGISTRY, FakePriceSource, InMemoryArtifactStore, RecordingMeter, walk_history
 from tests.s3_servers import (
@@ -56,7 +56,7 @@ def _files_are_read_once() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "_session", lru_cache(64)(runtime._session))
-        patch.setattr(bundled, "read_card", lru_cache(8)(bundled.read_card))
+        patch.setattr("services.storage.bundled.read_card", lru_cache(8)(read_card))
         patch.setattr(botocore.session, "create_loader", lru_cache(8)(botocore.session.create_loader))
         yield
 

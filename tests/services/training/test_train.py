@@ -68,19 +68,24 @@ def test_evidence_is_accuracy_and_coverage_of_the_same_sessions_at_the_step_aske
         assert {one.n_origins for one in report.coverage} == {report.n_origins}
 
 
-def test_the_same_seed_and_prices_give_the_same_files_and_another_seed_others() -> None:
-    first, second, other = train(walk_history()), train(walk_history()), train(walk_history(), seed=1)
-
-    assert first.files == second.files
-    assert other.files != first.files
+@pytest.fixture(scope="module")
+def quick() -> TrainedModel:
+    return train(walk_history())
 
 
-def test_altering_the_test_part_changes_no_weight_and_no_calibration() -> None:
+def test_the_same_seed_and_prices_give_the_same_files_and_another_seed_others(quick: TrainedModel) -> None:
+    second, other = train(walk_history()), train(walk_history(), seed=1)
+
+    assert quick.files == second.files
+    assert other.files != quick.files
+
+
+def test_altering_the_test_part_changes_no_weight_and_no_calibration(quick: TrainedModel) -> None:
     history = walk_history()
     bars = history.series.bars.copy()
     bars[-95:, :4] *= 3.0  # the test part's origins are the last 96 of 480 windows
 
-    assert train(history_of(bars)).files == train(history).files
+    assert train(history_of(bars)).files == quick.files
 
 
 def test_every_epoch_is_reported() -> None:

@@ -37,9 +37,12 @@ def train(universe: Universe, on_epoch: Callable[[Epoch], None] = lambda _: None
     return train_model(request, nowhere, registry, "walks-20240719-1a2b3c4d", NOW, on_epoch, universe=universe)
 
 
-def test_a_model_of_a_universe_names_its_data_and_leaves_out_what_is_too_short(folder: Path) -> None:
-    model = train(Universe.in_folder(folder))
+@pytest.fixture(scope="module")
+def model(folder: Path) -> TrainedModel:
+    return train(Universe.in_folder(folder))
 
+
+def test_a_model_of_a_universe_names_its_data_and_leaves_out_what_is_too_short(model: TrainedModel) -> None:
     card = model.card
     assert card.universe == "walks"
     assert card.tickers == ("AAA", "BBB", "^GSPC")  # implied volatility is no price, and YOUNG too short
@@ -50,16 +53,12 @@ def test_a_model_of_a_universe_names_its_data_and_leaves_out_what_is_too_short(f
     assert max(card.n_calibration) <= 500
 
 
-def test_the_same_universe_gives_the_same_bytes(folder: Path) -> None:
-    universe = Universe.in_folder(folder)
-
-    assert train(universe).files == train(universe).files
+def test_the_same_universe_gives_the_same_bytes(folder: Path, model: TrainedModel) -> None:
+    assert train(Universe.in_folder(folder)).files == model.files
 
 
-def test_no_test_session_of_one_ticker_is_seen_by_another(folder: Path) -> None:
-    card = train(Universe.in_folder(folder)).card
-
-    blocks = [series.split for series in card.series]
+def test_no_test_session_of_one_ticker_is_seen_by_another(model: TrainedModel) -> None:
+    blocks = [series.split for series in model.card.series]
     first_test = min(split.test.first_origin for split in blocks if split.test)
     assert all(split.calibration.last_origin < first_test for split in blocks if split.calibration)
 
@@ -98,8 +97,8 @@ def test_fits_of_a_universe_report_their_epochs(folder: Path) -> None:
     assert np.isfinite(epochs[0].validation_loss)
 
 
-def test_a_card_of_a_universe_does_not_warn_of_each_ticker(folder: Path) -> None:
-    assert train(Universe.in_folder(folder)).card.warnings == ()
+def test_a_card_of_a_universe_does_not_warn_of_each_ticker(model: TrainedModel) -> None:
+    assert model.card.warnings == ()
 
 
 def test_a_universe_that_is_a_link_out_of_the_folder_of_universes_is_none(tmp_path: Path, folder: Path) -> None:
