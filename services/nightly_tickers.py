@@ -2,7 +2,7 @@
 
 from schemas.common import TICKER_PATTERN, UNIVERSE_NAME
 
-MAX_TICKERS = 5000  # a publication of so many has 11 MB
+MAX_TICKERS = 5000  # a publication of so many has 12 MB
 ALL, UNIVERSE = "all", "universe:"
 
 

@@ -15,7 +15,7 @@ from errors import AppError, ArtifactCorrupt, ArtifactNotFound, StoreUnavailable
 from services.storage.store import RETRY_AFTER_S, ArtifactStore
 from telemetry.measures import DOCUMENTS_UNREADABLE, NO_METER, Meter
 
-MAX_DOCUMENT_BYTES = 16_000_000  # the largest of ours, the forecasts of 5,000 tickers, has two thirds
+MAX_DOCUMENT_BYTES = 16_000_000  # the largest of ours, the forecasts of 5,000 tickers, has three quarters
 GZIP = b"\x1f\x8b"  # how compressed documents begin
 READERS = 8
 UPDATE_ATTEMPTS = 30  # of writers that disturb each other, one succeeds in each attempt
