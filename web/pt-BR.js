@@ -137,7 +137,7 @@ export default {
 "past.inside":"Na faixa",
 "past.yes":"sim",
 "past.no":"não",
-"share.title":"Compartilhar",
+"share.title":"Exportar",
 "share.csv":"Números em CSV",
 "share.json":"Previsão em JSON",
 "share.png":"Gráfico em PNG",

@@ -177,9 +177,15 @@ async function showTogether() {
     const start = histories.map(({ data }) => data[0].Date).toSorted().at(-1);
     setTimeout(() => { removeChart = drawTogether(chart, histories, start); });
     return [el("h3", {}, t("together.title")), el("figure", {}, chart,
-      el("figcaption", {}, el("ul", { class: "legend" }, symbols.map((one, index) => el("li", {}, el("i", { class: `line line${index}` }), nameOf(one).name ?? one))), t("together.indexed", { date: day(start) }))),
+      el("figcaption", {}, el("ul", { class: "legend" }, symbols.map((one, index) => el("li", {}, stroke(index), nameOf(one).name ?? one))), t("together.indexed", { date: day(start) }))),
     sideBySide(results)];
   });
+}
+
+function stroke(index) {
+  const line = el("i", { class: "line" });
+  line.style.borderColor = `var(${LINES[index]})`;
+  return line;
 }
 
 function drawTogether(node, histories, start) {
