@@ -3,7 +3,8 @@
     python -m benchmarks.page [--visits 10]
 
 The size is that of the page's own files in one language, uncompressed, without the chart library; next to it the
-gzipped size that is sent. The time runs from navigation to the frame after the first forecast is drawn, in Debian's Chromium (apt-get
+gzipped size that is sent. The time runs from navigation to the frame after the first forecast is drawn, in Debian's
+Chromium (apt-get
 install chromium), on the sample prices: for a server that has just started and still imports what it needs, and for
 later visits, each by a browser with empty caches.
 
