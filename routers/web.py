@@ -86,10 +86,10 @@ def chart_library() -> Path | None:
 
 
 def words_of(catalogue: Path) -> dict[str, str]:
-    """The words of a language: the one JSON object that the module exports."""
+    """The words of a language by ``group.name``: the one JSON object of groups that the module exports."""
     module = catalogue.read_text(encoding="utf-8")
-    words: dict[str, str] = json.loads(module[module.index("{") : module.rindex("}") + 1])
-    return words
+    groups: dict[str, dict[str, str]] = json.loads(module[module.index("{") : module.rindex("}") + 1])
+    return {f"{group}.{name}": text for group, words in groups.items() for name, text in words.items()}
 
 
 def _language_of(request: Request) -> Language:
@@ -98,10 +98,16 @@ def _language_of(request: Request) -> Language:
 
 @lru_cache(8)
 def _worded(template: Path, catalogue: Path, *_versions: int) -> bytes:
-    """The template with each ``{{key}}`` replaced by its words; ``_versions`` are the files' times of change."""
-    words = words_of(catalogue) | {"lang": catalogue.stem}
-    text = template.read_text(encoding="utf-8")
-    return _WORD.sub(lambda found: escape(words[found[1]]), text).encode()
+    """The template with each ``{{key}}`` replaced by its words, and the modules to load; the files' times of change."""
+    words = {key: escape(text) for key, text in words_of(catalogue).items()} | {
+        "lang": catalogue.stem,
+        "modules": "\n".join(
+            f'<link rel="modulepreload" href="/static/{path.name}">'
+            for path in sorted(files_of_a_visit(catalogue.stem))
+            if path.suffix == ".js"
+        ),
+    }
+    return _WORD.sub(lambda found: words[found[1]], template.read_text(encoding="utf-8")).encode()
 
 
 def _html(request: Request, content: bytes, language: Language) -> Response:

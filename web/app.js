@@ -52,6 +52,7 @@ let shown = {}, latest, search;
 async function refresh() {
   const now = latest = wanted();
   search = location.search;
+  if (document.documentElement.dataset.view) return showAnalysis(now.ticker);
   await Promise.race([showForecast(now, open), new Promise((resolve) => setTimeout(resolve, HEAD_START_MS))]);
   if (now !== latest) return;
   if (now.model !== shown.model) {

@@ -1,7 +1,7 @@
 // A backtest: errors of the model and every baseline, and the coverage of the intervals at each step.
 
 import { call, post, resultOf } from "./api.js";
-import { $, action, announce, el, fill, more, notes, show, table } from "./dom.js";
+import { $, action, announce, el, fill, more, notes, second, show, table } from "./dom.js";
 import { count, day, ERRORS, errors, figure, COVERAGE, covered, level, percent, signed } from "./format.js";
 import { coverage } from "./models.js";
 import { t } from "./text.js";
@@ -38,7 +38,7 @@ async function run({ ticker, model }, plan) {
 /** Follows a long backtest with a bar. */
 async function followed(job) {
   running = job.id;
-  const bar = el("progress", { max: 1, "aria-label": t("backtest.progress") });
+  const bar = el("progress", { max: 1, "aria-label": t("job.progress") });
   show($("backtest-body"), bar, action(t("job.cancel"), () => cancel()));
   return resultOf(job, ({ progress }) => { bar.value = progress?.share ?? 0; }).finally(() => { running = undefined; });
 }
@@ -48,7 +48,7 @@ function parts(report) {
   const [model, noChange] = errors(overall);
   const inside = overall.coverage.map((one) => t("backtest.inside", { share: percent(one.empirical_coverage), level: level(one.level) }));
   return [
-    el("p", { class: "second" }, t("backtest.summary", { ticker: report.ticker, n: count(report.n_origins), first: day(report.first_origin), last: day(report.last_origin), steps: report.horizon,
+    second(t("backtest.summary", { ticker: report.ticker, n: count(report.n_origins), first: day(report.first_origin), last: day(report.last_origin), steps: report.horizon,
       kind: report.model, model, noChange, inside: inside.join(", ") })),
     notes(report.warnings),
     coverage(steps),

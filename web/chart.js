@@ -73,7 +73,7 @@ export function whenRecoloured(paint) {
 export function drawChart(node, readout, forecast) {
   const empty = newChart(node, {
     rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.14, bottom: 0.2 } },
-    watermark: { visible: forecast.demo, text: t("chart.demo", { date: day(forecast.base_date) }), fontSize: 26, vertAlign: "center" },
+    watermark: { visible: forecast.demo, text: t("forecast.demo", { date: day(forecast.base_date) }), fontSize: node.clientWidth < 600 ? 15 : 26, vertAlign: "center" },
   });
   if (!empty) return null;
   const { chart } = empty;

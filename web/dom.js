@@ -55,6 +55,8 @@ export async function act(node, run) {
   }
 }
 
+export const second = (...children) => el("p", { class: "second" }, ...children);
+
 export const calm = (...children) => el("p", { class: "calm" }, ...children);
 
 /** An error: what happened, what to do, and a button to try again. */

@@ -1,7 +1,7 @@
 // Two parts that load when they come into view: the analysis of the prices, and the accuracy of past forecasts.
 
 import { call, get, post } from "./api.js";
-import { $, act, action, announce, calm, el, fill, message, table } from "./dom.js";
+import { $, act, action, announce, calm, el, fill, message, second, show, table } from "./dom.js";
 import { count, day, ERRORS, errors, COVERAGE, covered, signed } from "./format.js";
 import { lang, named, t } from "./text.js";
 
@@ -13,8 +13,14 @@ export function whenSeen(id, load) {
   return () => { due = true; look(); };
 }
 
+/** The analysis of a ticker; on a telephone a link to a page of its own. */
 export function showAnalysis(ticker) {
-  fill($("analysis-body"), t("analysis.loading", { ticker }), async () => {
+  if (matchMedia("(max-width: 48rem)").matches && !document.documentElement.dataset.view) {
+    const query = new URLSearchParams(location.search);
+    query.set("view", "analysis");
+    return show($("analysis-body"), el("a", { href: `/?${query}` }, t("analysis.own", { ticker })));
+  }
+  return fill($("analysis-body"), t("forecast.loading", { ticker }), async () => {
     const html = await call("GET", `/analysis/${encodeURIComponent(ticker)}?format=html&lang=${lang}`, { as: "text" })
       .catch((error) => { if (error.status !== 501) throw error; });
     return html ? report(ticker, html) : calm(t("analysis.missing"));
@@ -40,7 +46,7 @@ export function showAccuracy({ ticker, model }) {
     announce(t("accuracy.scored", { n: count((await post("/monitoring/score")).n_pairs) }));
     showAccuracy({ ticker, model });
   });
-  fill(body, t("accuracy.loading"), async () => {
+  fill(body, t("page.loading"), async () => {
     const [{ since, accuracy }, { reports, unjudged }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${encodeURIComponent(model)}`)]);
     return [reports.map(drift), unjudged.map((one) => el("p", { class: "note" }, t("accuracy.unchecked", { ticker: one.ticker }), " ", message("span", one.detail))),
       accuracy.length > 0 ? realised(t("accuracy.caption", { ticker, date: day(since) }), accuracy)
@@ -50,7 +56,7 @@ export function showAccuracy({ ticker, model }) {
 }
 
 const drift = ({ model_id, status, reasons, errors }) =>
-  el("p", { class: "second" }, `${model_id}: ${named("drift", status)}. `, reasons.map((one) => [message("span", one), " "]).flat(),
+  second(`${model_id}: ${named("drift", status)}. `, reasons.map((one) => [message("span", one), " "]).flat(),
     !errors && t("accuracy.pricesOnly"));
 
 function realised(caption, accuracy) {

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { drawChart } from "./chart.js";
-import { $, action, announce, busy, calm, el, more, notes, problem, show, table, term } from "./dom.js";
+import { $, action, announce, busy, calm, el, more, notes, problem, second, show, table, term } from "./dom.js";
 import { about, nameOf, suggestions } from "./find.js";
 import { count, day, level, longDay, money, move, percent, price, ratio, signed, testSummary } from "./format.js";
 import { parts as worded, t } from "./text.js";
@@ -60,7 +60,7 @@ const whenIdle = (signal) => new Promise((resolve, reject) => {
 });
 
 function title({ symbol, name, exchange, currency }) {
-  document.title = `${name ?? symbol} · ${t("brand")}`;
+  document.title = `${name ?? symbol} · ${t("page.brand")}`;
   const facts = [name && symbol, exchange, currency].filter(Boolean).join(" · ");
   $("forecast-title").replaceChildren(name ?? symbol, ...(facts ? [" ", el("small", {}, facts)] : []));
   document.dispatchEvent(new CustomEvent("titled", { detail: symbol }));
@@ -104,8 +104,6 @@ function sentence({ forecast: [next], currency, persistence }) {
     nochange: term("no-change", t("head.nochange")), persistence: money(persistence, currency),
   }));
 }
-
-const second = (text) => el("p", { class: "second" }, text);
 
 const SAME = 0.05, MOSTLY = 2 / 3; // as the server counts
 

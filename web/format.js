@@ -64,6 +64,6 @@ export const moment = (iso) => time.format(new Date(iso));
 export const chartLocale = locale;
 
 export function span(seconds) {
-  if (seconds < 90) return t("span.seconds", { n: Math.max(1, Math.round(seconds)) });
-  return t("span.minutes", { n: Math.round(seconds / 60) });
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+  return `${Math.round(seconds / 60)} min`;
 }

@@ -33,7 +33,7 @@ export async function enterKey(error) {
 function ask({ key, missing_right: missing }) {
   const input = el("input", { type: "password", name: "key", required: true, autocomplete: "off", spellcheck: "false" });
   const remember = el("input", { type: "checkbox" });
-  const title = missing ? t(`key.needs.${missing}`) : t(key ? "key.wrong" : "key.needed");
+  const title = missing ? t(`needs.${missing}`) : t(key ? "key.wrong" : "key.needed");
   const dialog = el("dialog", { "aria-labelledby": "key-title" },
     el("form", { method: "dialog", class: "fields" },
       el("h2", { id: "key-title", class: "wide" }, title),

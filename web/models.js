@@ -14,7 +14,7 @@ export function showModels(chosen, use) {
     announce(t("compare.moved", { alias, model: model_id }));
     document.dispatchEvent(new Event("moved"));
   });
-  fill(body, t("compare.loading"), async () => {
+  fill(body, t("page.loading"), async () => {
     const [listed, { aliases }] = await Promise.all([everyModel(), get("/models/aliases")]);
     const byDefault = aliases.find(({ alias }) => alias === "default")?.model_id ?? listed.models.find(({ bundled }) => bundled)?.id;
     const current = aliases.find(({ alias }) => alias === chosen)?.model_id ?? (NAMES.test(chosen) ? byDefault : chosen);
@@ -74,7 +74,7 @@ function aliasTable(aliases, byDefault, current, to) {
 
 /** The card of a model, by id or alias. */
 export const showCard = (chosen) =>
-  fill($("model-body"), t("model.loading"), async () => card(await get(`/models/${encodeURIComponent(chosen)}`)));
+  fill($("model-body"), t("page.loading"), async () => card(await get(`/models/${encodeURIComponent(chosen)}`)));
 
 function card(model) {
   const [test] = model.test;

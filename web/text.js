@@ -5,14 +5,17 @@ const { default: words } = await import(`./${lang}.js`);
 
 const filled = (text, values) => text.split(/\{(\w+)\}/).map((part, index) => (index % 2 ? values[part] : part));
 
-/** The words of a key with its values. */
-export const t = (key, values = {}) => filled(words[key], values).join("");
+/** The words of a key, group.name, with its values. */
+export const t = (key, values = {}) => parts(key, values).join("");
 
 /** The same where a value is an element: a list of texts and elements. */
-export const parts = (key, values) => filled(words[key], values);
+export function parts(key, values) {
+  const [group, name] = key.split(".");
+  return filled(words[group][name], values);
+}
 
 /** The words of a key that the server names, such as a state; the name itself where there are none. */
-export const named = (group, name) => words[`${group}.${name}`] ?? String(name).replaceAll("_", " ");
+export const named = (group, name) => words[group][name] ?? String(name).replaceAll("_", " ");
 
 const NUMBER = /^[−-]?[\d,]+(\.\d+)?( ?%)?$/;
 let messages;

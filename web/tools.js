@@ -1,7 +1,7 @@
 // What can be done with the chart: its range and overlays, past forecasts, and taking the numbers along.
 
 import { get, post, resultOf } from "./api.js";
-import { $, action, announce, busy, calm, download, el, more, problem, show, table } from "./dom.js";
+import { $, action, announce, busy, calm, download, el, more, problem, second, show, table } from "./dom.js";
 import { count, day, level, percent, price } from "./format.js";
 import { t } from "./text.js";
 
@@ -58,7 +58,7 @@ function hidePast(chart, body) {
 
 /** The forecasts of the last sessions with the closes that came: those that were served, else those of a backtest. */
 async function showPast(chart, { symbol, model_id }, body) {
-  busy(body, t("past.loading"));
+  busy(body, t("page.loading"));
   try {
     const ticker = encodeURIComponent(symbol);
     const logged = (await get(`/monitoring/outcomes?ticker=${ticker}&model_id=${encodeURIComponent(model_id)}&limit=${PAST}`)).outcomes;
@@ -68,7 +68,7 @@ async function showPast(chart, { symbol, model_id }, body) {
     chart.setPast(found);
     const hits = found.filter(({ hit }) => hit).length;
     const summary = t("past.summary", { n: count(found.length), level: level(0.8), hits: count(hits), share: percent(hits / found.length, 0), origin: t(served ? "past.log" : "past.backtest") });
-    show(body, el("p", { class: "second" }, summary), more(t("past.figures"), outcomes(found)));
+    show(body, second(summary), more(t("past.figures"), outcomes(found)));
     return announce(summary);
   } catch (error) {
     return show(body, problem(error));

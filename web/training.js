@@ -185,7 +185,7 @@ const cancel = (job) => act($("train-body"), () => call("DELETE", `/jobs/${job.i
 }));
 
 function showRecent() {
-  fill($("recent"), t("train.recentLoading"), async () => {
+  fill($("recent"), t("page.loading"), async () => {
     const { jobs: found, unreadable } = await get("/jobs?limit=8");
     const rows = found.filter(({ kind }) => kind === "training").map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, named("state", job.state), job.error ? message("span", job.error.detail, { class: "wrap" }) : "",
       job.state === "succeeded" ? link(t("job.use"), () => use(job.model_id, tickersOf(job))) : link(t("job.show"), () => watch(job.id))] }));

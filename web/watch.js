@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { newChart, whenRecoloured } from "./chart.js";
 import { $, calm, el, fill, link, message, table } from "./dom.js";
 import { about, combobox, nameOf, resolved } from "./find.js";
-import { day, figure, level, money, move, price, ratio, signed } from "./format.js";
+import { day, level, money, move, price, ratio, signed } from "./format.js";
 import { lang, named, t } from "./text.js";
 
 const KEY = "watched";
@@ -62,7 +62,7 @@ export function showWatched() {
     $("together-body").replaceChildren();
     return $("watch-body").replaceChildren(calm(t("watch.empty")));
   }
-  return fill($("watch-body"), t("watch.loading"), async () => {
+  return fill($("watch-body"), t("page.loading"), async () => {
     rows = await latest(symbols);
     await Promise.all(symbols.map(about));
     if (rows.length > 1 && picked.size === 0) rows.filter(({ error }) => !error).slice(0, 3).forEach(({ symbol }) => picked.add(symbol));
@@ -118,7 +118,7 @@ function list() {
     });
     return sort;
   });
-  const drawn = table(t("watch.caption"), [...head, t("watch.actions")], shown.map((row) => ({ current: row.symbol === opened.ticker(), cells: cells(row) })));
+  const drawn = table(t("nav.watch"), [...head, t("watch.remove")], shown.map((row) => ({ current: row.symbol === opened.ticker(), cells: cells(row) })));
   drawn.querySelectorAll("thead th")[order.by].setAttribute("aria-sort", order.down ? "descending" : "ascending");
   return drawn;
 }
@@ -137,8 +137,8 @@ function cells(row) {
   } });
   const times = against(row);
   return [el("span", {}, pick, " ", open), el("span", { title: day(row.date) }, money(close, currency)), `${price(range.lower)} – ${price(range.upper)}`,
-    move(expected / 100), times == null ? "–" : t("watch.times", { usual: move(usual / 100), times: ratio(times) }),
-    el("span", { "data-drift": symbol }, named("drift", row.drift ?? "loading")), el("span", { "data-spark": symbol }, row.closes ? spark(row.closes) : "…"), remove];
+    move(expected / 100), times == null ? "–" : `${move(usual / 100)} · ${ratio(times)}×`,
+    el("span", { "data-drift": symbol }, row.drift ? named("drift", row.drift) : "…"), el("span", { "data-spark": symbol }, row.closes ? spark(row.closes) : "…"), remove];
 }
 
 /** Fills what the batch did not have: the drift and the last closes. */
@@ -170,16 +170,22 @@ async function showTogether() {
   removeChart = undefined;
   const symbols = [...picked].slice(0, MOST_TOGETHER);
   if (symbols.length < 2) return $("together-body").replaceChildren(calm(t("together.few")));
-  await fill($("together-body"), t("together.loading"), async () => {
+  await fill($("together-body"), t("page.loading"), async () => {
     const [{ results }, ...histories] = await Promise.all([post("/predict/batch", { symbols, days: 10, levels: [0.8] }),
       ...symbols.map((ticker) => post("/models/fetch-data", { ticker, days: TOGETHER_SESSIONS }))]);
     const chart = el("div", { class: "chart small", role: "img", "aria-label": t("together.label", { tickers: symbols.join(", ") }) });
     const start = histories.map(({ data }) => data[0].Date).toSorted().at(-1);
     setTimeout(() => { removeChart = drawTogether(chart, histories, start); });
     return [el("h3", {}, t("together.title")), el("figure", {}, chart,
-      el("figcaption", {}, el("ul", { class: "legend" }, symbols.map((one, index) => el("li", {}, el("i", { class: `line line${index}` }), nameOf(one).name ?? one))), t("together.indexed", { date: day(start) }))),
+      el("figcaption", {}, el("ul", { class: "legend" }, symbols.map((one, index) => el("li", {}, stroke(index), nameOf(one).name ?? one))), t("together.indexed", { date: day(start) }))),
     sideBySide(results)];
   });
+}
+
+function stroke(index) {
+  const line = el("i", { class: "line" });
+  line.style.borderColor = `var(${LINES[index]})`;
+  return line;
 }
 
 function drawTogether(node, histories, start) {
@@ -203,9 +209,9 @@ function drawTogether(node, histories, start) {
 function sideBySide(results) {
   const width = ({ intervals: [{ lower, upper }] }, base) => `${signed(lower / base - 1)} – ${signed(upper / base - 1)}`;
   const head = [t("watch.name"), t("watch.expected"), t("watch.usual"), t("together.next", { level: level(0.8) }), t("together.far", { level: level(0.8), n: 10 })];
-  return table(t("together.caption"), head, results.filter(({ result }) => result).map(({ symbol, result: { base_price, forecast, explanation } }) => {
+  return table(t("together.title"), head, results.filter(({ result }) => result).map(({ symbol, result: { base_price, forecast, explanation } }) => {
     const times = against({ expected: explanation.expected_move_pct, usual: explanation.usual_move_pct });
     return { cells: [nameOf(symbol).name ?? symbol, move(explanation.expected_move_pct / 100),
-      times == null ? "–" : t("watch.times", { usual: move(explanation.usual_move_pct / 100), times: figure(times, 2) }), width(forecast[0], base_price), width(forecast.at(-1), base_price)] };
+      times == null ? "–" : `${move(explanation.usual_move_pct / 100)} · ${ratio(times)}×`, width(forecast[0], base_price), width(forecast.at(-1), base_price)] };
   }));
 }

@@ -100,7 +100,7 @@ def test_the_default_is_moved_and_moved_back(changing: tuple[str, str], visit: O
     page.evaluate("document.querySelector('#backtest-body').append('a backtest')")
 
     body.get_by_role("button", name=f"Make {trained} the default model").click()
-    row = body.locator("table", has_text="Aliases").locator("tbody tr")
+    row = body.locator("table", has_text="Names").locator("tbody tr")
     expect(row.locator("td").first).to_have_text(trained)
     expect(body.get_by_role("button", name="bundled-", exact=False).first).to_be_visible()
     assert "bundled-20210421-00000001" in page.locator("#model select[name=model]").inner_text()
@@ -125,9 +125,9 @@ def test_a_tickers_own_model_is_shown_and_used_unless_another_is_chosen(changing
     wait_until_loaded(page)
     expect(page.locator("#forecast-body")).to_contain_text(f"model {trained}")
     expect(page.locator("#model-body")).to_contain_text(trained)
-    names = page.locator("#compare-body table", has_text="Aliases").locator("tbody th")
+    names = page.locator("#compare-body table", has_text="Names").locator("tbody th")
     assert names.all_inner_texts() == ["mine", "ticker/^GSPC"]
-    page.locator("#compare-body table", has_text="Aliases").get_by_role("button").last.click()
+    page.locator("#compare-body table", has_text="Names").get_by_role("button").last.click()
     expect(page.locator("#model-body")).to_contain_text("bundled-")  # the alias of the ticker is moved back
     assert page.url == f"{url}/"
     page.locator("#model select[name=model]").select_option("mine")

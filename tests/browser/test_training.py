@@ -70,17 +70,43 @@ def test_a_training_progresses_is_cancelled_retried_and_found_after_a_reload(ser
     page.reload()
 
     expect(page.locator('.job[data-state="running"]')).to_be_visible()
+    expect(page.locator(".phases [aria-current]")).to_have_text("Fitting")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator('.job[data-state="cancelled"]')).to_be_visible()
 
 
-def test_a_failed_training_says_why(server: str, visit: Open) -> None:
+def test_what_is_wrong_is_said_at_the_field_before_a_job_is_made(server: str, visit: Open) -> None:
     page = visit(server)
-    train(page, {"Tickers": "NOPE", "Epochs": "1"})
+    form = page.locator("#train-form")
+    submitted: list[str] = []
+    page.on("request", lambda request: submitted.append(request.url))
+    train(page, {"Epochs": "0", "Name": "My Model"})
+    expect(form.locator(".wrong")).to_have_count(2)
+    assert form.get_by_label("Name").get_attribute("aria-describedby") == "wrong-name"
 
-    expect(page.locator("#train-body")).to_contain_text("NOPE")
-    expect(page.locator('.job[data-state="failed"]')).to_be_visible()
-    expect(page.get_by_role("button", name="Train again")).to_be_visible()
+    for label, value in {"Epochs": "1", "Name": "my-model", "Tickers": "NOPE"}.items():
+        form.get_by_label(label).fill(value)
+    form.get_by_role("button", name="Train").click()
+
+    expect(form.locator(".wrong")).to_have_text("The sample prices have ^GSPC, ^IXIC, not NOPE.")
+    assert form.get_by_label("Tickers").get_attribute("aria-invalid") == ""
+    assert [url for url in submitted if url.endswith("/models/train")] == []
+
+
+def test_a_model_is_given_a_name_and_found_by_it(server: str, visit: Open) -> None:
+    page = visit(server)
+    expect(page.locator("#compare-body table")).to_be_visible()
+    form = page.locator("#train-form")
+    form.get_by_label("Kind").select_option("ewma")
+    train(page, {"Tickers": "nasdaq", "Name": "calm"})
+
+    expect(form.get_by_role("button")).to_be_disabled()
+    expect(page.locator('.job[data-state="succeeded"]')).to_be_visible(timeout=WITHIN_MS)
+
+    expect(form.get_by_role("button")).to_be_enabled()
+    expect(page.locator("#model select[name=model]")).to_have_value("calm")
+    expect(page.locator("#compare-body table", has_text="Names")).to_contain_text("calm")
+    assert "model=calm" in page.url
 
 
 def test_a_model_of_the_comparison_is_used_at_a_click(server: str, visit: Open) -> None:
@@ -163,6 +189,16 @@ def test_the_analysis_loads_when_it_comes_into_view(server: str, visit: Open) ->
     expect(body).to_contain_text("No close looks like an unadjusted split")
     line = body.locator("#volatility svg path[stroke='var(--blue)']").first
     assert line.evaluate("node => getComputedStyle(node).stroke") == "rgb(15, 95, 92)"  # the page's own accent
+
+
+def test_on_a_telephone_the_analysis_has_a_page_of_its_own(server: str, visit: Open) -> None:
+    page = visit(f"{server}/?ticker=^IXIC", viewport={"width": 390, "height": 844})
+
+    scroll_to(page, "analysis").get_by_role("link", name="Open the analysis of ^IXIC").click()
+
+    expect(page.locator("#analysis-body")).to_contain_text("Deepest drawdown")
+    assert page.locator("#forecast").is_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.usefixtures("without_analysis")

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -44,7 +44,8 @@ sys.addaudithook(_note)
 def recorded_events() -> Iterator[list[str]]:
     """What Python reports meanwhile of files, sockets and processes."""
     global _events  # noqa: PLW0603 - an audit hook stays for the life of the process
-    _events = found = []
+    found: list[str] = []
+    _events = found
     try:
         yield found
     finally:
@@ -112,7 +113,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
         yield client
 
 
-def answered(client: TestClient, path: str, body: dict[str, object]) -> dict[str, object]:
+def answered(client: TestClient, path: str, body: Mapping[str, object]) -> dict[str, object]:
     response = client.post(path, json=body)
     assert response.status_code == 200, response.text
     found: dict[str, object] = response.json()

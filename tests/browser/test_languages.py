@@ -1,0 +1,102 @@
+"""Portuguese and English: chosen by the browser, the address or the switch, and clean in both."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from benchmarks.server import post
+from routers.web import FOLDER, words_of
+from tests.browser.conftest import Open, scroll_to, wait_until_loaded
+from tests.browser.test_access import grave
+
+pytestmark = pytest.mark.slow
+
+SIZES = {"1440": (1440, 900), "1024": (1024, 768), "390": (390, 844)}
+WATCHED = "localStorage.setItem('watched', JSON.stringify(['^GSPC', '^IXIC', 'NOPE']))"
+
+
+def watching(page: Page, url: str) -> None:
+    page.add_init_script(WATCHED)
+    page.goto(url)
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme", "language"),
+    [("1440", "dark", "pt-BR"), ("1024", "light", "en"), ("1024", "dark", "pt-BR"), ("390", "light", "pt-BR")],
+)
+def test_every_part_is_accessible_and_nothing_is_too_wide(
+    server: str, visit: Open, size: str, scheme: str, language: str
+) -> None:
+    width, height = SIZES[size]
+    page = visit(f"{server}/help", viewport={"width": width, "height": height}, color_scheme=scheme, locale=language)
+    found = {"help": grave(page)}
+    watching(page, server)
+    wait_until_loaded(page)
+    scroll_to(page, "watch")
+    expect(page.locator("#together-body h3")).to_be_visible()
+    scroll_to(page, "accuracy")
+    scroll_to(page, "analysis")
+    found["page"] = grave(page)
+
+    assert found == {"help": [], "page": []}
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("document.documentElement.lang") == language
+
+
+def test_the_page_speaks_the_language_of_the_browser_with_its_numbers_and_errors(server: str, visit: Open) -> None:
+    page = visit(f"{server}/?ticker=NOPE", locale="pt-BR")
+    alert = page.get_by_role("alert").first
+    expect(alert).to_contain_text("Ticker não encontrado")
+    expect(alert).to_contain_text("Os preços de demonstração têm ^GSPC, ^IXIC, não NOPE")
+
+    alert.get_by_role("button", name="S&P 500").click()
+
+    lede = page.locator(".lede")
+    expect(lede).to_contain_text("Previsão para qua., 2 de jan. de 2019: US$\u00a02.508,16")
+    expect(page.locator("#forecast-body .note")).to_contain_text("Os preços terminam em 2018-12-31")
+    expect(page.locator("#forecast-body .second").first).to_contain_text("O movimento diário esperado é de 1,60%")
+    report = scroll_to(page, "analysis", "É possível prever?")
+    assert "Deepest" not in report.inner_text()
+
+
+def test_the_switch_changes_the_language_and_is_remembered(server: str, visit: Open) -> None:
+    page = visit(f"{server}/?ticker=^IXIC")
+    wait_until_loaded(page)
+
+    page.get_by_role("button", name="Português").click()
+    expect(page.locator("h2").first).to_have_text("Favoritos")
+    kept = page.url
+    page.goto(f"{server}/")
+
+    expect(page.locator("h2").first).to_have_text("Favoritos")
+    assert "ticker=%5EIXIC" in kept
+    assert "lang=pt-BR" in kept
+    assert "lang=pt-BR" in page.url
+
+
+def test_no_english_word_of_the_catalogue_is_left_in_portuguese(server: str, visit: Open) -> None:
+    page = visit(server, locale="pt-BR")
+    wait_until_loaded(page)
+    shown = page.locator("body").inner_text()
+
+    english, portuguese = (words_of(FOLDER / f"{one}.js") for one in ("en", "pt-BR"))
+    left = [
+        text
+        for key, text in english.items()
+        if text != portuguese[key] and " " in text and "{" not in text and re.search(rf"\b{re.escape(text)}\b", shown)
+    ]
+    assert left == []
+
+
+def test_the_width_is_explained_as_the_server_does(server: str, front_page: Page) -> None:
+    for ticker in ("^GSPC", "^IXIC"):
+        forecast = post(f"{server}/predict/forecast", {"symbol": ticker})
+
+        said = front_page.evaluate(
+            """async ([explanation, inputs, symbol]) =>
+              (await import("/static/forecast.js")).widthSentence(explanation, inputs, symbol)""",
+            [forecast["explanation"], forecast["inputs"], ticker],
+        )
+
+        assert said == forecast["explanation"]["sentence"]
