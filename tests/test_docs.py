@@ -36,7 +36,10 @@ START_S = 60.0
 # installs nothing: what make would install into is the environment that runs the tests
 MAKE = [
     "make",
-    *[f"--old-file=.venv/{name}" for name in (".run", ".dev", "sam/.installed", "docs/.installed", "fuzz/.installed")],
+    *[
+        f"--old-file=.venv/{name}"
+        for name in (".run", ".dev", "sam/.installed", "docs/.installed", "fuzz/.installed", "peers/.installed")
+    ],
 ]
 
 

@@ -6,8 +6,7 @@ make peers DATA=DIR                                  installs the other librarie
 The American tickers are split in two halves by turns in alphabetical order, as by ``benchmarks.universe``. Our network
 is fitted to one half before 2015, and stopped and calibrated on its sessions of 2015 and 2016. Twelve tickers, drawn
 from the other half with a fixed seed, are forecast from one session in twenty from January 2017 on. Every method knows
-everything up to the origin. Each runs in processes of its own with one thread, two at a time; the time of answers is
-measured in one process at a time.
+everything up to the origin. Each runs in processes of its own with one thread, two at a time; times are processor time.
 """
 
 import argparse
@@ -38,7 +37,6 @@ PEERS = ROOT / ".venv/peers/bin/python"
 MIN_KNOWN = 1000  # sessions before the test
 STOP_FROM, TEST_FROM = date(2015, 1, 1), date(2017, 1, 1)
 SEED = 0
-REPEATS = 3  # processes that answer, of which the median counts
 FIRST = (REFERENCE, UNIVERSAL)  # the skill needs the one, another method the weights of the other
 
 
@@ -100,33 +98,32 @@ def task_of(histories: Mapping[str, PriceHistory], chosen: argparse.Namespace) -
 
 def measured(names: Sequence[str], folder: Path, peers: Path) -> dict[str, dict[str, float]]:
     """The costs of every method, once its forecasts are in the folder; what an earlier run has left there is kept."""
-    todo = [name for name in names if not (folder / f"{name}.fit.json").exists()]
     with ThreadPoolExecutor(2) as pool:
-        for part in ([name for name in todo if name in FIRST], [name for name in todo if name not in FIRST]):
+        for part in ([name for name in names if name in FIRST], [name for name in names if name not in FIRST]):
             list(pool.map(lambda name: _run(name, "fit", folder, peers), part))
-    costs = {}
-    for name in names:
-        answers = [_run(name, "answer", folder, peers) for _ in range(REPEATS)]
-        middle = {key: float(np.median([one[key] for one in answers])) for key in answers[0]}
-        costs[name] = {**_costs(name, "fit", folder), **middle}
-    return costs
+        list(pool.map(lambda name: _run(name, "answer", folder, peers), names))
+    return {name: {**_costs(name, "fit", folder), **_costs(name, "answer", folder)} for name in names}
 
 
-def _run(name: str, stage: str, folder: Path, peers: Path) -> dict[str, float]:
+def _run(name: str, stage: str, folder: Path, peers: Path) -> None:
+    if _costs_file(name, stage, folder).exists():
+        return
     python = sys.executable if METHODS[name].own else str(peers)
-    threads = {key: "1" for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    command = [python, "-m", "benchmarks.peers.worker", name, stage, str(folder), repr(time.monotonic())]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    command = [python, "-m", "benchmarks.peers.worker", name, stage, str(folder)]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **threads}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
-    found = _costs(name, stage, folder)
-    _log(f"{name}, {stage}: {found}")
-    return found
+    _log(f"{name}, {stage}: {_costs(name, stage, folder)}")
 
 
 def _costs(name: str, stage: str, folder: Path) -> dict[str, float]:
-    found: dict[str, float] = json.loads((folder / f"{name}.{stage}.json").read_text(encoding="utf-8"))
+    found: dict[str, float] = json.loads(_costs_file(name, stage, folder).read_text(encoding="utf-8"))
     return found
+
+
+def _costs_file(name: str, stage: str, folder: Path) -> Path:
+    return folder / f"{name}.{stage}.json"
 
 
 def _recorded(path: Path) -> dict[str, np.ndarray]:

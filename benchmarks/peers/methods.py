@@ -55,9 +55,7 @@ METHODS = {
         "ours: `volatility_regression`", _later("ours", "Baseline", "volatility_regression"), "ticker", own=True
     ),
     "gjr_garch": Entry("ours: `gjr_garch`", _later("ours", "Baseline", "gjr_garch"), "ticker", own=True),
-    "persistence": Entry(
-        "no change", _later("ours", "Baseline", "persistence"), "ticker", own=True, has_width=False
-    ),
+    "persistence": Entry("no change", _later("ours", "Baseline", "persistence"), "ticker", own=True, has_width=False),
     "garch": Entry("statsforecast GARCH(1,1)", _later("statistical", "Garch"), "origin"),
     "auto_ets": Entry("statsforecast AutoETS", _later("statistical", "AutoEts"), "origin"),
     "random_walk": Entry("statsforecast random walk", _later("statistical", "RandomWalk"), "origin"),

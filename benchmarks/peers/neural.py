@@ -8,13 +8,17 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 from benchmarks.peers.task import HORIZON, LEVELS, Known, Past, Values
 
 INPUT_SIZE = 60
-MAX_STEPS = 1000  # the library's default
+MAX_STEPS = 500
 VALIDATION = 250  # sessions of each ticker on which a fit stops
 CONFORMAL_WINDOWS, CONFORMAL_STRIDE = 50, 5  # of each tested ticker: its last year
 STATED: Values = np.union1d(LEVELS, [0.001, 0.999])  # the tails matter once returns are added up
@@ -34,7 +38,7 @@ class Neural:
 
     network: str
     conformal: bool
-    returns: bool = True
+    returns: bool = False
 
     def fit(self, known: Known, folder: Path) -> None:
         from neuralforecast import NeuralForecast
@@ -74,7 +78,7 @@ class Neural:
             return last * np.exp(_of_sums(stated / 100))
         return np.exp(_at(stated))
 
-    def _frame(self, pasts: Sequence[Past], tail: int = 0):  # type: ignore[no-untyped-def]
+    def _frame(self, pasts: Sequence[Past], tail: int = 0) -> "pd.DataFrame":
         """The target in the library's long format, with numbered sessions."""
         import pandas as pd
 
@@ -85,7 +89,7 @@ class Neural:
             rows.append(pd.DataFrame({"unique_id": past.ticker, "ds": np.arange(len(target)), "y": target})[-tail:])
         return pd.concat(rows, ignore_index=True)
 
-    def _model(self):  # type: ignore[no-untyped-def]  # neuralforecast is not installed where types are checked
+    def _model(self) -> Any:
         from neuralforecast import models
         from neuralforecast.losses.pytorch import MAE, DistributionLoss
 

@@ -20,9 +20,10 @@ from benchmarks.peers.task import HORIZON, LEVELS, Known, Past, Values
 
 LOOKBACK = 60
 SESSIONS = 1640  # those of the published split, 2018-01 to 2024-07
+FIT_SHARE = 0.8
 BATCH = 32
-MAX_EPOCHS = 30
-PATIENCE = 5
+MAX_EPOCHS = 20
+PATIENCE = 4
 
 
 class FirstNetwork(nn.Module):
@@ -70,43 +71,45 @@ class Original(ABC):
         for past in known.tested:
             torch.manual_seed(0)
             closes = torch.tensor(past.closes[-SESSIONS:], dtype=torch.float32)
-            scale = self.scale_of(closes)
-            network = _train(self.network(), *self.examples(closes.unfold(0, LOOKBACK + 1, 1), scale), self.weight_decay)
-            save_file({**network.state_dict(), "scale": scale}, folder / f"{past.ticker}.safetensors")
+            part = closes[: round(FIT_SHARE * len(closes))]
+            extremes = torch.stack([part.min(), part.max()])
+            windows = closes.unfold(0, LOOKBACK + 1, 1)
+            inputs, unit = self.scaled(windows[:, :-1], extremes)
+            network = _train(self.network(), inputs, windows[:, -1] / unit, self.weight_decay)
+            save_file({**network.state_dict(), "scale": extremes}, folder / f"{past.ticker}.safetensors")
 
     def load(self, folder: Path) -> None:
         for path in folder.glob("*.safetensors"):
             stored = load_file(path)
-            scale, network = stored.pop("scale"), self.network()
+            extremes, network = stored.pop("scale"), self.network()
             network.load_state_dict(stored)
-            self._ready[path.stem] = network.eval(), scale
+            self._ready[path.stem] = network.eval(), extremes
 
     @torch.no_grad()
     def forecast(self, pasts: Sequence[Past]) -> Values:
         """Each point is repeated at every level: a distribution without width, whose CRPS is the absolute error."""
-        return np.array([np.repeat(self.points(past)[:, None], len(LEVELS), axis=1) for past in pasts])
+        return np.array([np.repeat(self._path(past)[:, None], len(LEVELS), axis=1) for past in pasts])
 
-    def points(self, past: Past) -> Values:
-        """The path of closes, shape (HORIZON,)."""
-        network, scale = self._ready[past.ticker]
-        window = torch.tensor(past.closes[-LOOKBACK:], dtype=torch.float32)
+    def _path(self, past: Past) -> Values:
+        """The closes that follow, shape (HORIZON,), each fed back for the next."""
+        network, extremes = self._ready[past.ticker]
+        window = torch.tensor(past.closes[None, -LOOKBACK:], dtype=torch.float32)
         path = []
         for _ in range(HORIZON):
-            path.append(self.price(network, window, scale).clamp(window[-1] / 2, window[-1] * 2))
-            window = torch.cat([window[1:], path[-1][None]])
-        return torch.stack(path).double().numpy()
-
-    def scale_of(self, closes: Tensor) -> Tensor:
-        """What is learnt from the training prices to scale others."""
-        return torch.zeros(1)
+            inputs, unit = self.scaled(window, extremes)
+            last = window[:, -1]
+            path.append((unit * network(inputs)).clamp(last / 2, last * 2))  # else a price could fall below zero
+            window = torch.cat([window[:, 1:], path[-1][None]], dim=1)
+        return torch.cat(path).double().numpy()
 
     @abstractmethod
-    def examples(self, windows: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of windows that end with the target, shape (n, LOOKBACK + 1)."""
+    def scaled(self, windows: Tensor, extremes: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network reads of windows (n, LOOKBACK), and the unit of what it states, (n,).
 
-    @abstractmethod
-    def price(self, network: nn.Module, window: Tensor, scale: Tensor) -> Tensor:
-        """The next close."""
+        Args:
+            windows: closes.
+            extremes: the lowest and the highest close of the training part.
+        """
 
 
 class First(Original):
@@ -114,16 +117,8 @@ class First(Original):
 
     network = FirstNetwork
 
-    def scale_of(self, closes: Tensor) -> Tensor:
-        part = closes[: round(0.8 * len(closes))]
-        return torch.stack([part.min(), part.max()])
-
-    def examples(self, windows: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return (windows[:, :-1] - scale[0]) / (scale[1] - scale[0]), windows[:, -1]
-
-    def price(self, network: nn.Module, window: Tensor, scale: Tensor) -> Tensor:
-        found: Tensor = network(((window - scale[0]) / (scale[1] - scale[0]))[None])[0]
-        return found
+    def scaled(self, windows: Tensor, extremes: Tensor) -> tuple[Tensor, Tensor]:
+        return (windows - extremes[0]) / (extremes[1] - extremes[0]), torch.ones(len(windows))
 
 
 class Second(Original):
@@ -132,19 +127,17 @@ class Second(Original):
     network = SecondNetwork
     weight_decay = 5e-4
 
-    def examples(self, windows: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return windows[:, :-1] / windows[:, :1], windows[:, -1] / windows[:, 0]
-
-    def price(self, network: nn.Module, window: Tensor, scale: Tensor) -> Tensor:
-        found: Tensor = window[0] * network((window / window[0])[None])[0]
-        return found
+    def scaled(self, windows: Tensor, extremes: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - the other reads it
+        return windows / windows[:, :1], windows[:, 0]
 
 
 def _train(network: nn.Module, inputs: Tensor, targets: Tensor, weight_decay: float) -> nn.Module:
     """The network with the weights of its best epoch on the last fifth of the examples."""
-    cut = round(0.8 * len(inputs))
+    cut = round(FIT_SHARE * len(inputs))
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    kernels = [one for name, one in network.named_parameters() if "weight" in name and one.ndim == 2 and "hh" not in name]
+    kernels = [
+        one for name, one in network.named_parameters() if "weight" in name and one.ndim == 2 and "hh" not in name
+    ]
     best, kept, waited = float("inf"), network.state_dict(), 0
     for _ in range(MAX_EPOCHS):
         network.train()

@@ -1,7 +1,7 @@
 """Our own methods: the universal network as it is served, continued per ticker, and four baselines."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,9 +91,7 @@ class Continued:
 
 def _settings(kind: str) -> FitSettings:
     request = TrainRequest.model_validate({"ticker": "X", "model": kind})
-    return replace(
-        fit_settings(request, MODEL_SPECS[kind].lookback or request.sequence_length), max_seconds=3600.0
-    )
+    return replace(fit_settings(request, MODEL_SPECS[kind].lookback or request.sequence_length), max_seconds=3600.0)
 
 
 def _blocks(past: Past, stop_from: np.datetime64, lookback: int) -> FitBlocks:
@@ -128,5 +126,3 @@ def _quantiles(forecaster: Forecaster, past: Past) -> Values:
     bars = past.bars[-wanted:]
     found = forecaster.predict_quantiles(bars, np.array([len(bars) - 1]))
     return found.at(LEVELS)[0, :HORIZON]
-
-

@@ -28,7 +28,7 @@ class Recorded:
         self._at = {int(row): k for k, row in enumerate(rows)}
         self._quantiles = quantiles
 
-    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+    def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:  # noqa: ARG002 - of the protocol
         return QuantileForecast(LEVELS, self._quantiles[[self._at[int(row)] for row in origins]])
 
 

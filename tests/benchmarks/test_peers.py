@@ -111,9 +111,7 @@ def test_questions_end_at_the_first_origin(task: Task) -> None:
 def _points(task: Task, factor: float) -> dict[str, Values]:
     """Every quantile is the last close times a factor."""
     return {
-        past.ticker: np.tile(
-            factor * past.bars[task.rows(past), CLOSE][:, None, None], (1, HORIZON, LEVELS.size)
-        )
+        past.ticker: np.tile(factor * past.bars[task.rows(past), CLOSE][:, None, None], (1, HORIZON, LEVELS.size))
         for past in task.tested
     }
 
@@ -158,9 +156,7 @@ def test_half_the_error_is_half_the_skill(task: Task) -> None:
 
 
 def test_coverage_counts_the_outcomes_inside(task: Task) -> None:
-    wide = _points(task, 1.0)
-    for quantiles in wide.values():
-        quantiles *= np.exp(20 * (LEVELS - 0.5))
+    wide = {ticker: points * np.exp(20 * (LEVELS - 0.5)) for ticker, points in _points(task, 1.0).items()}
 
     found = accuracy(judge(task, wide), judge(task, wide), judge(task, _points(task, 1.0)))
 
@@ -173,7 +169,7 @@ def test_the_report_has_a_row_for_every_method_and_no_coverage_of_points(task: T
     figures = {name: accuracy(judged, judged, judged) for name in names}
     cost = dict.fromkeys(("fit_s", "answer_s", "first_answer_s", "fit_peak_mb", "answer_peak_mb"), 2.0)
 
-    tables = report(task, figures, {name: cost for name in names}).split("### ")
+    tables = report(task, figures, dict.fromkeys(names, cost)).split("### ")
 
     first = METHODS["original_first"].title
     assert [METHODS[name].title in tables[-1] for name in names] == [True] * len(names)
