@@ -59,10 +59,12 @@ METHODS = {
     "garch": Entry("statsforecast GARCH(1,1)", _later("statistical", "Garch"), "origin"),
     "auto_ets": Entry("statsforecast AutoETS", _later("statistical", "AutoEts"), "origin"),
     "random_walk": Entry("statsforecast random walk", _later("statistical", "RandomWalk"), "origin"),
-    "nhits": Entry("neuralforecast NHITS, Student-t", _later("neural", "Neural", "NHITS", False), "all"),
-    "nhits_conformal": Entry("neuralforecast NHITS, conformal", _later("neural", "Neural", "NHITS", True), "all"),
-    "lstm": Entry("neuralforecast LSTM, Student-t", _later("neural", "Neural", "LSTM", False), "all"),
-    "lstm_conformal": Entry("neuralforecast LSTM, conformal", _later("neural", "Neural", "LSTM", True), "all"),
+    "nhits": Entry("neuralforecast NHITS, Student-t", _later("neural", "Neural", "NHITS", False, False), "all"),
+    "nhits_conformal": Entry(
+        "neuralforecast NHITS, conformal", _later("neural", "Neural", "NHITS", True, False), "all"
+    ),
+    "lstm": Entry("neuralforecast LSTM, Student-t", _later("neural", "Neural", "LSTM", False, True), "all"),
+    "lstm_conformal": Entry("neuralforecast LSTM, conformal", _later("neural", "Neural", "LSTM", True, True), "all"),
     "prophet": Entry("Prophet", _later("statistical", "Prophet"), "origin"),
     "original_first": Entry(
         "first original project", _later("originals", "First"), "ticker", own=True, steps=1, has_width=False

@@ -33,12 +33,13 @@ class Neural:
     Attributes:
         network: LSTM or NHITS.
         conformal: whether the distribution is that of conformal intervals, else a Student-t.
-        returns: whether it learns log returns in percent, else log prices.
+        returns: whether it learns log returns in percent, whose quantiles are then added up over the steps, else log
+            prices, which are scaled by the window. NHITS was better on prices in 2015 and 2016, the LSTM on returns.
     """
 
     network: str
     conformal: bool
-    returns: bool = False
+    returns: bool
 
     def fit(self, known: Known, folder: Path) -> None:
         from neuralforecast import NeuralForecast
@@ -59,7 +60,7 @@ class Neural:
 
         _quiet()
         self._ready = NeuralForecast.load(str(folder / "model"), verbose=False)
-        self._scores = getattr(self._ready, "_cs_df", None)
+        self._scores: Any = getattr(self._ready, "_cs_df", None)
 
     def forecast(self, pasts: Sequence[Past]) -> Values:
         frame = self._frame(pasts, tail=2 * INPUT_SIZE)
@@ -99,7 +100,7 @@ class Neural:
             input_size=INPUT_SIZE,
             loss=MAE() if self.conformal else DistributionLoss("StudentT", level=COVERAGES, num_samples=2000),
             valid_loss=None,
-            scaler_type="standard",  # by the window
+            scaler_type="identity" if self.returns else "standard",
             max_steps=MAX_STEPS,
             early_stop_patience_steps=3,
             val_check_steps=100,

@@ -141,11 +141,11 @@ def _train(network: nn.Module, inputs: Tensor, targets: Tensor, weight_decay: fl
     best, kept, waited = float("inf"), network.state_dict(), 0
     for _ in range(MAX_EPOCHS):
         network.train()
-        for batch in torch.randperm(cut).split(BATCH):
+        for batch in torch.randperm(cut).split(BATCH):  # type: ignore[no-untyped-call]  # of torch
             penalty = weight_decay * sum((one**2).sum() for one in kernels) if weight_decay else 0.0
             loss = nn.functional.mse_loss(network(inputs[batch]), targets[batch]) + penalty
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         network.eval()
         with torch.no_grad():

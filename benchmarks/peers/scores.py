@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.peers.task import HORIZON, LEVELS, Rows, Task, Values
+from benchmarks.peers.task import HORIZON, LEVELS, Past, Rows, Task, Values
 from benchmarks.universe_scores import LEVELS as COVERAGES
 from benchmarks.universe_scores import STEPS as SCORED
 from benchmarks.universe_scores import Bootstrap, Estimate, Row, Scores, coverages, differences, share_better, skills
 from models.base import Bars, Origins, QuantileForecast
-from services.evaluation.backtesting import BacktestConfig, walk_forward
+from services.evaluation.backtesting import BacktestConfig, BacktestForecasts, walk_forward
 
 STEPS = (1, 5, 20)
 BOOTSTRAP = Bootstrap(block=1)  # origins lie HORIZON sessions apart, so their outcomes share no session
@@ -74,11 +74,15 @@ def judge(task: Task, found: Mapping[str, Values]) -> Judged:
         rows = task.rows(past)
         forecaster = Recorded(rows, found[past.ticker])
         scores[past.ticker] = Scores.of(forecaster, past.bars, past.sessions, rows)
-        outcome = walk_forward(lambda _, one=forecaster: one, past.bars, BacktestConfig(rows, HORIZON, COVERAGES))
+        outcome = _outcome(forecaster, past, rows)
         actual, last = outcome.actual[:, columns], outcome.last[:, None]
         errors[past.ticker] = np.abs(actual - outcome.median[:, columns]) / last
         unchanged[past.ticker] = np.abs(actual - last) / last
     return Judged(scores, errors, unchanged)
+
+
+def _outcome(forecaster: Recorded, past: Past, rows: Rows) -> BacktestForecasts:
+    return walk_forward(lambda _: forecaster, past.bars, BacktestConfig(rows, HORIZON, COVERAGES))
 
 
 def accuracy(method: Judged, reference: Judged, ours: Judged) -> Accuracy:
@@ -109,4 +113,5 @@ def _ratio(method: Judged, column: int) -> Estimate:
     )
     known = ~np.isnan(own)
     _, day = np.unique(sessions[known], return_inverse=True)
-    return BOOTSTRAP.estimate(np.bincount(day, own[known]), np.bincount(day, theirs[known]))
+    sums = (np.bincount(day, weights=values[known]).astype(np.float64) for values in (own, theirs))
+    return BOOTSTRAP.estimate(*sums)
