@@ -4,7 +4,8 @@ The first, a Lightning LSTM, scales closes between the minimum and the maximum o
 price of the next session. The second, a Keras LSTM, divides 60 closes by the first of them and learns the next ratio;
 it feeds its forecasts back for further sessions. Both train on about the sessions that their authors used. Three
 mistakes of the first are not repeated, because they would only make it worse: its target lies one session too
-late, its last epoch is kept, and its test part stops the fit. Here the last fifth of what is known stops it.
+late, its last epoch is kept, and its test part stops the fit. Here the best epoch on the last fifth of what is known is
+kept.
 """
 
 from abc import ABC, abstractmethod
@@ -22,8 +23,7 @@ LOOKBACK = 60
 SESSIONS = 1640  # those of the published split, 2018-01 to 2024-07
 FIT_SHARE = 0.8
 BATCH = 32
-MAX_EPOCHS = 20
-PATIENCE = 4
+EPOCHS = 30
 
 
 class FirstNetwork(nn.Module):
@@ -138,8 +138,8 @@ def _train(network: nn.Module, inputs: Tensor, targets: Tensor, weight_decay: fl
     kernels = [
         one for name, one in network.named_parameters() if "weight" in name and one.ndim == 2 and "hh" not in name
     ]
-    best, kept, waited = float("inf"), network.state_dict(), 0
-    for _ in range(MAX_EPOCHS):
+    best, kept = float("inf"), network.state_dict()
+    for _ in range(EPOCHS):
         network.train()
         for batch in torch.randperm(cut).split(BATCH):  # type: ignore[no-untyped-call]  # of torch
             penalty = weight_decay * sum((one**2).sum() for one in kernels) if weight_decay else 0.0
@@ -150,11 +150,8 @@ def _train(network: nn.Module, inputs: Tensor, targets: Tensor, weight_decay: fl
         network.eval()
         with torch.no_grad():
             found = float(nn.functional.mse_loss(network(inputs[cut:]), targets[cut:]))
-        waited += 1
         if found < best:
-            best, waited = found, 0
+            best = found
             kept = {name: one.clone() for name, one in network.state_dict().items()}
-        if waited >= PATIENCE:
-            break
     network.load_state_dict(kept)
     return network
