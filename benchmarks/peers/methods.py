@@ -8,7 +8,7 @@ from typing import Literal
 
 from benchmarks.peers.task import Method
 
-Scope = Literal["ticker", "all", "origin"]
+Scope = Literal["ticker", "all", "origin", "none"]
 UNIVERSAL = "universal"
 REFERENCE = "rolling_empirical"
 
@@ -20,7 +20,7 @@ class Entry:
     Attributes:
         title: its row in the tables.
         build: makes it, from the folder in which every method has a folder of its name.
-        scope: what one fit is for: a ticker, all tickers, or one origin of one ticker.
+        scope: what one fit is for: a ticker, all tickers, or one origin of one ticker; "none" where another's is read.
         own: whether it runs in the project's environment, else in that of the peers.
         steps: farthest step that it offers.
         has_width: whether it states a distribution, else a single price.
@@ -42,15 +42,19 @@ def _later(module: str, name: str, *arguments: object) -> Callable[[Path], Metho
     return build
 
 
-def _continued(models: Path) -> Method:
-    method: Method = import_module("benchmarks.peers.ours").Continued(models / UNIVERSAL)
-    return method
+def _from_universal(name: str) -> Callable[[Path], Method]:
+    def build(models: Path) -> Method:
+        method: Method = getattr(import_module("benchmarks.peers.ours"), name)(models / UNIVERSAL)
+        return method
+
+    return build
 
 
 METHODS = {
     REFERENCE: Entry("returns of the last 250 sessions", _later("ours", "Baseline", REFERENCE), "ticker", own=True),
     UNIVERSAL: Entry("**ours: universal network, as served**", _later("ours", "Universal"), "all", own=True),
-    "continued": Entry("**ours: continued on the ticker**", _continued, "ticker", own=True),
+    "static": Entry("ours: the same, intervals not adapted", _from_universal("Static"), "none", own=True),
+    "continued": Entry("ours: continued on the ticker", _from_universal("Continued"), "ticker", own=True),
     "volatility_regression": Entry(
         "ours: `volatility_regression`", _later("ours", "Baseline", "volatility_regression"), "ticker", own=True
     ),

@@ -61,6 +61,26 @@ class Universal:
         return np.array([_quantiles(self._ready, past) for past in pasts])
 
 
+class Static:
+    """The same network with intervals that do not adapt, which saves the replay of 500 sessions.
+
+    Args:
+        universal: the folder of the fitted ``Universal``.
+    """
+
+    def __init__(self, universal: Path) -> None:
+        self._universal = universal
+
+    def fit(self, known: Known, folder: Path) -> None:
+        """The other's fit is read."""
+
+    def load(self, folder: Path) -> None:  # noqa: ARG002 - of the protocol
+        self._ready = _served(self._universal).static
+
+    def forecast(self, pasts: Sequence[Past]) -> Values:
+        return np.array([_quantiles(self._ready, past) for past in pasts])
+
+
 class Continued:
     """The same network, trained further on each ticker by the steps of a training request.
 
@@ -122,7 +142,7 @@ def _served(folder: Path) -> ServedForecaster:
 
 
 def _quantiles(forecaster: Forecaster, past: Past) -> Values:
-    wanted = getattr(forecaster, "wanted_sessions", forecaster.lookback + 1)
+    wanted = getattr(forecaster, "wanted_sessions", forecaster.lookback + 1)  # as many as a server would read
     bars = past.bars[-wanted:]
     found = forecaster.predict_quantiles(bars, np.array([len(bars) - 1]))
     return found.at(LEVELS)[0, :HORIZON]

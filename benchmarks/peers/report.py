@@ -28,7 +28,7 @@ def report(task: Task, figures: Mapping[str, Accuracy], costs: Mapping[str, Mapp
             _table("Mean absolute error of the point / no change", ["method", *steps], _errors(figures)),
             _table(
                 "Costs, processor time on one thread",
-                ["method", "fit", "for", "forecast", "first answer", "memory: fit", "memory: answer"],
+                ["method", "fit", "for", "forecast", "first answer", "memory: fit, all forecasts", "one answer"],
                 _costs(costs, len(task.tested)),
             ),
         ]
@@ -60,12 +60,16 @@ def _errors(figures: Mapping[str, Accuracy]) -> Iterator[Sequence[str]]:
 
 def _costs(costs: Mapping[str, Mapping[str, float]], n_tickers: int) -> Iterator[Sequence[str]]:
     for name, cost in costs.items():
-        scope = METHODS[name].scope
-        fit = {"ticker": cost["fit_s"] / n_tickers, "all": cost["fit_s"], "origin": 0.0}[scope]
+        fit, scope = {
+            "ticker": (_seconds(cost["fit_s"] / n_tickers), "each ticker"),
+            "all": (_seconds(cost["fit_s"]), "all tickers, once"),
+            "origin": (NOT_OFFERED, "part of each forecast"),
+            "none": (NOT_OFFERED, "the fit above"),
+        }[METHODS[name].scope]
         yield (
             METHODS[name].title,
-            NOT_OFFERED if scope == "origin" else _seconds(fit),
-            {"ticker": "each ticker", "all": "all tickers, once", "origin": "fitted in each forecast"}[scope],
+            fit,
+            scope,
             _seconds(cost["answer_s"]),
             _seconds(cost["first_answer_s"]),
             f"{cost['fit_peak_mb']:,.0f} MB",
