@@ -28,7 +28,7 @@ def report(task: Task, figures: Mapping[str, Accuracy], costs: Mapping[str, Mapp
             _table("Mean absolute error of the point / no change", ["method", *steps], _errors(figures)),
             _table(
                 "Costs, processor time on one thread",
-                ["method", "fit", "for", "forecast", "first answer", "memory: fit, all forecasts", "one answer"],
+                ["method", "fit", "for", "forecast", "first answer", "memory"],
                 _costs(costs, len(task.tested)),
             ),
         ]
@@ -72,7 +72,6 @@ def _costs(costs: Mapping[str, Mapping[str, float]], n_tickers: int) -> Iterator
             scope,
             _seconds(cost["answer_s"]),
             _seconds(cost["first_answer_s"]),
-            f"{cost['fit_peak_mb']:,.0f} MB",
             f"{cost['answer_peak_mb']:,.0f} MB",
         )
 
