@@ -63,7 +63,7 @@ docs: .venv/docs/.installed .venv/.run ## Build the documentation site into site
 fuzz-api: .venv/fuzz/.installed .venv/.dev ## Test the API with schemathesis; EXAMPLES=100 for each route and phase
 	$(BIN)/python -m tools.fuzz_api --max-examples $(or $(EXAMPLES),100)
 
-peers: .venv/peers/.installed .venv/.dev ## Compare with statsforecast, neuralforecast and Prophet on DATA=DIR; half an hour
+peers: .venv/peers/.installed .venv/.dev ## Compare with statsforecast, neuralforecast and Prophet on DATA=DIR; takes about 15 minutes
 	@test -n "$(DATA)" || { echo "expected the folder of TICKER.csv files: make peers DATA=DIR"; exit 2; }
 	$(BIN)/python -m benchmarks.peers --data "$(DATA)"
 

@@ -23,8 +23,8 @@ def report(task: Task, figures: Mapping[str, Accuracy], costs: Mapping[str, Mapp
         [
             about,
             _table("CRPS skill, % ± standard error", ["method", *steps], _skills(figures)),
-            _table("Ours as served minus the method, points [95 % interval]", ["method", *steps], _behind(figures)),
-            _table("Outcomes inside the 80 % / 95 % interval, %", ["method", *steps], _coverages(figures)),
+            _table("Ours as served minus the method, points [95% interval]", ["method", *steps], _behind(figures)),
+            _table("Outcomes inside the 80% / 95% interval, %", ["method", *steps], _coverages(figures)),
             _table("Mean absolute error of the point / no change", ["method", *steps], _errors(figures)),
             _table(
                 "Costs, processor time on one thread",

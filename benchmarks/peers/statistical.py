@@ -1,4 +1,4 @@
-"""Methods that are fitted anew at every origin, as their users do: statsforecast and Prophet."""
+"""Methods that are fitted again at every origin, as their users do: statsforecast and Prophet."""
 
 import logging
 from collections.abc import Sequence
