@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --
 RIE_PACKAGE := aws-sam-cli==1.170.0
 MUTATION_PACKAGE := cosmic-ray==8.4.3
 
-.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api ray sam deploy mutants requirements sbom audit clean
+.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api peers ray sam deploy mutants requirements sbom audit clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -65,6 +65,10 @@ docs: .venv/docs/.installed .venv/.run ## Build the documentation site into site
 fuzz-api: .venv/fuzz/.installed .venv/.dev ## Test the API with schemathesis; EXAMPLES=100 for each route and phase
 	$(BIN)/python -m tools.fuzz_api --max-examples $(or $(EXAMPLES),100)
 
+peers: .venv/peers/.installed .venv/.dev ## Compare with statsforecast, neuralforecast and Prophet on DATA=DIR; takes about 15 minutes
+	@test -n "$(DATA)" || { echo "expected the folder of TICKER.csv files: make peers DATA=DIR"; exit 2; }
+	$(BIN)/python -m benchmarks.peers --data "$(DATA)"
+
 ray: .venv/ray/.installed ## Install Ray, in an environment of its own
 
 sam: .venv/sam/.installed ## Install the AWS SAM CLI, in an environment of its own
@@ -86,6 +90,7 @@ requirements: .venv/.dev ## Compile the pinned requirements from their .in files
 	$(call compile,docs.in,requirements/docs.txt,--generate-hashes --allow-unsafe)
 	$(call compile,fuzz.in,requirements/fuzz.txt)
 	$(call compile,ray.in,requirements/ray.txt)
+	$(call compile,peers.in,requirements/peers.txt)
 	$(call compile,deploy.in,requirements/deploy.txt,--generate-hashes --allow-unsafe)
 	$(call compile,supply.in,requirements/supply.txt,--generate-hashes --allow-unsafe)
 
@@ -168,4 +173,10 @@ endef
 .venv/fuzz/.installed: requirements/fuzz.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv/fuzz
 	.venv/fuzz/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/fuzz.txt
+	touch $@
+
+.venv/peers/.installed: requirements/peers.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv/peers
+	.venv/peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		$(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) -r requirements/peers.txt
 	touch $@

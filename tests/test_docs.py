@@ -38,7 +38,7 @@ MAKE = [
     "make",
     *[
         f"--old-file=.venv/{name}"
-        for name in (".run", ".dev", "sam/.installed", "docs/.installed", "fuzz/.installed", "ray/.installed")
+        for name in (".run", ".dev", *(f"{tool}/.installed" for tool in ("sam", "docs", "fuzz", "peers", "ray")))
     ],
 ]
 

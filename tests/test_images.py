@@ -63,6 +63,7 @@ def test_the_engine_gets_every_module_of_the_application_and_nothing_private() -
         ("requirements/dev.txt", "dev.in"),
         ("requirements/deploy.txt", "deploy.in"),
         ("requirements/docs.txt", "docs.in"),
+        ("requirements/peers.txt", "peers.in"),
         ("requirements/supply.txt", "supply.in"),
     ],
 )
