@@ -2,7 +2,8 @@
 
     .venv/ray/bin/python -m benchmarks.run_engines [--tickers 4] [--epochs 3] [--engines local ray lambda]
 
-Ray runs on one node of this machine. Lambda is the function that trains, behind Lambda's runtime interface emulator and
+The networks are trained from random weights: a fine-tuning may keep those of its base, which are equal anyway. Ray runs
+on one node of this machine. Lambda is the function that trains, behind Lambda's runtime interface emulator and
 a stand-in for asynchronous invocations, with its models in an S3 server. Prints a digest of all weights for each
 engine; the command fails where they differ.
 """
@@ -27,7 +28,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_
 
 def run(runtime: Runtime, tickers: tuple[str, ...], epochs: int) -> str:
     began = time.monotonic()
-    begun = start(runtime, tickers, action="fine_tune", training={"epochs": epochs})
+    begun = start(runtime, tickers, action="train", training={"epochs": epochs})
     ended = follow(runtime, begun.id)
     runtime.run_executor.close()
     found = digest(tickers_of(runtime, begun.id))

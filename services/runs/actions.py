@@ -30,7 +30,7 @@ from services.storage.registry import CALIBRATION, CARD, ModelRegistry, model_ke
 from services.training.challenge import Challenger, evaluate_challenger
 from services.training.train import train_model
 from services.training.universe import NO_UNIVERSES
-from services.training.work import RESERVED_PER_TICKER_S, publish
+from services.training.work import RESERVED_S, publish
 
 ACTION_PHASES: dict[Phase, float] = {**PHASES, "backtest": 0.98, "forecast": 0.99}
 ACCURACY_DAYS = 90
@@ -148,7 +148,7 @@ def _train(ticker: str, context: ActionContext, heartbeat: Timed) -> TickerResul
             model_id,
             spec.created_at,
             lambda epoch: heartbeat.epoch(epoch.validation_loss),
-            fit_until=context.monotonic_end - RESERVED_PER_TICKER_S,
+            fit_until=context.monotonic_end - RESERVED_S,
             on_progress=heartbeat.fit,
             on_phase=heartbeat.phase,
         )

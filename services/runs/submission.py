@@ -17,7 +17,8 @@ from services.storage.registry import DEFAULT, ModelRegistry
 from services.training.universe import Universes
 
 CHUNKS_PER_WORKER = 4  # so that workers end at about the same time
-MAX_CHUNK = {"train": 10, "fine_tune": 25, "backtest": 50, "forecast": 100, "score": 100}
+TRAINING_CHUNKS_PER_WORKER = 2  # an import of torch costs as much as training a ticker
+MAX_CHUNK = {"train": 50, "fine_tune": 50, "backtest": 50, "forecast": 100, "score": 100}
 """The most tickers of a chunk, by action: few enough to lose little, and enough to import torch once for many."""
 KEY_MODEL = "run"  # in the place of a model's id, in the document of an Idempotency-Key
 
@@ -145,9 +146,8 @@ def _once(spec: RunSpec, jobs: Jobs, key: str) -> RunSpec:
 def _round(
     tickers: Sequence[str], action: RunAction, executor: str, engine: Engine, now: datetime, n_workers: int
 ) -> Round:
-    size = max(1, min(MAX_CHUNK[action], math.ceil(len(tickers) / (CHUNKS_PER_WORKER * n_workers))))
-    if action in TRAINS:  # a worker imports torch once a chunk, and two tickers at least should share that
-        size = max(size, min(2, len(tickers)))
+    per_worker = TRAINING_CHUNKS_PER_WORKER if action in TRAINS else CHUNKS_PER_WORKER
+    size = max(1, min(MAX_CHUNK[action], math.ceil(len(tickers) / (per_worker * n_workers))))
     chunks = tuple(tuple(tickers[first : first + size]) for first in range(0, len(tickers), size))
     return Round(touched_at=now, executor=executor, engine=engine, chunks=chunks)
 

@@ -29,9 +29,9 @@ from services.storage.documents import read_updated
 from services.storage.registry import ModelRegistry
 from services.storage.store import ArtifactStore
 from services.storage.write_behind import WriteBehind
+from services.training.work import RESERVED_S
 
 POLL_S = 2.0
-RESERVED_S = 60.0  # of the time left to a process, what a ticker needs before and after its fit
 RECORD_WITHIN_S = 40.0  # and one more call of the store: shorter than the silence of a lost worker
 
 _while_store_fails = Retrying(

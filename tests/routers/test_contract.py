@@ -21,7 +21,7 @@ def operations(app: FastAPI) -> list[tuple[str, set[str]]]:
 
 def test_a_method_that_an_address_lacks_is_405_with_all_that_it_has(app: FastAPI, client: TestClient) -> None:
     for path, methods in operations(app):
-        address = path.format(model_id="gspc-20261121-1a2b3c4d", alias="default", ticker="AAPL", job_id="x")
+        address = path.format(model_id="gspc-20261121-1a2b3c4d", alias="default", ticker="AAPL", job_id="x", run_id="x")
         expected = methods | ({"HEAD"} if "GET" in methods else set())
         for method in {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"} - expected:
             answer = client.request(method, address)

@@ -10,12 +10,12 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from config import Settings
-from schemas import alias, analysis, backtest, batch, by_symbol, fetch_data, predict, retrain, train
+from schemas import alias, analysis, backtest, batch, by_symbol, fetch_data, predict, retrain, run, train
 from schemas.common import Request
 from schemas.train import TrainRequest
 from tests.fakes import application
 
-MODULES = (alias, analysis, backtest, batch, by_symbol, fetch_data, predict, retrain, train)
+MODULES = (alias, analysis, backtest, batch, by_symbol, fetch_data, predict, retrain, run, train)
 
 
 def request_schemas() -> list[type[Request]]:

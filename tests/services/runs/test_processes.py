@@ -95,8 +95,8 @@ def test_a_run_survives_a_killed_worker_and_resumes_after_a_cancellation(runtime
 
     assert cancelled.state == "cancelled"
     assert took_s < CANCEL_WITHIN_S
-    killed = [one for one in cancelled.lost_workers if one.worker == name]
-    assert [(one.ticker, one.reason) for one in killed] == [("A", "the worker ended with exit code -9")]
+    killed = [one.reason for one in cancelled.lost_workers if one.worker == name]
+    assert killed == ["the worker ended with exit code -9"]
     assert (resumed.state, resumed.counts.succeeded, resumed.counts.failed) == ("partial", 2, 2)
     assert {one.ticker: one.code for one in resumed.failures} == {
         "NOPE": "ticker_not_found",
