@@ -35,7 +35,8 @@ PROGRAM = (  # what decides the content
     "services/analysis/**/*.py",
     "services/analysis/**/*.j2",
     "services/analysis/**/*.json",
-    "services/language/*",
+    "services/language/*.py",
+    "services/language/*.json",
     "schemas/analysis.py",
 )
 LIBRARIES = ("numpy", "scipy", "statsmodels", "matplotlib", "jinja2", "exchange_calendars")

@@ -215,9 +215,11 @@ class AsyncClient:
         """Describe a ticker's past: volatility, drawdowns, seasonality, autocorrelation."""
         return await self._get(f"/analysis/{segment(ticker)}", Analysis, {"start": start, "end": end})
 
-    async def analysis_page(self, ticker: str, *, start: Day | None = None, end: Day | None = None) -> str:
-        """The analysis as one HTML page that needs no network."""
-        query = {"start": start, "end": end, "format": "html"}
+    async def analysis_page(
+        self, ticker: str, *, start: Day | None = None, end: Day | None = None, lang: str | None = None
+    ) -> str:
+        """The analysis as one HTML page that needs no network, in English or, with ``lang="pt-BR"``, in Portuguese."""
+        query = {"start": start, "end": end, "format": "html", "lang": lang}
         path = f"/analysis/{segment(ticker)}"
         return (await self._send("GET", path, query=query, headers={"Accept": "text/html"})).text
 

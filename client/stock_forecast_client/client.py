@@ -211,9 +211,11 @@ class Client:
         """Describe a ticker's past: volatility, drawdowns, seasonality, autocorrelation."""
         return self._get(f"/analysis/{segment(ticker)}", Analysis, {"start": start, "end": end})
 
-    def analysis_page(self, ticker: str, *, start: Day | None = None, end: Day | None = None) -> str:
-        """The analysis as one HTML page that needs no network."""
-        query = {"start": start, "end": end, "format": "html"}
+    def analysis_page(
+        self, ticker: str, *, start: Day | None = None, end: Day | None = None, lang: str | None = None
+    ) -> str:
+        """The analysis as one HTML page that needs no network, in English or, with ``lang="pt-BR"``, in Portuguese."""
+        query = {"start": start, "end": end, "format": "html", "lang": lang}
         path = f"/analysis/{segment(ticker)}"
         return (self._send("GET", path, query=query, headers={"Accept": "text/html"})).text
 

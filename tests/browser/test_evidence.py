@@ -46,7 +46,7 @@ def lived(tmp_path: Path, without_analysis: None) -> Iterator[str]:
 def test_past_forecasts_are_scored_and_shown_with_no_change_and_drift(lived: str, visit: Open) -> None:
     page = visit(lived)
     body = scroll_to(page, "accuracy")
-    status = r"bundled-20210421-00000001: (no drift|possible drift; .+|drift, retrain it; .+)\."
+    status = r"bundled-20210421-00000001: (no drift|possible drift|drift, retrain it)\.( Ranges of .+\.)*"
     from_prices = " From recent prices only: there are no forecast results to check yet."
     expect(body.locator("p").first).to_have_text(re.compile(f"^{status}{re.escape(from_prices)}$"))
     expect(body).to_contain_text("No ^GSPC forecasts have been scored since 2 Oct 2018")
