@@ -80,11 +80,7 @@ def test_nothing_in_the_catalogue_is_needless() -> None:
 
 
 def test_the_page_is_written_in_the_language_of_the_request() -> None:
-<<<<<<< HEAD
-    request = AnalysisRequest(lang="pt-BR", start="2017-01-01", end="2017-12-31")
-=======
     request = AnalysisRequest(lang="pt-BR", start=date(2017, 1, 1), end=date(2017, 12, 31))
->>>>>>> wt-page
 
     page = analysis_page("^GSPC", request, SampleSource(), NOW)
 
