@@ -36,7 +36,7 @@ class Place:
     monotonic: ManualClock = field(default_factory=ManualClock)
     prices: PriceSource = field(
         default_factory=lambda: FakePriceSource(
-            *(walk_history(ticker, seed=seed) for seed, ticker in enumerate(("A", "B", "C", "D"))),
+            *(walk_history(ticker, n_sessions=430, seed=seed) for seed, ticker in enumerate(("A", "B", "C", "D"))),
             walk_history("SHORT", n_sessions=60),
         )
     )

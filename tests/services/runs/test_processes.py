@@ -16,6 +16,8 @@ from services.runs.pieces import Piece
 from services.runs.submission import resume_run, start_run
 from tests.fakes import walk_history, write_prices
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 120.0  # far longer than any of it takes
 CANCEL_WITHIN_S = 30.0  # a busy machine may need seconds to start a process that then stops at once
 TICKERS = ("NOPE", "A", "B", "SHORT")
@@ -28,7 +30,7 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
     prices = tmp_path / "prices"
     prices.mkdir()
     for seed, ticker in enumerate("AB"):
-        write_prices(prices, walk_history(ticker, seed=seed))
+        write_prices(prices, walk_history(ticker, n_sessions=430, seed=seed))
     write_prices(prices, walk_history("SHORT", n_sessions=60))
     runtime = Runtime.from_settings(
         Settings(_env_file=None, data_dir=tmp_path / "var", price_source="csv", price_dir=prices, run_workers=1)
