@@ -39,6 +39,8 @@ CHANGES = {
     "POST /runs",
     "POST /runs/{run_id}/cancel",
     "POST /runs/{run_id}/resume",
+    "POST /forecasts/prices",
+    "POST /forecasts/latest",
     "POST /monitoring/forget",
     "POST /monitoring/score",
     "POST /monitoring/retrain",
