@@ -188,7 +188,7 @@ def test_the_analysis_loads_when_it_comes_into_view(server: str, visit: Open) ->
     assert all(name in tables for name in ("Tails", "Drawdowns", "Ljung–Box", "Unit roots"))
     expect(body).to_contain_text("No close looks like an unadjusted split")
     line = body.locator("#volatility svg path[stroke='var(--blue)']").first
-    assert line.evaluate("node => getComputedStyle(node).stroke") == "rgb(15, 95, 92)"  # the page's own accent
+    assert line.evaluate("node => getComputedStyle(node).stroke") == "rgb(37, 99, 168)"  # the page's own blue
 
 
 def test_on_a_telephone_the_analysis_has_a_page_of_its_own(server: str, visit: Open) -> None:
