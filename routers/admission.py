@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from errors import AppError, BadRequest, HostNotAllowed
 from routers.hosts import allowed_names, host_name, is_allowed
 from routers.problems import MEDIA_TYPE, problem_of
-from routers.turns import Turns
+from routers.turns import Turns, begin
 
 ALWAYS_ANSWERED = "/up"  # else a busy server would count as dead
 
@@ -51,9 +51,8 @@ class AdmissionMiddleware:
         is_head = scope["method"] == "HEAD"
         routed = {**scope, "method": "GET"} if is_head else scope
         try:
+            begin(scope, refusable=scope["path"] != ALWAYS_ANSWERED)
             self._validate_host(headers, scope)
-            if scope["path"] != ALWAYS_ANSWERED:
-                self._turns.validate_punctuality(scope)
             await self._admit(routed, body)
         except AppError as refusal:
             await problem_response(refusal, scope.get("request_id", ""))(scope, receive, send)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from starlette.types import Scope
 
 from errors import ServerBusy
-from server.limits import ARRIVED
+from server.limits import ARRIVED, Arrival
 
 RETRY_AFTER_S = 1
 MAX_WAIT_S = 0.3
@@ -45,15 +45,6 @@ class Turns:
             ServerBusy: too many are being answered.
         """
         if self._n_active >= self._active:
-            raise _busy()
-
-    def validate_punctuality(self, scope: Scope) -> None:
-        """Check that the event loop has not kept the request waiting for so long that others wait behind it.
-
-        Raises:
-            ServerBusy: it has.
-        """
-        if ARRIVED in scope and time.monotonic() - scope[ARRIVED] > MAX_WAIT_S:
             raise _busy()
 
     async def take(self, scope: Scope) -> None:
@@ -106,6 +97,20 @@ class Turns:
             if not turn.done():
                 self._n_at_work += 1
                 turn.set_result(None)
+
+
+def begin(scope: Scope, *, refusable: bool) -> None:
+    """Count the request as begun.
+
+    Raises:
+        ServerBusy: the event loop comes too late to it, and many others wait.
+    """
+    arrival: Arrival | None = scope.get(ARRIVED)
+    if arrival is None:
+        return
+    arrival.connections.n_unstarted -= 1
+    if refusable and time.monotonic() - arrival.at > MAX_WAIT_S and arrival.connections.is_crowded:
+        raise _busy()
 
 
 class _Processor:

@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 STATE = "connections"  # the key of `Connections` in the state of the lifespan
-ARRIVED = "arrived"  # the key in a request's scope of when it came to this machine, by ``time.monotonic``
+ARRIVED = "arrived"  # the key of a request's `Arrival` in its scope
 
 # Of the files that the process may open, half are for connections. Up to three times the backlog are accepted before
 # the first of them can be closed. The rest is for the store, price files, workers and the standard streams.
 _FILES_PER_CONNECTION = 2
 _FILES_PER_BACKLOG = 32
 MAX_BACKLOG = 2048
-_TCP_INFO_BYTES, _QUEUED_AT = (
-    104,
-    24,
-)  # of the kernel's tcp_info, and where it has tcpi_unacked: of a listener, its queue
+# The size of the kernel's tcp_info, and where it has tcpi_unacked: of a listener, its queue.
+_TCP_INFO_BYTES, _QUEUED_AT = 104, 24
 ENOUGH_FILES = 1_048_576
+CROWD = 8  # fewer requests that wait are no overload: the machine was busy with something else
 
 
 class Closable(Protocol):
@@ -36,13 +35,22 @@ class Connections:
         limit: how many may be open. For one more, that which has waited longest for its client is closed.
         timeout_s: for the head of a request, and for the client to take in some of its answer.
         waiting: keeps its order; the values mean nothing.
+        n_queued: connections in the kernel's queue.
         queue_s: that a new connection waits in the kernel's queue, as far as is known.
+        n_unstarted: requests that are here, and that the application has not begun.
     """
 
     limit: int = 1000
     timeout_s: float = 10.0
     waiting: dict[Closable, None] = field(default_factory=dict)
+    n_queued: int = 0
     queue_s: float = 0.0
+    n_unstarted: int = 0
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many requests wait that answering them all late would keep later ones waiting for longer still."""
+        return self.n_unstarted + self.n_queued >= CROWD
 
     def make_room(self, n_open: int) -> bool:
         """Close a connection where too many are open; False where each of them has a request at work."""
@@ -54,6 +62,14 @@ class Connections:
         del self.waiting[longest]
         longest.abort()
         return True
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """When a request came to this machine, by ``time.monotonic``, and on which connections."""
+
+    at: float
+    connections: Connections
 
 
 def n_queued(listening: socket.socket) -> int:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from errors import AppError, BadRequest, HeadersTooLarge, RequestTimeout, ServerBusy
 from schemas.problem import Problem
-from server.limits import ARRIVED, STATE, Connections
+from server.limits import ARRIVED, STATE, Arrival, Connections
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol as _Protocol
@@ -54,7 +54,9 @@ class LimitedProtocol(_Protocol):
         if idle and self._active:
             # its task waits for those of all requests before it
             scope = cast("dict[str, Any]", self.cycle.scope)
-            scope[ARRIVED] = time.monotonic() - (self._limits.queue_s if self._is_new else 0.0)
+            queue_s = self._limits.queue_s if self._is_new else 0.0
+            scope[ARRIVED] = Arrival(time.monotonic() - queue_s, self._limits)
+            self._limits.n_unstarted += 1
             self._is_new = False
         if idle and not self._active and self._answered_whole_request:
             self._n_head += len(data)

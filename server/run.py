@@ -53,8 +53,8 @@ class Server(uvicorn.Server):
         limits, now, total = self.lifespan.state.get(STATE), time.monotonic(), self.server_state.total_requests
         (then, before), self._measured = self._measured, (now, total)
         if limits is not None and now > then:
-            queued = sum(n_queued(one) for server in self.servers for one in server.sockets)
-            limits.queue_s = queued * (now - then) / max(total - before, 1)
+            limits.n_queued = sum(n_queued(one) for server in self.servers for one in server.sockets)
+            limits.queue_s = limits.n_queued * (now - then) / max(total - before, 1)
 
     async def shutdown(self, sockets: Any = None) -> None:
         await super().shutdown(sockets)

@@ -3,14 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from errors import ServerBusy
 from routers import turns
-from routers.turns import Turns, rest
-from server.limits import ARRIVED
+from routers.turns import Turns, begin, rest
+from server.limits import ARRIVED, CROWD, Arrival, Connections
 
 
 @pytest.fixture(autouse=True)
@@ -126,17 +127,33 @@ def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(*, handed_ove
     run(scenario)
 
 
-@pytest.mark.parametrize(("waited_s", "is_late"), [(-1.0, False), (0.5, True)])
-def test_a_request_that_the_event_loop_has_kept_waiting_is_refused(waited_s: float, *, is_late: bool) -> None:
-    scope = {ARRIVED: time.monotonic() - waited_s}
-    limited = Turns(active=2, at_work=1)
+@pytest.mark.parametrize(
+    ("waited_s", "n_others", "refusable", "is_refused"),
+    [
+        (0.5, CROWD, True, True),
+        (0.5, CROWD - 1, True, False),  # the machine was busy with something else
+        (-1.0, CROWD, True, False),
+        (0.5, CROWD, False, False),
+    ],
+)
+def test_a_request_that_the_event_loop_comes_to_late_is_refused_where_many_wait(
+    waited_s: float, n_others: int, *, refusable: bool, is_refused: bool
+) -> None:
+    connections = Connections(n_unstarted=1 + n_others)
+    scope = {ARRIVED: Arrival(time.monotonic() - waited_s, connections)}
 
-    if is_late:
-        with pytest.raises(ServerBusy):
-            limited.validate_punctuality(scope)
-    else:
-        limited.validate_punctuality(scope)
+    with pytest.raises(ServerBusy) if is_refused else nullcontext():
+        begin(scope, refusable=refusable)
+
+    assert connections.n_unstarted == n_others
+
+
+def test_connections_that_the_kernel_has_wait_too() -> None:
+    connections = Connections(n_unstarted=1, n_queued=CROWD)
+
+    with pytest.raises(ServerBusy):
+        begin({ARRIVED: Arrival(time.monotonic() - 0.5, connections)}, refusable=True)
 
 
 def test_a_request_without_an_arrival_is_in_time() -> None:
-    Turns(active=2, at_work=1).validate_punctuality({})
+    begin({}, refusable=True)
