@@ -36,12 +36,12 @@ def demo(context: typer.Context, plot: Plot = None) -> None:
         job = follow_visibly(client.start_training(**TRAINING), client, target)
         if not isinstance(job.result, TrainResult):
             raise error_of_job(job)
-        show(job.result, trained_table, as_json=False)
+        show(job.result, trained_table, None)
         echo("\n2. forecast ten sessions")
         answer = client.forecast(job.model_id, **FORECAST)
-        show(answer, forecast_table, as_json=False)
+        show(answer, forecast_table, None)
         echo("\n3. backtest the model and seven baselines on its test block")
-        show(client.backtest(job.model_id, **BACKTEST), backtest_table, as_json=False)
+        show(client.backtest(job.model_id, **BACKTEST), backtest_table, None)
         echo("\n4. draw the forecast")
         folder = local_settings().writable_dir
         folder.mkdir(parents=True, exist_ok=True)
