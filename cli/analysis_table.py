@@ -129,23 +129,24 @@ def _seasons(found: Seasons) -> Iterator[RenderableType]:
         [
             Column("group", left=True),
             Column("n"),
-            Column("mean", _mean, ("mean_log_return", "lower", "upper")),
-            Column("±", share, ("half_width",)),
+            Column("mean", signed_share, ("mean_log_return",)),
+            Column("±", _error, ("lower", "upper")),
         ],
     )
     for one in (*found.weekday.groups, *found.month.groups):
-        half = None if one.lower is None or one.upper is None else (one.upper - one.lower) / 2
-        table.add(one.name, one.n, (one.mean_log_return, one.lower, one.upper), half)
+        table.add(one.name, one.n, one.mean_log_return, (one.lower, one.upper))
     yield table
     yield line("* the 95% interval excludes zero")
     yield line(found.weekday.interpretation)
     yield line(found.month.interpretation)
 
 
-def _mean(found: tuple[float, float | None, float | None]) -> str:
-    mean, lower, upper = found
-    clear = lower is not None and upper is not None and not lower <= 0 <= upper
-    return f"{signed_share(mean)}{'*' if clear else ' '}"
+def _error(bounds: tuple[float | None, float | None]) -> str:
+    """Half the width of the interval, marked if it excludes zero."""
+    lower, upper = bounds
+    if lower is None or upper is None:
+        return f"{UNKNOWN} "
+    return f"{share((upper - lower) / 2)}{' ' if lower <= 0 <= upper else '*'}"
 
 
 def _dependence(found: Dependence) -> Iterator[RenderableType]:
@@ -156,11 +157,11 @@ def _dependence(found: Dependence) -> Iterator[RenderableType]:
             Column("lag"),
             Column("ACF", _marked, ("acf", "acf_bound")),
             Column("PACF", _marked, ("pacf", "pacf_bound")),
-            Column("±", figure, ("bound",)),
+            Column("±", figure, ("acf_bound",)),
             Column("squares: ACF", _marked, ("squares_acf", "squares_acf_bound"), rank=1),
-            Column("±", figure, ("squares_bound",), rank=1),
+            Column("±", figure, ("squares_acf_bound",), rank=1),
             Column("PACF", _marked, ("squares_pacf", "squares_pacf_bound"), rank=2),
-            Column("±", figure, ("squares_partial_bound",), rank=2),
+            Column("±", figure, ("squares_pacf_bound",), rank=2),
         ],
     )
     for place, lag in enumerate(plain.lags):

@@ -18,8 +18,8 @@ from cli.sheet import Sheet, Value
 def csv_of(answer: BaseModel, shown: RenderableType) -> str:
     """The table that is shown; of several, one below the other, with a column ``table`` that names each.
 
-    An answer without a table, or with facts about one thing, is one row with every field of its JSON. Fields within
-    fields have names with dots, and lists are JSON.
+    An answer without a table, or with facts about one thing, is one row with the fields of its JSON. Fields within
+    fields have names with dots, lists of plain values are JSON, and lists of records are left to ``--json``.
     """
     parts = tuple(parts_of(shown))
     sheets = [part for part in parts if isinstance(part, Sheet)]
@@ -54,7 +54,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else key)
-    else:
+    elif not (isinstance(value, list) and value and isinstance(value[0], list | dict)):
         yield name, json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 

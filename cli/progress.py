@@ -81,6 +81,7 @@ PHASES = {
     "publish": "storing the model",
     "evaluate": "comparing with the current model",
     "backtest": "forecasting from past sessions",
+    "forecast": "forecasting",
 }
 
 

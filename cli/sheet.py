@@ -4,6 +4,7 @@ Where a table is too wide, the columns of the highest rank are left out, then th
 columns of rank 0 fit, each row becomes a block with one line for each column.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -64,7 +65,7 @@ class Column:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return self.names or (self.title.lower().replace(" ", "_"),)
+        return self.names or (re.sub(r"\W+", "_", self.title.lower()),)
 
 
 @dataclass
