@@ -1,12 +1,13 @@
-"""A ticker's past in 80 columns: every part of its analysis."""
+"""A ticker's past: every part of its analysis, complete in 80 columns."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from cli.layout import UNKNOWN, columns, fact_sheet, format_p, line, notes
+from cli.layout import Facts, figure, format_p, heading, level_name, line, notes, p_cell, share, signed, signed_share
+from cli.sheet import UNKNOWN, Column, Sheet, Value
 from stock_forecast_client.models import (
     Analysis,
     Correlogram,
@@ -15,7 +16,6 @@ from stock_forecast_client.models import (
     Distribution,
     Drawdowns,
     LjungBox,
-    Seasonality,
     Seasons,
     Stationarity,
     Summary,
@@ -39,18 +39,18 @@ def analysis_table(answer: Analysis) -> RenderableType:
         ("Tails", _tails(answer.distribution)),
         ("Annualised volatility", [_volatility(answer.volatility)]),
         ("Deepest drawdowns", _drawdowns(answer.drawdowns)),
-        ("Seasonality: mean log return ± its 95% error, in %", _seasons(answer.seasonality)),
+        ("Seasonality: mean log return ± its 95% error", _seasons(answer.seasonality)),
         ("Autocorrelation", _dependence(answer.dependence)),
         ("Stationarity", _stationarity(answer.stationarity)),
         ("Data quality", [_data_quality(answer.data_quality)]),
     )
-    shown = [item for title, part in parts for item in (Text(), Text(title, style="bold"), *part)]
+    shown = [item for title, part in parts for item in (Text(), heading(title), *part)]
     return Group(line(head), *shown, *notes(answer.warnings))
 
 
 def _returns(summary: Summary) -> RenderableType:
     moments = summary.log_returns
-    return fact_sheet(
+    return Facts(
         [
             ("volatility", f"{summary.annualised_volatility:.1%} a year"),
             ("mean log return", f"{summary.annualised_mean_log_return:+.1%} a year"),
@@ -62,89 +62,133 @@ def _returns(summary: Summary) -> RenderableType:
 
 def _tails(found: Distribution) -> Iterator[RenderableType]:
     beyond = f"{found.n_beyond_3_sd} sessions, {found.n_beyond_3_sd_if_normal:.1f} if normal"
-    yield fact_sheet(
+    yield Facts(
         [
-            ("skewness", _figure(found.skewness)),
-            ("excess kurtosis", _figure(found.excess_kurtosis)),
+            ("skewness", figure(found.skewness)),
+            ("excess kurtosis", figure(found.excess_kurtosis)),
             ("Jarque–Bera", _tested(found.jarque_bera, found.jarque_bera_p_value)),
             ("beyond 3 sd", beyond),
         ]
     )
-    quantiles = columns("quantile", *[f"{one.level:.1%}" for one in found.tails])
-    quantiles.add_row("log returns", *[f"{one.empirical:+.2%}" for one in found.tails])
-    quantiles.add_row("if normal", *[f"{one.normal:+.2%}" for one in found.tails])
+    quantiles = Sheet(
+        "tails",
+        [
+            Column("quantile", level_name, ("quantile_level",)),
+            Column("log return", signed_share, ("empirical",)),
+            Column("if normal", signed_share, ("normal",)),
+        ],
+    )
+    for one in found.tails:
+        quantiles.add(one.level, one.empirical, one.normal)
     yield quantiles
     yield line(found.interpretation)
 
 
 def _volatility(found: Volatility) -> RenderableType:
-    table = columns("estimator", "sessions", "last", "median")
+    table = Sheet(
+        "volatility",
+        [
+            Column("estimator", left=True),
+            Column("sessions", names=("window",)),
+            Column("last", share),
+            Column("median", share),
+        ],
+    )
     for one in found.rolling:
-        table.add_row(one.estimator.replace("_", " "), str(one.window), _share(one.last), _share(one.median))
+        table.add(one.estimator.replace("_", " "), one.window, one.last, one.median)
     return table
 
 
 def _drawdowns(found: Drawdowns) -> Iterator[RenderableType]:
-    table = columns("depth", "peak", "trough", "recovered", "sessions down", "in total")
+    table = Sheet(
+        "drawdowns",
+        [
+            Column("depth", share),
+            Column("peak"),
+            Column("trough"),
+            Column("recovered", _recovered, ("recovery",)),
+            Column("sessions down", names=("n_sessions_down",), rank=1),
+            Column("in total", names=("n_sessions",), rank=1),
+        ],
+    )
     for one in found.deepest:
-        recovered = "not yet" if one.recovery is None else str(one.recovery)
-        sessions = (str(one.n_sessions_down), str(one.n_sessions))
-        table.add_row(f"{one.depth:.1%}", str(one.peak), str(one.trough), recovered, *sessions)
+        table.add(one.depth, one.peak, one.trough, one.recovery, one.n_sessions_down, one.n_sessions)
     yield table
     yield line(
         f"The last close is {-found.current:.1%} below its peak." if found.current else "The last close is the peak."
     )
 
 
+def _recovered(session: date | None) -> str:
+    return "not yet" if session is None else str(session)
+
+
 def _seasons(found: Seasons) -> Iterator[RenderableType]:
-    both = Table.grid(padding=(0, 6, 0, 0))
-    both.add_row(_groups("weekday", found.weekday), _groups("month", found.month))
-    yield both
+    table = Sheet(
+        "seasonality",
+        [
+            Column("group", left=True),
+            Column("n"),
+            Column("mean", signed_share, ("mean_log_return",)),
+            Column("±", _error, ("lower", "upper")),
+        ],
+    )
+    for one in (*found.weekday.groups, *found.month.groups):
+        table.add(one.name, one.n, one.mean_log_return, (one.lower, one.upper))
+    yield table
     yield line("* the 95% interval excludes zero")
     yield line(found.weekday.interpretation)
     yield line(found.month.interpretation)
 
 
-def _groups(kind: str, found: Seasonality) -> Table:
-    table = columns(kind, "n", "mean", "±", "")
-    for one in found.groups:
-        error, mark = UNKNOWN, ""
-        if one.lower is not None and one.upper is not None:
-            error = f"{100 * (one.upper - one.lower) / 2:.3f}"
-            mark = "" if one.lower <= 0 <= one.upper else "*"
-        table.add_row(one.name, str(one.n), f"{100 * one.mean_log_return:+.3f}", error, mark)
-    return table
+def _error(bounds: tuple[float | None, float | None]) -> str:
+    """Half the width of the interval, marked if it excludes zero."""
+    lower, upper = bounds
+    if lower is None or upper is None:
+        return f"{UNKNOWN} "
+    return f"{share((upper - lower) / 2)}{' ' if lower <= 0 <= upper else '*'}"
 
 
 def _dependence(found: Dependence) -> Iterator[RenderableType]:
     plain, squares = found.returns, found.squared_returns
-    table = columns("lag", "ACF", "PACF", "±", "squares: ACF", "±", "PACF", "±")
+    table = Sheet(
+        "autocorrelation",
+        [
+            Column("lag"),
+            Column("ACF", _marked, ("acf", "acf_bound")),
+            Column("PACF", _marked, ("pacf", "pacf_bound")),
+            Column("±", figure, ("acf_bound",)),
+            Column("squares: ACF", _marked, ("squares_acf", "squares_acf_bound"), rank=1),
+            Column("±", figure, ("squares_acf_bound",), rank=1),
+            Column("PACF", _marked, ("squares_pacf", "squares_pacf_bound"), rank=2),
+            Column("±", figure, ("squares_pacf_bound",), rank=2),
+        ],
+    )
     for place, lag in enumerate(plain.lags):
         if lag in LAGS:
-            table.add_row(str(lag), *_of_returns(plain, place), *_of_squares(squares, place))
+            table.add(lag, *_of_returns(plain, place), *_of_squares(squares, place))
     yield table
     yield line("* beyond its bound (±): by chance 1 in 20 is; bounds of the returns allow for changing volatility")
     named = (("returns", plain.ljung_box), ("squares", squares.ljung_box))
-    yield fact_sheet((f"Ljung–Box of {name}", _boxes(boxes)) for name, boxes in named)
+    yield Facts((f"Ljung–Box of {name}", _boxes(boxes)) for name, boxes in named)
     yield line(found.interpretation)
 
 
-def _of_returns(found: Correlogram, place: int) -> list[str]:
+def _of_returns(found: Correlogram, place: int) -> list[Value]:
     bound = found.acf_robust_bound[place]
-    return [_marked(found.acf[place], bound), _marked(found.pacf[place], bound), _figure(bound)]
+    return [(found.acf[place], bound), (found.pacf[place], bound), bound]
 
 
-def _of_squares(found: Correlogram, place: int) -> list[str]:
+def _of_squares(found: Correlogram, place: int) -> list[Value]:
     """With bounds that assume constant volatility, which the squares test."""
     bound, partial = found.acf_bound[place], found.pacf_bound
-    return [_marked(found.acf[place], bound), _figure(bound), _marked(found.pacf[place], partial), _figure(partial)]
+    return [(found.acf[place], bound), bound, (found.pacf[place], partial), partial]
 
 
-def _marked(value: float | None, bound: float | None) -> str:
-    if value is None:
-        return UNKNOWN
-    beyond = bound is not None and abs(value) > bound
-    return f"{value:+.3f}{'*' if beyond else ' '}"
+def _marked(found: tuple[float | None, float | None]) -> str:
+    value, bound = found
+    beyond = value is not None and bound is not None and abs(value) > bound
+    return f"{signed(value)}{'*' if beyond else ' '}"
 
 
 def _boxes(boxes: Sequence[LjungBox]) -> str:
@@ -152,19 +196,33 @@ def _boxes(boxes: Sequence[LjungBox]) -> str:
 
 
 def _stationarity(found: Stationarity) -> Iterator[RenderableType]:
-    table = columns("test", "of", "around", "lags", "statistic", "p-value", "hypothesis")
+    table = Sheet(
+        "stationarity",
+        [
+            Column("test", left=True),
+            Column("of", left=True),
+            Column("around", left=True, rank=2),
+            Column("lags", rank=2),
+            Column("statistic", figure),
+            Column("p-value", _p_value, ("p_value", "p_value_note")),
+            Column("hypothesis", left=True, rank=1),
+        ],
+    )
     for one in found.tests:
-        table.add_row(*_unit_root(one))
+        table.add(*_unit_root(one))
     yield table
     yield line(found.interpretation)
 
 
-def _unit_root(one: UnitRootTest) -> list[str]:
+def _unit_root(one: UnitRootTest) -> list[Value]:
     hypothesis = "unit root" if one.test == "adf" else "stationary"
-    p_value = one.p_value_note or (UNKNOWN if one.p_value is None else format_p(one.p_value))
-    lags = UNKNOWN if one.lags is None else str(one.lags)
-    statistic = UNKNOWN if one.statistic is None else f"{one.statistic:.2f}"
-    return [one.test.upper(), TESTED[one.of], REGRESSIONS[one.regression], lags, statistic, p_value, hypothesis]
+    about = (one.test.upper(), TESTED[one.of], REGRESSIONS[one.regression])
+    return [*about, one.lags, one.statistic, (one.p_value, one.p_value_note), hypothesis]
+
+
+def _p_value(found: tuple[float | None, str | None]) -> str:
+    p_value, note = found
+    return note or p_cell(p_value)
 
 
 def _data_quality(found: DataQuality) -> RenderableType:
@@ -175,7 +233,7 @@ def _data_quality(found: DataQuality) -> RenderableType:
     splits = [
         f"{one.session} {one.near} (close is {one.ratio:.3f} of the one before)" for one in found.suspected_splits
     ]
-    return fact_sheet(
+    return Facts(
         [
             ("missing sessions", _listed(found.n_missing_sessions, runs, "longest")),
             ("unexpected sessions", f"{found.n_unexpected_sessions} on which {found.exchange} was closed"),
@@ -189,14 +247,6 @@ def _listed(n: int, some: Sequence[str], which: str) -> str:
     if not some:
         return str(n)
     return f"{n}: {', '.join(some)}" if n == len(some) else f"{n}, {which}: {', '.join(some)}"
-
-
-def _figure(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3f}"
-
-
-def _share(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.1%}"
 
 
 def _tested(statistic: float | None, p_value: float | None) -> str:

@@ -9,6 +9,7 @@ from cli.forecasting import BAND_LEVELS, plot_forecast
 from cli.layout import console, price
 from cli.options import Plot
 from cli.output import echo, show
+from cli.program import command_line
 from cli.tables import backtest_table, forecast_table, trained_table
 from cli.target import local_settings, target_of
 from cli.training import follow_visibly
@@ -16,10 +17,12 @@ from stock_forecast_client.errors import error_of_job
 from stock_forecast_client.models import ForecastResponse, TrainResult
 from stock_forecast_client.requests import BacktestRequest, ForecastRequest, TrainRequest
 
+TICKER = "^GSPC"
 # small enough for half a minute on two cores
-TRAINING = TrainRequest(ticker="^GSPC", start_date=date(2010, 1, 1), epochs=8, max_seconds=30)
+TRAINING = TrainRequest(start_date=date(2010, 1, 1), epochs=8, max_seconds=30)
 FORECAST = ForecastRequest(horizon=10, levels=BAND_LEVELS)
 BACKTEST = BacktestRequest(stride=5, horizon=5)
+AS_OF = date(2018, 11, 20)
 N_CLOSES_SHOWN = 50
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -32,22 +35,30 @@ def demo(context: typer.Context, plot: Plot = None) -> None:
     target = target_of(context)
     target.validate_local("demo")
     with target.client(price_source="sample") as client:
-        echo("1. train a small model on daily prices of ^GSPC, 2010 to 2018")
-        job = follow_visibly(client.start_training(**TRAINING), client, target)
+        _step("1. train a small model on daily prices of ^GSPC, 2010 to 2018", "train", TICKER, **TRAINING)
+        job = follow_visibly(client.start_training(**(TRAINING | {"ticker": TICKER})), client, target)
         if not isinstance(job.result, TrainResult):
             raise error_of_job(job)
-        show(job.result, trained_table, as_json=False)
-        echo("\n2. forecast ten sessions")
+        show(job.result, trained_table, None)
+        model = ("--model", job.model_id)
+        _step("\n2. forecast ten sessions", "forecast", *model, **FORECAST)
         answer = client.forecast(job.model_id, **FORECAST)
-        show(answer, forecast_table, as_json=False)
-        echo("\n3. backtest the model and seven baselines on its test block")
-        show(client.backtest(job.model_id, **BACKTEST), backtest_table, as_json=False)
-        echo("\n4. draw the forecast")
+        show(answer, forecast_table, None)
+        _step("\n3. backtest the model and seven baselines on its test block", "backtest", *model, **BACKTEST)
+        show(client.backtest(job.model_id, **BACKTEST), backtest_table, None)
         folder = local_settings().writable_dir
         folder.mkdir(parents=True, exist_ok=True)
-        bars = plot_forecast(client, answer, plot or folder / "demo.png")
+        file = plot or folder / "demo.png"
+        _step("\n4. draw the forecast", "forecast", *model, **FORECAST, plot=file)
+        bars = plot_forecast(client, answer, file)
         console().print(sparkline_of(answer, [bar.Close for bar in bars]))
-        echo(f"next: PRICE_SOURCE=sample bin/stock-forecast forecast --model {job.model_id} --as-of 2018-11-20")
+        _step("\nnext: forecast as of an earlier session", "forecast", *model, as_of=AS_OF)
+
+
+def _step(title: str, *words: str, **fields: object) -> None:
+    """Print what is done and the command that does it, on one line however long, so that it can be pasted."""
+    echo(title)
+    typer.echo(f"PRICE_SOURCE=sample {command_line(*words, **fields)}", err=True)
 
 
 def sparkline_of(answer: ForecastResponse, closes: Sequence[float]) -> str:

@@ -150,6 +150,15 @@ def to_cli_terms(message: str) -> str:
     return re.sub(rf"\b({names})\b(?:\.\d+)?", lambda found: _OPTIONS[found[1]], message)
 
 
+def option_of(field: str) -> str:
+    """The option of a field of the API.
+
+    >>> option_of("start_date"), option_of("max_seconds")
+    ('--start', '--max-seconds')
+    """
+    return _OPTIONS.get(field, f"--{field.replace('_', '-')}")
+
+
 def sanitize(text: str) -> str:
     """The text on one line, without control characters that a terminal would obey.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.analysis_table import analysis_table
-from cli.options import AsJson, AsOf, End, Levels, Model, OptionalTicker, Plot, Start, Ticker, given, model_or_own
+from cli.options import AsOf, End, Form, Levels, Model, OptionalTicker, Plot, Start, Ticker, given, model_or_own
 from cli.output import drawing, show
 from cli.tables import backtest_table, forecast_table, prediction_table, prices_table
 from cli.target import target_of
@@ -30,14 +30,14 @@ def fetch(
     ] = None,
     start: Start = None,
     end: End = None,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Show daily prices."""
     if days is None and start is None and end is None:
         days = 10
     with target_of(context).client() as client:
         prices = client.fetch_data(**given(ticker=ticker, days=days, start_date=start, end_date=end))
-    show(prices, prices_table, as_json=as_json)
+    show(prices, prices_table, form)
 
 
 def predict(
@@ -46,12 +46,12 @@ def predict(
     model: Model = None,
     level: Levels = None,
     as_of: AsOf = None,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Forecast the next session's close."""
     with target_of(context).client() as client:
         answer = client.predict(model_or_own(model, ticker), **given(ticker=ticker, levels=level, as_of=as_of))
-    show(answer, prediction_table, as_json=as_json)
+    show(answer, prediction_table, form)
 
 
 def forecast(
@@ -62,7 +62,7 @@ def forecast(
     level: Levels = None,
     as_of: AsOf = None,
     plot: Plot = None,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Forecast the closes of the next sessions.
 
@@ -73,7 +73,7 @@ def forecast(
         answer = client.forecast(
             model_or_own(model, ticker), **given(ticker=ticker, horizon=horizon, levels=levels, as_of=as_of)
         )
-        show(answer, forecast_table, as_json=as_json)
+        show(answer, forecast_table, form)
         if plot is not None:
             plot_forecast(client, answer, plot)
 
@@ -89,7 +89,7 @@ def backtest(
     level: Levels = None,
     refit_every: Annotated[int | None, typer.Option(help="Refit after this many origins.")] = None,
     plot: Plot = None,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Compare a model with seven baselines on past sessions."""
     request = given(
@@ -101,7 +101,7 @@ def backtest(
     with target.client() as client:
         started = client.start_backtest(model_or_own(model, ticker), **request)
         answer = _backtest_of(follow_visibly(started, client, target)) if isinstance(started, Job) else started
-        show(answer, backtest_table, as_json=as_json)
+        show(answer, backtest_table, form)
         if plot is None:
             return
         bars = _bars(client, answer.ticker, answer.first_origin, answer.last_origin)
@@ -123,7 +123,7 @@ def analyze(
     start: Start = None,
     end: End = None,
     plot: Plot = None,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Describe a ticker's past.
 
@@ -131,7 +131,7 @@ def analyze(
     """
     with target_of(context).client() as client:
         answer = client.analysis(ticker, start=start, end=end)
-    show(answer, analysis_table, as_json=as_json)
+    show(answer, analysis_table, form)
     if plot is not None:
         from cli.plots import draw_analysis
 

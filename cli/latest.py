@@ -7,12 +7,15 @@ import typer
 from rich.console import Group, RenderableType
 
 from cli.exits import exit_code_of
-from cli.layout import UNKNOWN, columns, counted, line, more, notes, price
-from cli.options import AsJson, given
+from cli.layout import counted, line, more, notes, percent, price, signed_percent
+from cli.options import Form, given
 from cli.output import show
-from cli.tables import forecast_table_of_steps
+from cli.sheet import Column, Sheet, Value
+from cli.tables import bounds, forecast_table_of_steps, range_columns
 from cli.target import target_of
-from stock_forecast_client.models import FailedTicker, Interval, LatestForecast, LatestForecasts, LatestTicker
+from stock_forecast_client.models import FailedTicker, LatestForecast, LatestForecasts, LatestTicker
+
+MOVE = "expected move of the session, one standard deviation"
 
 
 def latest(
@@ -30,7 +33,7 @@ def latest(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of rows to show.")] = 50,
     after: Annotated[str | None, typer.Option(help="Show rows after this ticker.")] = None,
     steps: Annotated[bool, typer.Option("--steps", help="Show all sessions of one ticker.")] = False,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Show the forecasts of the last nightly run.
 
@@ -40,30 +43,42 @@ def latest(
         if tickers is None or len(tickers) != 1:
             raise typer.BadParameter("--steps shows one ticker: name it")
         with target_of(context).client() as client:
-            show(client.latest_forecast(tickers[0].upper()), ticker_table, as_json=as_json)
+            show(client.latest_forecast(tickers[0].upper()), ticker_table, form)
         return
     with target_of(context).client() as client:
         answer = client.latest_forecasts(tickers or None, **given(sort=sort, limit=limit, after=after))
-    show(answer, latest_table, as_json=as_json)
+    show(answer, latest_table, form)
     if not answer.forecasts and answer.failed:
         raise typer.Exit(exit_code_of(answer.failed[0].code))
 
 
 def latest_table(answer: LatestForecasts) -> RenderableType:
     """A row for each ticker: the next close next to no change, its ranges, and how unusual the expected move is."""
-    levels = [f"{level:.0%} range" for level in answer.levels]
-    table = columns(
-        "ticker", "session", "close", "forecast", "change", "no change", *levels, "move", "usual", "drift", "as of"
+    table = Sheet(
+        "forecasts",
+        [
+            Column("ticker", left=True),
+            Column("session"),
+            Column("close", price, ("last_close",), rank=5),
+            Column("forecast", price, ("price",), style="forecast"),
+            Column("change", signed_percent, ("change_pct",), rank=1),
+            Column("no change", price, ("persistence",), style="no change"),
+            *range_columns(answer.levels, rank_of_others=4),
+            Column("move", percent, ("expected_move_pct",), rank=3, meaning=MOVE),
+            Column("usual", percent, ("usual_move_pct",), rank=3, meaning="its median of a year"),
+            Column("drift", left=True, rank=2),
+            Column("as of", rank=6),
+            Column("stale", _stale, rank=6, left=True),
+            Column("model", names=("model_id",), left=True, only_csv=True),
+        ],
     )
     for one in answer.forecasts:
-        table.add_row(*_row(one))
-    legend = "move: expected move of the session, one standard deviation; usual: its median of a year"
+        table.add(*_row(one))
     n_hidden = answer.n_failed - len(answer.failed)
     hidden = [f"{counted(n_hidden, 'more ticker')} without a forecast"] if answer.failed and n_hidden > 0 else []
     return Group(
         line(_head(answer)),
         table,
-        line(legend),
         *more(answer.next_after),
         *notes([*_age(answer), *failures(answer.failed), *hidden]),
     )
@@ -76,7 +91,7 @@ def ticker_table(answer: LatestTicker) -> RenderableType:
         f"{answer.as_of}, model {answer.model_id}, published {answer.published_at:%Y-%m-%d %H:%M} UTC"
     )
     stale = ["a newer session has closed since"] if answer.stale else []
-    table = forecast_table_of_steps(answer.forecast)
+    table = forecast_table_of_steps(answer.ticker, answer.model_id, answer.forecast)
     return Group(line(head), table, line(answer.explanation.sentence), *notes([*stale, *answer.warnings]))
 
 
@@ -100,21 +115,23 @@ def _age(answer: LatestForecasts) -> list[str]:
     return [f"{counted(answer.n_stale, 'ticker')} without the newest prices"] if answer.n_stale else []
 
 
-def _row(one: LatestForecast) -> list[str]:
+def _row(one: LatestForecast) -> list[Value]:
     return [
         one.ticker,
-        str(one.session),
-        price(one.last_close),
-        price(one.price),
-        f"{one.change_pct:+.2f}%",
-        price(one.persistence),
-        *map(_range, one.intervals),
-        f"{one.expected_move_pct:.2f}%",
-        UNKNOWN if one.usual_move_pct is None else f"{one.usual_move_pct:.2f}%",
-        one.drift or UNKNOWN,
-        f"{one.as_of}{' (stale)' if one.stale else ''}",
+        one.session,
+        one.last_close,
+        one.price,
+        one.change_pct,
+        one.persistence,
+        *bounds(one.intervals),
+        one.expected_move_pct,
+        one.usual_move_pct,
+        one.drift,
+        one.as_of,
+        one.stale,
+        one.model_id,
     ]
 
 
-def _range(interval: Interval) -> str:
-    return f"{price(interval.lower)} – {price(interval.upper)}"
+def _stale(stale: bool) -> str:
+    return "stale" if stale else ""

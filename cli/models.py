@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import After, Alias, AsJson, Limit, ModelId
+from cli.options import After, Alias, Form, Limit, ModelId
 from cli.output import echo, show
 from cli.realised_tables import evaluations_table
 from cli.tables import alias_table, card_table, model_table
@@ -20,18 +20,18 @@ def list_models(
     ticker: Annotated[str | None, typer.Option(help="Only models of this ticker.")] = None,
     limit: Limit = 20,
     after: After = None,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """List stored models with their accuracy and that of the no-change forecast."""
     with target_of(context).client() as client:
-        show(client.models(ticker=ticker, limit=limit, after=after), model_table, as_json=as_json)
+        show(client.models(ticker=ticker, limit=limit, after=after), model_table, form)
 
 
 @models_app.command("show")
-def show_model(context: typer.Context, model_id: ModelId = "default", as_json: AsJson = False) -> None:
+def show_model(context: typer.Context, model_id: ModelId = "default", form: Form = None) -> None:
     """Show a model's card."""
     with target_of(context).client() as client:
-        show(client.model(model_id), card_table, as_json=as_json)
+        show(client.model(model_id), card_table, form)
 
 
 @models_app.command("delete")
@@ -49,24 +49,24 @@ def delete_model(
 
 
 @models_app.command("alias")
-def move_alias(context: typer.Context, alias: Alias, model_id: ModelId, as_json: AsJson = False) -> None:
+def move_alias(context: typer.Context, alias: Alias, model_id: ModelId, form: Form = None) -> None:
     """Point an alias to a model."""
     with target_of(context).client() as client:
         moved = client.move_alias(alias, model_id)
-    show(moved, lambda one: alias_table(AliasList(aliases=[one])), as_json=as_json)
+    show(moved, lambda one: alias_table(AliasList(aliases=[one])), form)
 
 
 @models_app.command("aliases")
-def list_aliases(context: typer.Context, as_json: AsJson = False) -> None:
+def list_aliases(context: typer.Context, form: Form = None) -> None:
     """List the aliases that were ever moved."""
     with target_of(context).client() as client:
-        show(client.aliases(), alias_table, as_json=as_json)
+        show(client.aliases(), alias_table, form)
 
 
 @models_app.command("evaluations")
 def list_evaluations(
-    context: typer.Context, alias: Alias = "default", limit: Limit = 20, after: After = None, as_json: AsJson = False
+    context: typer.Context, alias: Alias = "default", limit: Limit = 20, after: After = None, form: Form = None
 ) -> None:
     """List the evaluations of challengers for an alias, with the scores of the no-change forecast."""
     with target_of(context).client() as client:
-        show(client.evaluations(alias, limit=limit, after=after), evaluations_table, as_json=as_json)
+        show(client.evaluations(alias, limit=limit, after=after), evaluations_table, form)

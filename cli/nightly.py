@@ -15,7 +15,7 @@ import typer
 
 from cli.latest import failures
 from cli.layout import counted
-from cli.options import AsJson
+from cli.options import Form
 from cli.output import show
 from cli.realised_tables import forget_table
 from cli.target import Target, local_settings, target_of
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
-def forget(context: typer.Context, as_json: AsJson = False) -> None:
+def forget(context: typer.Context, form: Form = None) -> None:
     """Delete forecasts, scores, jobs and caches older than RETENTION_DAYS; never a model."""
     with target_of(context).client() as client:
-        show(client.forget(), forget_table, as_json=as_json)
+        show(client.forget(), forget_table, form)
 
 
 def _time_of_day(text: str | None) -> str | None:

@@ -43,7 +43,12 @@ Levels = Annotated[
 Start = Annotated[str | None, typer.Option(help="First session, YYYY-MM-DD.")]
 End = Annotated[str | None, typer.Option(help="Last session, YYYY-MM-DD.")]
 AsOf = Annotated[str | None, typer.Option(help="Forecast as of this past session, YYYY-MM-DD.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
+Form = Annotated[
+    bool | None,
+    typer.Option("--json/--csv", help="Print the API's answer as JSON, or its table as CSV.", show_default=False),
+]
+"""What an answer is printed as: ``JSON``, ``CSV`` or, by default, tables. One switch, because there is one output."""
+JSON, CSV = True, False
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting for the job; only with --url.")]
 Plot = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""Where answers go: a table or JSON on standard output, everything else on standard error."""
+"""Where answers go: tables, JSON or CSV on standard output, everything else on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,16 +9,25 @@ import typer
 from pydantic import BaseModel
 from rich.console import RenderableType
 
-from cli.layout import console
+from cli.as_csv import csv_of, parts_of
+from cli.layout import Note, console
+from cli.options import CSV, JSON, Form
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
-def show(answer: AnswerT, table: Callable[[AnswerT], RenderableType], *, as_json: bool) -> None:
-    if as_json:
+def show(answer: AnswerT, table: Callable[[AnswerT], RenderableType], form: Form) -> None:
+    """Print the answer as tables, as JSON or as CSV; next to CSV, its notes go to standard error."""
+    if form is JSON:
         typer.echo(answer.model_dump_json())
-    else:
-        console().print(table(answer))
+        return
+    shown = table(answer)
+    if form is CSV:
+        typer.echo(csv_of(answer, shown), nl=False)
+        for note in (part for part in parts_of(shown) if isinstance(part, Note)):
+            console(stderr=True).print(note)
+        return
+    console().print(shown)
 
 
 def echo(text: str) -> None:

@@ -24,7 +24,7 @@ from stock_forecast_client.models import (
 N_ORIGINS_DRAWN = 120
 N_DATES_NAMED = 6
 MIN_RANGE_PCT = 5.0  # so that a bar within chance does not fill the plot
-BLUE, GREY, RED, GREEN = "#1f5fa8", "#6b7280", "#b3382c", "#2f7d4f"
+PAGE, ACCENT, CANDLE, ORANGE = "#fcfbf8", "#0f5f5c", "#6b675f", "#b4430c"  # of the page, in web/style.css
 
 
 def draw_forecast(answer: ForecastResponse, bars: Sequence[Bar], path: Path) -> None:
@@ -42,9 +42,9 @@ def draw_forecast(answer: ForecastResponse, bars: Sequence[Bar], path: Path) -> 
             [now, *[one.upper for one in bounds]],
             **_band(level),
         )
-    axes.plot(steps, [now, *[step.price for step in answer.forecast]], color=BLUE, label="median")
+    axes.plot(steps, [now, *[step.price for step in answer.forecast]], color=ACCENT, label="median")
     persistence = [now, *[step.persistence for step in answer.forecast]]
-    axes.plot(steps, persistence, color=RED, linestyle="--", label="no change")
+    axes.plot(steps, persistence, color=ORANGE, linestyle="--", label="no change")
     _dates(axes, [bar.Date for bar in bars] + [step.session for step in answer.forecast])
     axes.set_title(f"{answer.ticker}: {answer.model} model {answer.model_id} on {answer.last_session}")
     axes.set_ylabel(answer.currency or "price")
@@ -96,7 +96,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _band(level: float) -> dict[str, Any]:
     """The colour of a range: the wider, the paler."""
-    return {"color": BLUE, "alpha": 0.15 + 0.5 * (1 - level), "linewidth": 0, "label": f"{level:.0%} range"}
+    return {"color": ACCENT, "alpha": 0.15 + 0.5 * (1 - level), "linewidth": 0, "label": f"{level:.0%} range"}
 
 
 def _candles(axes: Axes, bars: Sequence[Bar]) -> None:
@@ -107,9 +107,11 @@ def _candles(axes: Axes, bars: Sequence[Bar]) -> None:
         np.array([bar.Close if value is None else value for bar, value in zip(bars, values, strict=True)])
         for values in ([bar.Open for bar in bars], [bar.Low for bar in bars], [bar.High for bar in bars])
     )
-    colours = [GREEN if rose else GREY for rose in close >= opened]
-    axes.vlines(places, low, high, color=colours, linewidth=0.8)
-    axes.bar(places, np.abs(close - opened), 0.6, np.minimum(opened, close), color=colours)
+    bodies = [PAGE if rose else CANDLE for rose in close >= opened]  # hollow where the price rose
+    axes.vlines(places, low, high, color=CANDLE, linewidth=0.8, zorder=1)
+    axes.bar(
+        places, np.abs(close - opened), 0.6, np.minimum(opened, close), color=bodies, edgecolor=CANDLE, linewidth=0.8
+    )
 
 
 def _one_step_fan(
@@ -126,9 +128,9 @@ def _one_step_fan(
             **_band(levels[upper] - levels[lower]),
         )
     if len(levels) % 2:
-        axes.plot(places, quantiles[:, len(levels) // 2], color=BLUE, linewidth=0.8, label="median")
+        axes.plot(places, quantiles[:, len(levels) // 2], color=ACCENT, linewidth=0.8, label="median")
     persistence = [closes.get(one.origin, np.nan) for one in forecasts]
-    axes.plot(places, persistence, color=RED, linestyle="--", linewidth=0.8, label="no change")
+    axes.plot(places, persistence, color=ORANGE, linestyle="--", linewidth=0.8, label="no change")
     actuals = [np.nan if one.actuals[0] is None else one.actuals[0] for one in forecasts]
     axes.plot(places, actuals, ".", color="black", markersize=3, label="outcome")
     _dates(axes, [one.sessions[0] for one in forecasts])
@@ -141,8 +143,8 @@ def _skills(axes: Axes, reports: Sequence[ForecasterReport]) -> None:
         one.name if one.overall.p_value.mae is None else f"{one.name}, {format_p(one.overall.p_value.mae)}"
         for one in reports
     ]
-    axes.barh(named, skills, color=[GREEN if value > 0 else GREY for value in skills])
-    axes.axvline(0, color=RED, linestyle="--", label="no change")
+    axes.barh(named, skills, color=[ACCENT if value > 0 else CANDLE for value in skills])
+    axes.axvline(0, color=ORANGE, linestyle="--", label="no change")
     furthest = max(MIN_RANGE_PCT, 1.1 * max(map(abs, skills)))
     axes.set_xlim(-furthest, furthest)
     axes.invert_yaxis()

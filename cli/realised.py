@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cli.exits import Exit, exit_code_of
-from cli.options import AsJson, Model, NoWait, given
+from cli.options import Form, Model, NoWait, given
 from cli.output import show
 from cli.realised_tables import accuracy_table, drift_table, retrain_table, score_table
 from cli.target import target_of
@@ -15,11 +15,11 @@ from stock_forecast_client.models import DriftOverview
 Scored = Annotated[str | None, typer.Argument(help="By default every ticker with scores.", show_default=False)]
 
 
-def score(context: typer.Context, as_json: AsJson = False) -> None:
+def score(context: typer.Context, form: Form = None) -> None:
     """Score past forecasts whose sessions have closed."""
     with target_of(context).client() as client:
         report = client.score()
-    show(report, score_table, as_json=as_json)
+    show(report, score_table, form)
     failed = [one for one in report.unscored if one.session is None]
     if failed:
         raise typer.Exit(exit_code_of(failed[0].code))
@@ -30,24 +30,24 @@ def accuracy(
     ticker: Scored = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Only this model, by id or alias.")] = None,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Number of most recent days.")] = 90,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Show how accurate past forecasts were.
 
     Shows their errors next to those of the no-change forecast.
     """
     with target_of(context).client() as client:
-        show(client.realised_accuracy(ticker, model, days), accuracy_table, as_json=as_json)
+        show(client.realised_accuracy(ticker, model, days), accuracy_table, form)
 
 
-def drift(context: typer.Context, ticker: Scored = None, model: Model = None, as_json: AsJson = False) -> None:
+def drift(context: typer.Context, ticker: Scored = None, model: Model = None, form: Form = None) -> None:
     """Check whether a model still fits.
 
     The exit code is 1 if the status of any ticker is drifted.
     """
     with target_of(context).client() as client:
         overview = client.drift(ticker, model)
-    show(overview, drift_table, as_json=as_json)
+    show(overview, drift_table, form)
     if (code := _exit_of_drift(overview)) is not Exit.OK:
         raise typer.Exit(code)
 
@@ -61,7 +61,7 @@ def retrain(
     ] = None,
     only_on_drift: Annotated[bool | None, typer.Option(help="Train only if the status is drifted.")] = None,
     no_wait: NoWait = False,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Train a challenger if a ticker's model has drifted.
 
@@ -72,7 +72,7 @@ def retrain(
         answer = client.retrain(**given(ticker=ticker, alias=alias, only_on_drift=only_on_drift))
         if answer.job is not None and not no_wait:
             answer = answer.model_copy(update={"job": follow_visibly(answer.job, client, target)})
-    show(answer, retrain_table, as_json=as_json)
+    show(answer, retrain_table, form)
     if answer.job is not None and not no_wait:
         raise_failure(answer.job)
 

@@ -1,13 +1,12 @@
 """Tables of realised accuracy, drift and the evaluations of challengers."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 
-from cli.layout import UNKNOWN, columns, counted, format_p, format_skill, line, more, notes, price
-from cli.tables import job_table
+from cli.layout import counted, figure, level_name, line, more, notes, p_cell, share, signed_share
+from cli.sheet import UNKNOWN, Column, Sheet, Value
+from cli.tables import coverage_columns, job_table
 from stock_forecast_client.models import (
     AccuracyOverTime,
     ChallengerEvaluation,
@@ -19,6 +18,10 @@ from stock_forecast_client.models import (
     RetrainAnswer,
     ScoreReport,
 )
+
+PAST_ABOVE = "share of past windows with a larger ratio"
+SCORED = "scored one-step forecasts of the last year"
+IN_RANGE = "share of their closes inside the range"
 
 
 def score_table(report: ScoreReport) -> RenderableType:
@@ -45,8 +48,31 @@ def accuracy_table(answer: AccuracyOverTime) -> RenderableType:
     """For each ticker and model, the errors of every step and those of the no-change forecast."""
     if not answer.accuracy:
         return line(f"no forecasts have been scored since {answer.since}; `score` scores those whose sessions closed")
-    groups = groupby(answer.accuracy, key=lambda one: (one.ticker, one.model_id))
-    return Group(*[part for _, steps in groups for part in _accuracy(tuple(steps))])
+    levels = sorted({interval.level for one in answer.accuracy for interval in one.report.coverage})
+    table = Sheet(
+        "accuracy",
+        [
+            Column("ticker", left=True),
+            Column("model", names=("model_id",), left=True),
+            Column("step"),
+            Column("n", names=("n_origins",), rank=2),
+            Column("MAPE", share),
+            Column("no change", share, ("persistence_mape",), style="no change"),
+            Column("skill", signed_share, ("skill_mape",), rank=1),
+            Column("p-value", p_cell, ("p_value_mape",), rank=1),
+            *coverage_columns(levels, rank=2),
+            Column("CRPS", figure, rank=4),
+            Column("CRPS of no change", figure, ("persistence_crps",), rank=4, style="no change"),
+            Column("CRPS skill", signed_share, ("skill_crps",), rank=4),
+            Column("p-value of CRPS", p_cell, ("p_value_crps",), rank=4),
+            Column("kind", names=("model",), left=True, rank=5),
+            Column("first", names=("first_session",), rank=5),
+            Column("last", names=("last_session",), rank=5),
+        ],
+    )
+    for one in answer.accuracy:
+        table.add(*_accuracy_row(one, levels))
+    return table
 
 
 def drift_table(overview: DriftOverview) -> RenderableType:
@@ -56,17 +82,24 @@ def drift_table(overview: DriftOverview) -> RenderableType:
     unjudged = [f"{one.ticker} could not be checked: {one.code}: {one.detail}" for one in overview.unjudged]
     if not overview.reports:
         return Group(*notes(unjudged))
-    table = columns("ticker", "status", "as of", "ranges", "past above", "scored", "in range")
-    for one in overview.reports:
-        table.add_row(*_drift_row(one))
     first = overview.reports[0]
-    legend = (
-        f"ranges: the last {first.inputs.recent_sessions} sessions / the {first.inputs.earlier_sessions} before; "
-        "past above: share of past windows with a larger ratio; scored: scored one-step forecasts of the last year; "
-        "in range: share of their closes inside the range"
+    ranges = f"the last {first.inputs.recent_sessions} sessions / the {first.inputs.earlier_sessions} before"
+    table = Sheet(
+        "drift",
+        [
+            Column("ticker", left=True),
+            Column("status", left=True),
+            Column("as of", rank=3),
+            Column("ranges", _times, ("ratio",), meaning=ranges),
+            Column("past above", share, ("upper_tail_probability",), meaning=PAST_ABOVE),
+            Column("scored", names=("n_origins",), rank=1, meaning=SCORED),
+            Column("in range", _reached, ("empirical_coverage", "level"), rank=1, meaning=IN_RANGE),
+        ],
     )
+    for one in overview.reports:
+        table.add(*_drift_row(one))
     reasons = [line(f"{one.ticker}: {reason}") for one in overview.reports for reason in one.reasons]
-    return Group(line(f"model {first.model_id}"), table, line(legend), *reasons, *notes(unjudged))
+    return Group(line(f"model {first.model_id}"), table, *reasons, *notes(unjudged))
 
 
 def retrain_table(answer: RetrainAnswer) -> RenderableType:
@@ -82,48 +115,48 @@ def evaluations_table(page: EvaluationPage) -> RenderableType:
     return Group(*[part for one in page.evaluations for part in _evaluation(one)], *more(page.next_after))
 
 
-def _accuracy(steps: Sequence[RealisedAccuracy]) -> Iterator[RenderableType]:
-    one = steps[0]
-    first, last = min(step.first_session for step in steps), max(step.last_session for step in steps)
-    yield line(f"{one.ticker}, {one.model} model {one.model_id}, sessions {first} to {last}")
-    yield _errors(steps)
-    yield _coverage(steps)
+def _accuracy_row(one: RealisedAccuracy, levels: Sequence[float]) -> list[Value]:
+    found = one.report
+    coverage = {interval.level: interval.empirical_coverage for interval in found.coverage}
+    return [
+        one.ticker,
+        one.model_id,
+        found.step,
+        found.n_origins,
+        found.model.mape,
+        found.persistence.mape,
+        found.skill.mape,
+        found.p_value.mape,
+        *[coverage.get(level) for level in levels],
+        found.model.crps,
+        found.persistence.crps,
+        found.skill.crps,
+        found.p_value.crps,
+        one.model,
+        one.first_session,
+        one.last_session,
+    ]
 
 
-def _errors(steps: Sequence[RealisedAccuracy]) -> Table:
-    table = columns("step", "n", "MAPE", "no change", "skill", "p-value", "CRPS", "no change", "skill", "p-value")
-    for found in steps:
-        one = found.report
-        mape = (f"{one.model.mape:.3%}", f"{one.persistence.mape:.3%}", format_skill(one.skill.mape))
-        crps = (_price(one.model.crps), _price(one.persistence.crps), format_skill(one.skill.crps))
-        p_mape, p_crps = (UNKNOWN if p is None else format_p(p) for p in (one.p_value.mape, one.p_value.crps))
-        table.add_row(str(one.step), str(one.n_origins), *mape, p_mape, *crps, p_crps)
-    return table
-
-
-def _price(value: float | None) -> str:
-    return UNKNOWN if value is None else price(value)
-
-
-def _coverage(steps: Sequence[RealisedAccuracy]) -> Table:
-    levels = sorted({interval.level for one in steps for interval in one.report.coverage})
-    table = columns("step", *[f"in {level:.0%} range" for level in levels])
-    for one in steps:
-        coverage = {interval.level: f"{interval.empirical_coverage:.1%}" for interval in one.report.coverage}
-        table.add_row(str(one.report.step), *[coverage.get(level, "") for level in levels])
-    return table
-
-
-def _drift_row(one: DriftReport) -> list[str]:
+def _drift_row(one: DriftReport) -> list[Value]:
+    errors = one.errors
     return [
         one.ticker,
         one.status,
-        str(one.as_of),
-        f"{one.inputs.ratio:.2f} times",
-        f"{one.inputs.upper_tail_probability:.1%}",
-        "none" if one.errors is None else str(one.errors.n_origins),
-        "" if one.errors is None else f"{one.errors.empirical_coverage:.1%} of {one.errors.level:.0%}",
+        one.as_of,
+        one.inputs.ratio,
+        one.inputs.upper_tail_probability,
+        None if errors is None else errors.n_origins,
+        None if errors is None else (errors.empirical_coverage, errors.level),
     ]
+
+
+def _times(ratio: float) -> str:
+    return f"{figure(ratio)} times"
+
+
+def _reached(found: tuple[float, float] | None) -> str:
+    return UNKNOWN if found is None else f"{share(found[0])} of {level_name(found[1])}"
 
 
 def _evaluation(one: ChallengerEvaluation) -> Iterator[RenderableType]:
@@ -131,12 +164,31 @@ def _evaluation(one: ChallengerEvaluation) -> Iterator[RenderableType]:
     yield line(f"{one.at:%Y-%m-%d} {one.challenger_id} {outcome}: {one.reason}")
     if one.n_origins:
         whose = one.tickers[0] if len(one.tickers) == 1 else f"{len(one.tickers)} tickers"
-        table = columns(f"CRPS of {whose}'s log return, {one.n_origins} origins", "score")
-        for name, score in (
-            (f"challenger {one.challenger_id}", one.challenger_score),
-            (f"champion {one.champion_id}", one.champion_score),
-            ("no change", one.persistence_score),
-        ):
-            table.add_row(name, "" if score is None else f"{score:.5f}")
-        yield table
+        yield line(f"CRPS of {whose}'s log return, {counted(one.n_origins, 'origin')}")
+    table = _scores_of(one)
+    yield table
     yield from notes(one.warnings)
+
+
+def _scores_of(one: ChallengerEvaluation) -> Sheet:
+    table = Sheet(
+        "evaluations",
+        [
+            Column("forecaster", left=True),
+            Column("model", names=("model_id",), left=True),
+            Column("score", figure),
+            Column("alias", only_csv=True),
+            Column("evaluated at", only_csv=True),
+            Column("won", only_csv=True),
+            Column("origins", names=("n_origins",), only_csv=True),
+            Column("p-value", names=("p_value",), only_csv=True),
+            Column("reason", only_csv=True),
+        ],
+    )
+    for name, model_id, score in (
+        ("challenger", one.challenger_id, one.challenger_score),
+        ("champion", one.champion_id, one.champion_score),
+        ("no change", None, one.persistence_score),
+    ):
+        table.add(name, model_id, score, one.alias, one.at, one.won, one.n_origins, one.p_value, one.reason)
+    return table

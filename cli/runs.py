@@ -9,10 +9,11 @@ import typer
 from rich.console import Group, RenderableType
 
 from cli.exits import Exit, exit_code_of
-from cli.layout import columns, console, fact_sheet, line, more, notes
-from cli.options import After, AsJson, Levels, Limit, given
+from cli.layout import Facts, console, more, notes, share, to_minute
+from cli.options import After, Form, Levels, Limit, given
 from cli.output import echo, show
 from cli.progress import RunBar
+from cli.sheet import Column, Sheet
 from cli.target import Target, target_of
 from cli.training import Base, Calibration, Epochs, Kind, Lookback, Patience, Seed, waiting_target
 from stock_forecast_client import Client, StockForecastError
@@ -56,7 +57,7 @@ def start(
     horizon: Annotated[int | None, typer.Option(help="Sessions to forecast; 5 by default.")] = None,
     levels: Levels = None,
     no_wait: NoWait = False,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Train, fine-tune, backtest, forecast or score many tickers, and follow the run to its end."""
     training = given(
@@ -81,28 +82,28 @@ def start(
     )
     target = waiting_target(context, no_wait=no_wait)
     with target.client() as client:
-        _finish(client.start_run(**request), client, target, no_wait=no_wait, as_json=as_json)
+        _finish(client.start_run(**request), client, target, form, no_wait=no_wait)
 
 
 @run_app.command("list")
-def list_runs(context: typer.Context, limit: Limit = 20, after: After = None, as_json: AsJson = False) -> None:
+def list_runs(context: typer.Context, limit: Limit = 20, after: After = None, form: Form = None) -> None:
     """List runs, newest first."""
     with target_of(context).client() as client:
-        show(client.runs(limit=limit, after=after), _runs_table, as_json=as_json)
+        show(client.runs(limit=limit, after=after), _runs_table, form)
 
 
 @run_app.command("show")
-def show_run(context: typer.Context, run_id: RunId, as_json: AsJson = False) -> None:
+def show_run(context: typer.Context, run_id: RunId, form: Form = None) -> None:
     """Show a run."""
     with target_of(context).client() as client:
-        show(client.run(run_id), _run_table, as_json=as_json)
+        show(client.run(run_id), _run_table, form)
 
 
 @run_app.command("follow")
-def follow_run(context: typer.Context, run_id: RunId, as_json: AsJson = False) -> None:
+def follow_run(context: typer.Context, run_id: RunId, form: Form = None) -> None:
     """Follow a run to its end, and exit with the code of its first failure, if any."""
     with target_of(context).client() as client:
-        _conclude(_follow(client, run_id), as_json=as_json)
+        _conclude(_follow(client, run_id), form)
 
 
 @run_app.command("results")
@@ -126,18 +127,18 @@ def results(
 
 
 @run_app.command("cancel")
-def cancel_run(context: typer.Context, run_id: RunId, as_json: AsJson = False) -> None:
+def cancel_run(context: typer.Context, run_id: RunId, form: Form = None) -> None:
     """Cancel a run; its workers stop within seconds."""
     with target_of(context).client() as client:
-        show(client.cancel_run(run_id), _run_table, as_json=as_json)
+        show(client.cancel_run(run_id), _run_table, form)
 
 
 @run_app.command("resume")
-def resume_run(context: typer.Context, run_id: RunId, no_wait: NoWait = False, as_json: AsJson = False) -> None:
+def resume_run(context: typer.Context, run_id: RunId, no_wait: NoWait = False, form: Form = None) -> None:
     """Try the tickers of a run again that failed, were cancelled or lost."""
     target = waiting_target(context, no_wait=no_wait)
     with target.client() as client:
-        _finish(client.resume_run(run_id), client, target, no_wait=no_wait, as_json=as_json)
+        _finish(client.resume_run(run_id), client, target, form, no_wait=no_wait)
 
 
 def _tickers_of(file: Path | None) -> list[str]:
@@ -149,9 +150,9 @@ def _tickers_of(file: Path | None) -> list[str]:
     return list(dict.fromkeys(found[0] for found in cells if found))
 
 
-def _finish(run: Run, client: Client, target: Target, *, no_wait: bool, as_json: bool) -> None:
+def _finish(run: Run, client: Client, target: Target, form: Form, *, no_wait: bool) -> None:
     if no_wait:
-        show(run, _run_table, as_json=as_json)
+        show(run, _run_table, form)
         return
     try:
         ended = _follow(client, run.id)
@@ -164,7 +165,7 @@ def _finish(run: Run, client: Client, target: Target, *, no_wait: bool, as_json:
         else:
             echo(f"run {run.id} continues on the server; see `run follow` and `run cancel`")
         raise
-    _conclude(ended, as_json=as_json)
+    _conclude(ended, form)
 
 
 def _follow(client: Client, run_id: str) -> Run:
@@ -172,8 +173,8 @@ def _follow(client: Client, run_id: str) -> Run:
         return client.follow_run(run_id, bar)
 
 
-def _conclude(run: Run, *, as_json: bool) -> None:
-    show(run, _run_table, as_json=as_json)
+def _conclude(run: Run, form: Form) -> None:
+    show(run, _run_table, form)
     if run.state != "succeeded":
         first = next(iter(run.failures), None)
         code = {"cancelled": "job_cancelled", "lost": "job_lost"}.get(run.state, first.code if first else "")
@@ -197,10 +198,10 @@ def _run_table(run: Run) -> RenderableType:
     if run.n_resumed:
         rows.append(("resumed", f"{run.n_resumed}×"))
     if run.reason is not None:
-        rows.append(("reason", str(line(run.reason))))
+        rows.append(("reason", run.reason))
     lost = [f"worker {one.worker} was lost: {one.reason}" for one in run.lost_workers]
     failed = [f"{one.ticker}: {one.code}: {one.detail}" for one in run.failures]
-    return Group(fact_sheet(rows), *notes([*lost, *failed]))
+    return Group(Facts(rows), *notes([*lost, *failed]))
 
 
 def _counts(run: Run) -> str:
@@ -209,8 +210,18 @@ def _counts(run: Run) -> str:
 
 
 def _runs_table(page: RunPage) -> RenderableType:
-    table = columns("run", "action", "state", "tickers", "done")
+    table = Sheet(
+        "runs",
+        [
+            Column("run", left=True),
+            Column("action", left=True),
+            Column("state", left=True),
+            Column("tickers"),
+            Column("done", share, ("share",)),
+            Column("created (UTC)", to_minute, ("created_at",), rank=1),
+        ],
+    )
     for run in page.runs:
-        table.add_row(run.id, run.request.action, run.state, f"{run.n_tickers:,}", f"{run.share:.0%}")
+        table.add(run.id, run.request.action, run.state, run.n_tickers, run.share, run.created_at)
     broken = notes(f"{run_id} cannot be read: its documents are damaged" for run_id in page.unreadable)
     return Group(table, *broken, *more(page.next_after))

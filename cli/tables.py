@@ -1,13 +1,31 @@
 """Tables of prices, forecasts, models and jobs; the no-change forecast is next to every price."""
 
+import shlex
 from collections.abc import Iterable, Sequence
+from datetime import date
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from cli.layout import columns, counted, fact_sheet, format_p, format_skill, line, more, notes, p_cell, price
+from cli.layout import (
+    Facts,
+    band,
+    counted,
+    figure,
+    format_p,
+    format_skill,
+    level_name,
+    line,
+    more,
+    notes,
+    p_cell,
+    price,
+    share,
+    signed_share,
+    to_minute,
+)
 from cli.progress import description, has_epochs
+from cli.sheet import Column, Sheet, Value
 from stock_forecast_client.models import (
     AliasList,
     BacktestResponse,
@@ -35,10 +53,17 @@ SIGNIFICANT = 0.05
 
 
 def prices_table(answer: FetchDataResponse) -> RenderableType:
-    table = columns("session", "open", "high", "low", "close", "volume")
+    table = Sheet(
+        "prices",
+        [
+            Column("session"),
+            *[Column(name, price, rank=2) for name in ("open", "high", "low")],
+            Column("close", price),
+            Column("volume", _volume, rank=1),
+        ],
+    )
     for bar in answer.data:
-        prices = [price(value) for value in (bar.Open, bar.High, bar.Low, bar.Close)]
-        table.add_row(str(bar.Date), *prices, f"{bar.Volume:,.0f}")
+        table.add(bar.Date, bar.Open, bar.High, bar.Low, bar.Close, bar.Volume)
     head = f"{answer.ticker} ({answer.currency or 'currency unknown'}), source {answer.source}"
     stale = [f"prices end on {answer.as_of}; newer ones are not available"] if answer.stale else []
     dropped = [f"{count} rows left out or repaired: {reason}" for reason, count in answer.dropped.items()]
@@ -46,23 +71,42 @@ def prices_table(answer: FetchDataResponse) -> RenderableType:
 
 
 def prediction_table(answer: PredictResponse) -> RenderableType:
-    table = _price_columns(answer.intervals)
-    prices = (price(answer.prediction[0]), price(answer.persistence))
-    table.add_row(str(answer.target_session), *prices, *_bounds(answer.intervals))
+    table = _forecast_sheet(answer.intervals)
+    prices = (answer.prediction[0], answer.persistence)
+    table.add(answer.target_session, *prices, *bounds(answer.intervals), answer.ticker, answer.model_id)
     return Group(_origin(answer), table, *_sentences(answer), *notes(answer.warnings))
 
 
 def forecast_table(answer: ForecastResponse) -> RenderableType:
-    table = forecast_table_of_steps(answer.forecast)
+    table = forecast_table_of_steps(answer.ticker, answer.model_id, answer.forecast)
     return Group(_origin(answer), table, *_sentences(answer), *notes(answer.warnings))
 
 
-def forecast_table_of_steps(steps: Sequence[Step]) -> Table:
+def forecast_table_of_steps(ticker: str, model_id: str, steps: Sequence[Step]) -> Sheet:
     """A row for each step, with the no-change forecast and the ranges."""
-    table = _price_columns(steps[0].intervals)
+    table = _forecast_sheet(steps[0].intervals)
     for step in steps:
-        table.add_row(str(step.session), price(step.price), price(step.persistence), *_bounds(step.intervals))
+        prices = (step.price, step.persistence)
+        table.add(step.session, *prices, *bounds(step.intervals), ticker, model_id)
     return table
+
+
+def range_columns(levels: Iterable[float], rank_of_others: int = 1) -> list[Column]:
+    """A column for each range. The first has rank 0, because no price is shown without a range."""
+    return [
+        Column(
+            f"{level_name(level)} range",
+            band,
+            (f"lower_{level:g}", f"upper_{level:g}"),
+            rank=rank_of_others + number - 1 if number else 0,
+        )
+        for number, level in enumerate(levels)
+    ]
+
+
+def bounds(intervals: Iterable[Interval]) -> list[Value]:
+    """The values of ``range_columns``."""
+    return [(one.lower, one.upper) for one in intervals]
 
 
 def backtest_table(answer: BacktestResponse) -> RenderableType:
@@ -72,11 +116,26 @@ def backtest_table(answer: BacktestResponse) -> RenderableType:
         f"{answer.first_origin} to {answer.last_origin}, stride {answer.stride}, horizon {answer.horizon}, "
         f"source {answer.source}"
     )
-    levels = [f"in {level:.0%} range" for level in answer.levels]
-    skills = ("skill", "p-value", "MAPE", "RMSE", "CRPS", "vs empirical", "p-value")
-    table = columns("", "MAE", *skills, "direction", *levels)
+    table = Sheet(
+        "scores",
+        [
+            Column("forecaster", left=True),
+            Column("MAE", figure),
+            Column("skill", signed_share, ("skill_mae",)),
+            Column("p-value", p_cell, ("p_value_mae",)),
+            *coverage_columns(answer.levels),
+            Column("CRPS", figure, rank=3),
+            Column("vs empirical", signed_share, ("skill_crps_vs_rolling_empirical",), rank=3),
+            Column("p-value of CRPS", p_cell, ("p_value_crps_vs_rolling_empirical",), rank=3),
+            Column("MAPE", share, rank=4),
+            Column("direction", share, ("hit_rate",), rank=5),
+            Column("RMSE", figure, rank=6),
+            Column("ticker", only_csv=True),
+            Column("origins", names=("n_origins",), only_csv=True),
+        ],
+    )
     for one in (answer.model_report, *answer.baselines):
-        table.add_row(*_scores(one))
+        table.add(*_scores(one), answer.ticker, one.overall.n_origins)
     return Group(line(head), table, line(backtest_summary(answer)), *notes(answer.warnings))
 
 
@@ -94,19 +153,31 @@ def model_table(page: ModelPage) -> RenderableType:
     unreadable = [f"{one.id} cannot be read: {one.code}" for one in page.unreadable]
     if not page.models and not unreadable:
         return line("no stored models; `models show default` shows the bundled one")
-    scores = ("origins", "test MAPE", "no change", "skill (MAE)", "p-value")
-    table = columns("model", "kind", "tickers", "sessions", *scores)
+    table = Sheet(
+        "models",
+        [
+            Column("model", names=("model_id",), left=True),
+            Column("kind", left=True, rank=3),
+            Column("tickers", left=True, wraps=True, rank=2),
+            Column("sessions", _period, ("first_session", "last_session"), rank=5),
+            Column("origins", names=("n_origins",), rank=4),
+            Column("test MAPE", share),
+            Column("no change", share, ("persistence_mape",), style="no change"),
+            Column("skill (MAE)", signed_share, ("skill_mae",), rank=1),
+            Column("p-value", p_cell, ("p_value_mae",), rank=1),
+        ],
+    )
     for one in page.models:
-        table.add_row(
+        table.add(
             one.id,
             one.model,
             _subject(one.tickers, one.universe),
-            f"{one.first_session} to {one.last_session}",
-            f"{one.test.n_origins:,}",
-            f"{one.test.model.mape:.3%}",
-            f"{one.test.persistence.mape:.3%}",
-            format_skill(one.test.skill.mae),
-            p_cell(one.test.p_value.mae),
+            (one.first_session, one.last_session),
+            one.test.n_origins,
+            one.test.model.mape,
+            one.test.persistence.mape,
+            one.test.skill.mae,
+            one.test.p_value.mae,
         )
     return Group(table, *more(page.next_after), *notes(unreadable))
 
@@ -135,17 +206,22 @@ def card_table(card: ModelCard) -> RenderableType:
     shown = card.test if len(card.test) == 1 else (card.test[0], card.test[-1])
     tickers = _subject([one.ticker for one in card.series], card.universe)
     evidence = [part for report in shown for part in _evidence(report, tickers)]
-    return Group(fact_sheet(rows), *evidence, *notes(card.warnings))
+    return Group(Facts(rows), *evidence, *notes(card.warnings))
 
 
 def trained_table(result: TrainResult) -> RenderableType:
     test = result.test
-    table = columns(f"{_ahead(test)}, {counted(test.n_origins, 'test origin')}", "MAE", "MAPE", "RMSE", "CRPS")
+    table = Sheet(
+        "test scores",
+        [
+            Column(f"{_ahead(test)}, {counted(test.n_origins, 'test origin')}", left=True),
+            *[Column(name, str, rank=rank) for rank, name in enumerate(("MAE", "CRPS", "MAPE", "RMSE"))],
+        ],
+    )
     for name, scores in (("model", test.model), ("no change", test.persistence)):
-        table.add_row(name, price(scores.mae), f"{scores.mape:.3%}", price(scores.rmse), price(scores.crps))
-    for name, by_measure, formatted in (("skill", test.skill, format_skill), ("p-value", test.p_value, p_cell)):
-        figures = (by_measure.mae, by_measure.mape, by_measure.rmse, by_measure.crps)
-        table.add_row(name, *map(formatted, figures))
+        table.add(name, figure(scores.mae), figure(scores.crps), share(scores.mape), figure(scores.rmse))
+    for name, by_measure, formatted in (("skill", test.skill, signed_share), ("p-value", test.p_value, p_cell)):
+        table.add(name, *map(formatted, (by_measure.mae, by_measure.crps, by_measure.mape, by_measure.rmse)))
     tickers = _subject(result.tickers, result.universe)
     head = f"model {result.id} of {tickers}, prices to {result.as_of} from {result.source}"
     evaluation = [] if result.evaluation is None else [line(_outcome(result.evaluation))]
@@ -155,9 +231,17 @@ def trained_table(result: TrainResult) -> RenderableType:
 def alias_table(answer: AliasList) -> RenderableType:
     if not answer.aliases:
         return line("no alias was ever moved; `default` is the bundled model")
-    table = columns("alias", "model", "before", "moved")
+    table = Sheet(
+        "aliases",
+        [
+            Column("alias", left=True),
+            Column("model", names=("model_id",), left=True),
+            Column("before", names=("previous_model_id",), left=True, rank=2),
+            Column("moved (UTC)", to_minute, ("moved_at",), rank=1),
+        ],
+    )
     for one in answer.aliases:
-        table.add_row(one.alias, one.model_id, one.previous_model_id or "", f"{one.moved_at:%Y-%m-%d %H:%M}")
+        table.add(one.alias, one.model_id, one.previous_model_id, one.moved_at)
     return table
 
 
@@ -166,12 +250,22 @@ def jobs_table(page: JobPage) -> RenderableType:
     if not page.jobs:
         nothing = [] if unreadable else [line("no jobs; `train` starts one")]
         return Group(*nothing, *notes(unreadable), *more(page.next_after))
-    table = columns("job", "state", "epochs", "tickers", "kind", "created", "model")
+    table = Sheet(
+        "jobs",
+        [
+            Column("job", names=("job_id",), left=True),
+            Column("state", left=True),
+            Column("epochs", rank=4),
+            Column("tickers", left=True, wraps=True, rank=1),
+            Column("kind", left=True, rank=3),
+            Column("created (UTC)", to_minute, ("created_at",), rank=5),
+            Column("model", names=("model_id",), left=True, rank=2),
+        ],
+    )
     for job in page.jobs:
-        epochs = "" if job.progress is None or not has_epochs(job) else _epochs(job)
-        model_id = job.model_id if job.state == "succeeded" or job.kind == "backtest" else ""
-        created = f"{job.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(job.id, job.state, epochs, _tickers(job), _kind(job), created, model_id)
+        epochs = None if job.progress is None or not has_epochs(job) else _epochs(job)
+        model_id = job.model_id if job.state == "succeeded" or job.kind == "backtest" else None
+        table.add(job.id, job.state, epochs, _tickers(job), _kind(job), job.created_at, model_id)
     return Group(table, *notes(unreadable), *more(page.next_after))
 
 
@@ -193,19 +287,29 @@ def job_table(job: Job) -> RenderableType:
     if job.retry_of is not None:
         rows.append(("retry of", job.retry_of))
     if job.error is not None:
-        rows.append(("error", str(line(f"{job.error.code}: {job.error.detail}"))))
-    facts = fact_sheet(rows)
+        rows.append(("error", f"{job.error.code}: {job.error.detail}"))
+    facts = Facts(rows)
     if isinstance(job.result, BacktestResponse):
         return Group(facts, backtest_table(job.result))
     return facts if job.result is None else Group(facts, trained_table(job.result))
 
 
-def _price_columns(intervals: Sequence[Interval]) -> Table:
-    return columns("session", "price", "no change", *[f"{one.level:.0%} range" for one in intervals])
+def _forecast_sheet(intervals: Sequence[Interval]) -> Sheet:
+    return Sheet(
+        "forecasts",
+        [
+            Column("session"),
+            Column("price", price, style="forecast"),
+            Column("no change", price, ("persistence",), style="no change"),
+            *range_columns(one.level for one in intervals),
+            Column("ticker", only_csv=True),
+            Column("model", names=("model_id",), only_csv=True),
+        ],
+    )
 
 
-def _bounds(intervals: Iterable[Interval]) -> list[str]:
-    return [f"{price(one.lower)} – {price(one.upper)}" for one in intervals]
+def _volume(volume: float) -> str:
+    return f"{volume:,.0f}"
 
 
 def _origin(answer: PredictResponse | ForecastResponse) -> Text:
@@ -265,32 +369,46 @@ def _ahead(report: Evidence | StepReport) -> str:
 
 
 def _coverage(coverage: Iterable[Coverage | IntervalScores]) -> str:
-    shares = ", ".join(f"{one.empirical_coverage:.1%} of closes in the {one.level:.0%} range" for one in coverage)
+    shares = ", ".join(
+        f"{one.empirical_coverage:.1%} of closes in the {level_name(one.level)} range" for one in coverage
+    )
     return f"Coverage: {shares}"
 
 
 def _outcome(evaluation: ChallengerEvaluation) -> str:
     if evaluation.won:
         return f"it takes the alias {evaluation.alias}: {evaluation.reason}"
-    more = f"see `models evaluations {evaluation.alias}`"
-    return f"it does not take the alias {evaluation.alias}: {evaluation.reason}; {more}"
+    command = f"models evaluations {shlex.quote(evaluation.alias)}"
+    return f"it does not take the alias {evaluation.alias}: {evaluation.reason}; see `{command}`"
 
 
-def _scores(one: ForecasterReport) -> list[str]:
+def _scores(one: ForecasterReport) -> list[Value]:
     scores, skill, p_value = one.overall.model, one.overall.skill, one.overall.p_value
     return [
         one.name,
-        price(scores.mae),
-        format_skill(skill.mae),
-        p_cell(p_value.mae),
-        f"{scores.mape:.3%}",
-        price(scores.rmse),
-        price(scores.crps),
-        format_skill(skill.crps_vs_rolling_empirical),
-        p_cell(p_value.crps_vs_rolling_empirical),
-        "" if scores.hit_rate is None else f"{scores.hit_rate:.1%}",
-        *[f"{interval.empirical_coverage:.1%}" for interval in one.overall.coverage],
+        scores.mae,
+        skill.mae,
+        p_value.mae,
+        *[interval.empirical_coverage for interval in one.overall.coverage],
+        scores.crps,
+        skill.crps_vs_rolling_empirical,
+        p_value.crps_vs_rolling_empirical,
+        scores.mape,
+        scores.hit_rate,
+        scores.rmse,
     ]
+
+
+def coverage_columns(levels: Iterable[float], rank: int = 1) -> list[Column]:
+    """The share of closes in each range. The first is left out last."""
+    return [
+        Column(f"in {level_name(level)} range", share, (f"coverage_{level:g}",), rank=rank + number)
+        for number, level in enumerate(levels)
+    ]
+
+
+def _period(ends: tuple[date, date]) -> str:
+    return f"{ends[0]} to {ends[1]}"
 
 
 def _compared(skill: float | None, p_value: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from cli.layout import console
-from cli.options import After, AsJson, End, JobId, Limit, NoWait, Start, given
+from cli.options import After, End, Form, JobId, Limit, NoWait, Start, given
 from cli.output import echo, show
 from cli.progress import TrainingBar
 from cli.tables import job_table, jobs_table
@@ -65,7 +65,7 @@ def train(
     base: Base = None,
     promote_to: PromoteTo = None,
     no_wait: NoWait = False,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Train and store a model; --json prints the job."""
     request = given(
@@ -85,7 +85,7 @@ def train(
         promote_to=promote_to,
     )
     request |= {"ticker": tickers[0]} if len(tickers) == 1 else {"tickers": tickers}
-    _train(context, request, no_wait=no_wait, as_json=as_json)
+    _train(context, request, form, no_wait=no_wait)
 
 
 def train_universe(
@@ -106,7 +106,7 @@ def train_universe(
     base: Base = None,
     promote_to: PromoteTo = None,
     no_wait: NoWait = False,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Train and store one model for every ticker, on a universe of prices; --json prints the job."""
     request = given(
@@ -126,43 +126,43 @@ def train_universe(
         base_model_id=base,
         promote_to=promote_to,
     )
-    _train(context, request, no_wait=no_wait, as_json=as_json)
+    _train(context, request, form, no_wait=no_wait)
 
 
 @jobs_app.command("list")
-def list_jobs(context: typer.Context, limit: Limit = 20, after: After = None, as_json: AsJson = False) -> None:
+def list_jobs(context: typer.Context, limit: Limit = 20, after: After = None, form: Form = None) -> None:
     """List jobs, newest first."""
     with target_of(context).client() as client:
-        show(client.jobs(limit=limit, after=after), jobs_table, as_json=as_json)
+        show(client.jobs(limit=limit, after=after), jobs_table, form)
 
 
 @jobs_app.command("show")
-def show_job(context: typer.Context, job_id: JobId, as_json: AsJson = False) -> None:
+def show_job(context: typer.Context, job_id: JobId, form: Form = None) -> None:
     """Show a job."""
     with target_of(context).client() as client:
-        show(client.job(job_id), job_table, as_json=as_json)
+        show(client.job(job_id), job_table, form)
 
 
 @jobs_app.command("cancel")
-def cancel_job(context: typer.Context, job_id: JobId, as_json: AsJson = False) -> None:
+def cancel_job(context: typer.Context, job_id: JobId, form: Form = None) -> None:
     """Cancel a job; its worker stops within seconds."""
     with target_of(context).client() as client:
-        show(client.cancel_job(job_id), job_table, as_json=as_json)
+        show(client.cancel_job(job_id), job_table, form)
 
 
 @jobs_app.command("retry")
-def retry_job(context: typer.Context, job_id: JobId, no_wait: NoWait = False, as_json: AsJson = False) -> None:
+def retry_job(context: typer.Context, job_id: JobId, no_wait: NoWait = False, form: Form = None) -> None:
     """Start a failed, cancelled or lost job again, as a new job."""
     target = waiting_target(context, no_wait=no_wait)
     with target.client() as client:
-        _finish(client.retry_job(job_id), client, target, no_wait=no_wait, as_json=as_json)
+        _finish(client.retry_job(job_id), client, target, form, no_wait=no_wait)
 
 
 @jobs_app.command("watch")
-def watch_job(context: typer.Context, job_id: JobId, as_json: AsJson = False) -> None:
+def watch_job(context: typer.Context, job_id: JobId, form: Form = None) -> None:
     """Follow a job to its end, and exit with the code of its error, if any."""
     with target_of(context).client() as client:
-        _conclude(_follow(client, job_id), as_json=as_json)
+        _conclude(_follow(client, job_id), form)
 
 
 def waiting_target(context: typer.Context, *, no_wait: bool) -> Target:
@@ -194,22 +194,22 @@ def raise_failure(job: Job) -> None:
         raise error_of_job(job)
 
 
-def _train(context: typer.Context, request: dict[str, Any], *, no_wait: bool, as_json: bool) -> None:
+def _train(context: typer.Context, request: dict[str, Any], form: Form, *, no_wait: bool) -> None:
     target = waiting_target(context, no_wait=no_wait)
     with target.client() as client:
-        _finish(client.start_training(**request), client, target, no_wait=no_wait, as_json=as_json)
+        _finish(client.start_training(**request), client, target, form, no_wait=no_wait)
 
 
-def _finish(job: Job, client: Client, target: Target, *, no_wait: bool, as_json: bool) -> None:
+def _finish(job: Job, client: Client, target: Target, form: Form, *, no_wait: bool) -> None:
     if no_wait:
-        show(job, job_table, as_json=as_json)
+        show(job, job_table, form)
     else:
-        _conclude(follow_visibly(job, client, target), as_json=as_json)
+        _conclude(follow_visibly(job, client, target), form)
 
 
-def _conclude(job: Job, *, as_json: bool) -> None:
-    if as_json or job.error is None:
-        show(job, job_table, as_json=as_json)
+def _conclude(job: Job, form: Form) -> None:
+    if form is not None or job.error is None:
+        show(job, job_table, form)
     raise_failure(job)
 
 

@@ -11,10 +11,11 @@ import typer
 from rich.console import Group, RenderableType
 
 from cli.exits import exit_code_of
-from cli.layout import UNKNOWN, columns, console, counted, line, notes
-from cli.options import AsJson
+from cli.layout import console, counted, line, listed, notes
+from cli.options import Form
 from cli.output import show
 from cli.progress import TickersBar
+from cli.sheet import Column, Sheet
 from cli.target import configure_log, local_settings, target_of
 from stock_forecast_client.errors import error_from
 
@@ -45,7 +46,7 @@ def download(
     ],
     name: Annotated[str, typer.Option(help="Name of the universe; lower-case letters, digits, - and _.")],
     first_day: Annotated[str | None, typer.Option("--from", help="First session, YYYY-MM-DD; all by default.")] = None,
-    as_json: AsJson = False,
+    form: Form = None,
 ) -> None:
     """Download daily prices from Yahoo Finance.
 
@@ -58,14 +59,14 @@ def download(
         raise typer.BadParameter(f"expected up to 64 lower-case letters, digits, - and _, found {name!r}")
     with _local(context, "universe download") as settings:
         result = _download(settings, name, tickers_file.read_text(encoding="utf-8", errors="replace"), day)
-    show(result, _download_table, as_json=as_json)
+    show(result, _download_table, form)
     failure = result.stopped or next(iter(result.failed), None)
     if failure is not None:
         raise typer.Exit(exit_code_of(failure.code))
 
 
 @universe_app.command("list")
-def list_universes(context: typer.Context, as_json: AsJson = False) -> None:
+def list_universes(context: typer.Context, form: Form = None) -> None:
     """List the universes of this machine."""
     from schemas.universe import ListedUniverse, UniverseList
 
@@ -77,11 +78,11 @@ def list_universes(context: typer.Context, as_json: AsJson = False) -> None:
                 ListedUniverse(name=name, n_tickers=len(universes.get(name).tickers)) for name in universes.names()
             ),
         )
-    show(found, _list_table, as_json=as_json)
+    show(found, _list_table, form)
 
 
 @universe_app.command("show")
-def show_universe(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+def show_universe(context: typer.Context, name: Name, form: Form = None) -> None:
     """Show the tickers, sessions and exchanges of a universe."""
     from clock import utc_now
     from services.training.universe import report
@@ -90,7 +91,7 @@ def show_universe(context: typer.Context, name: Name, as_json: AsJson = False) -
         universes = _universes(settings)
         with TickersBar(console(stderr=True)) as bar:
             found = report(universes.get(name), universes.folder(name), utc_now(), bar.ticker)
-    show(found, _report_table, as_json=as_json)
+    show(found, _report_table, form)
 
 
 @contextmanager
@@ -147,26 +148,37 @@ def _download_table(result: "UniverseDownload") -> RenderableType:
 
 
 def _list_table(found: "UniverseList") -> RenderableType:
-    table = columns("universe", "tickers")
+    table = Sheet("universes", [Column("universe", left=True), Column("tickers")])
     for one in found.universes:
-        table.add_row(one.name, f"{one.n_tickers:,}")
+        table.add(one.name, one.n_tickers)
     return table if found.universes else line(f"no universe in {found.folder}; see `universe download --help`")
 
 
 def _report_table(found: "UniverseReport") -> RenderableType:
-    exchanges = columns("exchange", "tickers", "index", "implied volatility", "missing")
+    exchanges = Sheet(
+        "exchanges",
+        [
+            Column("exchange", left=True),
+            Column("tickers"),
+            Column("index", left=True),
+            Column("implied volatility", left=True),
+            Column("missing", listed, left=True, wraps=True),
+        ],
+    )
     for one in found.exchanges:
-        cells = (one.index or UNKNOWN, one.implied_volatility or UNKNOWN, ", ".join(one.missing))
-        exchanges.add_row(one.exchange, f"{one.n_tickers:,}", *cells)
-    tickers = columns("ticker", "exchange", "sessions", "first", "last")
+        exchanges.add(one.exchange, one.n_tickers, one.index, one.implied_volatility, one.missing)
+    tickers = Sheet(
+        "tickers",
+        [
+            Column("ticker", left=True),
+            Column("exchange", left=True),
+            Column("sessions", names=("n_sessions",)),
+            Column("first", names=("first_session",)),
+            Column("last", names=("last_session",)),
+        ],
+    )
     for ticker in found.tickers:
-        tickers.add_row(
-            ticker.ticker,
-            ticker.exchange,
-            f"{ticker.n_sessions:,}",
-            str(ticker.first_session),
-            str(ticker.last_session),
-        )
+        tickers.add(ticker.ticker, ticker.exchange, ticker.n_sessions, ticker.first_session, ticker.last_session)
     title = f"{found.name}: {counted(len(found.tickers), 'ticker')}, {found.first_session} to {found.last_session}"
     left_out = notes(f"{one.ticker} is left out: {one.code}: {one.detail}" for one in found.unreadable)
     return Group(line(title), line(""), exchanges, line(""), tickers, *left_out)

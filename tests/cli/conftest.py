@@ -1,13 +1,16 @@
 """The command line in this process, on the sample prices, and a server on the same folder."""
 
+import io
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console, RenderableType
 from typer.testing import CliRunner, Result
 
 from benchmarks.server import running_server
+from cli.layout import THEME
 from cli.main import app
 from schemas.realised import ForecastOutcome, SessionScores
 from services.monitoring.scoring import scores_key
@@ -17,6 +20,13 @@ from stock_forecast_client.models import Analysis
 
 Run = Callable[..., Result]
 ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
+
+
+def rendered(shown: RenderableType, width: int) -> str:
+    """What a terminal of this width shows, without colours and without spaces at the ends of lines."""
+    file = io.StringIO()
+    Console(file=file, width=width, markup=False, highlight=False, emoji=False, theme=THEME).print(shown)
+    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 
 @pytest.fixture(scope="session")

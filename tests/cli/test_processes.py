@@ -71,9 +71,39 @@ def test_demo_trains_forecasts_backtests_and_draws_in_an_empty_folder(
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "var" / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert "that of the no-change forecast" in " ".join(done.stdout.split())
-    assert f"next: PRICE_SOURCE=sample {CLI[0].removeprefix(f'{ROOT}/')} forecast" in done.stderr
+    *_, pasted = [line for line in done.stderr.splitlines() if line.startswith("PRICE_SOURCE=sample ")]
+    again = subprocess.run(
+        ["sh", "-c", pasted], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "last close 2,641.89 on 2018-11-20" in " ".join(again.stdout.split())
     assert "Traceback" not in done.stderr
     assert "WARNING" not in done.stderr
+
+
+@pytest.mark.parametrize("links", [1, 2], ids=["link", "link to a link"])
+def test_the_program_starts_through_a_link_from_any_folder(
+    tmp_path: Path, environment: dict[str, str], links: int
+) -> None:
+    place, target = tmp_path / "with space", Path(CLI[0])
+    place.mkdir()
+    for number in range(links):
+        link = place / (f"{number}" if number < links - 1 else "stock-forecast")
+        link.symlink_to(target if number == 0 else target.name)
+        target = link
+
+    done = subprocess.run(
+        ["stock-forecast", "symbols", "--csv"],
+        cwd=place,
+        env=environment | {"PATH": f"{place}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == ["symbol,name,exchange,currency", "^GSPC,S&P 500,US index,USD"]
 
 
 def test_serve_answers_and_the_command_line_finds_it(tmp_path: Path, environment: dict[str, str]) -> None:

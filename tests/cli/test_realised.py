@@ -124,7 +124,7 @@ def test_drift_trains_a_challenger_whose_evaluation_is_shown(run: Run, walk: Pat
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
     assert (answer["status"], answer["job"]["state"]) == ("drifted", "succeeded")
-    assert f"champion {champion}" in shown.stdout
+    assert f"champion {champion}" in " ".join(shown.stdout.split())
     assert "no change" in shown.stdout
     assert "the alias mine: " in on(run, walk, "jobs", "show", answer["job"]["id"]).stdout
 
