@@ -47,6 +47,7 @@ Forecasts daily stock prices with an LSTM. Every price comes with a calibrated r
 comparison, and how accurate both have been.
 """
 
+DELIVER_EVERY_S = 60.0
 END_S = 8.0  # for what a server has begun, once the last request has its answer
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     # in parallel to the first answers: a store that hangs must not keep them waiting
     started = [_thread(name, partial(until_done, begin, stopping, name)) for name, begin in begins.items()]
     runtime.writer.start()
+    # not among those that the end waits for: an attempt that is cut off is made again
+    _thread("webhooks", partial(_deliver_webhooks, runtime, stopping))
     limit = connection_limit(runtime.settings.max_connections, raise_file_limit())
     yield {STATE: Connections(limit, runtime.settings.header_timeout_s)}
     stopping.set()
@@ -114,6 +117,14 @@ async def _ended(threads: Sequence[threading.Thread]) -> None:
             log.warning("not ended within %g s: %s", END_S, ", ".join(running))
             return
         await asyncio.sleep(0.01)
+
+
+def _deliver_webhooks(runtime: Runtime, stopping: threading.Event) -> None:
+    """Deliver what is due at the start, and every minute until the server stops."""
+    while True:
+        runtime.announcements.deliver_due()
+        if stopping.wait(DELIVER_EVERY_S):
+            return
 
 
 def _resume(runtime: Runtime) -> None:

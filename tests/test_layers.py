@@ -35,11 +35,12 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "language": (),
     "evaluation": ("prices", "storage"),
     "analysis": ("prices", "language"),
-    "jobs": ("storage",),
+    "webhooks": ("storage",),
+    "jobs": ("storage", "webhooks"),
     "forecasting": EVERY_WING,
     "training": (*EVERY_WING, "backtest", "catalogue"),
     "monitoring": (*EVERY_WING, "forecasting"),
-    "runs": (*EVERY_WING, "forecasting", "training", "monitoring", "backtest", "catalogue"),
+    "runs": (*EVERY_WING, "webhooks", "forecasting", "training", "monitoring", "backtest", "catalogue"),
 }
 
 LSTM = ("models/lstm/*",)
