@@ -14,12 +14,12 @@ from cli.target import local_settings, target_of
 from cli.training import follow_visibly
 from stock_forecast_client.errors import error_of_job
 from stock_forecast_client.models import ForecastResponse, TrainResult
-from stock_forecast_client.requests import BacktestRequest, ForecastRequest, TrainRequest
+from stock_forecast_client.requests import BacktestSubmission, ForecastRequest, TrainSubmission
 
 # small enough for half a minute on two cores
-TRAINING = TrainRequest(ticker="^GSPC", start_date=date(2010, 1, 1), epochs=8, max_seconds=30)
+TRAINING = TrainSubmission(ticker="^GSPC", start_date=date(2010, 1, 1), epochs=8, max_seconds=30)
 FORECAST = ForecastRequest(horizon=10, levels=BAND_LEVELS)
-BACKTEST = BacktestRequest(stride=5, horizon=5)
+BACKTEST = BacktestSubmission(stride=5, horizon=5)
 N_CLOSES_SHOWN = 50
 BLOCKS = "▁▂▃▄▅▆▇█"
 

@@ -69,6 +69,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "stock_forecast_client": ("client/*", "cli/*"),
     "typer": ("cli/*",),
     "rich": ("cli/*",),
+    "mcp": ("cli/mcp.py",),
     "matplotlib": ("cli/plots.py", "services/analysis/page/charts.py"),
     "pyarrow": ("services/runs/results.py",),
     "ray": ("services/jobs/ray.py",),

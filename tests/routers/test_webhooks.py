@@ -160,7 +160,7 @@ def test_a_webhook_of_a_backtest_needs_the_right_to_train(
     tmp_path: Path, store: InMemoryArtifactStore, receiver: Receiver
 ) -> None:
     key, entry = new_key("reader", ["read"])
-    settings = Settings(_env_file=None, data_dir=tmp_path, price_source="sample", api_keys=str(entry))
+    settings = Settings(_env_file=None, data_dir=tmp_path, price_source="sample", api_keys=entry.entry)
     with TestClient(application(settings, clock=lambda: NOW, store=store)) as client:
         body = {"webhook": {"url": "https://example.com/"}}
         answer = client.post("/models/default/backtest", json=body, headers={"X-API-Key": key})
