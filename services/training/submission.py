@@ -60,7 +60,7 @@ def submit_training(
 
 
 def digest_of(request: str, webhook: Webhook | None) -> str:
-    """What tells one request with an Idempotency-Key from another one."""
+    """What requests with the same Idempotency-Key must have in common."""
     return sha256((request if webhook is None else f"{request} {webhook.model_dump_json()}").encode()).hexdigest()
 
 
