@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --
 RIE_PACKAGE := aws-sam-cli==1.170.0
 MUTATION_PACKAGE := cosmic-ray==8.4.3
 
-.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api peers ray sam deploy mutants requirements sbom audit clean
+.PHONY: help run test coverage check lint types format client default-model demo dashboard docs fuzz-api peers mcp ray sam deploy mutants requirements sbom audit clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -69,6 +69,8 @@ peers: .venv/peers/.installed .venv/.dev ## Compare with statsforecast, neuralfo
 	@test -n "$(DATA)" || { echo "expected the folder of TICKER.csv files: make peers DATA=DIR"; exit 2; }
 	$(BIN)/python -m benchmarks.peers --data "$(DATA)"
 
+mcp: .venv/.mcp ## Install what `bin/stock-forecast mcp` needs, for AI assistants
+
 ray: .venv/ray/.installed ## Install Ray, in an environment of its own
 
 sam: .venv/sam/.installed ## Install the AWS SAM CLI, in an environment of its own
@@ -89,6 +91,7 @@ requirements: .venv/.dev ## Compile the pinned requirements from their .in files
 	$(call compile,dev.in,requirements/dev.txt)
 	$(call compile,docs.in,requirements/docs.txt,--generate-hashes --allow-unsafe)
 	$(call compile,fuzz.in,requirements/fuzz.txt)
+	$(call compile,mcp.in,requirements/mcp.txt)
 	$(call compile,ray.in,requirements/ray.txt)
 	$(call compile,peers.in,requirements/peers.txt)
 	$(call compile,deploy.in,requirements/deploy.txt,--generate-hashes --allow-unsafe)
@@ -133,6 +136,10 @@ endef
 	$(PIP) --no-deps --require-hashes -r requirements/page.txt
 	@$(MAKE) --no-print-directory .venv/bin/aws-lambda-rie || echo "the Lambda emulator is not available: its tests will skip"
 	touch $@ .venv/.run
+
+.venv/.mcp: requirements/mcp.txt | .venv/.run
+	$(PIP) -r requirements/mcp.txt
+	touch $@
 
 # The emulator of Lambda's runtime interface is an executable inside the wheel of aws-sam-cli.
 .venv/bin/aws-lambda-rie:

@@ -47,6 +47,19 @@ Forecasts daily stock prices with an LSTM. Every price comes with a calibrated r
 comparison, and how accurate both have been.
 """
 
+DELIVER_EVERY_S = 60.0
+TAGS = {  # in the order in which a person needs them
+    "symbols": "Find a ticker by the name of a company, an index or a fund.",
+    "predict": "Forecast a symbol: the next close, up to 30 sessions, or many symbols at once.",
+    "forecasts": "The forecasts that were made in advance, for the tickers of the nightly run.",
+    "models": "Train models, forecast with one, backtest it, and choose which one answers.",
+    "jobs": "Trainings and long backtests: follow, cancel and retry them.",
+    "runs": "One action over many tickers.",
+    "analysis": "A ticker's past: volatility, drawdowns, seasonality.",
+    "monitoring": "Did it come true? Scores of past forecasts, drift, metrics.",
+    "health": "Whether the service works.",
+}
+
 END_S = 8.0  # for what a server has begun, once the last request has its answer
 
 log = logging.getLogger(__name__)
@@ -59,7 +72,12 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     """Build the application for a runtime, by default that of the environment."""
     runtime = runtime or Runtime.from_environment()
     app = FastAPI(
-        title="Stock forecast API", version=VERSION, description=DESCRIPTION, lifespan=_serving, openapi_url=None
+        title="Stock forecast API",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=_serving,
+        openapi_url=None,
+        openapi_tags=[{"name": name, "description": description} for name, description in TAGS.items()],
     )
     app.state.runtime = runtime
     runtime.meter.record(BUILD_INFO, version=VERSION, python=platform.python_version())
@@ -89,6 +107,8 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     # in parallel to the first answers: a store that hangs must not keep them waiting
     started = [_thread(name, partial(until_done, begin, stopping, name)) for name, begin in begins.items()]
     runtime.writer.start()
+    # not among those that the end waits for: an attempt that is cut off is made again
+    _thread("webhooks", partial(_deliver_webhooks, runtime, stopping))
     limit = connection_limit(runtime.settings.max_connections, raise_file_limit())
     yield {STATE: Connections(limit, runtime.settings.header_timeout_s)}
     stopping.set()
@@ -114,6 +134,14 @@ async def _ended(threads: Sequence[threading.Thread]) -> None:
             log.warning("not ended within %g s: %s", END_S, ", ".join(running))
             return
         await asyncio.sleep(0.01)
+
+
+def _deliver_webhooks(runtime: Runtime, stopping: threading.Event) -> None:
+    """Deliver what is due at the start, and every minute until the server stops."""
+    while True:
+        runtime.announcements.deliver_due()
+        if stopping.wait(DELIVER_EVERY_S):
+            return
 
 
 def _resume(runtime: Runtime) -> None:

@@ -21,6 +21,7 @@ from schemas.run import MAX_TICKERS, RunSpec
 from schemas.run import Engine as RunEngine
 from services.access import Keyring, keyring_of
 from services.analyses import Analyses
+from services.announcements import Announcements
 from services.backtest_jobs import short_backtests
 from services.forecasting.forecasting import Forecasting
 from services.forecasting.replays import ReplayStore
@@ -61,6 +62,7 @@ from services.symbols import SymbolDirectory
 from services.training.checkpoints import Checkpoints
 from services.training.universe import Universes
 from services.training.work import WorkerContext
+from services.webhooks.addresses import WebhookPolicy
 from telemetry.logs import configure_logging
 from telemetry.measures import NO_METER, Meter
 from telemetry.system import SystemUsage
@@ -111,6 +113,7 @@ class Runtime:
     analyses: Analyses
     latest: LatestForecastsReader
     symbols: SymbolDirectory
+    webhook_policy: WebhookPolicy
     has_own_prices: bool = True
 
     @classmethod
@@ -182,6 +185,7 @@ class Runtime:
             analyses=Analyses(store, writer),
             latest=LatestForecastsReader(store, meter),
             symbols=symbol_directory(settings, yahoo),
+            webhook_policy=WebhookPolicy(settings.webhook_allow_http, settings.webhook_allow_private),
             has_own_prices=prices is None,
         )
 
@@ -224,6 +228,11 @@ class Runtime:
             meter=self.meter,
             downloads=settings.price_source not in ("csv", "sample"),
         )
+
+    @property
+    def announcements(self) -> Announcements:
+        """What delivers webhooks."""
+        return Announcements(self.store, self.jobs, self.runs, self.clock, self.webhook_policy)
 
     @property
     def worker_context(self) -> WorkerContext:

@@ -150,6 +150,15 @@ class Settings(BaseSettings):
     rate_limit_cpu_s: Annotated[
         float | None, Field(gt=0, le=60_000, description="CPU seconds per minute of one key or address.")
     ] = None
+    webhook_allow_http: Annotated[
+        bool, Field(description="Whether webhooks may have an address without TLS, for development: yes or no.")
+    ] = False
+    webhook_allow_private: Annotated[
+        bool,
+        Field(
+            description="Whether webhooks may have an address in the server's own network, for development: yes or no."
+        ),
+    ] = False
     log_format: Annotated[
         LogFormat | None, Field(description="json or text; when unset, json on Lambda and text elsewhere.")
     ] = None

@@ -6,6 +6,7 @@ AppError                        500 internal
 │   ├── RequestTimeout          408 request_timeout        the request came too slowly
 │   ├── HostNotAllowed          421 host_not_allowed       the header Host names another site
 │   ├── HeadersTooLarge         431 headers_too_large      a head of more than 64 kB
+│   ├── WebhookRefused          400 webhook_refused        an address that the server does not send to
 │   ├── UnknownExchange         400 unknown_exchange       no trading calendar is known for the ticker
 │   └── AnswerTooLarge          400 answer_too_large       more than Lambda can carry; ask for less
 ├── NotAuthenticated            401 not_authenticated      the API key is missing or wrong
@@ -120,6 +121,10 @@ class BadRequest(InvalidRequest):
 
 class UnknownExchange(InvalidRequest):
     code = "unknown_exchange"
+
+
+class WebhookRefused(InvalidRequest):
+    code = "webhook_refused"
 
 
 class AnswerTooLarge(InvalidRequest):

@@ -1,8 +1,9 @@
 """Does the work of one job, or of a piece of a run: in a process of its own, ``python worker.py ID``, or on Lambda.
 
 On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessions and deletes what is too old,
-``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers, and ``{"task": "forecast"}``
-forecasts NIGHTLY_TICKERS and publishes the forecasts, or continues where the invocation before ran out of time.
+``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers, ``{"task": "forecast"}``
+forecasts NIGHTLY_TICKERS and publishes the forecasts, or continues where the invocation before ran out of time, and
+``{"task": "webhooks"}`` delivers the webhooks that are due.
 """
 
 import gc
@@ -31,7 +32,8 @@ from services.training.work import run_training
 from telemetry.logs import configure_logging
 from telemetry.measures import NO_METER
 
-SCORE, RETRAIN, FORECAST = "score", "retrain", "forecast"
+SCORE, RETRAIN, FORECAST, WEBHOOKS = "score", "retrain", "forecast", "webhooks"
+TASKS = (TRAIN, RUN, SCORE, RETRAIN, FORECAST, WEBHOOKS)
 
 SPARE_S = 90.0  # of an invocation, for the chunk in work when the time is up, and for publishing
 EXIT_ON_SIGTERM = 128 + signal.SIGTERM
@@ -60,7 +62,7 @@ def _runtime() -> Runtime:
 
 def is_task(event: Any) -> bool:
     """Whether a Lambda event is a job, or a scheduled task, rather than a request."""
-    return isinstance(event, dict) and event.get("task") in (TRAIN, RUN, SCORE, RETRAIN, FORECAST)
+    return isinstance(event, dict) and event.get("task") in TASKS
 
 
 def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
@@ -70,7 +72,8 @@ def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
         InvalidRequest: the event names no task, or the task lacks its job, its piece of a run, or its limit.
     """
     if not is_task(event):
-        raise InvalidRequest(f"expected the task {TRAIN!r}, {RUN!r}, {SCORE!r}, {RETRAIN!r} or {FORECAST!r}")
+        expected = f"{', '.join(map(repr, TASKS[:-1]))} or {TASKS[-1]!r}"
+        raise InvalidRequest(f"expected the task {expected}")
     if event["task"] == RUN:
         piece = Piece.parse(str(event.get("piece")))
         if piece is None:
@@ -79,6 +82,9 @@ def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
         return
     if event["task"] == SCORE:
         score(runtime)
+        return
+    if event["task"] == WEBHOOKS:
+        runtime.announcements.deliver_due()
         return
     if event["task"] == FORECAST:
         forecast(runtime, context.get_remaining_time_in_millis() / 1000)
@@ -100,6 +106,7 @@ def work(runtime: Runtime, job_id: str, seconds_left: float = math.inf) -> None:
     worker = f"{socket.gethostname()}:{os.getpid()}"
     if run_training(job_id, worker, runtime.worker_context, seconds_left) is not None:
         record_end(runtime.meter, runtime.jobs.status(job_id, runtime.clock()))
+        runtime.announcements.deliver_job(job_id)
 
 
 def work_on_run(runtime: Runtime, piece: Piece, seconds_left: float = math.inf) -> None:
@@ -109,6 +116,7 @@ def work_on_run(runtime: Runtime, piece: Piece, seconds_left: float = math.inf) 
         coordinate(piece, worker, context, runtime.run_prices, runtime.chunk_executor, seconds_left)
     else:
         work_chunk(piece, worker, context, seconds_left)
+    runtime.announcements.deliver_run(piece.run_id, piece.round)
 
 
 def score(runtime: Runtime) -> None:

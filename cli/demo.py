@@ -15,13 +15,13 @@ from cli.target import local_settings, target_of
 from cli.training import follow_visibly
 from stock_forecast_client.errors import error_of_job
 from stock_forecast_client.models import ForecastResponse, TrainResult
-from stock_forecast_client.requests import BacktestRequest, ForecastRequest, TrainRequest
+from stock_forecast_client.requests import BacktestSubmission, ForecastRequest, TrainSubmission
 
 TICKER = "^GSPC"
 # small enough for half a minute on two cores
-TRAINING = TrainRequest(start_date=date(2010, 1, 1), epochs=8, max_seconds=30)
+TRAINING = TrainSubmission(start_date=date(2010, 1, 1), epochs=8, max_seconds=30)
 FORECAST = ForecastRequest(horizon=10, levels=BAND_LEVELS)
-BACKTEST = BacktestRequest(stride=5, horizon=5)
+BACKTEST = BacktestSubmission(stride=5, horizon=5)
 AS_OF = date(2018, 11, 20)
 N_CLOSES_SHOWN = 50
 BLOCKS = "▁▂▃▄▅▆▇█"

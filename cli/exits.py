@@ -62,6 +62,7 @@ _HINTS = {
     "artifact_too_new": "upgrade this program",
     "prices_rate_limited": "wait, or try PRICE_SOURCE=sample",
     "prices_unreachable": "check the network, or try PRICE_SOURCE=sample",
+    "mcp_unavailable": "run `make mcp`, or install requirements/mcp.txt",
     "forbidden": "use a key that has this right; `key` makes one",
     "access_not_configured": "set API_KEY or API_KEYS of the function, or OPEN=yes where AWS_IAM checks who calls",
     "host_not_allowed": "use the server's address, or name this host in its ALLOWED_HOSTS",

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import demo, forecasting, keys, latest, nightly, realised, serving, symbols, training
+from cli import demo, forecasting, keys, latest, mcp, nightly, realised, serving, symbols, training
 from cli.exits import exit_code, format_error, hint
 from cli.models import models_app
 from cli.runs import run_app
@@ -57,6 +57,7 @@ for command in (
     nightly.nightly,
     nightly.forget,
     serving.serve,
+    mcp.mcp,
     keys.key,
     demo.demo,
 ):

@@ -29,6 +29,7 @@ from errors import (
     TrainingCapacityExceeded,
     TrainingUnavailable,
     UniverseNotFound,
+    WebhookRefused,
     ZeroVariance,
 )
 from routers.dependencies import RuntimeDep, validate_not_future
@@ -36,7 +37,7 @@ from routers.guard import GuardedRoute
 from routers.problems import MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from routers.turns import rest
 from schemas.job import JOB_ID_PATTERN, Job, JobPage
-from schemas.train import TrainRequest, TrainResponse, TrainResult
+from schemas.train import TrainResponse, TrainResult, TrainSubmission
 from services.backtest_jobs import retry_backtest
 from services.jobs.job import Jobs, job_url, naming_job
 from services.training.submission import retry_training, submit_training
@@ -85,6 +86,7 @@ IdempotencyKey = Annotated[
         *PRICE_PROBLEMS,
         *MODEL_PROBLEMS,
         InvalidRequest,
+        WebhookRefused,
         UniverseNotFound,
         ZeroVariance,
         JobCancelled,
@@ -99,7 +101,7 @@ IdempotencyKey = Annotated[
 async def train(
     http: Request,
     request: Annotated[
-        TrainRequest, Body(examples=[{"ticker": "^GSPC", "start_date": "2010-01-01", "end_date": "2018-12-31"}])
+        TrainSubmission, Body(examples=[{"ticker": "^GSPC", "start_date": "2010-01-01", "end_date": "2018-12-31"}])
     ],
     runtime: RuntimeDep,
     response: Response,
@@ -115,8 +117,17 @@ async def train(
     now = runtime.clock()
     validate_not_future(now, start_date=request.start_date, end_date=request.end_date)
     token = secrets.token_hex(4)
+    await run_in_threadpool(runtime.announcements.validate, request.webhook)
     job = await run_in_threadpool(
-        submit_training, request, runtime.jobs, runtime.executor, now, token, idempotency_key, runtime.universes
+        submit_training,
+        request.training,
+        runtime.jobs,
+        runtime.executor,
+        now,
+        token,
+        idempotency_key,
+        runtime.universes,
+        request.webhook,
     )
     rest(http.scope)
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)

@@ -24,6 +24,7 @@ from errors import (
     TrainerUnavailable,
     TrainingCapacityExceeded,
     TrainingUnavailable,
+    WebhookRefused,
 )
 from routers.answers import forecast_response, predict_response
 from routers.dependencies import RuntimeDep, validate_not_future
@@ -42,7 +43,7 @@ from routers.jobs import (
 from routers.problems import FORECAST_PROBLEMS, MODEL_PROBLEMS, PRICE_PROBLEMS, problems
 from routers.waiting import ClientGone, while_connected
 from schemas.alias import Alias, AliasList, AliasName, AliasRequest
-from schemas.backtest import BacktestRequest, BacktestResponse
+from schemas.backtest import BacktestResponse, BacktestSubmission
 from schemas.card import ModelCard
 from schemas.challenge import EvaluationPage
 from schemas.common import MODEL_ID_PATTERN, MODEL_NAME_PATTERN, OF_TICKER, ModelId, Ticker
@@ -144,6 +145,7 @@ def _forecast(model_id: str, request: PredictRequest, horizon: int, kind: str, r
     | problems(
         *FORECAST_PROBLEMS,
         InvalidRequest,
+        WebhookRefused,
         HorizonTooLong,
         JobCancelled,
         JobFailed,
@@ -159,7 +161,7 @@ async def backtest_model(
     model_id: ModelIdPath,
     runtime: RuntimeDep,
     http: Request,
-    request: Annotated[BacktestRequest | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
+    submission: Annotated[BacktestSubmission | None, Body(examples=[{"horizon": 5, "levels": [0.8, 0.95]}])] = None,
     prefer: Prefer = "",
     respond_async: RespondAsync = False,
     idempotency_key: IdempotencyKey = None,
@@ -168,17 +170,20 @@ async def backtest_model(
 
     About a second of work is answered at once. A longer backtest is a job: the answer comes when it has ended, or is
     202 with the job if that takes longer than the server or the caller waits. The same backtest is one job. It is
-    cancelled when its last caller closes the connection, unless one was given its id.
+    cancelled when its last caller closes the connection, unless one was given its id. With a ``webhook``, every
+    backtest is a job, and goes on without callers.
     """
-    request = request or BacktestRequest()
+    submission = submission or BacktestSubmission()
+    request, webhook = submission.backtest, submission.webhook
     now = runtime.clock()
     validate_not_future(now, start=request.start, end=request.end)
-    if request.refit_every is not None:
+    if request.refit_every is not None or webhook is not None:
         validate_right("train")
+    await run_in_threadpool(runtime.announcements.validate, webhook)
     prepared = await run_in_threadpool(
         charged(prepare_backtest), model_id, request, runtime.registry, runtime.model_prices, now
     )
-    if prepared.seconds <= AT_ONCE_S:
+    if prepared.seconds <= AT_ONCE_S and webhook is None:
         short = runtime.short_backtests
         with suppress(BacktestCapacityExceeded), short.result_of(prepared.digest, charged(prepared.answer)) as answer:
             return _json(await while_connected(http, asyncio.shield(asyncio.wrap_future(answer))))
@@ -192,7 +197,10 @@ async def backtest_model(
         now,
         token,
         idempotency_key,
+        webhook,
     )
+    if webhook is not None:
+        runtime.waiters.publish(job.id)
     preferred = read_preference(f"{prefer}, respond-async" if respond_async else prefer)
     max_wait_s = preferred.max_wait_s(min(runtime.settings.train_wait_s, seconds_left(http)))
     try:

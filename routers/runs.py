@@ -18,6 +18,7 @@ from errors import (
     TrainerUnavailable,
     TrainingUnavailable,
     UniverseNotFound,
+    WebhookRefused,
 )
 from routers.dependencies import RuntimeDep, validate_not_future
 from routers.guard import GuardedRoute
@@ -51,7 +52,8 @@ RunIdPath = Annotated[
     summary="Start a run",
     status_code=202,
     response_model=Run,
-    responses=ACCEPTED | problems(*MODEL_PROBLEMS, *CAPACITY_PROBLEMS, InvalidRequest, IdempotencyKeyReused),
+    responses=ACCEPTED
+    | problems(*MODEL_PROBLEMS, *CAPACITY_PROBLEMS, InvalidRequest, WebhookRefused, IdempotencyKeyReused),
 )
 def start(
     request: Annotated[RunRequest, Body(examples=[{"action": "forecast", "tickers": ["^GSPC", "^BVSP"]}])],
@@ -62,6 +64,7 @@ def start(
     """Train, fine-tune, backtest, forecast or score many tickers. A ticker that fails does not stop the others."""
     now = runtime.clock()
     validate_not_future(now, start_date=request.options.start_date, end_date=request.options.end_date)
+    runtime.announcements.validate(request.webhook)
     run = start_run(
         request,
         runtime.runs,

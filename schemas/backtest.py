@@ -18,6 +18,7 @@ from schemas.common import (
     Ticker,
     distinct_sorted,
 )
+from schemas.webhook import OnEnd
 
 QuantileLevel = Annotated[float, Field(ge=0.001, le=0.999)]
 
@@ -57,6 +58,17 @@ class BacktestRequest(Request):
         if self.start and self.end and self.start >= self.end:
             raise ValueError(f"start {self.start} must be before end {self.end}")
         return self
+
+
+class BacktestSubmission(BacktestRequest):
+    """A backtest, and where its end is announced."""
+
+    webhook: OnEnd = None
+
+    @property
+    def backtest(self) -> BacktestRequest:
+        """Without the webhook, whose secret no answer contains."""
+        return BacktestRequest.model_validate(self.model_dump(exclude={"webhook"}))
 
 
 class BacktestScores(Scores):

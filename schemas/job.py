@@ -9,6 +9,7 @@ from errors import AppError, JobFailed
 from schemas.backtest import BacktestRequest, BacktestResponse
 from schemas.common import Document, ModelId
 from schemas.train import TrainRequest, TrainResult
+from schemas.webhook import Webhook, WebhookStatus
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
 Ending = Literal["succeeded", "failed", "cancelled", "lost"]
@@ -35,6 +36,7 @@ class JobSpec(Document):
     model_id: ModelId = Field(description="The id that the trained model will have, or the model to be tested.")
     request: TrainRequest | BacktestRequest
     retry_of: JobId | None = None
+    webhook: Webhook | None = Field(default=None, description="Its secret is in this document alone.")
 
     def is_for(self, executor: str) -> bool:
         """Whether this executor may run the job."""
@@ -139,6 +141,7 @@ class Job(Document):
         description="Null unless it succeeded; a page of jobs leaves out the results of backtests."
     )
     error: JobFailure | None = Field(description="Null unless it failed or was lost or cancelled.")
+    webhook: WebhookStatus | None = Field(default=None, description="The announcement of the end; null without one.")
 
     @classmethod
     def waiting(cls, spec: JobSpec) -> "Job":

@@ -19,6 +19,7 @@ from schemas.common import (
 )
 from schemas.job import JOB_ID_PATTERN, JobFailure, Phase
 from schemas.train import TrainOptions
+from schemas.webhook import OnEnd, Webhook, WebhookStatus
 
 RunAction = Literal["train", "fine_tune", "backtest", "forecast", "score"]
 RunState = Literal["queued", "running", "succeeded", "partial", "failed", "cancelled", "lost"]
@@ -94,6 +95,7 @@ class RunRequest(RunOptions):
     tickers: Annotated[
         tuple[Ticker, ...], Field(max_length=MAX_TICKERS, description="Each once.", json_schema_extra=DISTINCT)
     ] = ()
+    webhook: OnEnd = None
 
     @model_validator(mode="after")
     def _one_way_to_name_tickers(self) -> Self:
@@ -104,7 +106,7 @@ class RunRequest(RunOptions):
         return self
 
     def without_tickers(self) -> RunOptions:
-        return RunOptions.model_validate(self.model_dump(exclude={"tickers"}))
+        return RunOptions.model_validate(self.model_dump(exclude={"tickers", "webhook"}))
 
 
 class RunSpec(Document):
@@ -115,6 +117,7 @@ class RunSpec(Document):
     request: RunOptions
     tickers: tuple[Ticker, ...] = Field(description="All of them, those of the universe included.")
     base_model_id: ModelId | None = Field(default=None, description="The model that a fine-tuning begins with.")
+    webhook: Webhook | None = None
 
 
 class Attempt(Document):
@@ -266,6 +269,7 @@ class Run(Document):
     reason: str | None = Field(description="Why it was lost; null otherwise.")
     failures: tuple[RunFailure, ...] = Field(description=f"Tickers that failed, the first {MAX_FAILURES}.")
     lost_workers: tuple[LostWorker, ...] = Field(description="Workers that died or fell silent.")
+    webhook: WebhookStatus | None = Field(default=None, description="The announcement of the end; null without one.")
 
 
 class RunPage(Document):

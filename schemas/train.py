@@ -9,6 +9,7 @@ from schemas.accuracy import PointAccuracy, StepReport
 from schemas.alias import AliasName
 from schemas.challenge import ChallengerEvaluation
 from schemas.common import DISTINCT, Document, ModelId, Request, Ticker, UniverseName
+from schemas.webhook import OnEnd
 
 ModelName = Literal[
     "return_lstm",
@@ -109,6 +110,17 @@ class TrainRequest(TrainOptions):
         if len(set(self.tickers)) != len(self.tickers):
             raise ValueError("tickers must be distinct")
         return self
+
+
+class TrainSubmission(TrainRequest):
+    """A training, and where its end is announced."""
+
+    webhook: OnEnd = None
+
+    @property
+    def training(self) -> TrainRequest:
+        """Without the webhook, whose secret no answer contains."""
+        return TrainRequest.model_validate(self.model_dump(exclude={"webhook"}))
 
 
 class TrainTestAccuracy(Document):

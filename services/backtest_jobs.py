@@ -3,17 +3,17 @@
 import logging
 from datetime import datetime
 from functools import partial
-from hashlib import sha256
 
 from errors import AppError, BacktestCapacityExceeded, JobFinished, StoreUnavailable
 from schemas.backtest import BacktestRequest
 from schemas.job import Job, JobSpec
+from schemas.webhook import Webhook
 from services.backtest import PreparedBacktest
 from services.jobs.executor import Executor
 from services.jobs.job import START_WITHIN, Jobs
 from services.jobs.waiters import Waiters
 from services.shared_work import SharedWork
-from services.training.submission import RETRYABLE, submit_once, submit_spec, validate_retryable
+from services.training.submission import RETRYABLE, digest_of, submit_once, submit_spec, validate_retryable
 
 SHORT_AT_ONCE, MAX_SHORT_WAITING = 1, 3  # any more become jobs
 AT_ONCE_S = 1.0  # of estimated work: a request that needs less is answered without a job
@@ -29,6 +29,7 @@ def submit_backtest(
     now: datetime,
     token: str,
     key: str | None = None,
+    webhook: Webhook | None = None,
 ) -> Job:
     """A job for the backtest: a new one, the one of its Idempotency-Key, or without a key that of the same backtest.
 
@@ -43,12 +44,13 @@ def submit_backtest(
         now: the time.
         token: eight hex digits that make the ids unique.
         key: the caller's Idempotency-Key.
+        webhook: where the end is announced; the same backtest with another one is another job.
 
     Raises:
         IdempotencyKeyReused: the key was used with another request.
         BacktestCapacityExceeded, TrainerUnavailable: the job cannot run now; it is not stored, or has failed.
     """
-    spec = _spec(prepared.card.model_id, prepared.request, executor, now, token)
+    spec = _spec(prepared.card.model_id, prepared.request, executor, now, token, webhook)
 
     def is_of_the_key(job: Job) -> bool:
         if _is_wanted(job):
@@ -59,11 +61,12 @@ def submit_backtest(
         # a job ends with its last caller, so its callers must all be of one process
         return job.state == "succeeded" or (_is_wanted(job) and waiters.join(job.id))
 
-    request_sha256 = sha256(f"{prepared.card.model_id} {prepared.request.model_dump_json()}".encode()).hexdigest()
+    request_sha256 = digest_of(f"{prepared.card.model_id} {prepared.request.model_dump_json()}", webhook)
     waiters.begin(spec.id)
     try:
         if key is None:
-            key, is_usable = f"backtest {prepared.digest}", is_the_same  # no header has a space: no caller's key
+            digest = prepared.digest if webhook is None else digest_of(prepared.digest, webhook)
+            key, is_usable = f"backtest {digest}", is_the_same  # no header has a space: no caller's key
         else:
             is_usable = is_of_the_key
         job = submit_once(spec, request_sha256, jobs, executor, now, key, is_usable)
@@ -103,7 +106,8 @@ def retry_backtest(job: Job, jobs: Jobs, executor: Executor, now: datetime, toke
     """
     assert isinstance(job.request, BacktestRequest)  # noqa: S101 - the caller's choice of function
     validate_retryable(job)
-    spec = _spec(job.model_id, job.request, executor, now, token).model_copy(update={"retry_of": job.id})
+    webhook = jobs.spec(job.id).webhook
+    spec = _spec(job.model_id, job.request, executor, now, token, webhook).model_copy(update={"retry_of": job.id})
     return submit_spec(spec, jobs, executor, now)
 
 
@@ -111,7 +115,14 @@ def _is_wanted(job: Job) -> bool:
     return job.state not in RETRYABLE and not job.cancel_requested
 
 
-def _spec(model_id: str, request: BacktestRequest, executor: Executor, now: datetime, token: str) -> JobSpec:
+def _spec(
+    model_id: str,
+    request: BacktestRequest,
+    executor: Executor,
+    now: datetime,
+    token: str,
+    webhook: Webhook | None = None,
+) -> JobSpec:
     return JobSpec(
         id=f"{now:%Y%m%dt%H%M%S}-{token}",
         created_at=now,
@@ -120,4 +131,5 @@ def _spec(model_id: str, request: BacktestRequest, executor: Executor, now: date
         kind="backtest",
         model_id=model_id,
         request=request,
+        webhook=webhook,
     )

@@ -24,6 +24,7 @@ from services.monitoring.scoring import SCORES
 from services.prices.cache.kept import PRICES, fetched_on
 from services.runs.pieces import RUNS
 from services.storage.store import ArtifactStore
+from services.webhooks.deliveries import WEBHOOKS
 
 WORKERS = 8  # enough to hide the latency of S3
 
@@ -68,6 +69,7 @@ def forget(store: ArtifactStore, caches: Sequence[ArtifactStore], now: datetime,
         (SCORES, _day_in_name),
         (ANALYSES, _day_in_name),
         (REPLAYS, _day_stated),
+        (WEBHOOKS, _day_stated),
     ):
         deleted[prefix] = _delete(store, _older(store, store.list_keys(prefix), before, day_of))
     deleted[JOBS] = _delete(store, _of_old_jobs(store.list_keys(JOBS), before))

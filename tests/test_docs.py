@@ -38,7 +38,12 @@ MAKE = [
     "make",
     *[
         f"--old-file=.venv/{name}"
-        for name in (".run", ".dev", *(f"{tool}/.installed" for tool in ("sam", "docs", "fuzz", "peers", "ray")))
+        for name in (
+            ".run",
+            ".dev",
+            ".mcp",
+            *(f"{tool}/.installed" for tool in ("sam", "docs", "fuzz", "peers", "ray")),
+        )
     ],
 ]
 

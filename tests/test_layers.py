@@ -35,11 +35,12 @@ WINGS: Mapping[str, tuple[str, ...]] = {
     "language": (),
     "evaluation": ("prices", "storage"),
     "analysis": ("prices", "language"),
-    "jobs": ("storage",),
+    "webhooks": ("storage",),
+    "jobs": ("storage", "webhooks"),
     "forecasting": EVERY_WING,
     "training": (*EVERY_WING, "backtest", "catalogue"),
     "monitoring": (*EVERY_WING, "forecasting"),
-    "runs": (*EVERY_WING, "forecasting", "training", "monitoring", "backtest", "catalogue"),
+    "runs": (*EVERY_WING, "webhooks", "forecasting", "training", "monitoring", "backtest", "catalogue"),
 }
 
 LSTM = ("models/lstm/*",)
@@ -68,6 +69,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "stock_forecast_client": ("client/*", "cli/*"),
     "typer": ("cli/*",),
     "rich": ("cli/*",),
+    "mcp": ("cli/mcp.py",),
     "matplotlib": ("cli/plots.py", "services/analysis/page/charts.py"),
     "pyarrow": ("services/runs/results.py",),
     "ray": ("services/jobs/ray.py",),

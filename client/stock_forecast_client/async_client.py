@@ -119,7 +119,7 @@ class AsyncClient:
         model_id: str = "default",
         *,
         on_progress: Callable[[Job], None] | None = None,
-        **request: Unpack[requests.BacktestRequest],
+        **request: Unpack[requests.BacktestSubmission],
     ) -> BacktestResponse:
         """Compare the model with every baseline from the same past origins.
 
@@ -141,7 +141,7 @@ class AsyncClient:
         return ended.result
 
     async def start_backtest(
-        self, model_id: str = "default", **request: Unpack[requests.BacktestRequest]
+        self, model_id: str = "default", **request: Unpack[requests.BacktestSubmission]
     ) -> Job | BacktestResponse:
         """Start a backtest and return its job, or the answer if it takes no more than about a second."""
         return await self._start_backtest(model_id, request, "respond-async")
@@ -230,7 +230,7 @@ class AsyncClient:
         *,
         on_progress: Callable[[Job], None] | None = None,
         idempotency_key: str | None = None,
-        **request: Unpack[requests.TrainRequest],
+        **request: Unpack[requests.TrainSubmission],
     ) -> TrainResult:
         """Train a model and wait for it.
 
@@ -251,7 +251,7 @@ class AsyncClient:
         return ended.result
 
     async def start_training(
-        self, *, idempotency_key: str | None = None, **request: Unpack[requests.TrainRequest]
+        self, *, idempotency_key: str | None = None, **request: Unpack[requests.TrainSubmission]
     ) -> Job:
         """Start a training and return its job without waiting; ``follow`` waits for it."""
         started = await self._start(idempotency_key, request)
@@ -488,7 +488,7 @@ class AsyncClient:
         except ValidationError:
             raise _core.error_of(response) from None  # a gateway's answer
 
-    async def _start(self, key: str | None, request: requests.TrainRequest) -> Job | TrainResult:
+    async def _start(self, key: str | None, request: requests.TrainSubmission) -> Job | TrainResult:
         """Start a job and return it; for the key of a job that has succeeded, return its result."""
         headers = {"Prefer": "respond-async", "Idempotency-Key": key or uuid.uuid4().hex}
         response = await self._send("POST", "/models/train", body=request, headers=headers)
@@ -497,7 +497,7 @@ class AsyncClient:
         return _core.read(response, Job)
 
     async def _start_backtest(
-        self, model_id: str, request: requests.BacktestRequest, prefer: str
+        self, model_id: str, request: requests.BacktestSubmission, prefer: str
     ) -> Job | BacktestResponse:
         path, headers = f"/models/{segment(model_id)}/backtest", {"Prefer": prefer}
         response = await self._send("POST", path, body=request, headers=headers)

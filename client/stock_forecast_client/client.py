@@ -115,7 +115,7 @@ class Client:
         model_id: str = "default",
         *,
         on_progress: Callable[[Job], None] | None = None,
-        **request: Unpack[requests.BacktestRequest],
+        **request: Unpack[requests.BacktestSubmission],
     ) -> BacktestResponse:
         """Compare the model with every baseline from the same past origins.
 
@@ -137,7 +137,7 @@ class Client:
         return ended.result
 
     def start_backtest(
-        self, model_id: str = "default", **request: Unpack[requests.BacktestRequest]
+        self, model_id: str = "default", **request: Unpack[requests.BacktestSubmission]
     ) -> Job | BacktestResponse:
         """Start a backtest and return its job, or the answer if it takes no more than about a second."""
         return self._start_backtest(model_id, request, "respond-async")
@@ -226,7 +226,7 @@ class Client:
         *,
         on_progress: Callable[[Job], None] | None = None,
         idempotency_key: str | None = None,
-        **request: Unpack[requests.TrainRequest],
+        **request: Unpack[requests.TrainSubmission],
     ) -> TrainResult:
         """Train a model and wait for it.
 
@@ -246,7 +246,7 @@ class Client:
             raise error_of_job(ended)
         return ended.result
 
-    def start_training(self, *, idempotency_key: str | None = None, **request: Unpack[requests.TrainRequest]) -> Job:
+    def start_training(self, *, idempotency_key: str | None = None, **request: Unpack[requests.TrainSubmission]) -> Job:
         """Start a training and return its job without waiting; ``follow`` waits for it."""
         started = self._start(idempotency_key, request)
         if isinstance(started, Job):
@@ -480,7 +480,7 @@ class Client:
         except ValidationError:
             raise _core.error_of(response) from None  # a gateway's answer
 
-    def _start(self, key: str | None, request: requests.TrainRequest) -> Job | TrainResult:
+    def _start(self, key: str | None, request: requests.TrainSubmission) -> Job | TrainResult:
         """Start a job and return it; for the key of a job that has succeeded, return its result."""
         headers = {"Prefer": "respond-async", "Idempotency-Key": key or uuid.uuid4().hex}
         response = self._send("POST", "/models/train", body=request, headers=headers)
@@ -488,7 +488,9 @@ class Client:
             return _core.read(response, TrainResponse).result
         return _core.read(response, Job)
 
-    def _start_backtest(self, model_id: str, request: requests.BacktestRequest, prefer: str) -> Job | BacktestResponse:
+    def _start_backtest(
+        self, model_id: str, request: requests.BacktestSubmission, prefer: str
+    ) -> Job | BacktestResponse:
         path, headers = f"/models/{segment(model_id)}/backtest", {"Prefer": prefer}
         response = self._send("POST", path, body=request, headers=headers)
         if response.status_code == HTTPStatus.OK:

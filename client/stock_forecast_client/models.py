@@ -1096,6 +1096,20 @@ class Up(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class WebhookStatus(BaseModel):
+    """How far the announcement of an end is. The path of the address and the secret are not shown."""
+
+    host: str
+    """Host name of the address."""
+    state: Literal["waiting", "retrying", "delivered", "given_up"]
+    """``waiting`` for the end or the first attempt, ``retrying`` after a failed attempt, ``delivered``, or ``given_up`` after three days or an answer of 410."""
+    attempts: int
+    last_error: str | None
+    """Why the last attempt failed."""
+    next_attempt_at: AwareDatetime | None
+    """No earlier than this; null where there is none to come."""
+
+
 class Alias(BaseModel):
     """An alias and its history, in one document, so that every move is recorded."""
 
@@ -2037,6 +2051,8 @@ class Job(BaseModel):
     """Null unless it succeeded; a page of jobs leaves out the results of backtests."""
     error: JobFailure | None
     """Null unless it failed or was lost or cancelled."""
+    webhook: WebhookStatus | None = None
+    """The announcement of the end; null without one."""
 
 
 class JobPage(BaseModel):
@@ -2159,6 +2175,8 @@ class Run(BaseModel):
     """Tickers that failed, the first 50."""
     lost_workers: list[LostWorker]
     """Workers that died or fell silent."""
+    webhook: WebhookStatus | None = None
+    """The announcement of the end; null without one."""
 
 
 class RunPage(BaseModel):

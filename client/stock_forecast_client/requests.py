@@ -74,8 +74,17 @@ class SymbolForecastRequest(TypedDict, total=False):
     """Sessions to forecast."""
 
 
-class BacktestRequest(TypedDict, total=False):
-    """From which origins to forecast, how far, and what to report."""
+class Webhook(TypedDict, total=False):
+    """Where the end of the work is announced with a POST request, and the secret that signs it."""
+
+    url: Required[str]
+    """An https address on the public internet."""
+    secret: str | None
+    """``whsec_`` and 24 to 64 random bytes in base64. Without it, the messages have no signature. No answer contains it."""
+
+
+class BacktestSubmission(TypedDict, total=False):
+    """A backtest, and where its end is announced."""
 
     ticker: str | None
     """By default the ticker that the model was trained on."""
@@ -95,6 +104,8 @@ class BacktestRequest(TypedDict, total=False):
     """Fit again after this many origins; null keeps the model frozen."""
     include_forecasts: bool
     """Return every forecast with its outcome."""
+    webhook: Webhook | None
+    """Where to announce the end of the work."""
 
 
 class FetchDataRequest(TypedDict, total=False):
@@ -173,8 +184,8 @@ class TrainOptions(TypedDict, total=False):
     """Start from the weights of this stored model, which must be of the same kind."""
 
 
-class TrainRequest(TypedDict, total=False):
-    """The kind of model, the prices to fit it to, and the limits of the fit."""
+class TrainSubmission(TypedDict, total=False):
+    """A training, and where its end is announced."""
 
     model: Literal[
         "return_lstm",
@@ -220,6 +231,8 @@ class TrainRequest(TypedDict, total=False):
     """Start a return_lstm from the weights of the bundled model, if the lookback is the same and the bundled model has not seen the sessions that calibrate and test the new model."""
     promote_to: str | None
     """After the training, backtest against the model of this alias from the same origins, and move the alias to the new model if that wins."""
+    webhook: Webhook | None
+    """Where to announce the end of the work."""
 
 
 class RunRequest(TypedDict, total=False):
@@ -241,3 +254,5 @@ class RunRequest(TypedDict, total=False):
     """Coverage levels of the intervals, as fractions."""
     tickers: Sequence[str]
     """Each once."""
+    webhook: Webhook | None
+    """Where to announce the end of the work."""

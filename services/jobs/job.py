@@ -46,6 +46,7 @@ from schemas.train import TrainRequest
 from services.jobs.liveness import Liveness
 from services.storage.documents import DocumentT, read_document
 from services.storage.store import ArtifactStore
+from services.webhooks.deliveries import delivery_status, job_delivery, open_delivery
 from telemetry.measures import TRAINING_SECONDS, TRAININGS, Meter
 
 JOBS = "jobs/"
@@ -78,7 +79,9 @@ class Jobs:
         self._liveness = Liveness(monotonic)
 
     def add(self, spec: JobSpec) -> bool:
-        """Store a waiting job; False if it is stored already."""
+        """Store a waiting job; False if it is stored already. The announcement of its end comes first."""
+        if spec.webhook is not None:
+            open_delivery(self._store, job_delivery(spec.id), spec.created_at)
         return self._create(spec.id, SPEC, spec)
 
     def attempts(self, key_sha256: str) -> int:
@@ -176,6 +179,7 @@ class Jobs:
             "progress": progress,
             "result": None if end is None else end.result,
             "error": None if end is None else end.error,
+            "webhook": spec.webhook and delivery_status(self._store, spec.webhook, job_delivery(job_id)),
         }
         return Job.waiting(spec).model_copy(update=known)
 

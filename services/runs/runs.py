@@ -42,6 +42,7 @@ from services.jobs.liveness import Liveness
 from services.runs.pieces import CANCEL, END, ROUND_KEY, SPEC_KEY, SPECS, WORK, Piece, spec_key
 from services.storage.documents import READERS, DocumentT, read_document, read_updated, update_document
 from services.storage.store import ArtifactStore
+from services.webhooks.deliveries import delivery_status, open_delivery, run_delivery
 
 MAX_ATTEMPTS = 3  # of a chunk in one round, whose workers die
 QUEUED_FOR = timedelta(hours=6)  # the longest that Lambda keeps an event
@@ -109,8 +110,14 @@ class Runs:
 
     def add(self, spec: RunSpec, first: Round) -> bool:
         """Store a run; False if it is stored already. Its round comes first: no reader meets a run without one."""
+        self.announce_end(spec, 0, spec.created_at)
         self.add_round(Piece(spec.id, 0), first)
         return self.store.create(spec_key(spec.id), spec.model_dump_json(exclude_defaults=True).encode())
+
+    def announce_end(self, spec: RunSpec, round_: int, now: datetime) -> None:
+        """Open the announcement of the end of a round, before the round is stored; nothing without a webhook."""
+        if spec.webhook is not None:
+            open_delivery(self.store, run_delivery(spec.id, round_), now)
 
     def add_round(self, piece: Piece, document: Round) -> bool:
         """Store a round; False if another process has stored one with this number."""
@@ -187,7 +194,12 @@ class Runs:
         Raises:
             RunNotFound: there is no such run.
         """
-        return self._observed(run_id, now)[0]
+        run, view = self._observed(run_id, now)
+        webhook = view.spec.webhook
+        if webhook is None:
+            return run
+        status = delivery_status(self.store, webhook, run_delivery(run_id, run.n_resumed))
+        return run.model_copy(update={"webhook": status})
 
     def view(self, run_id: str, now: datetime) -> RunView:
         """Every ticker's state or result.

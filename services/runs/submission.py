@@ -67,6 +67,7 @@ def start_run(
         request=request.without_tickers(),
         tickers=tickers,
         base_model_id=_base(request, registry),
+        webhook=request.webhook,
     )
     if request.model_id is not None:
         registry.card(request.model_id)  # a name that does not exist would fail every ticker
@@ -104,6 +105,7 @@ def resume_run(run_id: str, runs: Runs, executor: Executor, now: datetime, *, en
     piece = Piece(run_id, len(view.rounds))
     document = _round(tickers, view.spec.request.action, executor.name, engine, now, n_workers)
     with executor.slot() as submit, naming_run(run_id):
+        runs.announce_end(view.spec, piece.round, now)
         if runs.add_round(piece, document):  # else another caller has just resumed it
             _submit(piece, submit, runs, now, len(tickers))
     return runs.status(run_id, now)
@@ -136,7 +138,9 @@ def _base(request: RunRequest, registry: ModelRegistry) -> str | None:
 
 def _once(spec: RunSpec, jobs: Jobs, key: str) -> RunSpec:
     """The spec, with the id that the first request with this key has given it."""
-    asked = (spec.request.model_dump_json(), spec.tickers)
+    asked: tuple[object, ...] = (spec.request.model_dump_json(), spec.tickers)
+    if spec.webhook is not None:
+        asked += (spec.webhook.model_dump_json(),)
     request_sha256 = sha256(repr(asked).encode()).hexdigest()
     use = KeyUse(job_id=spec.id, created_at=spec.created_at, model_id=KEY_MODEL, request_sha256=request_sha256)
     first = jobs.use_key(sha256(f"run {key}".encode()).hexdigest(), use)

@@ -10,6 +10,7 @@ from errors import AppError, InvalidRequest, JobNotFound, JobNotRetryable, Store
 from models.specs import MODEL_SPECS
 from schemas.job import Job, JobKind, JobSpec, KeyUse
 from schemas.train import TrainRequest
+from schemas.webhook import Webhook
 from services.catalogue import new_model_id
 from services.jobs.executor import Executor
 from services.jobs.job import START_WITHIN, Jobs, naming_job, refused_end, was_refused
@@ -28,6 +29,7 @@ def submit_training(
     token: str,
     key: str | None = None,
     universes: Universes = NO_UNIVERSES,
+    webhook: Webhook | None = None,
 ) -> Job:
     """A new job that trains a model; or the job that was made before with the same Idempotency-Key.
 
@@ -41,6 +43,7 @@ def submit_training(
         token: eight hex digits that make the ids unique.
         key: the caller's Idempotency-Key.
         universes: those of the machine that trains.
+        webhook: where the end is announced.
 
     Raises:
         IdempotencyKeyReused: the key was used with another request.
@@ -49,11 +52,16 @@ def submit_training(
         TrainingCapacityExceeded, TrainerUnavailable: the job cannot run now; it is not stored, or has failed.
     """
     _validate_universe(request, universes)
-    spec = _spec(request, executor, now, token)
+    spec = _spec(request, executor, now, token, webhook)
     if key is None:
         return submit_spec(spec, jobs, executor, now)
-    request_sha256 = sha256(request.model_dump_json().encode()).hexdigest()
+    request_sha256 = digest_of(request.model_dump_json(), webhook)
     return submit_once(spec, request_sha256, jobs, executor, now, key, lambda job: not was_refused(job))
+
+
+def digest_of(request: str, webhook: Webhook | None) -> str:
+    """What requests with the same Idempotency-Key must have in common."""
+    return sha256((request if webhook is None else f"{request} {webhook.model_dump_json()}").encode()).hexdigest()
 
 
 def submit_once(
@@ -102,7 +110,8 @@ def retry_training(
     validate_retryable(job)
     assert isinstance(job.request, TrainRequest)  # noqa: S101 - the caller's choice of function
     _validate_universe(job.request, universes)
-    spec = _spec(job.request, executor, now, token).model_copy(update={"retry_of": job_id})
+    webhook = jobs.spec(job_id).webhook
+    spec = _spec(job.request, executor, now, token, webhook).model_copy(update={"retry_of": job_id})
     return submit_spec(spec, jobs, executor, now)
 
 
@@ -148,7 +157,9 @@ def _validate_universe(request: TrainRequest, universes: Universes) -> None:
     universes.get(request.universe)
 
 
-def _spec(request: TrainRequest, executor: Executor, now: datetime, token: str) -> JobSpec:
+def _spec(
+    request: TrainRequest, executor: Executor, now: datetime, token: str, webhook: Webhook | None = None
+) -> JobSpec:
     return JobSpec(
         id=f"{now:%Y%m%dt%H%M%S}-{token}",
         created_at=now,
@@ -156,6 +167,7 @@ def _spec(request: TrainRequest, executor: Executor, now: datetime, token: str) 
         executor=executor.name,
         model_id=new_model_id(request.all_tickers, now, token, request.universe),
         request=request,
+        webhook=webhook,
     )
 
 

@@ -17,14 +17,14 @@ from stock_forecast_client.errors import (
     NotAuthenticated,
 )
 from stock_forecast_client.models import Job, TrainResult
-from stock_forecast_client.requests import TrainRequest
+from stock_forecast_client.requests import TrainSubmission
 
 pytestmark = pytest.mark.slow
 
-QUICK = TrainRequest(ticker="^GSPC", model="ewma", start_date=date(2012, 1, 1))
-NETWORK = TrainRequest(ticker="^GSPC", start_date=date(2016, 1, 1), sequence_length=20, epochs=2)
+QUICK = TrainSubmission(ticker="^GSPC", model="ewma", start_date=date(2012, 1, 1))
+NETWORK = TrainSubmission(ticker="^GSPC", start_date=date(2016, 1, 1), sequence_length=20, epochs=2)
 # cancelled before the worker can have read its prices; spares it the import of torch
-SLOW = TrainRequest(ticker="^GSPC", model="gradient_boosting", start_date=date(2000, 1, 1))
+SLOW = TrainSubmission(ticker="^GSPC", model="gradient_boosting", start_date=date(2000, 1, 1))
 KEY = "a-key-of-more-than-twenty-characters"
 
 

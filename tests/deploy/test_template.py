@@ -23,6 +23,7 @@ from services.prices.calendars import is_completed
 from services.prices.exchanges import exchange_of
 from services.runs.pieces import RUNS
 from services.runs.runs import MAX_ATTEMPTS, QUEUED_FOR
+from services.webhooks.deliveries import WEBHOOKS
 from telemetry.embedded import PUBLISHED
 from tests.deploy.template import read_template, resources
 from worker import is_task
@@ -113,6 +114,7 @@ def test_models_and_aliases_never_expire_and_the_rest_does_after_the_retention()
     assert expiring == {
         JOBS: retention,
         RUNS: retention,
+        WEBHOOKS: retention,
         FORECASTS: retention,
         SCORES: retention,
         KEYS: 7,
@@ -121,7 +123,7 @@ def test_models_and_aliases_never_expire_and_the_rest_does_after_the_retention()
         ANALYSES: 30,
     }
     forgetting = [rule["Status"] for rule in rules if rule.get("ExpirationInDays") == retention]
-    assert forgetting == [{"Fn::If": ["Forgets", "Enabled", "Disabled"]}] * 4
+    assert forgetting == [{"Fn::If": ["Forgets", "Enabled", "Disabled"]}] * 5
 
 
 def test_the_retention_is_that_of_the_application() -> None:
@@ -182,6 +184,14 @@ def test_past_forecasts_are_scored_daily_after_new_york_and_sao_paulo_have_close
     at = time(int(daily[2]), int(daily[1]), tzinfo=UTC)
     for ticker, session in product(("AAPL", "PETR4.SA"), (date(2024, 1, 17), date(2024, 7, 17))):  # winter, summer
         assert is_completed(exchange_of(ticker), session, datetime.combine(session, at)), (ticker, session)
+
+
+def test_webhooks_that_failed_are_sent_again_by_the_function_that_trainings_do_not_occupy() -> None:
+    event = SERVE["Events"]["Webhooks"]["Properties"]
+
+    assert event["Schedule"] == {"Ref": "WebhookSchedule"}
+    assert PARAMETERS["WebhookSchedule"]["Default"] == "rate(5 minutes)"
+    assert is_task(json.loads(event["Input"]))
 
 
 def test_nothing_is_retrained_unless_a_number_is_given() -> None:
