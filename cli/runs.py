@@ -213,10 +213,10 @@ def _runs_table(page: RunPage) -> RenderableType:
     table = Sheet(
         "runs",
         [
-            Column("run", left=True),
+            Column("run", names=("run_id",), left=True),
             Column("action", left=True),
             Column("state", left=True),
-            Column("tickers"),
+            Column("tickers", names=("n_tickers",)),
             Column("done", share, ("share",)),
             Column("created (UTC)", to_minute, ("created_at",), rank=1),
         ],
