@@ -23,7 +23,7 @@ TRAINING = TrainSubmission(start_date=date(2010, 1, 1), epochs=8, max_seconds=30
 FORECAST = ForecastRequest(horizon=10, levels=BAND_LEVELS)
 BACKTEST = BacktestSubmission(stride=5, horizon=5)
 AS_OF = date(2018, 11, 20)
-N_CLOSES_SHOWN = 50
+N_CLOSES_SHOWN = 48
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -40,35 +40,36 @@ def demo(context: typer.Context, plot: Plot = None) -> None:
         if not isinstance(job.result, TrainResult):
             raise error_of_job(job)
         show(job.result, trained_table, None)
-        model = ("--model", job.model_id)
-        _step("\n2. forecast ten sessions", "forecast", *model, **FORECAST)
+        _step("\n2. forecast ten sessions", "forecast", model=job.model_id, **FORECAST)
         answer = client.forecast(job.model_id, **FORECAST)
         show(answer, forecast_table, None)
-        _step("\n3. backtest the model and seven baselines on its test block", "backtest", *model, **BACKTEST)
+        _step(
+            "\n3. backtest the model and seven baselines on its test block", "backtest", model=job.model_id, **BACKTEST
+        )
         show(client.backtest(job.model_id, **BACKTEST), backtest_table, None)
         folder = local_settings().writable_dir
         folder.mkdir(parents=True, exist_ok=True)
         file = plot or folder / "demo.png"
-        _step("\n4. draw the forecast", "forecast", *model, **FORECAST, plot=file)
+        _step("\n4. draw the forecast", "forecast", model=job.model_id, **FORECAST, plot=file)
         bars = plot_forecast(client, answer, file)
         console().print(sparkline_of(answer, [bar.Close for bar in bars]))
-        _step("\nnext: forecast as of an earlier session", "forecast", *model, as_of=AS_OF)
+        _step("\nnext: forecast as of an earlier session", "forecast", model=job.model_id, as_of=AS_OF)
 
 
 def _step(title: str, *words: str, **fields: object) -> None:
-    """Print what is done and the command that does it, on one line however long, so that it can be pasted."""
+    """Print what is done and the command that does it, which can be pasted."""
     echo(title)
-    typer.echo(f"PRICE_SOURCE=sample {command_line(*words, **fields)}", err=True)
+    typer.echo(command_line(*words, width=console(stderr=True).width, **fields), err=True)
 
 
 def sparkline_of(answer: ForecastResponse, closes: Sequence[float]) -> str:
-    """A sparkline of the last closes and, after a bar, the forecast's medians; then the figures of the last step."""
+    """A sparkline of the last closes and, after a bar, the forecast's medians; below, the figures of the last step."""
     known, medians = [*closes[-N_CLOSES_SHOWN:]], [step.price for step in answer.forecast]
     blocks = sparkline([*known, *medians])
     last = answer.forecast[-1]
     widest = last.intervals[-1]
     return (
-        f"{blocks[: len(known)]}|{blocks[len(known) :]}  {last.session}: {price(last.price)} "
+        f"{blocks[: len(known)]}|{blocks[len(known) :]}\n{last.session}: {price(last.price)} "
         f"({widest.level:.0%} range {price(widest.lower)} – {price(widest.upper)}), no change {price(last.persistence)}"
     )
 

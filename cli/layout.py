@@ -17,15 +17,21 @@ from cli.sheet import GAP, UNKNOWN
 PIPED_WIDTH = 100
 DIGITS = 4  # significant digits of a figure that is no price
 
+ACCENT, ORANGE = "#1f8a84", "#c8632a"
 THEME = Theme(
     {
         "heading": "bold",
         "faint": "dim",
-        "forecast": "#1f8a84",
-        "no change": "#c8632a",
-        "note": "#c8632a",
-    },
-    inherit=False,
+        "forecast": ACCENT,
+        "no change": ORANGE,
+        "note": ORANGE,
+        "bar.complete": ACCENT,
+        "bar.finished": ACCENT,
+        "bar.pulse": ACCENT,
+        "progress.percentage": ACCENT,
+        "progress.spinner": ACCENT,
+        "progress.elapsed": "dim",
+    }
 )
 """The page's accent and orange, between its light and its dark shade: a terminal's background is not known."""
 

@@ -18,16 +18,21 @@ def program() -> str:
     return str(SCRIPT.relative_to(ROOT) if Path.cwd() == ROOT else SCRIPT)
 
 
-def command_line(*words: str, **fields: object) -> str:
-    """The command with fields of the API as its options, quoted for a shell.
+def command_line(*words: str, width: int, **fields: object) -> str:
+    """The command on the sample prices, with fields of the API as its options, quoted for a shell.
 
-    >>> command_line("train", "^GSPC", start_date="2010-01-01", levels=[0.5, 0.8]).partition(" ")[2]
-    "train '^GSPC' --start 2010-01-01 --level 0.5 --level 0.8"
+    It is broken between words into lines of at most ``width``, where a word is not longer; all but the last end with a
+    backslash.
     """
     options = [
-        word
+        f"{option_of(field)} {shlex.quote(str(one))}"
         for field, value in fields.items()
         for one in (value if isinstance(value, list) else [value])
-        for word in (option_of(field), str(one))
     ]
-    return shlex.join([program(), *words, *options])
+    lines = ["PRICE_SOURCE=sample"]
+    for part in (*map(shlex.quote, (program(), *words)), *options):
+        if len(f"{lines[-1]} {part} \\") <= width:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(f"  {part}")
+    return " \\\n".join(lines)

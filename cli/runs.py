@@ -213,12 +213,12 @@ def _runs_table(page: RunPage) -> RenderableType:
     table = Sheet(
         "runs",
         [
-            Column("run", left=True),
-            Column("action", left=True),
+            Column("run", names=("run_id",), left=True),
+            Column("action", left=True, rank=1),
             Column("state", left=True),
-            Column("tickers"),
+            Column("tickers", names=("n_tickers",), rank=2),
             Column("done", share, ("share",)),
-            Column("created (UTC)", to_minute, ("created_at",), rank=1),
+            Column("created (UTC)", to_minute, ("created_at",), rank=3),
         ],
     )
     for run in page.runs:

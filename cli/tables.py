@@ -60,10 +60,11 @@ def prices_table(answer: FetchDataResponse) -> RenderableType:
             *[Column(name, price, rank=2) for name in ("open", "high", "low")],
             Column("close", price),
             Column("volume", _volume, rank=1),
+            Column("ticker", only_csv=True),
         ],
     )
     for bar in answer.data:
-        table.add(bar.Date, bar.Open, bar.High, bar.Low, bar.Close, bar.Volume)
+        table.add(bar.Date, bar.Open, bar.High, bar.Low, bar.Close, bar.Volume, answer.ticker)
     head = f"{answer.ticker} ({answer.currency or 'currency unknown'}), source {answer.source}"
     stale = [f"prices end on {answer.as_of}; newer ones are not available"] if answer.stale else []
     dropped = [f"{count} rows left out or repaired: {reason}" for reason, count in answer.dropped.items()]

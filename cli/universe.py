@@ -148,7 +148,7 @@ def _download_table(result: "UniverseDownload") -> RenderableType:
 
 
 def _list_table(found: "UniverseList") -> RenderableType:
-    table = Sheet("universes", [Column("universe", left=True), Column("tickers")])
+    table = Sheet("universes", [Column("universe", left=True), Column("tickers", names=("n_tickers",))])
     for one in found.universes:
         table.add(one.name, one.n_tickers)
     return table if found.universes else line(f"no universe in {found.folder}; see `universe download --help`")
@@ -159,7 +159,7 @@ def _report_table(found: "UniverseReport") -> RenderableType:
         "exchanges",
         [
             Column("exchange", left=True),
-            Column("tickers"),
+            Column("tickers", names=("n_tickers",)),
             Column("index", left=True),
             Column("implied volatility", left=True),
             Column("missing", listed, left=True, wraps=True),

@@ -1,5 +1,7 @@
 """Every command, in this process and through a server: both print the same."""
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -67,6 +69,18 @@ def test_json_is_the_apis_answer(
     printed = answered(run(*target, *command, "--json"))
 
     assert printed == requests.request(method, server + path, json=body, timeout=60).json()
+
+
+def test_csv_has_the_figures_of_json_and_its_notes_go_to_standard_error(run: Run, target: list[str]) -> None:
+    bars = answered(run(*target, *TABLED["fetch"], "--json"))["data"]
+
+    done = run(*target, *TABLED["fetch"], "--csv")
+
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [(row["session"], float(row["close"]), row["ticker"]) for row in rows] == [
+        (bar["Date"], bar["Close"], "^GSPC") for bar in bars
+    ]
+    assert "note: prices end on 2018-12-31" in done.stderr
 
 
 @pytest.mark.parametrize("command", TABLED.values(), ids=list(TABLED))

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from cli.demo import sparkline
-from cli.layout import console, price
-from cli.plots import draw_analysis, draw_backtest, draw_forecast
+from cli.layout import THEME, console, price
+from cli.plots import ACCENT, CANDLE, ORANGE, PAGE, draw_analysis, draw_backtest, draw_forecast
 from cli.progress import PHASES, TrainingBar, description
 from cli.tables import jobs_table, prices_table
 from routers.answers import forecast_response
@@ -29,6 +29,7 @@ from stock_forecast_client.models import (
     Job,
     JobPage,
 )
+from tests.cli.conftest import rendered
 from tests.client.conftest import job_body
 from tests.fakes import FakePriceSource, InMemoryArtifactStore, forecasting, walk_history
 
@@ -119,7 +120,9 @@ def test_a_model_without_epochs_shows_none() -> None:
 
 
 def test_a_bar_is_drawn_in_a_terminal_and_nowhere_else() -> None:
-    terminal, file = (Console(file=io.StringIO(), force_terminal=forced, width=100) for forced in (True, False))
+    terminal, file = (
+        Console(file=io.StringIO(), force_terminal=forced, width=100, theme=THEME) for forced in (True, False)
+    )
 
     for place in (terminal, file):
         with TrainingBar(place) as bar:
@@ -131,6 +134,12 @@ def test_a_bar_is_drawn_in_a_terminal_and_nowhere_else() -> None:
     assert "epoch 4 of up to 8" in terminal.file.getvalue()
     assert "50%" in terminal.file.getvalue()
     assert file.file.getvalue() == ""
+
+
+def test_plots_have_the_colours_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "web" / "style.css").read_text(encoding="utf-8").partition("@media")[0]
+
+    assert [colour for colour in (PAGE, ACCENT, CANDLE, ORANGE) if colour not in page] == []
 
 
 def test_a_line_of_blocks_rises_and_falls_with_its_values() -> None:
@@ -173,8 +182,5 @@ def test_an_unknown_price_is_a_dash_in_the_table() -> None:
         dropped={},
         repaired={"open": 1},
     )
-    written = io.StringIO()
 
-    Console(file=written, width=100).print(prices_table(answer))
-
-    assert written.getvalue().count("–") == 3
+    assert rendered(prices_table(answer), 100).count("–") == 3

@@ -71,7 +71,7 @@ def test_demo_trains_forecasts_backtests_and_draws_in_an_empty_folder(
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "var" / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert "that of the no-change forecast" in " ".join(done.stdout.split())
-    *_, pasted = [line for line in done.stderr.splitlines() if line.startswith("PRICE_SOURCE=sample ")]
+    pasted = done.stderr[done.stderr.rindex("PRICE_SOURCE=sample ") :]
     again = subprocess.run(
         ["sh", "-c", pasted], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
