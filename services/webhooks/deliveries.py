@@ -36,7 +36,8 @@ def pause_after(attempts: int) -> timedelta:
     >>> [pause_after(n) // timedelta(minutes=1) for n in (1, 2, 3, 6, 7, 100)]
     [1, 2, 4, 32, 60, 60]
     """
-    return min(FIRST_PAUSE * 2 ** min(attempts - 1, 10), LONGEST_PAUSE)
+    doubled: int = 2 ** min(attempts - 1, 10)
+    return min(FIRST_PAUSE * doubled, LONGEST_PAUSE)
 
 
 def open_delivery(store: ArtifactStore, delivery_id: str, now: datetime) -> None:

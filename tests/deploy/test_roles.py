@@ -37,6 +37,15 @@ from services.training.submission import retry_training, submit_training
 from services.training.train import train_model
 from services.training.universe import NO_UNIVERSES
 from services.training.work import WorkerContext, run_training
+from services.webhooks.deliveries import (
+    DONE,
+    claim_attempt,
+    open_delivery,
+    open_ids,
+    read_open,
+    record_failure,
+    record_success,
+)
 from tests.deploy.template import read_template
 from tests.fakes import InMemoryArtifactStore, new_york_sessions, random_walk
 from tests.s3_servers import ACCESS_KEY, SECRET_KEY, moto_server
@@ -185,6 +194,24 @@ def test_one_role_logs_a_forecast_and_the_other_scores_it(store_of: StoreOf) -> 
 
     assert score_due(training, SampleSource(), NOW).n_pairs == 1
     assert realised_accuracy(serving, NOW, 30, None, "m-9").accuracy[0].report.n_origins == 1
+
+
+@pytest.mark.parametrize("role", [SERVE, TRAIN])
+def test_both_roles_deliver_webhooks(store_of: StoreOf, role: str) -> None:
+    open_delivery(store_of(SERVE), "job_1", NOW)
+    store = store_of(role)
+    (delivery_id,) = open_ids(store)
+    delivery = read_open(store, delivery_id)
+    assert delivery is not None
+
+    attempt = claim_attempt(store, delivery, NOW)
+    assert attempt is not None
+    record_failure(store, attempt, "no answer", NOW)
+    record_success(store, attempt)
+
+    assert list(open_ids(store)) == []
+    assert len(store.list_keys(DONE)) == 1
+    store.delete(f"{DONE}job_1.json")
 
 
 @pytest.mark.parametrize("role", [SERVE, TRAIN])

@@ -87,9 +87,12 @@ def test_a_short_backtest_with_a_webhook_is_a_job(
     assert message["data"]["kind"] == "backtest"
 
 
-def test_a_run_shows_its_webhook(client: TestClient, webhook: dict[str, str]) -> None:
-    client.app.state.runtime.run_executor = InlineExecutor(client.app)  # type: ignore[attr-defined]
-    client.app.state.runtime.run_executor._run = lambda _: None  # type: ignore[attr-defined]
+def test_a_run_shows_its_webhook(app: FastAPI, client: TestClient, webhook: dict[str, str]) -> None:
+    class Idle(InlineExecutor):
+        def _run(self, job_id: str) -> None:
+            pass
+
+    app.state.runtime.run_executor = Idle(app)
 
     run = client.post("/runs", json={"action": "score", "tickers": ["WALK"], "webhook": webhook}).json()
 
@@ -103,9 +106,8 @@ def test_a_run_shows_its_webhook(client: TestClient, webhook: dict[str, str]) ->
 def test_an_address_that_is_not_allowed_starts_nothing(
     client: TestClient, store: InMemoryArtifactStore, model_id: str, path: str, url: str
 ) -> None:
-    body: dict[str, Any] = {
-        "/models/train": TRAINING, "/runs": {"action": "score", "tickers": ["WALK"]}
-    }.get(path, {})  # fmt: skip
+    bodies: dict[str, dict[str, Any]] = {"/models/train": TRAINING, "/runs": {"action": "score", "tickers": ["WALK"]}}
+    body = bodies.get(path, {})
 
     answer = client.post(path.format(model_id=model_id), json={**body, "webhook": {"url": url}})
 
@@ -173,7 +175,6 @@ def test_a_server_delivers_at_its_start_what_another_process_left(
 ) -> None:
     client = TestClient(app)  # without the threads of a server
     client.post("/models/train", json={**TRAINING, "webhook": webhook})
-    app.state.runtime.store = store
     assert receiver.received == []
 
     with client:
