@@ -82,16 +82,23 @@ class _Connection(http.client.HTTPConnection):
         self._target = target
         self._addresses = addresses
         self.default_port = 443 if target.secure else 80  # else the header Host names the port
+        self._stopped = threading.Event()
 
     def connect(self) -> None:
         self.sock = self._open()
         if self._target.secure:
             context = ssl.create_default_context()
-            self.sock = context.wrap_socket(self.sock, server_hostname=self._target.host)
+            # the handshake follows, so that it can be stopped too
+            secured = context.wrap_socket(self.sock, server_hostname=self._target.host, do_handshake_on_connect=False)
+            self.sock = secured
+            self._check()
+            secured.do_handshake()
+        self._check()
 
     def _open(self) -> socket.socket:
         failure = OSError("it has no address")
         for address in self._addresses[:3]:
+            self._check()
             try:
                 return socket.create_connection((address, self._target.port), self.timeout)
             except OSError as error:
@@ -100,9 +107,14 @@ class _Connection(http.client.HTTPConnection):
 
     def stop(self) -> None:
         """End the exchange from another thread."""
+        self._stopped.set()
         if self.sock is not None:
             with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # TLS's own would change what the reader uses
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise TimeoutError
 
 
 def _answer(target: Target, addresses: list[str], body: bytes, headers: dict[str, str], timeout_s: float) -> int:

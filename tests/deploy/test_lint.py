@@ -57,12 +57,12 @@ def test_transformed_template_adds_no_role_and_no_public_permission_of_its_own(t
     found = template["Resources"].values()
     granted = [one for one in found if one["Type"] == "AWS::Lambda::Permission"]
     assert "PublicUrlNeedsApiKey" in template["Rules"]
-    assert sorted(str(one.get("Condition")) for one in granted) == ["IsPublic", "IsPublic", "None", "None", "None"]
+    assert sorted(str(one.get("Condition")) for one in granted) == ["IsPublic"] * 2 + ["None"] * 4
     for scheduled in (one["Properties"] for one in granted if "Condition" not in one):
         assert (scheduled["Principal"], "SourceArn" in scheduled) == ("events.amazonaws.com", True)
     states = [one["Properties"].get("State") for one in found if one["Type"] == "AWS::Events::Rule"]
     switched = [str({"Fn::If": [condition, "ENABLED", "DISABLED"]}) for condition in ("Forecasts", "Retrains")]
-    assert sorted(map(str, states)) == ["None", *switched]
+    assert sorted(map(str, states)) == ["None", "None", *switched]
     assert {one.get("Condition") for one in found if one["Type"] == "AWS::IAM::Role"} == {"MakesRoles"}
     functions = [one["Properties"] for one in found if one["Type"] == "AWS::Lambda::Function"]
     assert [one["Role"]["Fn::If"][2] for one in functions] == [role, role]

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from ipaddress import ip_address
@@ -113,23 +114,26 @@ def test_a_name_that_is_unknown_is_a_failure() -> None:
         send("https://hooks.example/", resolve=unresolvable)
 
 
-def test_a_receiver_that_answers_byte_by_byte_does_not_hold_the_sender() -> None:
+@pytest.mark.parametrize(("scheme", "begins"), [("http", b"HTTP/1.1 2"), ("https", b"\x16\x03\x03\x40\x00\x02")])
+def test_a_receiver_that_answers_byte_by_byte_does_not_hold_the_sender(scheme: str, begins: bytes) -> None:
     stop = threading.Event()
 
     def drip(listening: socket.socket) -> None:
         connection, _ = listening.accept()
-        with connection:
+        with connection, suppress(OSError):
+            connection.sendall(begins)
             while not stop.wait(0.05):
-                try:
-                    connection.send(b"H")
-                except OSError:
-                    return
+                connection.send(b"0")
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=drip, args=(listening,), daemon=True)
         thread.start()
+        limit = threading.Timer(5.0, stop.set)  # a sender that is held fails the test, and does not hang it
+        limit.start()
         with pytest.raises(NotDelivered):
-            send(f"http://127.0.0.1:{listening.getsockname()[1]}/", timeout_s=0.3)
+            send(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/", timeout_s=0.3)
+        limit.cancel()
+        assert not stop.is_set()
         stop.set()
         thread.join()
 
