@@ -22,6 +22,12 @@ Run = Callable[..., Result]
 ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
 
 
+@pytest.fixture(autouse=True)
+def width_of_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of pytest-xdist have the width of a terminal in their environment."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def rendered(shown: RenderableType, width: int) -> str:
     """What a terminal of this width shows, without colours and without spaces at the ends of lines."""
     file = io.StringIO()
