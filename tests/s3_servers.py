@@ -71,7 +71,8 @@ def moto_server(environment: Mapping[str, str] | None = None, *, with_bucket: bo
     """moto's HTTP server, with an empty bucket; it accepts any secret unless ``environment`` says otherwise."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    program = Path(__file__).with_name("moto_serially.py")
+    command = [sys.executable, str(program), "-H", "127.0.0.1", "-p", str(port)]
     with running(command, environment=environment):
         wait_until(lambda: listens(port), START_TIMEOUT_S, "moto_server")
         if with_bucket:
