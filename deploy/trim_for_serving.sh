@@ -13,8 +13,8 @@ find "$folder/botocore/data" -mindepth 1 -maxdepth 1 -type d \
 cd "$folder/onnxruntime"
 rm -r backend datasets quantization tools transformers capi/libonnxruntime.so.*
 
-# uvicorn's event loop and parser: on Lambda, the application is called without a server.
-rm -rf "$folder/uvloop" "$folder/httptools"
+# uvicorn's parser: on Lambda, the application is called without a server.
+rm -rf "$folder/httptools"
 
 # numpy's tools to build extension modules; distutils is absent on Python 3.12 and later.
 cd "$folder/numpy"

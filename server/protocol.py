@@ -9,7 +9,9 @@ Its limits are those of the application's settings, which come to it in the stat
 """
 
 import asyncio
+import socket
 import time
+from asyncio.trsock import TransportSocket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -43,6 +45,7 @@ class LimitedProtocol(_Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        send_at_once(transport.get_extra_info("socket"))
         self._limits: Connections = self.app_state.get(STATE) or Connections()
         if not self._limits.make_room(len(self.connections)):
             self._refuse(ServerBusy("too many connections are open; try again later", retry_after_s=RETRY_AFTER_S))
@@ -159,6 +162,15 @@ class LimitedProtocol(_Protocol):
             self.cycle.message_event.set()
         self.transport.write(_answer(error, self.server_state.default_headers))
         self.transport.close()
+
+
+def send_at_once(connection: TransportSocket | None) -> None:
+    """Switch off Nagle's algorithm, with which the end of an answer waits for the client's delayed acknowledgement.
+
+    asyncio does so itself unless the listening socket was made without the name of the protocol, as uvicorn's is.
+    """
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _answer(error: AppError, default_headers: list[tuple[bytes, bytes]]) -> bytes:

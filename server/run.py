@@ -16,6 +16,7 @@ from server.limits import MAX_BACKLOG, STATE, backlog, n_queued, raise_file_limi
 
 PROTOCOL = "server.protocol:LimitedProtocol"
 REQUESTS_SHARE = 2 / 3  # of the time to end: for requests at work; then the application has the rest
+SHARED_BACKLOG = 2  # connections that a process of several accepts at once, less one: the others get some, too
 LAST_WORDS_S = 1.0  # for the last line of the log: standard error may hang too
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _measure_queue(self) -> None:
-        """Note how long a new connection waits: uvloop accepts one in each round of the loop, whatever the queue."""
+        """Note how long a new connection waits: an event loop that is late accepts late."""
         limits, now, total = self.lifespan.state.get(STATE), time.monotonic(), self.server_state.total_requests
         (then, before), self._measured = self._measured, (now, total)
         if limits is not None and now > then:
@@ -71,11 +72,13 @@ def serve(app: FastAPI, settings: Settings) -> None:
 
 def options(settings: Settings) -> dict[str, Any]:
     """What uvicorn must know besides the address."""
+    at_once = backlog(raise_file_limit())
     return {
         "http": PROTOCOL,
         "ws": "none",
+        "loop": "asyncio",  # uvloop accepts one connection in each round: under overload, others wait for half a minute
         "log_config": None,
-        "backlog": backlog(raise_file_limit()),
+        "backlog": at_once if settings.n_processes == 1 else min(at_once, SHARED_BACKLOG),
         "timeout_graceful_shutdown": max(1, int(settings.shutdown_timeout_s * REQUESTS_SHARE)),
     }
 

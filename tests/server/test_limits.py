@@ -1,4 +1,8 @@
+import socket
+from asyncio.trsock import TransportSocket
+
 from server.limits import Connections
+from server.protocol import send_at_once
 
 
 class Connection:
@@ -24,3 +28,10 @@ def test_the_connection_that_has_waited_longest_makes_room() -> None:
 
 def test_connections_at_work_make_no_room() -> None:
     assert not Connections(limit=3).make_room(4)
+
+
+def test_the_end_of_an_answer_does_not_wait_for_the_clients_acknowledgement() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as one:
+        send_at_once(TransportSocket(one))
+
+        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
