@@ -13,6 +13,8 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
+from routers.etags import etag_of, known_etags
+
 OPENAPI = "/openapi.json"
 FILES = "/static-offline-docs"
 REDOC = "redoc.standalone.js"
@@ -46,13 +48,12 @@ class _Document:
     def __init__(self, content: bytes, media_type: str) -> None:
         self._content = content
         self._media_type = media_type
-        self._etag = f'"{sha256(content).hexdigest()[:32]}"'
+        self._etag = etag_of(content)
 
     def answer(self, request: Request) -> Response:
         """The content, or 304 if the caller has it."""
         headers = {"ETag": self._etag, "Cache-Control": "no-cache"}
-        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
-        if self._etag in known:
+        if self._etag in known_etags(request):
             return Response(status_code=304, headers=headers)
         return Response(self._content, headers=headers, media_type=self._media_type)
 

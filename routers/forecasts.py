@@ -14,6 +14,7 @@ from errors import (
     UniverseNotFound,
 )
 from routers.dependencies import RuntimeDep
+from routers.etags import known_etags
 from routers.guard import GuardedRoute
 from routers.problems import MODEL_PROBLEMS, problems
 from schemas.common import Ticker
@@ -82,8 +83,7 @@ def publish(runtime: RuntimeDep) -> PublishReport:
 def _answer(answer: Answer, http: Request) -> Response:
     """The bytes as they are kept, or 304 if the caller has them; the middleware leaves compressed ones alone."""
     headers = {**CACHED, "ETag": answer.etag}
-    known = {tag.strip() for tag in http.headers.get("If-None-Match", "").split(",")}
-    if known & {answer.etag, answer.etag.removeprefix("W/"), "*"}:
+    if known_etags(http) & {answer.etag.removeprefix("W/"), "*"}:
         return Response(status_code=304, headers=headers)
     if answer.compressed is not None and "gzip" in http.headers.get("Accept-Encoding", ""):
         packed = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}  # the middleware adds both to others

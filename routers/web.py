@@ -4,7 +4,6 @@ import json
 import mimetypes
 import re
 from functools import lru_cache
-from hashlib import sha256
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 
+from routers.etags import etag_of
 from services.language import LANGUAGES, Language, language_named, preferred
 from services.language.messages import FOLDER as MESSAGES
 
@@ -113,7 +113,7 @@ def _worded(template: Path, catalogue: Path, *_versions: int) -> bytes:
 def _html(request: Request, content: bytes, language: Language) -> Response:
     headers = HEADERS | {
         "Content-Language": language,
-        "ETag": f'"{sha256(content).hexdigest()[:32]}"',
+        "ETag": etag_of(content),
         "Vary": "Accept, Accept-Language",  # GET / answers JSON to programs
     }
     response: Response = HTMLResponse(content, headers=headers)

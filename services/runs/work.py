@@ -118,13 +118,13 @@ class Beats:
         self._worker = worker
         self._context = context
         self._ticker = ticker
-        self._last: tuple[float, str] | None = None
+        self._last: float | None = None  # by the monotonic clock
         self._writing = threading.Lock()
         self.lost = False
 
     def report(self, _: str, progress: Progress) -> None:
         with self._writing:
-            if self._last is not None and time.monotonic() - self._last[0] < BEAT_S / 2:
+            if self._last is not None and time.monotonic() - self._last < BEAT_S / 2:
                 return  # a heartbeat every few seconds is enough
             update = {"current": self._ticker, "phase": progress.phase}
             try:
@@ -138,7 +138,7 @@ class Beats:
                 )
             except LeaseLost:
                 self.lost = True
-            self._last = time.monotonic(), progress.phase
+            self._last = time.monotonic()
 
     def is_stopped(self, _: str) -> bool:
         if self.lost or self._context.runs.is_stopped(self._piece):
