@@ -28,11 +28,13 @@ from services.forecasting.replays import ReplayStore
 from services.health import HealthCheck
 from services.jobs.aws_lambda import LambdaExecutor, run_event, training_event
 from services.jobs.executor import Executor, OnExit
+from services.jobs.fork_server import ForkServer
 from services.jobs.installation import installation_id
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from services.jobs.places import SharedPlaces
 from services.jobs.waiters import Waiters
+from services.jobs.workers import Programs, Workers
 from services.latest_forecasts import LatestForecastsReader
 from services.monitoring.forecast_log import ForecastLog
 from services.nightly import Nightly, nightly_tickers
@@ -125,11 +127,11 @@ class Runtime:
         meter: Meter | None = None,
         store: ArtifactStore | None = None,
         prices: PriceSource | None = None,
-        worker: Sequence[str] = WORKER,
+        worker: Sequence[str] | None = None,
     ) -> Self:
-        """Build what the settings select; ``meter``, ``store`` and ``prices`` replace the selected ones.
+        """Build what the settings select; ``meter``, ``store``, ``prices`` and ``worker`` replace the selected ones.
 
-        ``worker`` is the command that does a job, whose id is its last argument.
+        ``worker`` is a command that does a job, whose id is its last argument.
         """
         meter = meter or meter_of(settings)
         store = InstrumentedStore(store or store_of(settings), meter)
@@ -140,7 +142,8 @@ class Runtime:
         yahoo = yahoo_fetcher(settings)  # one: yfinance keeps one session per process
         source = InstrumentedPriceSource(prices or price_source(settings, meter, yahoo), meter, among)
         shown = forecast_prices(settings, source)
-        executor = partial(_executor, settings, worker, jobs, clock)
+        programs = Programs(worker or WORKER, _for_workers(settings))
+        trainers = programs if worker else ForkServer(WORKER, _for_workers(settings))
         return cls(
             settings=settings,
             clock=clock,
@@ -148,10 +151,21 @@ class Runtime:
             store=store,
             registry=registry,
             jobs=jobs,
-            executor=executor(
-                "trainings", meter=meter, max_running=settings.max_trainings, max_waiting=settings.max_waiting_trainings
+            executor=_executor(
+                settings,
+                trainers,
+                jobs,
+                clock,
+                "trainings",
+                meter=meter,
+                max_running=settings.max_trainings,
+                max_waiting=settings.max_waiting_trainings,
             ),
-            backtest_executor=executor(  # a lane of its own: no backtest waits for an hour of training
+            backtest_executor=_executor(  # a lane of its own: no backtest waits for an hour of training
+                settings,
+                programs,
+                jobs,
+                clock,
                 "backtests",
                 max_running=settings.max_backtests,
                 max_waiting=settings.max_waiting_backtests,
@@ -160,7 +174,7 @@ class Runtime:
             runs=runs,
             run_executor=_executor(
                 settings if _run_engine(settings) == "lambda" else settings.model_copy(update=NO_TRAINER),
-                worker,
+                programs,
                 jobs,
                 clock,
                 "runs",
@@ -292,8 +306,7 @@ class Runtime:
 
             return RayExecutor(settings.ray_address, work_on_ray, _for_workers(settings), on_exit)
         return LocalExecutor(
-            WORKER,
-            _for_workers(settings),
+            ForkServer(WORKER, _for_workers(settings)),
             self.jobs,
             self.clock,
             max_running=settings.run_workers,
@@ -417,7 +430,7 @@ def _secret(setting: SecretStr | None) -> str | None:
 
 def _executor(
     settings: Settings,
-    worker: Sequence[str],
+    workers: Workers,
     jobs: Jobs,
     clock: Clock,
     lane: str,
@@ -438,8 +451,7 @@ def _executor(
     folder = settings.writable_dir / "installation" / lane
     places = SharedPlaces(folder, max_running, max_waiting) if settings.n_processes > 1 else None
     return LocalExecutor(
-        worker,
-        _for_workers(settings),
+        workers,
         jobs,
         clock,
         name=name,

@@ -1,5 +1,8 @@
 """Does the work of one job, or of a piece of a run: in a process of its own, ``python worker.py ID``, or on Lambda.
 
+``python worker.py`` without an id imports what trainings need, and is then forked for each job that it gets
+(``services.jobs.fork_server``).
+
 On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessions and deletes what is too old,
 ``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers, ``{"task": "forecast"}``
 forecasts NIGHTLY_TICKERS and publishes the forecasts, or continues where the invocation before ran out of time, and
@@ -15,12 +18,14 @@ import signal
 import socket
 import sys
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from bootstrap import Runtime, worker_name
 from config import Settings, prepare_environment
 from errors import AppError, InvalidRequest
 from services.jobs.aws_lambda import RUN, TRAIN
+from services.jobs.fork_server import serve_forks
 from services.jobs.job import record_end
 from services.monitoring.scoring_run import run_scoring
 from services.retention import forget_quietly
@@ -37,6 +42,15 @@ TASKS = (TRAIN, RUN, SCORE, RETRAIN, FORECAST, WEBHOOKS)
 
 SPARE_S = 90.0  # of an invocation, for the chunk in work when the time is up, and for publishing
 EXIT_ON_SIGTERM = 128 + signal.SIGTERM
+IMPORTED_AHEAD = (  # of what a training imports, whatever takes a tenth of a second
+    "exchange_calendars",
+    "models.lstm.lightning_module",
+    "models.runtime",
+    "onnx",
+    "pandas",
+    "services.training.train",
+    "torch.onnx",
+)
 NICENESS = 10  # requests on the same cores come first
 # The import of torch leaves a million objects that stay. With the default, Python looks through the new ones every few
 # hundred, which is a fifth of the processor time until the fit begins; 50,000 uses no more memory.
@@ -166,16 +180,27 @@ def retrain(runtime: Runtime, limit: int) -> None:
 
 
 def main() -> None:
-    """Work with the settings that arrive as JSON on standard input."""
+    """Work with the settings that arrive as JSON on standard input, or be forked."""
     os.nice(NICENESS)
     gc.set_threshold(*GC_THRESHOLD)
     prepare_environment()
-    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    if len(sys.argv) > 1:
+        work_on(sys.argv[1], sys.stdin.buffer.read())
+    else:
+        for module in IMPORTED_AHEAD:
+            import_module(module)
+        gc.freeze()  # else the first collection in each fork would copy the memory of what was imported
+        serve_forks(work_on)
+
+
+def work_on(name: str, settings_json: bytes) -> None:
+    """Work in this process on the job of this id, or on the piece of a run."""
+    settings = Settings.model_validate_json(settings_json)
     configure_logging(settings.logs_as)
     runtime = Runtime.from_settings(settings, meter=NO_METER)
-    piece = Piece.parse(sys.argv[1])
+    piece = Piece.parse(name)
     if piece is None:
-        work(runtime, sys.argv[1])
+        work(runtime, name)
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who has started the run decides what an interruption means
     signal.signal(signal.SIGTERM, _end)  # a coordinator ends its workers

@@ -46,7 +46,7 @@ from services.training.train import trained
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 
 POLL_AFTER_S = 2  # Retry-After of a job that has not ended
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S, PAUSE_SHARE = 0.1, 1.0, 0.1  # at most a tenth longer than the job takes
 LAMBDA_RESERVE_S = 3.0  # of the function's time, to answer 202 before it ends
 
 log = logging.getLogger(__name__)
@@ -225,10 +225,10 @@ def read_preference(header: str) -> Preference:
 
 async def ended(job: Job, jobs: Jobs, clock: Clock, max_wait_s: float) -> Job:
     """The job when it has ended, or when the wait is over; goes on while the store fails."""
-    until, pause_s = time.monotonic() + max_wait_s, FIRST_PAUSE_S
-    while job.ended_at is None and (left_s := until - time.monotonic()) > 0:
-        await asyncio.sleep(min(pause_s, left_s))
-        pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
+    began = time.monotonic()
+    while job.ended_at is None and (left_s := began + max_wait_s - time.monotonic()) > 0:
+        pause_s = max(FIRST_PAUSE_S, PAUSE_SHARE * (time.monotonic() - began))
+        await asyncio.sleep(min(pause_s, LONGEST_PAUSE_S, left_s))
         try:
             job = await run_in_threadpool(jobs.status, job.id, clock())
         except StoreUnavailable as error:

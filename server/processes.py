@@ -1,6 +1,6 @@
-"""Several processes of one server, which accept connections from one socket, and the process that looks after them.
+"""Several processes of one server, on one port, and the process that looks after them.
 
-The parent binds the socket and serves nothing. It starts a process for each that has ended, and passes a signal to end
+The parent keeps the port and serves nothing. It starts a process for each that has ended, and passes a signal to end
 on to all of them. They end by themselves if the parent is gone.
 """
 
@@ -23,6 +23,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from config import Settings, sharing_metrics
+from server.port import kept_port, one_of_port
 from server.run import Server, options
 
 POLL_S = 0.05
@@ -42,11 +43,12 @@ def serve_in_processes(make_app: Callable[[Settings], FastAPI], settings: Settin
     """
     with tempfile.TemporaryDirectory(prefix="stock-forecast-", ignore_cleanup_errors=True) as folder:
         shared = sharing_metrics(settings, Path(folder))
-        with uvicorn.Config("", host=settings.host, port=settings.port, log_config=None).bind_socket() as listening:
+        with kept_port(settings.host, settings.port) as kept:
 
             def serve(ready: Callable[[], None]) -> None:
                 config = uvicorn.Config(make_app(shared), **options(shared))
-                _OneOfSeveral(config, shared.shutdown_timeout_s, ready).run([listening])
+                with one_of_port(kept) as listening:
+                    _OneOfSeveral(config, shared.shutdown_timeout_s, ready).run([listening])
 
             code = Processes(settings.n_processes, settings.shutdown_timeout_s, serve).run()
     if code:

@@ -13,10 +13,11 @@ from fastapi import FastAPI
 
 from config import Settings
 from server.limits import MAX_BACKLOG, STATE, backlog, n_queued, raise_file_limit
+from server.port import IS_DIVIDED
 
 PROTOCOL = "server.protocol:LimitedProtocol"
 REQUESTS_SHARE = 2 / 3  # of the time to end: for requests at work; then the application has the rest
-SHARED_BACKLOG = 2  # connections that a process of several accepts at once, less one: the others get some, too
+SHARED_BACKLOG = 2  # connections that a process accepts at once from a socket of several, less one
 LAST_WORDS_S = 1.0  # for the last line of the log: standard error may hang too
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "ws": "none",
         "loop": "asyncio",  # uvloop accepts one connection in each round: under overload, others wait for half a minute
         "log_config": None,
-        "backlog": at_once if settings.n_processes == 1 else min(at_once, SHARED_BACKLOG),
+        "backlog": at_once if settings.n_processes == 1 or IS_DIVIDED else min(at_once, SHARED_BACKLOG),
         "timeout_graceful_shutdown": max(1, int(settings.shutdown_timeout_s * REQUESTS_SHARE)),
     }
 

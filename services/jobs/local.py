@@ -1,10 +1,9 @@
 """Runs jobs in processes of this machine, up to a limit; more jobs wait, up to another limit."""
 
 import logging
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +13,7 @@ from errors import TooManyRequests, TrainingCapacityExceeded
 from services.jobs.executor import OnExit, Submit
 from services.jobs.job import Jobs, lost_end, record_end
 from services.jobs.places import OwnPlaces, Place, Places
+from services.jobs.workers import WorkerProcess, Workers
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
 
 RETRY_AFTER_S = 30
@@ -23,14 +23,13 @@ log = logging.getLogger(__name__)
 
 
 class LocalExecutor:
-    """Runs one command per job, as many at once as ``max_running``.
+    """Runs one worker per job, as many at once as ``max_running``.
 
     Several processes of one installation share these limits if they share their ``places``. A job that is in the queue
     of one of them is not taken up by another.
 
     Args:
-        command: the worker; the job's id is added as its last argument.
-        settings: the worker's standard input.
+        workers: starts them.
         jobs: stores the end of a job whose worker died.
         clock: the current time.
         meter: counts the jobs that end, run and wait.
@@ -45,8 +44,7 @@ class LocalExecutor:
 
     def __init__(
         self,
-        command: Sequence[str],
-        settings: bytes,
+        workers: Workers,
         jobs: Jobs,
         clock: Callable[[], datetime],
         meter: Meter = NO_METER,
@@ -62,14 +60,13 @@ class LocalExecutor:
         self._on_exit = on_exit or self._end_job
         self._refusal = refusal
         self._work = work
-        self._command = [*command]
-        self._settings = settings
+        self._workers = workers
         self._jobs = jobs
         self._clock = clock
         self._meter = meter
         self._places = places or OwnPlaces(max_running, max_waiting)
         self._threads = ThreadPoolExecutor(max_running, thread_name_prefix="job")
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[WorkerProcess] = set()
         self._lock = threading.Lock()
         self._closed = False
         self._n_waiting, self._n_running = 0, 0
@@ -112,6 +109,7 @@ class LocalExecutor:
             self._closed = True
             for process in self._running:
                 process.terminate()
+            self._workers.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, job_id: str) -> None:
@@ -135,9 +133,10 @@ class LocalExecutor:
         with self._started(job_id, turn) as process:
             if process is None:
                 return
-            process.communicate(self._settings)
-        died = process.returncode != 0  # else the worker has recorded the end itself, failures included
-        self._on_exit(job_id, f"the worker ended with exit code {process.returncode}" if died else None)
+            code = process.wait()
+        # a worker that ends in order has recorded the end itself, failures included
+        known = "an unknown exit code" if code is None else f"exit code {code}"
+        self._on_exit(job_id, None if code == 0 else f"the worker ended with {known}")
 
     def _end_job(self, job_id: str, why: str | None) -> None:
         if why is not None:
@@ -162,13 +161,12 @@ class LocalExecutor:
             self._meter.record(JOBS_RUNNING, self._n_running)
 
     @contextmanager
-    def _started(self, job_id: str, turn: Place | None) -> Iterator["subprocess.Popen[bytes] | None"]:
+    def _started(self, job_id: str, turn: Place | None) -> Iterator[WorkerProcess | None]:
         with self._lock:
             if self._closed or turn is None:
                 yield None
                 return
-            command = [*self._command, job_id]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=turn.files)  # noqa: S603 - our own
+            process = self._workers.start(job_id, turn.files)
             self._running.add(process)
         try:
             yield process

@@ -10,6 +10,7 @@ import pytest
 from errors import TrainingCapacityExceeded
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
+from services.jobs.workers import Programs
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
 from tests.fakes import InMemoryArtifactStore, RecordingMeter, job_spec
 from tests.processes import wait_until
@@ -36,7 +37,9 @@ def start(jobs: Jobs) -> Iterator[Start]:
 
     def start(source: str, max_waiting: int = 2, meter: Meter = NO_METER) -> LocalExecutor:
         command = [sys.executable, "-c", source]
-        executor = LocalExecutor(command, b"settings", jobs, lambda: NOW, meter, max_running=1, max_waiting=max_waiting)
+        executor = LocalExecutor(
+            Programs(command, b"settings"), jobs, lambda: NOW, meter, max_running=1, max_waiting=max_waiting
+        )
         started.append(executor)
         return executor
 

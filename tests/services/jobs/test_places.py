@@ -15,6 +15,7 @@ from errors import StoreUnavailable, TrainingCapacityExceeded
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from services.jobs.places import OwnPlaces, Place, Places, SharedPlaces
+from services.jobs.workers import Programs
 from services.training.submission import resume_waiting
 from tests.fakes import InMemoryArtifactStore, job_spec
 from tests.processes import wait_until
@@ -152,7 +153,7 @@ def executors(jobs: Jobs, tmp_path: Path) -> Iterator[tuple[LocalExecutor, Local
     def executor() -> LocalExecutor:
         places = SharedPlaces(tmp_path / "places", 1, 1)
         command = [sys.executable, "-c", source]
-        return LocalExecutor(command, b"", jobs, lambda: NOW, max_running=1, max_waiting=1, places=places)
+        return LocalExecutor(Programs(command, b""), jobs, lambda: NOW, max_running=1, max_waiting=1, places=places)
 
     both = executor(), executor()
     yield both
