@@ -1,6 +1,6 @@
 """Starts workers by forking a process that has imported torch and Lightning once: the import takes seconds.
 
-``ForkServer`` is the side of whoever has jobs, and ``serve_forks`` runs in the process that is forked. They are
+``ForkServer`` is the side of the owner of jobs, and ``serve_forks`` runs in the process that is forked. They are
 connected by a pair of sockets, on which each request is one byte with open files: a socket of that worker's own, and
 the files that it inherits. On its own socket the worker reads its job and the settings, and later perhaps an order to
 end. A small process between the two waits for the worker and sends its exit code. So a worker lives on if the
@@ -153,7 +153,7 @@ def _fork_worker(files: Sequence[int], work: Callable[[str, bytes], None]) -> No
     try:
         line.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
     except OSError:
-        log.debug("whoever started the worker is gone", exc_info=True)
+        log.debug("the owner of the worker is gone", exc_info=True)
     os._exit(0)
 
 
@@ -178,7 +178,7 @@ def _be_worker(line: socket.socket, work: Callable[[str, bytes], None]) -> NoRet
 def _received(line: socket.socket, size: int) -> bytes:
     received = line.recv(size, socket.MSG_WAITALL) if size else b""
     if len(received) < size:
-        raise SystemExit(0)  # whoever had the job is gone; it waits in the store
+        raise SystemExit(0)  # the owner of the job is gone; it waits in the store
     return received
 
 
