@@ -1,12 +1,14 @@
 """The application: routes, error handlers and middleware over a runtime."""
 
 import asyncio
+import itertools
 import logging
 import platform
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -36,6 +38,7 @@ from routers.guard import document_access, include_guarded
 from routers.middleware import add_middleware
 from routers.problems import document_problems
 from server.limits import STATE, Connections, connection_limit, raise_file_limit
+from services.jobs.job import START_WITHIN
 from services.runs.submission import resume_waiting_runs
 from services.training.submission import resume_waiting
 from services.warm_up import until_done, warm_up
@@ -48,6 +51,8 @@ comparison, and how accurate both have been.
 """
 
 DELIVER_EVERY_S = 60.0
+RESUME_EVERY_S = 60.0
+RESUME_RUNS_EVERY = 10  # of these times: the documents of all runs are listed
 TAGS = {  # in the order in which a person needs them
     "symbols": "Find a ticker by the name of a company, an index or a fund.",
     "predict": "Forecast a symbol: the next close, up to 30 sessions, or many symbols at once.",
@@ -103,12 +108,15 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     """
     runtime: Runtime = app.state.runtime
     stopping = threading.Event()
-    begins = {"warm-up": partial(warm_up, runtime.registry, runtime.clock()), "resume": partial(_resume, runtime)}
+    begins = {
+        "warm-up": partial(warm_up, runtime.registry, runtime.clock()),
+        "resume": partial(_resume, runtime, stopping),
+    }
     # in parallel to the first answers: a store that hangs must not keep them waiting
     started = [_thread(name, partial(until_done, begin, stopping, name)) for name, begin in begins.items()]
     runtime.writer.start()
     # not among those that the end waits for: an attempt that is cut off is made again
-    _thread("webhooks", partial(_deliver_webhooks, runtime, stopping))
+    _thread("webhooks", partial(until_done, partial(_deliver_webhooks, runtime, stopping), stopping, "webhooks"))
     limit = connection_limit(runtime.settings.max_connections, raise_file_limit())
     yield {STATE: Connections(limit, runtime.settings.header_timeout_s)}
     stopping.set()
@@ -144,10 +152,27 @@ def _deliver_webhooks(runtime: Runtime, stopping: threading.Event) -> None:
             return
 
 
-def _resume(runtime: Runtime) -> None:
-    resume_waiting(runtime.jobs, runtime.executor)
-    resume_waiting(runtime.jobs, runtime.backtest_executor, "backtest")
+def _resume(runtime: Runtime, stopping: threading.Event) -> None:
+    """Start workers on what earlier processes left waiting, and at intervals on what failures of the store left.
+
+    An event of Lambda is not sent again: it may itself wait for its turn.
+    """
+    _resume_jobs(runtime)
     resume_waiting_runs(runtime.runs, runtime.run_executor)
+    if runtime.settings.trainer_function_name is not None:
+        return
+    for minute in itertools.count(1):
+        if stopping.wait(RESUME_EVERY_S):
+            return
+        _resume_jobs(runtime, runtime.clock() - START_WITHIN)
+        if minute % RESUME_RUNS_EVERY == 0:
+            resume_waiting_runs(runtime.runs, runtime.run_executor)
+
+
+def _resume_jobs(runtime: Runtime, since: datetime | None = None) -> None:
+    now = runtime.clock()
+    resume_waiting(runtime.jobs, runtime.executor, now, "training", since)
+    resume_waiting(runtime.jobs, runtime.backtest_executor, now, "backtest", since)
 
 
 def __getattr__(name: str) -> Any:
