@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from aws_lambda import lambda_handler
 from bootstrap import Runtime, process_settings
 from config import Settings
 from error_handlers import add_error_handlers
+from errors import AppError
 from routers import (
     analysis,
     documentation,
@@ -40,6 +41,7 @@ from routers.problems import document_problems
 from server.limits import STATE, Connections, connection_limit, raise_file_limit
 from services.jobs.job import START_WITHIN
 from services.runs.submission import resume_waiting_runs
+from services.storage.store import remove_temporary_files
 from services.training.submission import resume_waiting
 from services.warm_up import until_done, warm_up
 from telemetry.measures import BUILD_INFO
@@ -53,6 +55,9 @@ comparison, and how accurate both have been.
 DELIVER_EVERY_S = 60.0
 RESUME_EVERY_S = 60.0
 RESUME_RUNS_EVERY = 10  # of these times: the documents of all runs are listed
+CLEAN_EVERY_S = 24 * 3600.0
+WRITTEN_WITHIN = timedelta(hours=1)  # by far: an older temporary file has lost its writer
+
 TAGS = {  # in the order in which a person needs them
     "symbols": "Find a ticker by the name of a company, an index or a fund.",
     "predict": "Forecast a symbol: the next close, up to 30 sessions, or many symbols at once.",
@@ -111,6 +116,7 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     begins = {
         "warm-up": partial(warm_up, runtime.registry, runtime.clock()),
         "resume": partial(_resume, runtime, stopping),
+        "cleaning": partial(_clean, runtime, stopping),
     }
     # in parallel to the first answers: a store that hangs must not keep them waiting
     started = [_thread(name, partial(until_done, begin, stopping, name)) for name, begin in begins.items()]
@@ -167,6 +173,19 @@ def _resume(runtime: Runtime, stopping: threading.Event) -> None:
         _resume_jobs(runtime, runtime.clock() - START_WITHIN)
         if minute % RESUME_RUNS_EVERY == 0:
             resume_waiting_runs(runtime.runs, runtime.run_executor)
+
+
+def _clean(runtime: Runtime, stopping: threading.Event) -> None:
+    """Delete what killed processes have left of files, at the start and every day."""
+    while True:
+        try:
+            n_removed = remove_temporary_files(runtime.settings.writable_dir, runtime.clock() - WRITTEN_WITHIN)
+            if n_removed:
+                log.info("removed temporary files that killed processes left: %d", n_removed)
+        except AppError as error:
+            log.warning("temporary files of killed processes were not removed: %s", error.message)
+        if stopping.wait(CLEAN_EVERY_S):
+            return
 
 
 def _resume_jobs(runtime: Runtime, since: datetime | None = None) -> None:

@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -201,3 +202,19 @@ def test_a_job_that_was_stored_although_the_store_reported_a_failure_is_taken_up
         runtime.jobs.add(job)
 
         wait_until(lambda: job.id in lane.submitted, 10, "the job is taken up")
+
+
+def test_a_server_removes_the_temporary_files_of_killed_processes_when_it_starts(app: FastAPI) -> None:
+    runtime: Runtime = app.state.runtime
+    folder = runtime.settings.writable_dir / "models" / "gspc-1"
+    folder.mkdir(parents=True)
+    old, young = (folder / f".{digit * 32}.tmp" for digit in "ab")
+    for file, age_s in ((old, 7200.0), (young, 60.0)):
+        file.write_bytes(b"")
+        changed_at = runtime.clock().timestamp() - age_s
+        os.utime(file, (changed_at, changed_at))
+
+    with TestClient(app):
+        wait_until(lambda: not old.exists(), 10, "the old file is removed")
+
+    assert young.exists()
