@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import platform
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -168,7 +169,8 @@ def _resume(runtime: Runtime, stopping: threading.Event) -> None:
     if runtime.settings.trainer_function_name is not None:
         return
     for minute in itertools.count(1):
-        if stopping.wait(RESUME_EVERY_S):
+        # not in step with other servers, nor with whatever stops the store at intervals
+        if stopping.wait(RESUME_EVERY_S * random.uniform(0.75, 1.25)):  # noqa: S311 - no secret
             return
         _resume_jobs(runtime, runtime.clock() - START_WITHIN)
         if minute % RESUME_RUNS_EVERY == 0:
