@@ -1,12 +1,15 @@
 """The application: routes, error handlers and middleware over a runtime."""
 
 import asyncio
+import itertools
 import logging
 import platform
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -16,6 +19,7 @@ from aws_lambda import lambda_handler
 from bootstrap import Runtime, process_settings
 from config import Settings
 from error_handlers import add_error_handlers
+from errors import AppError
 from routers import (
     analysis,
     documentation,
@@ -36,7 +40,9 @@ from routers.guard import document_access, include_guarded
 from routers.middleware import add_middleware
 from routers.problems import document_problems
 from server.limits import STATE, Connections, connection_limit, raise_file_limit
+from services.jobs.job import START_WITHIN
 from services.runs.submission import resume_waiting_runs
+from services.storage.store import remove_temporary_files
 from services.training.submission import resume_waiting
 from services.warm_up import until_done, warm_up
 from telemetry.measures import BUILD_INFO
@@ -48,6 +54,11 @@ comparison, and how accurate both have been.
 """
 
 DELIVER_EVERY_S = 60.0
+RESUME_EVERY_S = 60.0
+RESUME_RUNS_EVERY = 10  # of these times: the documents of all runs are listed
+CLEAN_EVERY_S = 24 * 3600.0
+WRITTEN_WITHIN = timedelta(hours=1)  # by far: an older temporary file has lost its writer
+
 TAGS = {  # in the order in which a person needs them
     "symbols": "Find a ticker by the name of a company, an index or a fund.",
     "predict": "Forecast a symbol: the next close, up to 30 sessions, or many symbols at once.",
@@ -103,12 +114,16 @@ async def _serving(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
     """
     runtime: Runtime = app.state.runtime
     stopping = threading.Event()
-    begins = {"warm-up": partial(warm_up, runtime.registry, runtime.clock()), "resume": partial(_resume, runtime)}
+    begins = {
+        "warm-up": partial(warm_up, runtime.registry, runtime.clock()),
+        "resume": partial(_resume, runtime, stopping),
+        "cleaning": partial(_clean, runtime, stopping),
+    }
     # in parallel to the first answers: a store that hangs must not keep them waiting
     started = [_thread(name, partial(until_done, begin, stopping, name)) for name, begin in begins.items()]
     runtime.writer.start()
     # not among those that the end waits for: an attempt that is cut off is made again
-    _thread("webhooks", partial(_deliver_webhooks, runtime, stopping))
+    _thread("webhooks", partial(until_done, partial(_deliver_webhooks, runtime, stopping), stopping, "webhooks"))
     limit = connection_limit(runtime.settings.max_connections, raise_file_limit())
     yield {STATE: Connections(limit, runtime.settings.header_timeout_s)}
     stopping.set()
@@ -144,10 +159,41 @@ def _deliver_webhooks(runtime: Runtime, stopping: threading.Event) -> None:
             return
 
 
-def _resume(runtime: Runtime) -> None:
-    resume_waiting(runtime.jobs, runtime.executor)
-    resume_waiting(runtime.jobs, runtime.backtest_executor, "backtest")
+def _resume(runtime: Runtime, stopping: threading.Event) -> None:
+    """Start workers on what earlier processes left waiting, and at intervals on what failures of the store left.
+
+    An event of Lambda is not sent again: it may itself wait for its turn.
+    """
+    _resume_jobs(runtime)
     resume_waiting_runs(runtime.runs, runtime.run_executor)
+    if runtime.settings.trainer_function_name is not None:
+        return
+    for minute in itertools.count(1):
+        # not in step with other servers, nor with whatever stops the store at intervals
+        if stopping.wait(RESUME_EVERY_S * random.uniform(0.75, 1.25)):  # noqa: S311 - no secret
+            return
+        _resume_jobs(runtime, runtime.clock() - START_WITHIN)
+        if minute % RESUME_RUNS_EVERY == 0:
+            resume_waiting_runs(runtime.runs, runtime.run_executor)
+
+
+def _clean(runtime: Runtime, stopping: threading.Event) -> None:
+    """Delete what killed processes have left of files, at the start and every day."""
+    while True:
+        try:
+            n_removed = remove_temporary_files(runtime.settings.writable_dir, runtime.clock() - WRITTEN_WITHIN)
+            if n_removed:
+                log.info("removed temporary files that killed processes left: %d", n_removed)
+        except AppError as error:
+            log.warning("temporary files of killed processes were not removed: %s", error.message)
+        if stopping.wait(CLEAN_EVERY_S):
+            return
+
+
+def _resume_jobs(runtime: Runtime, since: datetime | None = None) -> None:
+    now = runtime.clock()
+    resume_waiting(runtime.jobs, runtime.executor, now, "training", since)
+    resume_waiting(runtime.jobs, runtime.backtest_executor, now, "backtest", since)
 
 
 def __getattr__(name: str) -> Any:

@@ -246,7 +246,7 @@ class Runtime:
     @property
     def announcements(self) -> Announcements:
         """What delivers webhooks."""
-        return Announcements(self.store, self.jobs, self.runs, self.clock, self.webhook_policy)
+        return Announcements(self.store, self.jobs, self.runs, self.clock, self.webhook_policy, meter=self.meter)
 
     @property
     def worker_context(self) -> WorkerContext:

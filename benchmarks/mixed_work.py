@@ -49,6 +49,7 @@ class MixedWork:
         symbols: tickers that the price source has.
         models: ids of models that an answer or a job has acknowledged, without those that were deleted.
         jobs: ids of jobs that an answer has named.
+        accepted: those of them that an answer has accepted.
         forecasts: what each forecast by an explicit model has said, by everything that decides it.
         wrong: answers that no promise covers, in words.
         killed: whether the server is killed at times, so that connections may end without an answer.
@@ -61,6 +62,7 @@ class MixedWork:
     models: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     jobs: set[str] = field(default_factory=set)
+    accepted: set[str] = field(default_factory=set)
     forecasts: dict[str, Any] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -191,6 +193,7 @@ class MixedWork:
                 self.models.add(answer.body["result"]["id"])
             elif answer.status == 202:
                 self.jobs.add(answer.body["id"])
+                self.accepted.add(answer.body["id"])
             elif isinstance(answer.body, dict) and answer.body.get("job_id"):
                 self.jobs.add(answer.body["job_id"])
         return answer
@@ -215,6 +218,7 @@ class MixedWork:
         with self.lock:
             if answer.status == 202:
                 self.jobs.add(answer.body["id"])
+                self.accepted.add(answer.body["id"])
         return answer
 
     def _move_alias(self, chance: random.Random) -> Answer:

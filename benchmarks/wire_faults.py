@@ -25,8 +25,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.mixed_work import MixedWork, check_forecasts, check_store, print_findings, temporary_files
+from benchmarks.mixed_work import Answer, MixedWork, check_forecasts, check_store, print_findings, temporary_files
 from benchmarks.server import wait_until_up
+from errors import JobNotFound
 from services.prices.calendars import last_completed_session, sessions_between
 from services.storage.registry import ModelRegistry
 from services.storage.s3 import S3ArtifactStore
@@ -39,7 +40,7 @@ SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
 INDICES = ("^GSPC", "^VIX")
 SHARE = 1 / 12
 OUTAGE_S, OUTAGE_EVERY_S = 2.0, 20.0
-SETTLE_WITHIN_S = 300.0
+SILENT_FOR_S = 300.0
 
 
 def fill(yahoo: YahooServer) -> None:
@@ -107,17 +108,36 @@ def s3_server(folder: Path, *, ceph: bool) -> Iterator[S3Server]:
 
 
 def wait_for_jobs(work: MixedWork) -> list[str]:
-    """Wait until every job has ended; what has not."""
-    deadline, left = time.monotonic() + SETTLE_WITHIN_S, sorted(work.jobs)
-    while left and time.monotonic() < deadline:
-        answers = {job: work.call("GET", f"/jobs/{job}") for job in left}
-        for answer in answers.values():
-            ended = answer.status == 200 and answer.body["ended_at"] is not None
-            if ended and answer.body["state"] == "succeeded" and answer.body["model_id"] not in work.deleted:
-                work.models.add(answer.body["model_id"])
-        left = [job for job, one in answers.items() if one.status != 200 or one.body["ended_at"] is None]
+    """Wait while jobs end or report progress; what has neither ended nor changed for ``SILENT_FOR_S``.
+
+    One training runs at a time, and on a busy machine each of the queue takes minutes. A job that only an error has
+    named may not exist: whether it was stored was not known.
+    """
+    left, changed_at = set(work.jobs), time.monotonic()
+    seen: dict[str, object] = {}
+    answers: dict[str, Answer] = {}
+    while left and time.monotonic() < changed_at + SILENT_FOR_S:
+        answers = {job: work.call("GET", f"/jobs/{job}") for job in sorted(left)}
+        for job, answer in answers.items():
+            if answer.code == JobNotFound.code and job not in work.accepted:
+                left.remove(job)
+            elif answer.status == 200 and answer.body["ended_at"] is not None:
+                left.remove(job)
+                if answer.body["state"] == "succeeded" and answer.body["model_id"] not in work.deleted:
+                    work.models.add(answer.body["model_id"])
+        now = {job: _position(answers[job]) for job in left}
+        if now != seen:
+            seen, changed_at = now, time.monotonic()
         time.sleep(1)
-    return [f"job {job} has not ended" for job in left]
+    return [f"job {job} has not ended: {answers[job].status} {answers[job].body}" for job in sorted(left)]
+
+
+def _position(answer: Answer) -> object:
+    """How far a job is; that its worker is alive does not count."""
+    if answer.status != 200:
+        return None
+    progress = answer.body["progress"] or {}
+    return answer.body["state"], progress.get("phase"), progress.get("share")
 
 
 def start(yahoo: int, environment: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":

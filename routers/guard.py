@@ -125,6 +125,7 @@ def _caller_of(request: Request, runtime: Runtime) -> Caller:
 
     Raises:
         NotAuthenticated: the key is missing or wrong.
+        RateLimited: it is wrong, as many were that came from this address.
         AccessNotConfigured: a Lambda function has neither a key nor the setting that does without.
     """
     if not runtime.keyring:
@@ -133,8 +134,12 @@ def _caller_of(request: Request, runtime: Runtime) -> Caller:
                 "this function has no API_KEY and no API_KEYS; set one, or OPEN=yes if AWS_IAM guards its address"
             )
         return Caller(None, frozenset(RIGHTS), _address_of(request), runtime)
-    key = runtime.keyring.find(request.headers.get(HEADER, ""))
+    given = request.headers.get(HEADER, "")
+    key = runtime.keyring.find(given)
     if key is None:
+        # not those without a key: a page sends them before it asks for one
+        if given and (refusal := runtime.quotas.refuse_key(_address_of(request))) is not None:
+            raise refusal
         raise NotAuthenticated(f"the header {HEADER} is missing or wrong")
     return Caller(key.name, key.rights, key.name, runtime)
 

@@ -11,6 +11,7 @@ from errors import (
     ArtifactTooNew,
     BadRequest,
     CalibrationTooSmall,
+    HeadersTooLarge,
     HostNotAllowed,
     InsufficientHistory,
     ModelNotFound,
@@ -59,6 +60,7 @@ def problems(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
         413: {"request_too_large"},
         421: {HostNotAllowed.code},
         422: {"malformed_request"},
+        431: {HeadersTooLarge.code},
         500: {AppError.code},
         503: {ServerBusy.code},
     }

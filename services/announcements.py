@@ -29,6 +29,7 @@ from services.webhooks.deliveries import (
     run_delivery,
 )
 from services.webhooks.post import NotDelivered, post
+from telemetry.measures import NO_METER, WEBHOOK_ATTEMPTS, WEBHOOKS_FAILING, Meter
 
 SENDERS = 8  # at once: a receiver that hangs delays few others
 ORPHANED_AFTER = timedelta(days=1)  # the work is stored a moment after its delivery is opened, or never
@@ -56,6 +57,7 @@ class Announcements:
         clock: the current time.
         policy: which addresses are allowed.
         resolve: finds the addresses of a host.
+        meter: counts the attempts, and the webhooks that fail.
     """
 
     store: ArtifactStore
@@ -64,6 +66,7 @@ class Announcements:
     clock: Callable[[], datetime]
     policy: WebhookPolicy
     resolve: Resolve = socket.getaddrinfo
+    meter: Meter = NO_METER
 
     def validate(self, webhook: Webhook | None) -> None:
         """Check the address that a caller gives.
@@ -82,7 +85,7 @@ class Announcements:
             log.warning("webhooks are not delivered now: %s", error.message)
             return
         with ThreadPoolExecutor(min(SENDERS, max(1, len(ids)))) as senders:
-            list(senders.map(self._deliver, ids))
+            self.meter.record(WEBHOOKS_FAILING, sum(senders.map(self._deliver, ids)))
 
     def deliver_job(self, job_id: str) -> None:
         """Announce the end of a job now, if it has ended and a webhook waits for it."""
@@ -92,29 +95,36 @@ class Announcements:
         """Announce the end of a round of a run now, if it has ended and a webhook waits for it."""
         self._deliver(run_delivery(run_id, round_))
 
-    def _deliver(self, delivery_id: str) -> None:
+    def _deliver(self, delivery_id: str) -> bool:
+        """Make the attempt if it is due; whether it or an earlier one failed, and there will be another."""
+        failing = False
         try:
             delivery = read_open(self.store, delivery_id)
             now = self.clock()
+            failing = delivery is not None and delivery.attempts > 0
             if delivery is None or (delivery.next_attempt_at is not None and now < delivery.next_attempt_at):
-                return
+                return failing
             announcement = self._announcement(delivery, now)
-            if announcement is not None:
-                self._attempt(delivery, announcement, now)
+            return announcement is not None and self._attempt(delivery, announcement, now)
         except AppError as error:
             log.warning("the webhook of %s is delivered later: %s", delivery_id, error.message)
+            return failing
 
-    def _attempt(self, delivery: Delivery, announcement: Announcement, now: datetime) -> None:
+    def _attempt(self, delivery: Delivery, announcement: Announcement, now: datetime) -> bool:
+        """Make an attempt, unless another process does; whether it failed, and there will be another."""
         attempt = claim_attempt(self.store, delivery, now)
         if attempt is None:
-            return
+            return False
         try:
             post(announcement.webhook, delivery.id, announcement.body, now, self.policy, self.resolve)
         except NotDelivered as error:
             log.info("the webhook of %s was not delivered: %s", delivery.id, error)
-            record_failure(self.store, attempt, str(error), now, final=error.final)
-        else:
-            record_success(self.store, attempt)
+            repeated = record_failure(self.store, attempt, str(error), now, final=error.final)
+            self.meter.record(WEBHOOK_ATTEMPTS, outcome="failed" if repeated else "given_up")
+            return repeated
+        self.meter.record(WEBHOOK_ATTEMPTS, outcome="delivered")
+        record_success(self.store, attempt)
+        return False
 
     def _announcement(self, delivery: Delivery, now: datetime) -> Announcement | None:
         """The announcement; None where the work goes on, or there is nothing to announce."""

@@ -1,4 +1,4 @@
-"""Limits per caller: requests and CPU seconds per minute, each a bucket that refills evenly."""
+"""Limits per caller: requests, CPU seconds and wrong keys per minute, each a bucket that refills evenly."""
 
 import math
 import threading
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from errors import RateLimited
 
 WINDOW_S = 60
+WRONG_KEYS_PER_MINUTE = 60  # of an address, which may be that of a proxy with many callers
 MAX_CALLERS = 10_000  # the least recent one is forgotten, so that a scan from many addresses cannot fill the memory
 
 
@@ -61,6 +62,7 @@ class Quotas:
     ) -> None:
         self._requests = None if requests_per_minute is None else Budget(requests_per_minute, "requests", clock)
         self._cpu = None if cpu_s_per_minute is None else Budget(cpu_s_per_minute, "seconds of CPU time", clock)
+        self._wrong_keys = Budget(WRONG_KEYS_PER_MINUTE, "requests with a wrong key", clock)
 
     @property
     def limits_cpu(self) -> bool:
@@ -81,6 +83,14 @@ class Quotas:
         if self._cpu is not None and refusal is None and (balance := self._cpu.spend(caller, 0.0)) < 0:
             refusal = self._cpu.refusal(-balance)
         return Admission(refusal, fields)
+
+    def refuse_key(self, address: str) -> RateLimited | None:
+        """Count a request with a wrong key; the error where the address has sent too many.
+
+        A right key from the same address is not affected: no one can lock out its owner.
+        """
+        balance = self._wrong_keys.spend(address, 1.0, least=1.0)
+        return self._wrong_keys.refusal(1.0 - balance) if balance < 1.0 else None
 
     def charge(self, caller: str, cpu_s: float) -> None:
         """Count what a request has used."""

@@ -218,6 +218,18 @@ FORECASTS_PUBLISHED_AT = Metric(
     "gauge",
     "When the latest forecasts were published, in Unix seconds; 0 until this server publishes or reads some.",
 )
+WEBHOOK_ATTEMPTS = Metric(
+    "webhook_attempts_total",
+    "counter",
+    "Attempts of this server to deliver a webhook: delivered, failed (and repeated later) or given_up.",
+    ("outcome",),
+    initial_labels=(("delivered",), ("failed",), ("given_up",)),
+)
+WEBHOOKS_FAILING = Metric(
+    "webhooks_failing",
+    "gauge",
+    "Webhooks that are not delivered after at least one attempt, at this server's last look, once a minute.",
+)
 UNREADABLE_FILES = Metric(
     "metrics_files_unreadable",
     "gauge",

@@ -201,9 +201,13 @@ class Jobs:
         next_after = shown[-1] if len(older) > limit else None
         return JobPage(jobs=tuple(jobs), next_after=next_after, unreadable=tuple(unreadable))
 
-    def waiting(self) -> list[str]:
-        """Ids of the jobs that are neither claimed nor ended, oldest first."""
-        keys = self._store.list_keys(JOBS)
+    def waiting(self, since: datetime | None = None, until: datetime | None = None) -> list[str]:
+        """Ids of the jobs that are neither claimed nor ended, oldest first.
+
+        With ``since`` and ``until``, only those of these two days are listed: there may be months of jobs.
+        """
+        days = [f"{day:%Y%m%d}" for day in (since, until) if day is not None] or [""]
+        keys = [key for day in sorted({*days}) for key in self._store.list_keys(f"{JOBS}{day}")]
         taken = {key.split("/")[1] for key in keys if key.endswith((f"/{CLAIM}", f"/{END}"))}
         return [job_id for job_id in reversed(self._ids(keys)) if job_id not in taken]
 

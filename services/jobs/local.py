@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property, partial
 
-from errors import TooManyRequests, TrainingCapacityExceeded
+from errors import StoreUnavailable, TooManyRequests, TrainingCapacityExceeded
 from services.jobs.executor import OnExit, Submit
 from services.jobs.job import Jobs, lost_end, record_end
 from services.jobs.places import OwnPlaces, Place, Places
@@ -91,10 +91,10 @@ class LocalExecutor:
             nonlocal submitted
             job = self._places.take_job(job_id)
             if job is None:
-                log.info("job %s is in the queue of another process", job_id)
+                log.debug("job %s is in a queue", job_id)
                 return
             self._count(waiting=+1)
-            self._threads.submit(self._run, job_id).add_done_callback(partial(self._leave, job, room))
+            self._threads.submit(self._run, job_id, job).add_done_callback(partial(self._leave, job, room))
             submitted = True
 
         try:
@@ -112,11 +112,11 @@ class LocalExecutor:
             self._workers.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, job_id: str) -> None:
+    def _run(self, job_id: str, job: Place) -> None:
         turn = self._turn()
         self._count(waiting=-1, running=+1)
         try:
-            self._watch(job_id, turn)
+            self._watch(job_id, job, turn)
         finally:
             if turn is not None:
                 turn.leave()
@@ -129,11 +129,14 @@ class LocalExecutor:
             time.sleep(TURN_S)
         return None
 
-    def _watch(self, job_id: str, turn: Place | None) -> None:
-        with self._started(job_id, turn) as process:
-            if process is None:
-                return
-            code = process.wait()
+    def _watch(self, job_id: str, job: Place, turn: Place | None) -> None:
+        try:
+            with self._started(job_id, turn) as process:
+                code = None if process is None else process.wait()
+        finally:
+            job.leave()  # before what follows the exit: it may submit the job once more
+        if process is None:
+            return
         # a worker that ends in order has recorded the end itself, failures included
         known = "an unknown exit code" if code is None else f"exit code {code}"
         self._on_exit(job_id, None if code == 0 else f"the worker ended with {known}")
@@ -146,12 +149,16 @@ class LocalExecutor:
     def _leave(self, job: Place, room: Place, future: "Future[None]") -> None:
         if future.cancelled():
             self._count(waiting=-1)
+            job.leave()
         else:
             self._count(running=-1)
-        job.leave()
         room.leave()
-        if not future.cancelled() and (error := future.exception()) is not None:
-            log.error("watching a worker failed", exc_info=error)  # without a heartbeat, its job will count as lost
+        error = None if future.cancelled() else future.exception()
+        # a job that was not claimed is taken up again, and one without a heartbeat counts as lost
+        if isinstance(error, StoreUnavailable):
+            log.warning("how a job ended could not be read or stored: %s", error.message)
+        elif error is not None:
+            log.error("watching a worker failed", exc_info=error)
 
     def _count(self, *, waiting: int = 0, running: int = 0) -> None:
         with self._counting:

@@ -39,7 +39,7 @@ class Places(Protocol):
         """A place for one more job that runs; None where there is none."""
 
     def take_job(self, job_id: str) -> Place | None:
-        """The job itself; None where another process runs it, or has it in its queue."""
+        """The job itself; None where it already runs, or is in a queue."""
 
 
 class OwnPlaces:
@@ -52,6 +52,8 @@ class OwnPlaces:
 
     def __init__(self, running: int, waiting: int) -> None:
         self._room, self._turns = threading.BoundedSemaphore(running + waiting), threading.BoundedSemaphore(running)
+        self._jobs: set[str] = set()
+        self._lock = threading.Lock()
 
     def take_room(self) -> Place | None:
         return Place(self._room.release) if self._room.acquire(blocking=False) else None
@@ -59,8 +61,12 @@ class OwnPlaces:
     def take_turn(self) -> Place | None:
         return Place(self._turns.release) if self._turns.acquire(blocking=False) else None
 
-    def take_job(self, job_id: str) -> Place | None:  # noqa: ARG002 - no other process has any
-        return Place(lambda: None)
+    def take_job(self, job_id: str) -> Place | None:
+        with self._lock:
+            if job_id in self._jobs:
+                return None
+            self._jobs.add(job_id)
+        return Place(partial(self._jobs.discard, job_id))
 
 
 class SharedPlaces:

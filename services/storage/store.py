@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
@@ -24,6 +25,7 @@ _SEGMENT = rf"[A-Za-z0-9_^][A-Za-z0-9._=^-]{{0,{MAX_SEGMENT_LENGTH - 1}}}"
 _KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
 _PREFIX = re.compile(rf"({_SEGMENT}/)*({_SEGMENT})?")
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 LOCK = ".lock"  # hidden: no key may begin with a dot
 LOCK_WITHIN_S = 10.0
 RETRY_AFTER_S = 1
@@ -129,7 +131,7 @@ class LocalArtifactStore:
 
     Symbolic links below the folder are refused: one could lead outside. Files
     survive a crash after the call has returned; a crash during a call may leave a
-    hidden temporary file, which no method lists. ``replace`` locks the folder for
+    hidden temporary file, which no method lists; see ``remove_temporary_files``. ``replace`` locks the folder for
     other processes; the kernel frees the lock of one that dies. Needs a file system
     with hard links and ``flock``.
     """
@@ -249,6 +251,24 @@ def _staged(folder: Path, data: bytes) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporary_files(folder: Path, before: datetime) -> int:
+    """Delete what killed writers have left in this folder and those below it; how many files.
+
+    A file that has changed since ``before`` stays: its writer may be at work.
+
+    Raises:
+        StoreUnavailable: a file cannot be deleted.
+    """
+    n_removed = 0
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in names if _TEMPORARY.fullmatch(name)):
+            with _reported("delete", path.name), suppress(FileNotFoundError):
+                if path.lstat().st_mtime < before.timestamp():
+                    path.unlink()
+                    n_removed += 1
+    return n_removed
 
 
 @contextmanager

@@ -129,21 +129,34 @@ def validate_retryable(job: Job) -> None:
         )
 
 
-def resume_waiting(jobs: Jobs, executor: Executor, kind: JobKind = "training") -> None:
-    """Start workers on this executor's jobs that an earlier process left waiting, as many as there is room for."""
+def resume_waiting(
+    jobs: Jobs, executor: Executor, now: datetime, kind: JobKind = "training", since: datetime | None = None
+) -> None:
+    """Start workers on this executor's jobs that no worker has, as many as there is room for.
+
+    An earlier process left them waiting, or the store failed when they were submitted or their worker began.
+
+    Args:
+        jobs: has the jobs.
+        executor: runs them, if they are for it.
+        now: the time.
+        kind: the jobs of the executor's lane.
+        since: the first day of jobs to look at; None for all of them.
+    """
     try:
-        waiting = jobs.waiting()
+        waiting = jobs.waiting(since, None if since is None else now)
     except StoreUnavailable as error:
         log.warning("waiting jobs were not resumed: %s", error.message)
         return
     for job_id in waiting:
         try:
             spec = jobs.spec(job_id)
-            if spec.kind == kind and spec.is_for(executor.name):
-                with executor.slot() as submit:
-                    submit(job_id)
-        except TooManyRequests as error:
-            log.warning("job %s and later ones were not resumed: %s", job_id, error.message)
+            if spec.kind != kind or not spec.is_for(executor.name) or jobs.status(job_id, now).state != "queued":
+                continue
+            with executor.slot() as submit:
+                submit(job_id)
+        except TooManyRequests:  # those that wait are mostly here because the queue is full
+            log.debug("there is no room for job %s and later ones", job_id)
             return
         except AppError as error:
             log.warning("job %s was not resumed: %s", job_id, error.message)

@@ -85,16 +85,20 @@ def claim_attempt(store: ArtifactStore, seen: Delivery, now: datetime) -> Delive
     return update_document(store, _open(seen.id), Delivery, begin)
 
 
-def record_failure(store: ArtifactStore, attempt: Delivery, why: str, now: datetime, *, final: bool = False) -> None:
-    """Store why an attempt failed. The last attempt is the first one after ``GIVE_UP_AFTER``, or a ``final`` one."""
+def record_failure(store: ArtifactStore, attempt: Delivery, why: str, now: datetime, *, final: bool = False) -> bool:
+    """Store why an attempt failed; whether there will be another.
+
+    The last attempt is the first one after ``GIVE_UP_AFTER``, or a ``final`` one.
+    """
     if final or now - (attempt.first_attempt_at or now) >= GIVE_UP_AFTER:
         _finish(store, attempt.model_copy(update={"state": "given_up", "last_error": why, "next_attempt_at": None}))
-        return
+        return False
 
     def fail(stored: Delivery | None) -> Delivery | None:
         return None if stored is None else stored.model_copy(update={"last_error": why})
 
     update_document(store, _open(attempt.id), Delivery, fail)
+    return True
 
 
 def record_success(store: ArtifactStore, attempt: Delivery) -> None:

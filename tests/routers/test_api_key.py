@@ -4,6 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from config import Settings
+from services.quotas import WRONG_KEYS_PER_MINUTE
 from tests.fakes import application
 
 KEY = "correct-horse-battery-staple"
@@ -51,3 +52,16 @@ def test_the_key_is_in_no_representation_of_the_settings(tmp_path: Path) -> None
     settings = Settings.model_validate({"data_dir": tmp_path, "api_key": KEY})
 
     assert KEY not in repr(settings) + settings.model_dump_json()
+
+
+def test_many_wrong_keys_are_limited_and_lock_out_neither_the_right_one_nor_those_who_send_none(
+    client: TestClient,
+) -> None:
+    wrong = [client.get("/models", headers={"X-API-Key": "wrong"}) for _ in range(WRONG_KEYS_PER_MINUTE + 5)]
+
+    refused = wrong[-1]
+    assert (wrong[0].status_code, refused.status_code) == (401, 429)
+    assert refused.json()["code"] == "rate_limited"
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert client.get("/models").status_code == 401
+    assert client.get("/models", headers={"X-API-Key": KEY}).status_code == 200

@@ -1,5 +1,8 @@
+import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from datetime import time as dt_time
 
@@ -7,9 +10,12 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from bootstrap import Runtime
+from services.jobs.executor import Submit
 from services.monitoring.forecast_log import FORECASTS
 from services.storage import write_behind
-from tests.fakes import InMemoryArtifactStore, walk_history
+from tests.fakes import InMemoryArtifactStore, job_spec, walk_history
+from tests.processes import wait_until
 
 
 def test_up_is_ok(client: TestClient) -> None:
@@ -164,3 +170,51 @@ def test_a_server_ends_in_time_although_the_store_hangs(
 
     assert time.monotonic() - ended_at < 10
     go_on.set()
+
+
+class Lane:
+    """Remembers what was submitted."""
+
+    name = "lane"
+
+    def __init__(self) -> None:
+        self.submitted: list[str] = []
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        yield self.submitted.append
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_job_that_was_stored_although_the_store_reported_a_failure_is_taken_up(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.RESUME_EVERY_S", 0.05)
+    runtime: Runtime = app.state.runtime
+    runtime.executor = lane = Lane()
+    now = runtime.clock()
+    job = job_spec(f"{now:%Y%m%dt%H%M%S}-1a2b3c4d", now).model_copy(update={"executor": lane.name})
+
+    with TestClient(app):
+        time.sleep(0.2)  # what the start takes up is not what this is about
+        runtime.jobs.add(job)
+
+        wait_until(lambda: job.id in lane.submitted, 10, "the job is taken up")
+
+
+def test_a_server_removes_the_temporary_files_of_killed_processes_when_it_starts(app: FastAPI) -> None:
+    runtime: Runtime = app.state.runtime
+    folder = runtime.settings.writable_dir / "models" / "gspc-1"
+    folder.mkdir(parents=True)
+    old, young = (folder / f".{digit * 32}.tmp" for digit in "ab")
+    for file, age_s in ((old, 7200.0), (young, 60.0)):
+        file.write_bytes(b"")
+        changed_at = runtime.clock().timestamp() - age_s
+        os.utime(file, (changed_at, changed_at))
+
+    with TestClient(app):
+        wait_until(lambda: not old.exists(), 10, "the old file is removed")
+
+    assert young.exists()

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from config import Settings
+from errors import AppError, BadRequest, HeadersTooLarge, HostNotAllowed, RequestTimeout, ServerBusy
 from routers.hosts import is_allowed
 from tests.fakes import application
 
@@ -172,3 +173,10 @@ def test_redoc_loads_no_image_from_elsewhere(client: TestClient) -> None:
 
     assert script.headers["content-type"].startswith("text/javascript")
     assert "cdn.redoc.ly" not in script.text
+
+
+@pytest.mark.parametrize("error", [BadRequest, RequestTimeout, HostNotAllowed, HeadersTooLarge, AppError, ServerBusy])
+def test_what_any_request_may_get_is_documented_for_every_route(client: TestClient, error: type[AppError]) -> None:
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in methods.items():
+            assert str(error.status_code) in operation["responses"], (method, path)

@@ -21,7 +21,8 @@ from services.storage.store import ArtifactStore
 from services.training.submission import retry_training
 from services.webhooks.addresses import WebhookPolicy
 from services.webhooks.deliveries import DONE, GIVE_UP_AFTER, OPEN, claim_attempt, open_delivery, read_open
-from tests.fakes import InMemoryArtifactStore, UnreliableStore, job_spec
+from telemetry.measures import WEBHOOK_ATTEMPTS, WEBHOOKS_FAILING
+from tests.fakes import InMemoryArtifactStore, RecordingMeter, UnreliableStore, job_spec
 from tests.services.runs.conftest import Place
 from tests.webhook_receiver import Receiver, receiving
 
@@ -43,12 +44,13 @@ class Scene:
     def __post_init__(self) -> None:
         self.place = Place(store=self.store, now=self.now)  # type: ignore[arg-type]  # any store will do
         self.jobs = Jobs(self.store)
+        self.meter = RecordingMeter()
 
     @property
     def announcements(self) -> Announcements:
         """As a process that has just begun has it."""
         policy = WebhookPolicy(allow_http=True, allow_private=True)
-        return Announcements(self.store, self.jobs, self.place.runs, lambda: self.now, policy)
+        return Announcements(self.store, self.jobs, self.place.runs, lambda: self.now, policy, meter=self.meter)
 
     @property
     def webhook(self) -> Webhook:
@@ -148,6 +150,32 @@ def test_a_receiver_that_never_answers_is_given_up_after_three_days(scene: Scene
     assert scene.status().state == "given_up"
     assert scene.status().last_error == "127.0.0.1 answered 500"
     assert scene.status().next_attempt_at is None
+
+
+def test_attempts_and_the_webhooks_that_fail_are_measured(scene: Scene) -> None:
+    for job_id in (JOB, OTHER):
+        scene.add(job_id)
+        scene.end(job_id)
+    scene.receiver.statuses = [503, 503]
+
+    for _ in range(3):  # both fail, none is due yet, both are delivered
+        scene.announcements.deliver_due()
+        scene.now += MINUTE / 2
+
+    attempts = [labels["outcome"] for labels in scene.meter.labels(WEBHOOK_ATTEMPTS)]
+    assert attempts == ["failed", "failed", "delivered", "delivered"]
+    assert scene.meter.values(WEBHOOKS_FAILING) == [2, 2, 0]
+
+
+def test_a_webhook_that_is_given_up_no_longer_counts_as_failing(scene: Scene) -> None:
+    scene.add()
+    scene.end()
+    scene.receiver.statuses = [410]
+
+    scene.announcements.deliver_due()
+
+    assert scene.meter.labels(WEBHOOK_ATTEMPTS) == [{"outcome": "given_up"}]
+    assert scene.meter.values(WEBHOOKS_FAILING) == [0]
 
 
 def test_a_receiver_that_is_gone_is_given_up_at_once(scene: Scene) -> None:

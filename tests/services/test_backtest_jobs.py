@@ -190,8 +190,8 @@ def test_only_an_ended_job_without_a_result_is_retried(server: Server) -> None:
 def test_each_lane_resumes_its_own_kind(server: Server) -> None:
     job, lanes = server.submit(), {"training": Lane(), "backtest": Lane()}
 
-    resume_waiting(server.jobs, lanes["training"], "training")
-    resume_waiting(server.jobs, lanes["backtest"], "backtest")
+    resume_waiting(server.jobs, lanes["training"], NOW, "training")
+    resume_waiting(server.jobs, lanes["backtest"], NOW, "backtest")
 
     assert {kind: lane.submitted for kind, lane in lanes.items()} == {"training": [], "backtest": [job.id]}
 

@@ -134,3 +134,17 @@ def test_threads_do_not_lose_a_charge(clock: ManualClock) -> None:
         thread.join()
 
     assert budget.spend("ci", 0.0) == 100_000 - 8000
+
+
+def test_an_address_with_too_many_wrong_keys_is_refused_alone_and_for_a_while(clock: ManualClock) -> None:
+    limits = Quotas(clock=clock)
+    first = [limits.refuse_key("192.0.2.1") for _ in range(quotas.WRONG_KEYS_PER_MINUTE)]
+
+    refusal = limits.refuse_key("192.0.2.1")
+
+    assert first == [None] * quotas.WRONG_KEYS_PER_MINUTE
+    assert refusal is not None
+    assert (refusal.code, refusal.retry_after_s) == ("rate_limited", 1)
+    assert limits.refuse_key("192.0.2.2") is None
+    clock.now = 1.0
+    assert limits.refuse_key("192.0.2.1") is None

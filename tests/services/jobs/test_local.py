@@ -1,22 +1,25 @@
 """The executor with small commands for workers; ``tests/test_worker.py`` has the real one."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from errors import TrainingCapacityExceeded
+from errors import StoreUnavailable, TrainingCapacityExceeded
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from services.jobs.workers import Programs
+from services.training.submission import resume_waiting
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
 from tests.fakes import InMemoryArtifactStore, RecordingMeter, job_spec
 from tests.processes import wait_until
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 FIRST, SECOND, THIRD = (f"2024071{day}t220000-1a2b3c4d" for day in range(3))
+FOURTH = "20240719t220000-1a2b3c4e"
 TIMEOUT_S = 20.0
 
 Start = Callable[..., LocalExecutor]
@@ -75,6 +78,31 @@ def test_a_worker_that_dies_leaves_a_lost_job(start: Start, jobs: Jobs) -> None:
     error = jobs.status(FIRST, NOW).error
     assert error is not None
     assert "-9" in error.detail
+
+
+def test_a_job_whose_worker_and_executor_met_a_store_that_is_down_is_run_by_the_next_look(
+    jobs: Jobs, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, real, failed = tmp_path / "began", jobs.end, threading.Event()
+    executor = start(f"open({str(began)!r}, 'a').write('x'); raise SystemExit(1)")
+    jobs.add(job_spec(FOURTH, NOW).model_copy(update={"executor": executor.name}))
+
+    def down(*_: object) -> bool:
+        failed.set()
+        raise StoreUnavailable("down")
+
+    monkeypatch.setattr(jobs, "end", down)
+    submit(executor, FOURTH)
+    assert failed.wait(TIMEOUT_S)
+    assert jobs.status(FOURTH, NOW).state == "queued"
+    monkeypatch.setattr(jobs, "end", real)
+
+    def is_lost() -> bool:
+        resume_waiting(jobs, executor, NOW, since=NOW)
+        return jobs.status(FOURTH, NOW).state == "lost"
+
+    eventually(is_lost)
+    assert len(began.read_text()) > 1
 
 
 def test_a_job_beyond_those_that_may_run_and_wait_is_refused_with_retry_after(start: Start) -> None:

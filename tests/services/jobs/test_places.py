@@ -37,6 +37,14 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Places:
     return OwnPlaces(1, 2) if request.param == "own" else SharedPlaces(tmp_path, 1, 2)
 
 
+def test_a_job_that_is_here_is_not_taken_again_until_it_is_left(places: Places) -> None:
+    (job,) = taken(places.take_job(FIRST))
+
+    assert places.take_job(FIRST) is None
+    job.leave()
+    taken(places.take_job(FIRST), places.take_job(SECOND))
+
+
 def test_there_are_as_many_places_as_said(places: Places) -> None:
     (turn,) = taken(places.take_turn())
     room = taken(*[places.take_room() for _ in range(3)])
@@ -197,7 +205,7 @@ def test_a_job_in_the_queue_of_one_process_is_not_resumed_by_another(
     submit(one, jobs, FIRST)
     wait_until(lambda: len(lines(tmp_path)) == 1, WITHIN_S, "the first job runs")
 
-    resume_waiting(jobs, other)  # the small worker claims nothing, so its job counts as waiting
+    resume_waiting(jobs, other, NOW)  # the small worker claims nothing, so its job counts as waiting
 
     (tmp_path / "free").touch()
     wait_until(lambda: len(lines(tmp_path)) == 2, WITHIN_S, "the job has run")
@@ -211,7 +219,7 @@ def test_a_job_that_no_process_has_in_its_queue_is_resumed_by_one(
     jobs.add(job_spec(THIRD, NOW).model_copy(update={"executor": "local"}))
 
     for executor in executors:
-        resume_waiting(jobs, executor)
+        resume_waiting(jobs, executor, NOW)
 
     wait_until(lambda: len(lines(tmp_path)) == 1, WITHIN_S, "the job runs")
     (tmp_path / "free").touch()

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from errors import StoreUnavailable
-from services.storage.store import ArtifactStore, LocalArtifactStore, is_key
+from services.storage.store import ArtifactStore, LocalArtifactStore, is_key, remove_temporary_files
 from tests.fakes import InMemoryArtifactStore
 from tests.processes import dies_with_us
 
@@ -136,6 +137,33 @@ def test_other_files_are_not_listed(store: LocalArtifactStore, root: Path) -> No
     (root / "models" / "with space").write_bytes(b"another file")
 
     assert store.list_keys("") == ["models/a/card.json"]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+from services.storage.store import LocalArtifactStore
+LocalArtifactStore(pathlib.Path(sys.argv[1])).put("models/a/card.json", b"half")
+"""
+
+
+def test_what_killed_writers_leave_is_removed_once_no_writer_can_be_at_work(root: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(root)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = files_below(root)
+    others = (".notes.tmp", f"{left}.csv", "models/a/card.json")
+    for other in others:
+        (root / other).write_bytes(b"not a temporary file of the store")
+    written_at = datetime.fromtimestamp((root / left).stat().st_mtime, UTC)
+
+    assert remove_temporary_files(root, written_at - timedelta(seconds=1)) == 0
+    assert left in files_below(root)
+    assert remove_temporary_files(root, written_at + timedelta(seconds=1)) == 1
+    assert files_below(root) == sorted(others)
+
+
+def test_a_folder_that_is_not_there_has_no_temporary_files(root: Path) -> None:
+    assert remove_temporary_files(root, datetime.now(UTC)) == 0
 
 
 @pytest.mark.parametrize("method", ["put", "create"])

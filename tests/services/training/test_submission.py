@@ -204,9 +204,31 @@ def test_waiting_jobs_are_resumed_as_far_as_there_is_room(jobs: Jobs) -> None:
     waiting = [submit_training(REQUEST, jobs, ListingExecutor(), NOW, f"1a2b3c4{n}").id for n in range(3)]
     executor = ListingExecutor(room=2)
 
-    resume_waiting(jobs, executor)
+    resume_waiting(jobs, executor, NOW)
 
     assert executor.submitted == waiting[:2]
+
+
+def test_a_job_past_its_deadline_ends_rather_than_being_resumed(jobs: Jobs) -> None:
+    late = submit_training(REQUEST, jobs, ListingExecutor(), NOW, "1a2b3c4d").id
+    executor, after = ListingExecutor(), NOW + START_WITHIN + timedelta(seconds=1)
+
+    resume_waiting(jobs, executor, after)
+
+    assert executor.submitted == []
+    assert late not in jobs.waiting()
+
+
+def test_jobs_of_earlier_days_are_resumed_at_the_start_alone(jobs: Jobs) -> None:
+    jobs.add(job_spec("20240701t220000-1a2b3c4d", NOW))
+    recent = submit_training(REQUEST, jobs, ListingExecutor(), NOW, "1a2b3c4d").id
+    at_start, later = ListingExecutor(), ListingExecutor()
+
+    resume_waiting(jobs, at_start, NOW)
+    resume_waiting(jobs, later, NOW, since=NOW - START_WITHIN)
+
+    assert len(at_start.submitted) == 2
+    assert later.submitted == [recent]
 
 
 def test_only_the_executor_of_a_job_takes_it_up(jobs: Jobs) -> None:
@@ -216,7 +238,7 @@ def test_only_the_executor_of_a_job_takes_it_up(jobs: Jobs) -> None:
     jobs.add(old)
     executor = ListingExecutor()
 
-    resume_waiting(jobs, executor)
+    resume_waiting(jobs, executor, NOW)
 
     assert executor.submitted == [own, old.id]
 
@@ -240,7 +262,7 @@ def test_a_waiting_job_that_cannot_be_read_or_started_does_not_keep_the_others_w
             super()._submit(job_id)
 
     executor = FailsOnce()
-    resume_waiting(jobs, executor)
+    resume_waiting(jobs, executor, NOW)
 
     assert executor.submitted == [waiting[2]]
     assert waiting[0] in caplog.text
