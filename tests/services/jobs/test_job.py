@@ -115,6 +115,23 @@ def test_a_job_whose_worker_falls_silent_is_lost_for_good(reader: Jobs, monotoni
     assert reader.status(JOB, after(101)).state == "lost"
 
 
+@pytest.mark.parametrize("beat_s", [60, 0], ids=["forward", "set back"])
+def test_a_worker_that_falls_silent_after_a_later_heartbeat_is_lost_too(
+    reader: Jobs, monotonic: Monotonic, beat_s: int
+) -> None:
+    reader.status(JOB, after(31))
+    monotonic.s += 30
+    reader.report(JOB, progress(after(beat_s)))
+    reader.status(JOB, after(61))
+
+    monotonic.s += LOST_AFTER_S
+    still = reader.status(JOB, after(61 + LOST_AFTER_S))
+    monotonic.s += 1
+    gone = reader.status(JOB, after(62 + LOST_AFTER_S))
+
+    assert (still.state, gone.state) == ("running", "lost")
+
+
 @pytest.mark.parametrize("skew_s", [-3600, -3599, -61, -25, 0, 25, 61, 3600, 86400])
 def test_clocks_that_differ_do_not_lose_a_job(reader: Jobs, monotonic: Monotonic, skew_s: int) -> None:
     """The worker's clock is so much ahead of the reader's."""

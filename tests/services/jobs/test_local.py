@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import TrainingCapacityExceeded
+from errors import StoreUnavailable, TrainingCapacityExceeded
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
@@ -148,3 +148,25 @@ def test_closing_counts_waiting_and_running_jobs_down(start: Start) -> None:
     executor.close()
 
     eventually(lambda: (meter.values(JOBS_RUNNING)[-1], meter.values(JOBS_WAITING)[-1]) == (0, 0))
+
+
+def test_a_worker_whose_end_cannot_be_recorded_is_logged_and_makes_room_for_the_next(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_exit(job_id: str, why: str | None) -> None:
+        if job_id == FIRST:
+            raise StoreUnavailable("the bucket is away")
+
+    executor = LocalExecutor(
+        [sys.executable, "-c", ""], b"", jobs, lambda: NOW, max_running=1, max_waiting=1, on_exit=on_exit
+    )
+    submit(executor, FIRST)
+    submit(executor, SECOND)
+
+    executor._threads.shutdown()
+
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.getMessage() == "watching a worker failed"
+    assert "the bucket is away" in caplog.text
+    with executor.slot(), executor.slot():
+        pass
