@@ -1,6 +1,7 @@
 """The executor with small commands for workers; ``tests/test_worker.py`` has the real one."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from errors import StoreUnavailable, TrainingCapacityExceeded
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
+from services.jobs.places import SharedPlaces
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
 from tests.fakes import InMemoryArtifactStore, RecordingMeter, job_spec
 from tests.processes import wait_until
@@ -121,6 +123,23 @@ def test_closing_stops_the_worker_and_leaves_waiting_jobs_stored(start: Start, j
 
     assert jobs.status(FIRST, NOW).state == "lost"
     assert jobs.waiting() == [SECOND, THIRD]
+
+
+def test_closing_does_not_wait_for_a_turn_that_another_process_has(jobs: Jobs, tmp_path: Path) -> None:
+    (turn,) = [SharedPlaces(tmp_path, 1, 1).take_turn()]
+    executor = LocalExecutor(
+        ["false"], b"", jobs, lambda: NOW, max_running=1, max_waiting=1, places=SharedPlaces(tmp_path, 1, 1)
+    )
+    submit(executor, FIRST)
+
+    closing = threading.Thread(target=executor.close, daemon=True)
+    closing.start()
+    closing.join(TIMEOUT_S)
+
+    assert not closing.is_alive()
+    assert FIRST in jobs.waiting()
+    assert turn is not None
+    turn.leave()
 
 
 def test_running_and_waiting_jobs_are_measured(start: Start, tmp_path: Path) -> None:
