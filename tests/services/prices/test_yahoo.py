@@ -266,7 +266,19 @@ def test_refused_connection_is_unreachable(tmp_path: Path, yahoo: YahooServer) -
     yahoo.port = 1  # nothing listens there
     source = YahooSource(tmp_path, TIMEOUT_S, attempts=2, session=yahoo.session(), backoff_s=0.01)
 
-    assert isinstance(failure_of(source), PricesUnreachable)
+    error = failure_of(source)
+
+    assert isinstance(error, PricesUnreachable)
+    assert error.message == "Yahoo Finance is unreachable: no prices of AAPL"
+
+
+def test_an_answer_that_is_cut_off_is_unreadable(source: YahooSource, yahoo: YahooServer) -> None:
+    yahoo.always = Reply(200, "{")
+
+    error = failure_of(source)
+
+    assert isinstance(error, PricesUnreachable)
+    assert error.message == "Yahoo Finance sent an unreadable answer: no prices of AAPL"
 
 
 def test_one_transient_failure_is_overcome(source: YahooSource, yahoo: YahooServer) -> None:
