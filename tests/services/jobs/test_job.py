@@ -17,6 +17,7 @@ from errors import (
 from schemas.backtest import BacktestRequest
 from schemas.job import Job, JobEnd, JobSpec, KeyUse, Progress
 from schemas.train import TrainRequest
+from schemas.webhook import Webhook
 from services.jobs.heartbeat import BEAT_S
 from services.jobs.job import (
     DEAD_AFTER,
@@ -56,6 +57,21 @@ def test_a_new_job_waits(jobs: Jobs) -> None:
 
     assert (job.state, job.started_at, job.ended_at, job.progress) == ("queued", None, None, None)
     assert job.request == TrainRequest(ticker="WALK")
+
+
+def test_the_delivery_of_a_webhook_is_open_before_its_job_and_there_is_none_without_one(
+    jobs: Jobs, store: InMemoryArtifactStore
+) -> None:
+    other = spec("20240719t220001-1a2b3c4d")
+
+    jobs.add(spec().model_copy(update={"webhook": Webhook(url="https://example.com/hook")}))
+    with_webhook = set(store.list_keys(""))
+    jobs.add(other)
+
+    assert len(with_webhook) == 2
+    assert set(store.list_keys("")) - with_webhook == {f"jobs/{other.id}/spec.json"}
+    assert jobs.status(JOB, NOW).webhook is not None
+    assert jobs.status(other.id, NOW).webhook is None
 
 
 def test_a_claimed_job_runs(jobs: Jobs) -> None:

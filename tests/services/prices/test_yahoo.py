@@ -272,8 +272,8 @@ def test_refused_connection_is_unreachable(tmp_path: Path, yahoo: YahooServer) -
     assert error.message == "Yahoo Finance is unreachable: no prices of AAPL"
 
 
-def test_an_answer_that_is_cut_off_is_unreadable(source: YahooSource, yahoo: YahooServer) -> None:
-    yahoo.always = Reply(200, "{")
+def test_an_answer_without_its_parts_is_unreadable(source: YahooSource, yahoo: YahooServer) -> None:
+    yahoo.always = Reply(200, '{"chart": {"result": [{}], "error": null}}')
 
     error = failure_of(source)
 
