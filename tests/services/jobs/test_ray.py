@@ -96,6 +96,7 @@ class FakeRay(SimpleNamespace):
         self, references: list[Future[None]], num_returns: int, timeout: float
     ) -> tuple[list[Future[None]], list[Future[None]]]:
         assert num_returns == len(references)
+        assert timeout > 0  # Ray refuses another
         done, running = wait(references, min(timeout, 0.05))
         return list(done), list(running)
 
