@@ -17,7 +17,13 @@ from models.baselines.closed_form import price_forecast
 from models.baselines.drift import fit_drift
 from models.baselines.ewma import Ewma
 from models.baselines.rolling_empirical import RollingEmpirical
-from models.baselines.volatility_regression import LOOKBACK, log_ranges, student_t_quantiles
+from models.baselines.volatility_regression import (
+    LOOKBACK,
+    VolatilityRegression,
+    VolatilityRegressionParameters,
+    log_ranges,
+    student_t_quantiles,
+)
 from models.fitting import PARAMETERS, FitBlocks, FitSettings, FittedModel
 from models.specs import BASELINES
 from tests.fakes import random_walk
@@ -353,6 +359,18 @@ def test_a_regression_served_closes_alone_forecasts_about_as_wide() -> None:
         return float(np.log(high / low).mean())
 
     assert spread(closes) == pytest.approx(spread(bars), rel=0.3)
+
+
+@pytest.mark.parametrize(("log_scale", "expected"), [(-3.0, -3.0), (0.9, 0.9), (1.1, 1.0), (30.0, 1.0)])
+def test_the_range_of_a_regression_far_outside_the_fitted_data_is_cut_off(log_scale: float, expected: float) -> None:
+    coefficients, quantiles = ((log_scale, 0.0, 0.0, 0.0, 0.0),), ((-1.0, 0.0, 1.0),)
+    parameters = VolatilityRegressionParameters(horizon=1, coefficients=coefficients, quantiles=quantiles)
+    bars = random_walk(100)
+
+    forecast = VolatilityRegression(parameters, (0.1, 0.5, 0.9)).predict_quantiles(bars, np.array([99]))
+
+    moves = np.log(forecast.prices[0, 0] / bars[99, CLOSE])
+    np.testing.assert_allclose(moves, np.exp(expected) * np.array(quantiles[0]), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["gjr_garch", "volatility_regression", "gradient_boosting"])
