@@ -16,6 +16,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,10 @@ SAME_KIND = (
     {"Is", "IsNot"},
     {"In", "NotIn"},
 )
+DOUBTFUL = ("ExceptionReplacer", "ReplaceBinaryOperator_Mul", "ReplaceBinaryOperator_Pow")
+"""Operators that also change ``boto.ClientError`` in an ``except``, and the stars of a signature: not all is Python."""
 LIMIT_S = 120  # of processor time, several times what the tests of a folder take: the mutant loops
+WAIT_S = 1200  # by the clock: the mutant waits for what never comes
 OPTIONS = (
     "-x -q -p no:xdist -p no:cacheprovider --hypothesis-profile=mutants "
     "-W ignore::pytest.PytestAssertRewriteWarning"  # of plugins that were imported before the fork
@@ -76,6 +80,14 @@ class Mutant:
         mutated = self.operator.mutate(node, self.variant)
         siblings[place : place + 1] = [] if mutated is None else [mutated]
         return str(tree.get_code())
+
+    def is_python(self) -> bool:
+        """Whether it can be made, and compiles."""
+        try:
+            compile(self.code(), self.path, "exec")
+        except (AttributeError, SyntaxError):
+            return False
+        return True
 
     def described(self) -> str:
         """Where it is, and the lines that it changes."""
@@ -136,8 +148,11 @@ def places(file: Path) -> list[list[Mutant]]:
     for name, operator in _operators():
         for number, node in enumerate(nodes):
             for variant, (place, _) in enumerate(operator.mutation_positions(node)):
-                if not any(start <= place < stop for start, stop in annotations):
-                    by_place[place].append(Mutant(file, code, name, operator, place[0], number, variant))
+                if any(start <= place < stop for start, stop in annotations):
+                    continue
+                mutant = Mutant(file, code, name, operator, place[0], number, variant)
+                if not name.startswith(DOUBTFUL) or mutant.is_python():
+                    by_place[place].append(mutant)
     return [by_place[place] for place in sorted(by_place)]
 
 
@@ -212,6 +227,7 @@ def _run(tree: Path, tests: list[str], mutated: bool) -> None:
         sys.path[0] = str(tree)
         if mutated:
             resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S))
+            signal.alarm(WAIT_S)
             sys.dont_write_bytecode = True  # the next mutant may have the size and the second of this one
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
             quiet = os.open(os.devnull, os.O_WRONLY)

@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,13 @@ from models.baselines.closed_form import price_forecast
 from models.baselines.drift import fit_drift
 from models.baselines.ewma import Ewma
 from models.baselines.rolling_empirical import RollingEmpirical
-from models.baselines.volatility_regression import LOOKBACK, log_ranges, student_t_quantiles
+from models.baselines.volatility_regression import (
+    LOOKBACK,
+    VolatilityRegression,
+    VolatilityRegressionParameters,
+    log_ranges,
+    student_t_quantiles,
+)
 from models.fitting import PARAMETERS, FitBlocks, FitSettings, FittedModel
 from models.specs import BASELINES
 from tests.fakes import random_walk
@@ -133,6 +141,46 @@ def test_a_garch_needs_100_sessions_that_traded(n_traded: int, refused: bool) ->
             BASELINES["gjr_garch"].fit([blocks], SETTINGS, lambda _: None)
     else:
         BASELINES["gjr_garch"].fit([blocks], SETTINGS, lambda _: None)
+
+
+def found_by_arch(monkeypatch: pytest.MonkeyPatch, **parameters: float) -> None:
+    """Lets the optimiser end at these parameters, which are of returns in per cent."""
+    optimum = {"mu": 0.05, "omega": 0.02, "alpha[1]": 0.03, "gamma[1]": 0.1, "beta[1]": 0.9, "nu": 6.0, **parameters}
+    model = SimpleNamespace(fit=lambda **_: SimpleNamespace(params=pd.Series(optimum)))
+    monkeypatch.setattr("arch.arch_model", lambda *_, **__: model)
+
+
+def test_an_optimum_below_its_bound_by_a_rounding_error_is_at_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    found_by_arch(monkeypatch, **{"omega": -1e-15, "alpha[1]": -1e-15, "beta[1]": -1e-15})
+    bars = random_walk(500)
+
+    fitted = _fit("gjr_garch", bars)
+
+    stored = json.loads(fitted.files[PARAMETERS])
+    assert [stored[name] for name in ("omega", "alpha", "beta")] == [0.0, 0.0, 0.0]
+    assert np.isfinite(_served("gjr_garch", fitted).predict_quantiles(bars, np.array([499])).prices).all()
+
+
+def test_a_garch_is_stored_in_fractions_rather_than_in_per_cent(monkeypatch: pytest.MonkeyPatch) -> None:
+    found_by_arch(monkeypatch)
+    bars = random_walk(500)
+
+    stored = json.loads(_fit("gjr_garch", bars).files[PARAMETERS])
+
+    expected = {"mean": 0.0005, "omega": 2e-6, "alpha": 0.03, "gamma": 0.1, "beta": 0.9}
+    assert {name: stored[name] for name in expected} == pytest.approx(expected)
+    assert stored["start_variance"] == pytest.approx(np.diff(np.log(bars[:401, CLOSE])).var())
+    assert stored["quantiles"] == pytest.approx((stats.t.ppf(QUANTILE_GRID, 6.0) * np.sqrt(4 / 6)).tolist())
+
+
+@pytest.mark.parametrize("parameters", [{"nu": 2.0}, {"nu": 1.5}, {"mu": np.nan}, {"omega": np.inf}])
+def test_a_likelihood_without_a_maximum_is_not_fittable(
+    monkeypatch: pytest.MonkeyPatch, parameters: dict[str, float]
+) -> None:
+    found_by_arch(monkeypatch, **parameters)
+
+    with pytest.raises(NotFittable, match="no finite maximum"):
+        _fit("gjr_garch", random_walk(500))
 
 
 def test_a_student_t_needs_30_outcomes_that_differ() -> None:
@@ -311,6 +359,18 @@ def test_a_regression_served_closes_alone_forecasts_about_as_wide() -> None:
         return float(np.log(high / low).mean())
 
     assert spread(closes) == pytest.approx(spread(bars), rel=0.3)
+
+
+@pytest.mark.parametrize(("log_scale", "expected"), [(-3.0, -3.0), (0.9, 0.9), (1.1, 1.0), (30.0, 1.0)])
+def test_the_range_of_a_regression_far_outside_the_fitted_data_is_cut_off(log_scale: float, expected: float) -> None:
+    coefficients, quantiles = ((log_scale, 0.0, 0.0, 0.0, 0.0),), ((-1.0, 0.0, 1.0),)
+    parameters = VolatilityRegressionParameters(horizon=1, coefficients=coefficients, quantiles=quantiles)
+    bars = random_walk(100)
+
+    forecast = VolatilityRegression(parameters, (0.1, 0.5, 0.9)).predict_quantiles(bars, np.array([99]))
+
+    moves = np.log(forecast.prices[0, 0] / bars[99, CLOSE])
+    np.testing.assert_allclose(moves, np.exp(expected) * np.array(quantiles[0]), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["gjr_garch", "volatility_regression", "gradient_boosting"])

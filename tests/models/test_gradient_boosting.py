@@ -185,6 +185,7 @@ def test_a_fit_states_the_size_of_its_trees() -> None:
     fitted = SPEC.fit([FitBlocks(random_walk(700), range(60, 699), range(699, 699))], settings, lambda _: None)
 
     assert fitted.hyperparameters == {"horizon": 5, "trees": 40, "leaves": 4, "learning_rate": 0.1}
+    assert json.loads(fitted.files[PARAMETERS])["steps"] == [1, 5]
     for trees in json.loads(fitted.files[PARAMETERS])["trees"]:
         assert len(trees["roots"]) == 40
         assert len(trees["feature"]) == 40 * (2 * 4 - 1)  # four leaves and the three splits between them
@@ -297,6 +298,13 @@ def test_steps_that_do_not_ascend_are_corrupt() -> None:
 
     with pytest.raises(ArtifactCorrupt, match="which ascend"):
         SPEC.load({PARAMETERS: json.dumps(parameters).encode()}, QUANTILE_GRID)
+
+
+def test_trees_of_no_step_are_corrupt() -> None:
+    content = {"horizon": 1, "steps": [], "trees": [], "quantiles": [[0.0] * len(QUANTILE_GRID)]}
+
+    with pytest.raises(ArtifactCorrupt):
+        SPEC.load({PARAMETERS: json.dumps(content).encode()}, QUANTILE_GRID)
 
 
 @pytest.mark.parametrize("n_sessions", [63, 100])

@@ -11,10 +11,11 @@ from types import FrameType
 
 import pytest
 
+from errors import StoreUnavailable
 from models.fitting import FitProgress
 from schemas.job import JobEnd, Phase, Progress
 from services.jobs import heartbeat as module
-from services.jobs.heartbeat import PHASES, Heartbeat, JobStopped
+from services.jobs.heartbeat import BACKTEST_PHASES, PHASES, Heartbeat, JobStopped
 from services.jobs.job import Jobs
 
 START = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -88,6 +89,10 @@ def test_a_fit_that_runs_out_of_time_is_estimated_by_its_time() -> None:
     assert reported(0.0, 0.5, seconds_left=5).estimated_end == START + timedelta(seconds=10)  # now
 
 
+def test_the_share_of_a_fit_of_one_epoch_is_that_of_its_epoch() -> None:
+    assert reported(FitProgress(0.5, 1)).share == within_fit(0.5)
+
+
 def test_the_second_fit_has_its_own_share_and_pace() -> None:
     first, second = FitProgress(4, 4, fits=2), [FitProgress(one, 2, fit=2, fits=2) for one in (0.0, 0.5)]
 
@@ -136,6 +141,71 @@ def test_a_wall_clock_that_jumps_does_not_touch_the_pace() -> None:
 
 def test_a_job_that_is_stopped_ends_its_fit_within_an_epoch() -> None:
     assert_stops(lambda heartbeat: heartbeat.fit(FitProgress(0.2, 4)))
+
+
+def test_a_job_that_is_stopped_ends_its_fit_at_the_next_epoch() -> None:
+    assert_stops(lambda heartbeat: heartbeat.epoch(0.5))
+
+
+def test_losses_of_epochs_are_reported_in_their_order() -> None:
+    reports = Reports()
+
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        for loss in (0.5, 0.25):
+            heartbeat.epoch(loss)
+
+    assert (reports.progress[-1].epoch, reports.progress[-1].validation_losses) == (2, (0.5, 0.25))
+
+
+def test_whether_a_job_is_wanted_is_read_from_the_store_at_once() -> None:
+    reports = Reports()
+
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        heartbeat.validate_wanted()
+        reports.stopped = True
+        with pytest.raises(JobStopped):
+            heartbeat.validate_wanted()
+
+
+def test_the_phases_of_a_backtest_share_its_time() -> None:
+    reports = Reports()
+
+    with Heartbeat(reports, JOB, 50, lambda: START, phases=BACKTEST_PHASES) as heartbeat:
+        heartbeat.phase("backtest", 0.5)
+
+    assert [reports.progress[0].share, reports.progress[-1].share] == pytest.approx([0.0, 0.51])
+
+
+@pytest.mark.usefixtures("quick")
+def test_work_goes_on_while_the_store_is_down_and_its_heartbeat_comes_back_with_the_store(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing(Reports):
+        is_down = False
+
+        def report(self, job_id: str, progress: Progress) -> None:
+            if self.is_down:
+                raise StoreUnavailable("the bucket is away")
+            super().report(job_id, progress)
+
+        def is_stopped(self, job_id: str) -> bool:
+            if self.is_down:
+                raise StoreUnavailable("the bucket is away")
+            return False
+
+    reports = Failing()
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        heartbeat.phase("fit")
+        reports.is_down = True
+        heartbeat._beat()
+        reports.is_down = False
+        heartbeat.phase("test")
+        heartbeat._beat()
+        assert reports.progress[-1].phase == "test"
+        reports.is_down = True
+
+    assert f"the heartbeat of job {JOB} was not stored: the bucket is away" in caplog.text
+    assert f"whether job {JOB} is cancelled could not be read: the bucket is away" in caplog.text
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -194,6 +264,27 @@ def test_the_work_of_a_main_thread_is_interrupted_where_it_is_at_the_next_beat(
 
     assert time.monotonic() - began < 10
     assert signal.signal(signal.SIGUSR1, former) is before
+
+
+@pytest.mark.usefixtures("quick")
+def test_work_that_cleans_up_after_it_was_interrupted_is_not_interrupted_again() -> None:
+    reports, cleaned_up = Reports(), False
+
+    def work() -> None:
+        nonlocal cleaned_up
+        try:
+            time.sleep(20)
+        finally:
+            time.sleep(0.2)  # several signals come meanwhile
+            cleaned_up = True
+
+    with Heartbeat(reports, JOB, 50, lambda: START) as heartbeat:
+        heartbeat.phase("test")
+        reports.stopped = True
+        with pytest.raises(JobStopped):
+            work()
+
+    assert cleaned_up
 
 
 @pytest.mark.usefixtures("quick")

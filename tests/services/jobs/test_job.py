@@ -6,19 +6,32 @@ from inspect import signature
 import pytest
 
 from errors import (
+    AppError,
     BacktestCapacityExceeded,
     IdempotencyKeyReused,
     JobFinished,
+    StoreUnavailable,
     TrainerUnavailable,
     TrainingCapacityExceeded,
 )
+from schemas.backtest import BacktestRequest
 from schemas.job import Job, JobEnd, JobSpec, KeyUse, Progress
 from schemas.train import TrainRequest
+from schemas.webhook import Webhook
 from services.jobs.heartbeat import BEAT_S
-from services.jobs.job import DEAD_AFTER, LOST_AFTER_S, Jobs, lost_end, record_end, refused_end, was_refused
+from services.jobs.job import (
+    DEAD_AFTER,
+    LOST_AFTER_S,
+    Jobs,
+    lost_end,
+    naming_job,
+    record_end,
+    refused_end,
+    was_refused,
+)
 from services.jobs.liveness import MOST_JOBS, Liveness
 from services.storage.s3 import S3ArtifactStore
-from telemetry.measures import TRAINING_SECONDS
+from telemetry.measures import TRAINING_SECONDS, TRAININGS
 from tests.fakes import InMemoryArtifactStore, RecordingMeter, UnreliableStore, job_spec
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
@@ -44,6 +57,21 @@ def test_a_new_job_waits(jobs: Jobs) -> None:
 
     assert (job.state, job.started_at, job.ended_at, job.progress) == ("queued", None, None, None)
     assert job.request == TrainRequest(ticker="WALK")
+
+
+def test_the_delivery_of_a_webhook_is_open_before_its_job_and_there_is_none_without_one(
+    jobs: Jobs, store: InMemoryArtifactStore
+) -> None:
+    other = spec("20240719t220001-1a2b3c4d")
+
+    jobs.add(spec().model_copy(update={"webhook": Webhook(url="https://example.com/hook")}))
+    with_webhook = set(store.list_keys(""))
+    jobs.add(other)
+
+    assert len(with_webhook) == 2
+    assert set(store.list_keys("")) - with_webhook == {f"jobs/{other.id}/spec.json"}
+    assert jobs.status(JOB, NOW).webhook is not None
+    assert jobs.status(other.id, NOW).webhook is None
 
 
 def test_a_claimed_job_runs(jobs: Jobs) -> None:
@@ -113,6 +141,23 @@ def test_a_job_whose_worker_falls_silent_is_lost_for_good(reader: Jobs, monotoni
     assert gone.error is not None
     assert gone.error.code == "job_lost"
     assert reader.status(JOB, after(101)).state == "lost"
+
+
+@pytest.mark.parametrize("beat_s", [60, 0], ids=["forward", "set back"])
+def test_a_worker_that_falls_silent_after_a_later_heartbeat_is_lost_too(
+    reader: Jobs, monotonic: Monotonic, beat_s: int
+) -> None:
+    reader.status(JOB, after(31))
+    monotonic.s += 30
+    reader.report(JOB, progress(after(beat_s)))
+    reader.status(JOB, after(61))
+
+    monotonic.s += LOST_AFTER_S
+    still = reader.status(JOB, after(61 + LOST_AFTER_S))
+    monotonic.s += 1
+    gone = reader.status(JOB, after(62 + LOST_AFTER_S))
+
+    assert (still.state, gone.state) == ("running", "lost")
 
 
 @pytest.mark.parametrize("skew_s", [-3600, -3599, -61, -25, 0, 25, 61, 3600, 86400])
@@ -308,6 +353,57 @@ def test_a_folder_that_is_none_of_a_job_is_not_listed(jobs: Jobs, store: InMemor
     assert jobs.family_position(spec("20240719t230000-1a2b3c4d")) == 1
 
 
+def test_a_training_that_may_move_an_alias_counts_those_of_the_night_before_it(
+    jobs: Jobs, store: InMemoryArtifactStore
+) -> None:
+    promoting = {
+        "20240719t095959-1a2b3c4d": 0,  # more than twelve hours before
+        "20240719t100000-1a2b3c4d": 1,
+        "20240719t103000-1a2b3c4d": 1,
+        "20240719t215959-1a2b3c4d": 1,
+        "20240719t220001-1a2b3c4d": 0,  # later
+    }
+    for job_id in promoting:
+        jobs.add(job_spec(job_id, NOW, promote_to="default"))
+    jobs.add(job_spec("20240719t120000-1a2b3c4d", NOW))  # moves no alias
+    backtest = spec("20240719t130000-1a2b3c4d").model_copy(update={"kind": "backtest", "request": BacktestRequest()})
+    jobs.add(backtest)
+    store.put("jobs/20240719t140000-1a2b3c4d/spec.json", b"{")  # perhaps one
+
+    assert jobs.family_position(job_spec(JOB, NOW, promote_to="default")) == 1 + sum(promoting.values()) + 1
+
+
+def test_the_night_before_a_training_may_begin_on_the_day_before(jobs: Jobs) -> None:
+    morning = NOW.replace(hour=1)
+    for job_id in ("20240718t125959-1a2b3c4d", "20240718t130000-1a2b3c4d", "20240719t003000-1a2b3c4d"):
+        jobs.add(job_spec(job_id, NOW, promote_to="default"))
+
+    assert jobs.family_position(job_spec("20240719t010000-1a2b3c4d", morning, promote_to="default")) == 3
+
+
+def test_pages_lead_from_the_newest_job_to_the_oldest(jobs: Jobs) -> None:
+    ids = [f"2024071{day}t220000-1a2b3c4d" for day in range(4)]
+    for job_id in ids:
+        jobs.add(spec(job_id))
+
+    first = jobs.page(2, None, NOW)
+    second = jobs.page(2, first.next_after, NOW)
+
+    assert [job.id for job in (*first.jobs, *second.jobs)] == ids[::-1]
+    assert (first.next_after, second.next_after) == (ids[2], None)
+
+
+@pytest.mark.parametrize("kind", [StoreUnavailable, ValueError])
+def test_every_failure_of_a_job_names_it(caplog: pytest.LogCaptureFixture, kind: type[Exception]) -> None:
+    with pytest.raises(AppError) as failure, naming_job(JOB):
+        raise kind("secret details")
+
+    assert failure.value.context == {"job_id": JOB, "job_url": f"/jobs/{JOB}"}
+    assert isinstance(failure.value, StoreUnavailable) == (kind is StoreUnavailable)
+    assert ("secret details" in failure.value.message) == (kind is StoreUnavailable)
+    assert (f"unexpected failure [job {JOB}]" in caplog.text) == (kind is ValueError)
+
+
 def test_a_job_with_the_documents_of_another_is_unreadable(jobs: Jobs, store: InMemoryArtifactStore) -> None:
     store.put(f"jobs/{JOB}/spec.json", spec("20240719t230000-1a2b3c4d").model_dump_json().encode())
 
@@ -346,6 +442,31 @@ def test_a_training_that_ended_before_it_began_took_no_time(jobs: Jobs) -> None:
     record_end(meter, jobs.status(JOB, NOW))
 
     assert meter.values(TRAINING_SECONDS) == [0.0]
+
+
+def test_a_training_is_counted_once_it_has_ended_with_the_time_it_took(jobs: Jobs) -> None:
+    meter = RecordingMeter()
+    jobs.add(spec())
+    jobs.claim(spec(), "w1", after(5))
+    record_end(meter, jobs.status(JOB, after(6)))
+    before = list(meter.taken)
+    jobs.end(JOB, JobEnd(state="failed", at=after(30)))
+
+    record_end(meter, jobs.status(JOB, after(31)))
+    record_end(meter, jobs.status(JOB, after(31)).model_copy(update={"kind": "backtest"}))
+
+    assert before == []
+    assert meter.labels(TRAININGS) == [{"state": "failed"}]
+    assert meter.values(TRAINING_SECONDS) == [25.0]
+
+
+def test_a_training_that_never_began_has_no_time(jobs: Jobs) -> None:
+    meter = RecordingMeter()
+    jobs.add(spec())
+
+    record_end(meter, jobs.cancel(JOB, after(1)))
+
+    assert (meter.labels(TRAININGS), meter.values(TRAINING_SECONDS)) == ([{"state": "cancelled"}], [])
 
 
 def test_a_key_belongs_to_its_first_request(jobs: Jobs) -> None:

@@ -11,6 +11,7 @@ import pytest
 from errors import StoreUnavailable, TrainingCapacityExceeded
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
+from services.jobs.places import SharedPlaces
 from services.jobs.workers import Programs
 from services.training.submission import resume_waiting
 from telemetry.measures import JOBS_RUNNING, JOBS_WAITING, NO_METER, Meter
@@ -154,6 +155,23 @@ def test_closing_stops_the_worker_and_leaves_waiting_jobs_stored(start: Start, j
     assert jobs.waiting() == [SECOND, THIRD]
 
 
+def test_closing_does_not_wait_for_a_turn_that_another_process_has(jobs: Jobs, tmp_path: Path) -> None:
+    (turn,) = [SharedPlaces(tmp_path, 1, 1).take_turn()]
+    executor = LocalExecutor(
+        ["false"], b"", jobs, lambda: NOW, max_running=1, max_waiting=1, places=SharedPlaces(tmp_path, 1, 1)
+    )
+    submit(executor, FIRST)
+
+    closing = threading.Thread(target=executor.close, daemon=True)
+    closing.start()
+    closing.join(TIMEOUT_S)
+
+    assert not closing.is_alive()
+    assert FIRST in jobs.waiting()
+    assert turn is not None
+    turn.leave()
+
+
 def test_running_and_waiting_jobs_are_measured(start: Start, tmp_path: Path) -> None:
     meter, go = RecordingMeter(), tmp_path / "go"
     executor = start(
@@ -179,3 +197,25 @@ def test_closing_counts_waiting_and_running_jobs_down(start: Start) -> None:
     executor.close()
 
     eventually(lambda: (meter.values(JOBS_RUNNING)[-1], meter.values(JOBS_WAITING)[-1]) == (0, 0))
+
+
+def test_a_worker_whose_end_cannot_be_recorded_is_logged_and_makes_room_for_the_next(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_exit(job_id: str, why: str | None) -> None:
+        if job_id == FIRST:
+            raise StoreUnavailable("the bucket is away")
+
+    executor = LocalExecutor(
+        [sys.executable, "-c", ""], b"", jobs, lambda: NOW, max_running=1, max_waiting=1, on_exit=on_exit
+    )
+    submit(executor, FIRST)
+    submit(executor, SECOND)
+
+    executor._threads.shutdown()
+
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.getMessage() == "watching a worker failed"
+    assert "the bucket is away" in caplog.text
+    with executor.slot(), executor.slot():
+        pass

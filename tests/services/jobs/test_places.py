@@ -82,6 +82,17 @@ def test_the_file_of_a_job_goes_with_it(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_job_whose_file_was_removed_by_hand_ends_as_any_other(tmp_path: Path) -> None:
+    places = SharedPlaces(tmp_path, 1, 1)
+    (job,) = taken(places.take_job(FIRST))
+    for file in tmp_path.iterdir():
+        file.unlink()
+
+    job.leave()
+
+    assert len(taken(places.take_job(FIRST))) == 1
+
+
 def test_a_job_has_one_holder_however_many_try(tmp_path: Path) -> None:
     n_holders, most, lock = 0, 0, threading.Lock()
 
@@ -109,7 +120,7 @@ def test_a_job_has_one_holder_however_many_try(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_an_unavailable_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
 
-    with pytest.raises(StoreUnavailable, match="cannot lock"):
+    with pytest.raises(StoreUnavailable, match=r"cannot lock .*: Not a directory$"):
         SharedPlaces(tmp_path / "file" / "below", 1, 1).take_turn()
 
 

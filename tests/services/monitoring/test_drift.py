@@ -1,7 +1,7 @@
 """Ranges against their own past: what counts as a range, and sessions that did not trade."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -9,20 +9,25 @@ from scipy import stats
 
 from errors import InsufficientHistory
 from models.base import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
-from schemas.realised import ErrorDrift, ForecastOutcome, InputDrift
+from schemas.realised import DriftReport, ErrorDrift, ForecastOutcome, InputDrift, SessionScores, Unjudged
 from services.monitoring.drift import (
     EARLIER,
     MIN_WINDOWS,
     RECENT,
+    drift,
     drift_overview,
     error_drift,
     input_drift,
     judge,
+    measure_drift,
+    overview_of,
     range_ratios,
 )
+from services.monitoring.scoring import scores_key
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
-from tests.fakes import FakePriceSource, InMemoryArtifactStore, random_walk, walk_history
+from telemetry.measures import DRIFT
+from tests.fakes import FakePriceSource, InMemoryArtifactStore, RecordingMeter, random_walk, walk_history
 
 N = RECENT + EARLIER + MIN_WINDOWS
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -179,6 +184,83 @@ def test_an_unusual_range_is_named_after_drifted_errors() -> None:
     errors = error_drift(outcomes(*[0.99] * 40))
 
     assert (judge(inputs, None)[0], len(judge(inputs, errors)[1])) == ("warning", 3)
+
+
+def report(ticker: str, status: str, high: float, low: float, tail: float) -> DriftReport:
+    inputs = {"recent_sessions": 5, "earlier_sessions": 60, "ratio": 1.5, "upper_tail_probability": tail}
+    errors = {"n_origins": 40, "level": 0.8, "empirical_coverage": 0.8, "ks_p_value": None}
+    found = {"ticker": ticker, "model_id": "walk-1", "as_of": date(2026, 1, 1), "status": status, "reasons": ()}
+    return DriftReport.model_validate(
+        {**found, "inputs": inputs, "errors": {**errors, "cusum_high": high, "cusum_low": low}}
+    )
+
+
+def test_of_equal_status_forecasts_that_fail_come_before_prices_that_are_wilder() -> None:
+    worst_first = [
+        report("A", "drifted", 7.0, 0.0, 0.9),
+        report("B", "drifted", 1.0, 6.5, 0.9),
+        report("C", "drifted", 0.0, 0.0, 0.001),
+        report("D", "drifted", 0.0, 0.0, 0.002),
+        report("E", "warning", 5.0, 0.0, 0.03),
+        report("F", "ok", 6.0, 0.0, 0.5),
+        report("G", "ok", 0.0, 0.0, 0.1).model_copy(update={"errors": None}),
+    ]
+
+    found = overview_of([*worst_first[::-1], Unjudged(ticker="GONE", code="ticker_not_found", detail="")])
+
+    assert [one.ticker for one in found.reports] == list("ABCDEFG")
+    assert [one.ticker for one in found.unjudged] == ["GONE"]
+
+
+def test_every_status_is_counted_also_where_no_ticker_has_it(meter: RecordingMeter) -> None:
+    measure_drift(overview_of([report(ticker, "drifted", 7.0, 0.0, 0.5) for ticker in "AB"]), meter)
+
+    counted = {labels["status"]: n for labels, n in zip(meter.labels(DRIFT), meter.values(DRIFT), strict=True)}
+    assert counted == {"ok": 0, "warning": 0, "drifted": 2}
+
+
+@pytest.mark.parametrize("bars", [random_walk(N - 1), halted(random_walk(N), *range(N - RECENT, N))])
+def test_a_window_too_few_has_no_status(bars: Bars) -> None:
+    with pytest.raises(InsufficientHistory) as refusal:
+        input_drift("WALK", bars)
+
+    assert (refusal.value.context["needed"], refusal.value.context["found"]) == (N, N - 1)
+    assert 0 <= input_drift("WALK", random_walk(N)).upper_tail_probability <= 1
+
+
+def test_the_tail_is_the_share_of_past_windows_with_a_ratio_as_large() -> None:
+    bars = random_walk(N + 50)
+    ratios = range_ratios(bars)
+
+    found = input_drift("WALK", bars)
+
+    assert found.ratio == ratios[-1]
+    assert found.upper_tail_probability == pytest.approx(np.mean([one >= ratios[-1] for one in ratios[:-1]]))
+
+
+def test_equal_ranges_are_not_unusual() -> None:
+    closes = np.where(np.arange(N + 1) % 2, 100.0, 101.0)
+    bars = np.column_stack([closes] * 4 + [np.ones(N + 1)])
+
+    assert input_drift("WALK", bars).upper_tail_probability > 0.5
+
+
+def test_drift_is_that_of_the_last_year_of_one_step_forecasts_of_the_model(
+    store: InMemoryArtifactStore, trained: TrainedModel
+) -> None:
+    (outcome,) = outcomes(0.99)
+    days = {0: "walk-1", 364: "walk-1", 365: "walk-1", 366: "walk-1", 3: "other-1"}
+    for age, model_id in days.items():
+        session = NOW.date() - timedelta(days=age)
+        pairs = tuple(outcome.model_copy(update={"model_id": model_id, "step": step}) for step in (1, 2))
+        scores = SessionScores(ticker="WALK", session=session, scored_at=NOW, pairs=pairs)
+        store.put(scores_key("WALK", session), scores.model_dump_json().encode())
+    card = trained.card.model_copy(update={"model_id": "walk-1"})
+
+    found = drift(card, walk_history("WALK", n_sessions=N + 1), store, NOW)
+
+    assert found.errors is not None
+    assert (found.errors.n_origins, found.errors.empirical_coverage) == (3, 0.0)
 
 
 def test_the_worst_come_first_and_a_ticker_without_prices_is_named(

@@ -31,7 +31,7 @@ from services.storage import pause
 from services.storage.registry import ModelRegistry
 from services.storage.write_behind import WriteBehind
 from services.training.train import TrainedModel
-from telemetry.measures import FORECASTS_LOGGED, NO_METER, Meter
+from telemetry.measures import FORECASTS_LOGGED, NO_METER, PREDICTION_SECONDS, PREDICTIONS, Meter
 from tests.fakes import (
     FakePriceSource,
     InMemoryArtifactStore,
@@ -134,6 +134,44 @@ def test_only_forecasts_from_sample_prices_are_left_out_where_these_replace_real
     Log(store, skip_demo=skip_demo).record(make(history=replace(HISTORY, source="sample" if demo else "yahoo")))
 
     assert (store.list_keys("") == []) == (demo and skip_demo)
+
+
+def test_a_forecast_from_sample_prices_keeps_no_other_of_its_answer_from_being_logged(
+    make: Make, store: InMemoryArtifactStore
+) -> None:
+    sample = make(history=replace(HISTORY, source="sample"))
+
+    Log(store, skip_demo=True).record(sample, make())
+
+    assert len(store.list_keys("")) == 1
+
+
+def test_an_answer_is_counted_once_and_timed_in_seconds_however_many_forecasts_it_has(
+    make: Make, store: InMemoryArtifactStore, meter: RecordingMeter
+) -> None:
+    writer = WriteBehind()
+
+    ForecastLog(store, writer, meter).record("batch", 250.0, make(), make(days=5))
+
+    assert meter.labels(PREDICTIONS) == [{"type": "batch"}]
+    assert (meter.values(PREDICTION_SECONDS), meter.labels(PREDICTION_SECONDS)) == ([0.25], [{"type": "batch"}])
+
+
+def test_a_mistake_of_ours_is_logged_and_keeps_no_other_forecast_from_being_logged(
+    make: Make, meter: RecordingMeter, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Mistaken(InMemoryArtifactStore):
+        def create(self, key: str, data: bytes) -> bool:
+            if "_03_" in key:
+                raise ZeroDivisionError
+            return super().create(key, data)
+
+    log = Log(Mistaken(), meter)
+    for days in (3, 5, 3):
+        log.record(make(days))
+
+    assert [labels["outcome"] for labels in meter.labels(FORECASTS_LOGGED)] == ["failed", "written"]
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_record_of_an_earlier_version_is_still_read(make: Make, store: InMemoryArtifactStore) -> None:

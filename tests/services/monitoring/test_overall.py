@@ -113,6 +113,13 @@ def test_few_closes_or_few_sessions_say_nothing(meter: RecordingMeter, n_session
     assert meter.taken == []
 
 
+@pytest.mark.parametrize(("n_sessions", "n_tickers"), [(20, 3), (50, 1), (25, 2)])
+def test_fifty_closes_of_twenty_sessions_are_enough(meter: RecordingMeter, n_sessions: int, n_tickers: int) -> None:
+    measure_overall(scores_of(sessions_of(together(0, n_sessions, n_tickers), median=100.5)), meter)
+
+    assert len(meter.values(COVERAGE_Z)) == len(meter.values(SKILL)) == 2
+
+
 def test_only_first_steps_are_measured(meter: RecordingMeter) -> None:
     measure_overall(scores_of([[outcome(9.0, step=2)] * 5 for _ in range(60)]), meter)
 

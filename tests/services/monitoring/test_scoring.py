@@ -125,6 +125,20 @@ def test_of_two_forecasts_of_a_step_the_first_counts(store: InMemoryArtifactStor
     assert [one.report.n_origins for one in realised_accuracy(store, NOW, 90, None, None).accuracy] == [1]
 
 
+def test_a_forecast_that_does_not_count_keeps_no_later_one_from_counting(store: InMemoryArtifactStore) -> None:
+    early = record(-2)
+    (step,) = early.steps
+    later = step.model_copy(update={"step": 2, "session": next_sessions("XNYS", step.session, 1)[0]})
+    again = early.model_copy(update={"steps": (step, later), "made_at": early.made_at + timedelta(hours=1)})
+    other = record(-2, model_id="walk-2").model_copy(update={"made_at": early.made_at + timedelta(hours=2)})
+    keep(store, early, again, other)
+
+    score_due(store, prices(), NOW)
+
+    every = realised_accuracy(store, NOW, 90, None, None).accuracy
+    assert [(one.model_id, one.report.n_origins) for one in every] == [("walk-1", 1), ("walk-2", 1)]
+
+
 def test_a_split_since_then_changes_no_score(store: InMemoryArtifactStore) -> None:
     keep(store, record(-2, scale=2.0))  # the prices of that day were twice those of today's history
 

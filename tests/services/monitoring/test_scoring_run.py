@@ -1,7 +1,7 @@
 """One scoring with the metrics that alarms are based on."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ import pytest
 from errors import PricesUnreachable
 from schemas.realised import DriftCounts, ScoreReport
 from services.monitoring.forecast_log import record_key
-from services.monitoring.scoring_run import run_scoring
+from services.monitoring.scoring import scores_key
+from services.monitoring.scoring_run import run_scoring, unscored_ratio
 from services.prices.series import PriceHistory, PriceSource
 from services.storage.registry import ModelRegistry
 from services.training.train import TrainedModel
@@ -77,6 +78,19 @@ def test_of_few_sessions_a_share_says_nothing(
     assert meter.values(UNSCORED_RATIO) == [0]
 
 
+@pytest.mark.parametrize(("n_scored", "ratio"), [(5, 0.0), (6, 0.4), (7, 4 / 11)])
+def test_of_ten_sessions_from_two_days_to_two_weeks_ago_those_without_scores_are_a_share(
+    store: InMemoryArtifactStore, n_scored: int, ratio: float
+) -> None:
+    ages = [2, 14, *range(3, n_scored + 1), 0, 1, 15, 30]
+    for age in ages:
+        store.put(scores_key("WALK", NOW.date() - timedelta(days=age)), b"{}")
+
+    found = unscored_ratio(store, ScoreReport(n_sessions=0, n_pairs=0, n_waiting=4, unscored=()), NOW)
+
+    assert found == pytest.approx(ratio)
+
+
 def test_many_sessions_without_scores_are_a_share(
     store: InMemoryArtifactStore, trained: TrainedModel, meter: RecordingMeter
 ) -> None:
@@ -121,6 +135,19 @@ def test_a_report_counts_drift_and_names_the_drifted(
     assert report.drift == DriftCounts(ok=0, warning=0, drifted=1, unknown=0)
     assert report.drifted == ("WALK",)
     assert prices.n_requests == 2  # one for the scores, one right after it for drift
+
+
+def test_a_ticker_whose_forecasts_are_forgotten_and_whose_scores_are_not_has_a_drift_status(
+    logged: InMemoryArtifactStore, trained: TrainedModel, meter: RecordingMeter
+) -> None:
+    before = run(logged, FakePriceSource(HISTORY), trained, meter)
+    for key in logged.list_keys("forecasts/"):
+        logged.delete(key)
+
+    report = run(logged, FakePriceSource(HISTORY), trained, meter)
+
+    assert report.drift is not None
+    assert report.drift == before.drift != DriftCounts(ok=0, warning=0, drifted=0, unknown=0)
 
 
 def test_a_ticker_without_prices_has_no_known_drift(

@@ -319,6 +319,10 @@ def test_the_last_final_day_may_be_one_without_a_session(now: str, last: date) -
     assert last_final_day("XNYS", datetime.fromisoformat(now)) == last
 
 
+def test_a_calendar_is_built_once() -> None:
+    assert _timetable("XNYS") is _timetable("XNYS")
+
+
 def test_what_a_calendar_covers_is_not_estimated() -> None:
     days = [date(1989, 12, 31), date(1990, 1, 1), date(2040, 12, 31), date(2041, 1, 1)]
 

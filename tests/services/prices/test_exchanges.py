@@ -1,7 +1,7 @@
 import pytest
 
 from errors import UnknownExchange
-from services.prices.exchanges import Listing, exchange_of, kind_of, suffixed
+from services.prices.exchanges import Listing, currency_of, exchange_of, kind_of, suffixed
 
 NIFTY_IT = Listing(exchange="NSI", zone="Asia/Kolkata", instrument="INDEX")
 
@@ -50,6 +50,24 @@ def test_a_ticker_without_suffix_listing_or_table_entry_has_no_exchange(ticker: 
 )
 def test_a_suffix_is_known_or_part_of_the_symbol(ticker: str, suffix: bool) -> None:
     assert suffixed(ticker) is suffix
+
+
+@pytest.mark.parametrize(
+    ("ticker", "currency"),
+    [
+        ("petr4.sa", "BRL"),
+        ("AAPL", "USD"),
+        ("aapl", "USD"),
+        ("VOD.L", "GBp"),
+        ("^BVSP", "BRL"),
+        ("BTC-USD", None),
+        ("EURUSD=X", None),
+        ("^UNKNOWN", None),
+        ("FOO.QQ", None),
+    ],
+)
+def test_a_currency_is_that_of_most_shares_of_the_exchange(ticker: str, currency: str | None) -> None:
+    assert currency_of(ticker) == currency
 
 
 KINDS = {

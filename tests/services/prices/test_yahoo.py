@@ -1,5 +1,6 @@
 import json
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,9 +18,10 @@ from errors import AppError, PricesEmpty, PricesRateLimited, PricesUnreachable, 
 from services.prices.calendars import next_sessions
 from services.prices.cleaning import clean, clean_raw
 from services.prices.exchanges import Listing
+from services.prices.names import Symbol
 from services.prices.series import COLUMNS
-from services.prices.yahoo import RATE_LIMIT_PAUSE_S, YahooSource
-from tests.yahoo_server import Quotes, Reply, YahooServer, chart_payload, error_payload
+from services.prices.yahoo import LONGEST_NAME, RATE_LIMIT_PAUSE_S, YahooSource
+from tests.yahoo_server import SEARCH, Quotes, Reply, YahooServer, chart_payload, error_payload
 
 SESSIONS = next_sessions("XNYS", date(2024, 1, 1), 52)  # 2024-01-02 to 2024-03-15
 CLOSES = [100.0 + session for session in range(len(SESSIONS))]
@@ -264,7 +266,19 @@ def test_refused_connection_is_unreachable(tmp_path: Path, yahoo: YahooServer) -
     yahoo.port = 1  # nothing listens there
     source = YahooSource(tmp_path, TIMEOUT_S, attempts=2, session=yahoo.session(), backoff_s=0.01)
 
-    assert isinstance(failure_of(source), PricesUnreachable)
+    error = failure_of(source)
+
+    assert isinstance(error, PricesUnreachable)
+    assert error.message == "Yahoo Finance is unreachable: no prices of AAPL"
+
+
+def test_an_answer_without_its_parts_is_unreadable(source: YahooSource, yahoo: YahooServer) -> None:
+    yahoo.always = Reply(200, '{"chart": {"result": [{}], "error": null}}')
+
+    error = failure_of(source)
+
+    assert isinstance(error, PricesUnreachable)
+    assert error.message == "Yahoo Finance sent an unreadable answer: no prices of AAPL"
 
 
 def test_one_transient_failure_is_overcome(source: YahooSource, yahoo: YahooServer) -> None:
@@ -292,6 +306,59 @@ def test_folder_that_cannot_be_written_does_not_matter(tmp_path: Path, yahoo: Ya
     source = YahooSource(tmp_path / "file", TIMEOUT_S, attempts=1, session=yahoo.session())
 
     assert source.fetch("AAPL", None, NOW).sessions.size == len(SESSIONS)
+
+
+def found_for(source: YahooSource, yahoo: YahooServer, *quotes: Any) -> list[Symbol]:
+    query = uuid.uuid4().hex  # yfinance remembers answers
+    yahoo.searches[query] = list(quotes)
+    return source.search(query, NOW)
+
+
+def test_a_search_finds_symbols_with_name_exchange_and_currency_in_yahoos_order(
+    source: YahooSource, yahoo: YahooServer
+) -> None:
+    found = found_for(
+        source,
+        yahoo,
+        {"symbol": "ZKP.DE", "longname": "Zauber\nKaputt\x00  AG", "shortname": "ZK", "exchDisp": "XETRA"},
+        {"symbol": "AAPL", "shortname": "Apple"},
+        {"symbol": "X" * 10, "longname": "Y" * 200, "exchDisp": 7},
+    )
+
+    assert found == [
+        Symbol("ZKP.DE", "Zauber Kaputt AG", "XETRA", "EUR"),
+        Symbol("AAPL", "Apple", None, "USD"),
+        Symbol("X" * 10, "Y" * LONGEST_NAME, None, "USD"),
+    ]
+
+
+def test_what_cannot_be_a_ticker_is_left_out_and_hides_no_other(source: YahooSource, yahoo: YahooServer) -> None:
+    odd = [{"symbol": "not a ticker"}, {"symbol": 7}, {"shortname": "no symbol"}]
+
+    assert [one.symbol for one in found_for(source, yahoo, *odd, {"symbol": "AAPL"})] == ["AAPL"]
+
+
+def test_no_more_than_ten_symbols_are_found(source: YahooSource, yahoo: YahooServer) -> None:
+    assert len(found_for(source, yahoo, *({"symbol": f"T{number}"} for number in range(20)))) == 10
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "retry_after_s"),
+    [
+        (Reply(429, "Too Many Requests", {"Retry-After": "17"}), PricesRateLimited, 17),
+        (Reply(500, "<html>oops</html>"), PricesUnreachable, None),
+        (Reply(200, "{"), PricesUnreachable, None),
+    ],
+)
+def test_a_search_that_fails_is_a_named_error(
+    source: YahooSource, yahoo: YahooServer, reply: Reply, kind: type[AppError], retry_after_s: int | None
+) -> None:
+    yahoo.side_replies[SEARCH] = reply
+
+    with pytest.raises(kind) as failure:
+        found_for(source, yahoo)
+
+    assert failure.value.retry_after_s == retry_after_s
 
 
 def parts_of(node: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:

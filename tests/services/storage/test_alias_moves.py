@@ -17,7 +17,7 @@ from services.storage.registry import CARD, ModelRegistry, model_key
 from services.storage.s3 import S3ArtifactStore
 from services.storage.store import ArtifactStore, LocalArtifactStore
 from services.training.train import TrainedModel
-from tests.fakes import InMemoryArtifactStore
+from tests.fakes import InMemoryArtifactStore, UnreliableStore
 from tests.races.machine import small_model, without_threads_and_waiting
 from tests.races.steps import Grant, SteppedStore, Writer
 from tests.s3_servers import S3Server
@@ -189,6 +189,17 @@ def test_moves_that_died_are_forgotten_and_hinder_neither_moves_nor_deletions(st
     assert document.count(b"token") == MAX_PENDING
     assert ModelRegistry(store).id_of("default") == OLD
     assert b"token" not in store.get("aliases/default.json")
+
+
+def test_a_deletion_writes_no_alias_that_nothing_is_being_moved_to(model: TrainedModel) -> None:
+    store = UnreliableStore()
+    publish(store, model, OLD, NEW)
+    ModelRegistry(store).move_alias("default", OLD, NOW)
+    store.refuses = lambda key: key.startswith("aliases/")
+
+    ModelRegistry(store).delete(NEW)
+
+    assert ModelRegistry(store).ids() == [OLD]
 
 
 def test_the_document_of_a_moved_alias_is_that_of_earlier_versions(store: InMemoryArtifactStore) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from errors import ArtifactCorrupt, ArtifactTooNew
+from models.checked import MAX_LOOKBACK, MAX_STEPS
 from schemas.card import FORMAT_VERSION
 from services.storage.cards import read_card, write_card
 from services.storage.registry import ModelRegistry
@@ -36,6 +37,35 @@ def test_a_card_that_lacks_a_field_is_corrupt(trained: TrainedModel) -> None:
             partial = {key: value for key, value in card.items() if key != field}
             with pytest.raises(ArtifactCorrupt):
                 read_card(json.dumps(partial).encode(), "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"lookback": 1, "horizon": 1}, None),
+        ({"lookback": MAX_LOOKBACK, "horizon": MAX_STEPS}, None),
+        ({"lookback": 0}, "forecasts"),
+        ({"lookback": MAX_LOOKBACK + 1}, "forecasts"),
+        ({"horizon": 0}, "forecasts"),
+        ({"horizon": MAX_STEPS + 1}, "forecasts"),
+        ({"quantile_levels": (0.1, 0.5, 0.9)}, None),
+        ({"quantile_levels": (0.5,)}, "quantile levels"),
+        ({"quantile_levels": (0.1, 0.5)}, "quantile levels"),
+        ({"quantile_levels": (0.1, 0.4, 0.5, 0.9)}, "quantile levels"),
+        ({"quantile_levels": (0.1, 0.4, 0.9)}, "quantile levels"),
+        ({"quantile_levels": (0.1, 0.1, 0.5, 0.8, 0.9)}, "quantile levels"),
+        ({"quantile_levels": (0.0, 0.5, 0.9)}, "quantile levels"),
+        ({"quantile_levels": (0.1, 0.5, 1.0)}, "quantile levels"),
+    ],
+)
+def test_a_card_must_be_possible(trained: TrainedModel, change: dict[str, Any], reason: str | None) -> None:
+    content = write_card(trained.card.model_copy(update=change))
+
+    if reason is None:
+        assert read_card(content, "x") == trained.card.model_copy(update=change)
+        return
+    with pytest.raises(ArtifactCorrupt, match=f"'x' is not a model card: .*{reason}"):
+        read_card(content, "x")
 
 
 def test_a_card_of_a_later_format_is_refused_by_name(trained: TrainedModel) -> None:

@@ -40,12 +40,14 @@ def test_of_two_evaluations_of_a_job_the_first_counts(store: InMemoryArtifactSto
     assert first == second == evaluation(IDS[0])
 
 
-def test_pages_begin_with_the_newest(filled: InMemoryArtifactStore) -> None:
-    first = evaluation_page(filled, "default", 2, None)
-    second = evaluation_page(filled, "default", 2, first.next_after)
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+def test_pages_begin_with_the_newest(filled: InMemoryArtifactStore, limit: int) -> None:
+    pages = [evaluation_page(filled, "default", limit, None)]
+    while pages[-1].next_after is not None:
+        pages.append(evaluation_page(filled, "default", limit, pages[-1].next_after))
 
-    assert [one.job_id for one in (*first.evaluations, *second.evaluations)] == IDS[::-1]
-    assert (first.next_after, second.next_after) == (IDS[2], None)
+    found = [[one.job_id for one in page.evaluations] for page in pages]
+    assert found == [IDS[::-1][start : start + limit] for start in range(0, len(IDS), limit)]
 
 
 def test_an_alias_named_like_the_folder_of_tickers_has_only_its_own(store: InMemoryArtifactStore) -> None:

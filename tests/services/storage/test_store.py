@@ -105,6 +105,29 @@ def test_a_key_never_leaves_the_root(parts: list[str]) -> None:
     assert stays_below or not is_key(text)
 
 
+@pytest.mark.parametrize(
+    ("key", "fits"),
+    [
+        ("a" * 200, True),
+        ("a" * 201, False),
+        ("/".join(["a" * 99] * 5), True),
+        (f"{'a' * 100}/{'/'.join(['a' * 99] * 4)}", True),
+        (f"{'a' * 101}/{'/'.join(['a' * 99] * 4)}", False),
+    ],
+)
+def test_a_key_has_500_characters_at_most_and_each_part_200(store: LocalArtifactStore, key: str, *, fits: bool) -> None:
+    assert is_key(key) is fits
+    if fits:
+        store.put(key, b"{}")
+        assert store.list_keys(key) == [key]
+        return
+    for call in ("get", "put", "create", "exists", "delete", "read_versioned"):
+        with pytest.raises(ValueError, match="not an artifact key"):
+            CALLS[call](store, key)
+    with pytest.raises(ValueError, match="not the beginning of an artifact key"):
+        store.list_keys(key)
+
+
 def test_an_artifact_is_a_plain_file_at_its_key(store: LocalArtifactStore, root: Path) -> None:
     store.put("models/a/card.json", b"{}")
 

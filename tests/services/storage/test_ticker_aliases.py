@@ -22,6 +22,7 @@ from tests.s3_servers import S3Server
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 APPLE = "ticker/AAPL"
+BUNDLED_MODEL = BundledModel(BUNDLED / NETWORK, BUNDLED / CARD)
 TICKERS = ["AAPL", "^GSPC", "PETR4.SA", "M&M.NS", "BRK-B", "EURUSD=X", "M_M.NS"]
 
 
@@ -164,6 +165,18 @@ def test_a_warm_request_reads_nothing_whether_or_not_the_model_can_be_read(
     assert store.calls == []
 
 
+def test_one_name_among_many_reads_no_more_than_alone(store: UnreliableStore) -> None:
+    store.calls.clear()
+    ModelRegistry(store).serve(APPLE)
+    alone = list(store.calls)
+    store.calls.clear()
+
+    found = ModelRegistry(store).serve_each([APPLE, APPLE])
+
+    assert list(found) == [APPLE]
+    assert store.calls == alone
+
+
 def break_file(store: InMemoryArtifactStore) -> None:
     store.put(model_key("apple-1", NETWORK), b"no network")
 
@@ -246,12 +259,40 @@ def test_without_any_model_in_an_outage_the_error_is_the_outage(store: Unreliabl
         ModelRegistry(store).serve(APPLE)
 
 
+@pytest.mark.parametrize("name", ["champion", "apple", "zebra", "ticker/aapl"])
+def test_only_the_default_and_tickers_point_to_the_bundled_model_before_they_are_moved(
+    store: UnreliableStore, name: str
+) -> None:
+    registry = ModelRegistry(InMemoryArtifactStore(), BUNDLED_MODEL)
+
+    assert registry.id_of("default") == registry.id_of("ticker/MSFT") == BUNDLED_MODEL.card.model_id
+    assert registry.card("default") == registry.card(BUNDLED_MODEL.card.model_id) == BUNDLED_MODEL.card
+    assert registry.id_of(name) == name
+    with pytest.raises(ModelNotFound):
+        registry.card(name)
+    assert ModelRegistry(store, BUNDLED_MODEL).card("default").model_id == "all-1"
+
+
+def test_a_stored_model_beside_the_bundled_one_has_its_own_files(store: UnreliableStore, trained: TrainedModel) -> None:
+    publish(store, trained, "a-1", "z-1")
+    registry = ModelRegistry(store, BUNDLED_MODEL)
+
+    for model_id in ("a-1", "z-1"):
+        card = registry.card(model_id)
+        assert registry.file(card, NETWORK) == trained.files[NETWORK]
+        assert registry.load(card).horizon == trained.card.horizon
+    bundled = registry.card(BUNDLED_MODEL.card.model_id)
+    assert registry.file(bundled, NETWORK) == (BUNDLED / NETWORK).read_bytes()
+    with pytest.raises(ModelInUse, match="is the bundled model"):
+        registry.delete(bundled.model_id)
+
+
 def test_in_an_outage_before_the_default_was_ever_read_the_bundled_model_answers_with_a_warning(
     store: UnreliableStore,
 ) -> None:
     store.down = True
 
-    served = ModelRegistry(store, BundledModel(BUNDLED / NETWORK, BUNDLED / CARD)).serve("default")
+    served = ModelRegistry(store, BUNDLED_MODEL).serve("default")
 
     assert (served.alias, len(served.warnings)) == ("default", 1)
     assert served.warnings[0].startswith(f"storage unavailable; serving bundled model {served.card.model_id!r}")

@@ -144,3 +144,4 @@ def test_a_write_that_raises_is_logged_and_ends_no_thread(caplog: pytest.LogCapt
     assert done.wait(10)
     assert writer.flush() == 0
     assert "a mistake" in caplog.text
+    assert writer.put(write)  # the store has not failed

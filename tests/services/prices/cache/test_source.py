@@ -198,6 +198,21 @@ def test_rows_of_the_newest_answer_appear_and_vanish(source: CachedSource, fetch
     assert fetcher.starts[1] is not None
 
 
+def test_a_close_of_zero_in_a_tail_is_no_rewritten_history(source: CachedSource, fetcher: FakeFetcher) -> None:
+    def without_a_close(raw: RawBars) -> RawBars:
+        raw.bars[raw.sessions == np.datetime64("2024-03-13"), :4] = 0.0
+        return raw
+
+    source.history("AAPL", NOW)
+    fetcher.alter = without_a_close
+
+    history = source.history("AAPL", NEXT_EVENING)
+
+    assert fetcher.starts[1:] != [None]
+    assert len(fetcher.starts) == 2
+    assert history.as_of == date(2024, 3, 18)
+
+
 def test_tail_that_does_not_meet_the_cached_rows_brings_the_whole_history(
     source: CachedSource, fetcher: FakeFetcher
 ) -> None:
