@@ -146,7 +146,7 @@ export default {
 "wrong":"That API key is wrong",
 "about":"It is sent to this server only, as X-API-Key.",
 "label":"API key",
-"remember":"Remember it in this browser, also for the API’s own page",
+"remember":"Remember it in this browser",
 "use":"Use key",
 "cancel":"Cancel"},
 "language":{

@@ -146,7 +146,7 @@ export default {
 "wrong":"Essa chave da API está errada",
 "about":"Ela é enviada só a este servidor, como X-API-Key.",
 "label":"Chave da API",
-"remember":"Lembrar neste navegador, também para a página da API",
+"remember":"Lembrar neste navegador",
 "use":"Usar chave",
 "cancel":"Cancelar"},
 "language":{
