@@ -49,7 +49,7 @@ export function showAccuracy({ ticker, model }) {
     const [{ since, accuracy }, { reports, unjudged }] = await Promise.all([get("/monitoring/accuracy", { ticker }), get("/monitoring/drift", { ticker, model_id: model })]);
     return [reports.map(drift), unjudged.map((one) => el("p", { class: "note" }, t("accuracy.unchecked", { ticker: one.ticker }), " ", message("span", one.detail))),
       accuracy.length > 0 ? realised(t("accuracy.caption", { ticker, date: day(since) }), accuracy)
-        : [calm(t("accuracy.none", { ticker, date: day(since) })), $("show-past") && link(t("accuracy.past"), tryPast)],
+        : [calm(t("accuracy.none", { ticker, date: day(since) })), $("show-past") && el("p", {}, link(t("accuracy.past"), tryPast))],
       action(t("accuracy.score"), score)];
   });
 }

@@ -118,6 +118,7 @@ function list() {
 
 function cells(row) {
   const { symbol, error, close, currency, range, expected } = row;
+  const newest = rows.map(({ date }) => date ?? "").toSorted().at(-1); // an older close says of which day it is
   const name = nameOf(symbol).name;
   const open = [link(name ?? symbol, () => opened.open(symbol)), name && el("small", {}, ` ${symbol}`)].filter(Boolean);
   const remove = link(t("watch.remove"), () => save(saved().filter((one) => one !== symbol)));
@@ -128,7 +129,7 @@ function cells(row) {
     else picked.delete(symbol);
     showTogether();
   } });
-  return [el("span", {}, pick, " ", open), el("span", { title: day(row.date) }, money(close, currency)), `${price(range.lower)} – ${price(range.upper)}`,
+  return [el("span", {}, pick, " ", open), el("span", {}, row.date < newest && el("small", {}, `${day(row.date)} · `), money(close, currency)), `${price(range.lower)} – ${price(range.upper)}`,
     move(expected / 100), usualMove(row),
     el("span", { "data-drift": symbol }, row.drift ? named("drift", row.drift) : "…"), el("span", { "data-spark": symbol }, row.closes ? spark(row.closes) : "…"), remove];
 }

@@ -86,7 +86,7 @@ def test_two_tickers_are_compared_from_the_same_day(page: Page) -> None:
 def test_the_list_is_kept_changed_by_the_star_and_by_name(server: str, visit: Open) -> None:
     page = visit(server)
     wait_until_loaded(page)
-    expect(page.locator("#watch-body")).to_contain_text("No tickers yet")
+    scroll_to(page, "watch", "No tickers yet")
 
     page.get_by_role("button", name="☆ Watch").click()
     expect(page.get_by_role("button", name="★ Watching")).to_be_visible()
