@@ -277,6 +277,8 @@ def job_table(job: Job) -> RenderableType:
         ("state", f"{job.state}, cancelling" if cancelling else job.state),
         (job.kind, f"{job.model_id if job.kind == 'backtest' else _kind(job)} of {_tickers(job)}"),
     ]
+    if isinstance(job.request, TrainRequest) and job.request.alias is not None:
+        rows.append(("alias", job.request.alias))
     if job.state == "running":
         rows.append(("progress", description(job)))
     for name, moment in (("created", job.created_at), ("started", job.started_at), ("ended", job.ended_at)):

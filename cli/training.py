@@ -45,6 +45,7 @@ PromoteTo = Annotated[
     str | None,
     typer.Option(help="Move this alias to the new model if it is better than the alias's current model."),
 ]
+Alias = Annotated[str | None, typer.Option(help="Name the model: make this alias, or move it, when it is trained.")]
 
 
 def train(
@@ -64,6 +65,7 @@ def train(
     warm_start: WarmStart = None,
     base: Base = None,
     promote_to: PromoteTo = None,
+    alias: Alias = None,
     no_wait: NoWait = False,
     form: Form = None,
 ) -> None:
@@ -83,6 +85,7 @@ def train(
         warm_start=warm_start,
         base_model_id=base,
         promote_to=promote_to,
+        alias=alias,
     )
     request |= {"ticker": tickers[0]} if len(tickers) == 1 else {"tickers": tickers}
     _train(context, request, form, no_wait=no_wait)
@@ -105,6 +108,7 @@ def train_universe(
     warm_start: WarmStart = None,
     base: Base = None,
     promote_to: PromoteTo = None,
+    alias: Alias = None,
     no_wait: NoWait = False,
     form: Form = None,
 ) -> None:
@@ -125,6 +129,7 @@ def train_universe(
         warm_start=warm_start,
         base_model_id=base,
         promote_to=promote_to,
+        alias=alias,
     )
     _train(context, request, form, no_wait=no_wait)
 

@@ -21,6 +21,14 @@ REDOC = "redoc.standalone.js"
 REDOC_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 LOGO = FILES[1:].encode() + b"/favicon.png"
 
+# The key that was entered on the page, for as long as the page keeps it: Swagger UI itself would keep one for ever.
+_USE_KEY_OF_PAGE = """<script>
+    const key = sessionStorage.getItem("api-key") ?? localStorage.getItem("api-key");
+    const schema = { type: "apiKey", in: "header", name: "X-API-Key" };
+    if (key) ui.authActions.authorize({ APIKeyHeader: { name: "APIKeyHeader", schema, value: key } });
+    </script>
+    """
+
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -81,9 +89,8 @@ def add_documentation(app: FastAPI) -> Documentation:
             swagger_js_url=f"{root}{FILES}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{FILES}/swagger-ui.css",
             swagger_favicon_url=f"{root}{FILES}/favicon.png",
-            swagger_ui_parameters={"persistAuthorization": True},  # a key that was remembered on the page is known here
         )
-        return _with_policy(page)
+        return _with_policy(HTMLResponse(bytes(page.body).decode().replace("</body>", f"{_USE_KEY_OF_PAGE}</body>")))
 
     def redoc(request: Request) -> Response:
         root = request.scope.get("root_path", "")

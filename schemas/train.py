@@ -88,6 +88,10 @@ class TrainRequest(TrainOptions):
             "move the alias to the new model if that wins."
         ),
     ] = None
+    alias: Annotated[
+        AliasName | None,
+        Field(description="A name for the model: an alias that is made, or moved to it, when the training succeeds."),
+    ] = None
 
     @property
     def all_tickers(self) -> tuple[str, ...]:
@@ -109,6 +113,8 @@ class TrainRequest(TrainOptions):
             raise ValueError("tickers needs at least two tickers; use ticker for one")
         if len(set(self.tickers)) != len(self.tickers):
             raise ValueError("tickers must be distinct")
+        if self.alias is not None and self.alias == self.promote_to:
+            raise ValueError("alias and promote_to must be two different aliases")
         return self
 
 
@@ -148,6 +154,7 @@ class TrainResult(Document):
     test: StepReport = Field(description="One step ahead on sessions the fit has not seen.")
     tickers: tuple[Ticker, ...] = Field(description="Empty for a universe.")
     universe: UniverseName | None = Field(default=None, description="The universe that the model was trained on.")
+    alias: AliasName | None = Field(default=None, description="The alias of the request; it points to the model.")
     kept_parent: bool = Field(
         default=False, description="Whether continuing from the base model brought no gain, so that its weights stayed."
     )

@@ -12,22 +12,33 @@ CODE = sorted(path for path in FOLDER.glob("*.js") if path.stem not in LANGUAGES
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
+IN_TEMPLATE = set(re.findall(r"\{\{([\w.-]+)\}\}", (FOLDER / "index.html").read_text(encoding="utf-8"))) - {
+    "lang",
+    "modules",
+}
+
+
+def of_modules(language: str) -> dict[str, str]:
+    return words_of(FOLDER / f"{language}.js")
+
+
+def of_template(language: str) -> dict[str, str]:
+    return words_of(FOLDER / f"index.{language}.json")
+
+
 @pytest.fixture(scope="module")
 def catalogues() -> dict[str, dict[str, str]]:
-    return {language: words_of(FOLDER / f"{language}.js") for language in LANGUAGES}
+    return {language: of_template(language) | of_modules(language) for language in LANGUAGES}
 
 
 @pytest.fixture(scope="module")
 def source() -> str:
-    return "\n".join(path.read_text(encoding="utf-8") for path in [*CODE, FOLDER / "index.html"])
+    return "\n".join(path.read_text(encoding="utf-8") for path in CODE)
 
 
-def used(source: str) -> set[str]:
-    """Keys that the page's files name, whole."""
-    return {*re.findall(r'"([a-z]+(?:\.[\w-]+)+)"', source), *re.findall(r"\{\{([\w.-]+)\}\}", source)} - {
-        "lang",
-        "modules",
-    }
+def named(source: str) -> set[str]:
+    """Keys that the modules name, whole."""
+    return set(re.findall(r'"([a-z]+(?:\.[\w-]+)+)"', source))
 
 
 def groups(source: str) -> tuple[str, ...]:
@@ -52,15 +63,16 @@ def test_every_key_that_the_page_uses_is_there(catalogues: dict[str, dict[str, s
     called = set(re.findall(r'[^\w.](?:t|worded)\(\s*"([\w.-]+)"', source))
 
     assert len(called) > 100
-    assert (called | set(re.findall(r"\{\{([\w.-]+)\}\}", source)) - {"lang", "modules"}) - catalogues[
-        "en"
-    ].keys() == set()
+    assert called - of_modules("en").keys() == set()
+    assert IN_TEMPLATE - catalogues["en"].keys() == set()
 
 
-def test_no_key_is_needless(catalogues: dict[str, dict[str, str]], source: str) -> None:
-    known = catalogues["en"].keys()
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_key_is_needless_and_a_browser_loads_no_words_twice(language: str, source: str) -> None:
+    by_modules = {key for key in of_modules(language) if key in named(source) or key.startswith(groups(source))}
 
-    assert [key for key in known - used(source) if not key.startswith(groups(source))] == []
+    assert of_modules(language).keys() - by_modules == set()
+    assert of_template(language).keys() == IN_TEMPLATE - by_modules
 
 
 def test_no_words_of_the_page_are_outside_the_catalogues() -> None:

@@ -40,13 +40,25 @@ export async function call(method, path, options = {}) {
   throw error;
 }
 
-export const get = (path, options) => call("GET", path, options);
+export const get = (path, query, options) => call("GET", query ? `${path}?${new URLSearchParams(query)}` : path, options);
 export const post = (path, body, options) => call("POST", path, { body, ...options });
 
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export const prices = (ticker, days, signal) => post("/models/fetch-data", { ticker, days }, { signal });
+
+/** The report of a backtest; a long one is a job, which `started` and `report` are called with. */
+export async function backtest(model, request, report, started = () => 0) {
+  const answer = await post(`/models/${encodeURIComponent(model)}/backtest`, request, { headers: { Prefer: "respond-async" } });
+  if (answer.kind !== "backtest") return answer;
+  started(answer);
+  return resultOf(answer, report);
+}
+
 /** The result of a job, which `report` is called with each second. */
-export async function resultOf(job, report) {
+async function resultOf(job, report) {
   while (!job.ended_at) {
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await pause(1000);
     job = await get(`/jobs/${job.id}`);
     report(job);
   }

@@ -1,15 +1,11 @@
 // The form, kept in the address, and the parts of the page that follow it.
 
-import { prepareBacktest } from "./backtest.js";
-import { $ } from "./dom.js";
-import { showAccuracy, showAnalysis, whenSeen } from "./evidence.js";
-import { combobox, resolved } from "./find.js";
-import { showForecast } from "./forecast.js";
+import { pause } from "./api.js";
+import { $, act, address, onSubmit } from "./dom.js";
+import { about, combobox, resolved } from "./find.js";
+import { showForecast, title } from "./forecast.js";
 import { forgetKey, savedKey } from "./key.js";
-import { showCard, showModels } from "./models.js";
 import { lang } from "./text.js";
-import { prepareTraining } from "./training.js";
-import { prepareWatched, showWatched } from "./watch.js";
 
 const LANGUAGE = "language";
 const DEFAULTS = { ticker: "^GSPC", model: "", days: "10" };
@@ -26,18 +22,14 @@ function choose(field, value) {
   field.value = value;
 }
 
-const loadAnalysis = whenSeen("analysis", () => showAnalysis(wanted().ticker));
-const loadAccuracy = whenSeen("accuracy", () => showAccuracy(wanted()));
-const loadWatched = whenSeen("watch", showWatched);
-
 function readAddress() {
-  const given = new URLSearchParams(location.search);
+  const given = address();
   for (const [name, value] of Object.entries(DEFAULTS)) choose(ask.elements[name], given.get(name) ?? value);
   document.documentElement.dataset.view = given.get("view") ?? "";
 }
 
 function writeAddress(how = "pushState") {
-  const query = new URLSearchParams(location.search);
+  const query = address();
   for (const [name, value] of Object.entries({ ...wanted(), model: ask.elements.model.value })) {
     if (String(value) === DEFAULTS[name]) query.delete(name);
     else query.set(name, value);
@@ -46,14 +38,36 @@ function writeAddress(how = "pushState") {
   if (text !== location.search) history[how](null, "", location.pathname + text + location.hash);
 }
 
-let shown = {}, latest, search;
+let shown = {}, latest, search, loaded;
+
+/** The parts below the forecast, loaded once. */
+const parts = () => (loaded ??= import("./parts.js").then(prepared).catch((error) => { loaded = undefined; throw error; }));
+
+function prepared(all) {
+  all.prepareTraining(useModel);
+  all.prepareBacktest(wanted);
+  all.prepareWatched({ ticker: () => wanted().ticker, open });
+  return {
+    ...all,
+    loadAnalysis: all.whenSeen("analysis", () => all.showAnalysis(wanted().ticker)),
+    loadAccuracy: all.whenSeen("accuracy", () => all.showAccuracy(wanted())),
+    loadWatched: all.whenSeen("watch", all.showWatched),
+  };
+}
 
 /** Update the page to the form, the forecast first. Parts that do not change are not loaded again. */
 async function refresh() {
   const now = latest = wanted();
   search = location.search;
-  if (document.documentElement.dataset.view) return showAnalysis(now.ticker);
-  await Promise.race([showForecast(now, open), new Promise((resolve) => setTimeout(resolve, HEAD_START_MS))]);
+  if (document.documentElement.dataset.view) {
+    about(now.ticker).then(title);
+    return act($("analysis-body"), async () => (await parts()).showAnalysis(now.ticker));
+  }
+  await Promise.race([showForecast(now, open), pause(HEAD_START_MS)]);
+  return act($("model-body"), async () => follow(now, await parts()));
+}
+
+function follow(now, { showCard, showModels, loadAccuracy, loadAnalysis, loadWatched }) {
   if (now !== latest) return;
   if (now.model !== shown.model) {
     showCard(now.model);
@@ -78,6 +92,7 @@ function open(symbol, how) {
 }
 
 function useModel(id, tickers = []) {
+  delete shown.model; // a name may mean another model than before
   choose(ask.elements.model, id);
   if (tickers.length > 0 && !tickers.includes(wanted().ticker)) ask.elements.ticker.value = tickers[0];
   writeAddress();
@@ -91,7 +106,7 @@ const reload = () => {
 
 /** The language that was chosen here before, if the address names none. */
 function keepLanguage() {
-  const query = new URLSearchParams(location.search);
+  const query = address();
   const kept = query.get("lang") ?? localStorage.getItem(LANGUAGE);
   const other = $("language").lang;
   $("language").addEventListener("click", () => speak(other));
@@ -101,14 +116,13 @@ function keepLanguage() {
 }
 
 function speak(language) {
-  const query = new URLSearchParams(location.search);
+  const query = address();
   query.set("lang", language);
   localStorage.setItem(LANGUAGE, language);
   location.replace(`${location.pathname}?${query}${location.hash}`);
 }
 
-ask.addEventListener("submit", async (event) => {
-  event.preventDefault();
+onSubmit(ask, async () => {
   const field = ask.elements.ticker;
   field.value = await resolved(field.value);
   writeAddress();
@@ -126,7 +140,7 @@ addEventListener("popstate", () => {
 });
 document.addEventListener("reload", reload);
 document.addEventListener("key", () => { $("key").hidden = !savedKey(); });
-document.addEventListener("moved", () => { // an alias: the same name may now mean another model
+document.addEventListener("moved", () => { // an alias
   delete shown.model;
   refresh();
 });
@@ -136,8 +150,5 @@ if (keepLanguage()) {
   readAddress();
   $("key").hidden = !savedKey();
   combobox(ask.elements.ticker, (symbol) => open(symbol));
-  prepareTraining(useModel);
-  prepareBacktest(wanted);
-  prepareWatched({ ticker: () => wanted().ticker, open });
   refresh();
 }

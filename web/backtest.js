@@ -1,7 +1,7 @@
 // A backtest: errors of the model and every baseline, and the coverage of the intervals at each step.
 
-import { call, post, resultOf } from "./api.js";
-import { $, action, announce, el, fill, more, notes, second, show, table } from "./dom.js";
+import { backtest, call } from "./api.js";
+import { $, action, announce, el, fill, more, notes, onSubmit, second, show, table } from "./dom.js";
 import { count, day, ERRORS, errors, figure, COVERAGE, covered, level, percent, signed } from "./format.js";
 import { coverage } from "./models.js";
 import { t } from "./text.js";
@@ -15,8 +15,7 @@ addEventListener("pagehide", () => cancel({ keepalive: true }));
 /** `wanted` returns the ticker and model of the form when the button is pressed. */
 export function prepareBacktest(wanted) {
   const form = $("backtest-form");
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
+  onSubmit(form, () => {
     const { start, horizon, stride } = form.elements;
     const plan = { horizon: horizon.valueAsNumber, stride: stride.valueAsNumber, levels: [0.8, 0.95], start: start.value || null };
     run(wanted(), plan);
@@ -26,21 +25,17 @@ export function prepareBacktest(wanted) {
 async function run({ ticker, model }, plan) {
   const button = $("backtest-form").querySelector("button");
   button.disabled = true;
-  await fill($("backtest-body"), t("backtest.running", { ticker }), async () => {
-    const started = await post(`/models/${encodeURIComponent(model)}/backtest`, { ticker, ...plan }, { headers: { Prefer: "respond-async" } });
-    const report = started.kind === "backtest" ? await followed(started) : started;
+  const bar = el("progress", { max: 1, "aria-label": t("job.progress") });
+  await fill($("backtest-body"), async () => {
+    const report = await backtest(model, { ticker, ...plan }, ({ progress }) => { bar.value = progress?.share ?? 0; }, (job) => {
+      running = job.id;
+      show($("backtest-body"), bar, action(t("job.cancel"), () => cancel()));
+    });
     announce(t("backtest.done"));
     return parts(report);
-  });
+  }, t("backtest.running", { ticker }));
+  running = undefined;
   button.disabled = false;
-}
-
-/** Follows a long backtest with a bar. */
-async function followed(job) {
-  running = job.id;
-  const bar = el("progress", { max: 1, "aria-label": t("job.progress") });
-  show($("backtest-body"), bar, action(t("job.cancel"), () => cancel()));
-  return resultOf(job, ({ progress }) => { bar.value = progress?.share ?? 0; }).finally(() => { running = undefined; });
 }
 
 function parts(report) {

@@ -27,12 +27,12 @@ class Fan {
   }
 }
 
-export const AVERAGES = [20, 50, 200];
+const AVERAGES = [20, 50, 200];
 const VOLATILITY_SESSIONS = 20;
 const SESSIONS_A_YEAR = 252;
 const quiet = { priceLineVisible: false, lastValueVisible: false };
 const thin = { ...quiet, lineWidth: 1, crosshairMarkerVisible: false };
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** An empty chart in the page's colours, which follow the colour scheme; null where the library is missing. */
 export function newChart(node, options) {

@@ -4,6 +4,18 @@ import { lang, named, said, t } from "./text.js";
 
 export const $ = (id) => document.getElementById(id);
 
+/** What the address says. */
+export const address = () => new URLSearchParams(location.search);
+
+/** The JSON that this browser keeps under a name, `otherwise` where there is none or another program has written it. */
+export function kept(name, otherwise) {
+  try {
+    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
+  } catch {
+    return otherwise;
+  }
+}
+
 /** An element; text is never parsed as HTML. `onX` attributes are listeners; false and null are skipped. */
 export function el(tag, attributes, ...children) {
   const node = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -35,13 +47,18 @@ export function show(node, ...children) {
   node.replaceChildren(...children.flat(3).filter(Boolean));
 }
 
+export const onSubmit = (form, run) => form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  run();
+});
+
 const loading = new WeakMap();
 
 /** Fills a part with the result of `load`, or with its error and a button to try again; only the newest call counts. */
-export async function fill(node, text, load) {
+export async function fill(node, load, text = t("page.loading")) {
   loading.set(node, load);
   busy(node, text);
-  const content = await load().catch((error) => problem(error, () => fill(node, text, load)));
+  const content = await load().catch((error) => problem(error, () => fill(node, load, text)));
   if (loading.get(node) === load) show(node, content);
 }
 
@@ -67,7 +84,7 @@ export function problem(error, retry, ...more) {
   if (wait > 0 && again) setTimeout(() => { again.disabled = false; pause.textContent = ""; }, wait * 1000);
   const hint = named("hint", error.code);
   return el("div", { class: "problem", role: "alert" },
-    el("h3", {}, error.title ?? t("error.title")),
+    el("h2", {}, error.title ?? t("error.title")),
     message("p", error.detail ?? error.message),
     hint.includes(" ") && hint.endsWith(".") && el("p", {}, hint),
     more,

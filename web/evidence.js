@@ -1,7 +1,7 @@
 // Two parts that load when they come into view: the analysis of the prices, and the accuracy of past forecasts.
 
 import { call, get, post } from "./api.js";
-import { $, act, action, announce, calm, el, fill, message, second, show, table } from "./dom.js";
+import { $, act, action, address, announce, calm, el, fill, link, message, second, show, table } from "./dom.js";
 import { count, day, ERRORS, errors, COVERAGE, covered, signed } from "./format.js";
 import { lang, named, t } from "./text.js";
 
@@ -16,15 +16,15 @@ export function whenSeen(id, load) {
 /** The analysis of a ticker; on a telephone a link to a page of its own. */
 export function showAnalysis(ticker) {
   if (matchMedia("(max-width: 48rem)").matches && !document.documentElement.dataset.view) {
-    const query = new URLSearchParams(location.search);
+    const query = address();
     query.set("view", "analysis");
     return show($("analysis-body"), el("a", { href: `/?${query}` }, t("analysis.own", { ticker })));
   }
-  return fill($("analysis-body"), t("forecast.loading", { ticker }), async () => {
+  return fill($("analysis-body"), async () => {
     const html = await call("GET", `/analysis/${encodeURIComponent(ticker)}?format=html&lang=${lang}`, { as: "text" })
       .catch((error) => { if (error.status !== 501) throw error; });
     return html ? report(ticker, html) : calm(t("analysis.missing"));
-  });
+  }, t("forecast.loading", { ticker }));
 }
 
 let saved;
@@ -41,18 +41,24 @@ function report(ticker, html) {
 /** The accuracy of past forecasts of a ticker, and whether its model has drifted. */
 export function showAccuracy({ ticker, model }) {
   const body = $("accuracy-body");
-  const query = `?ticker=${encodeURIComponent(ticker)}`;
   const score = () => act(body, async () => {
     announce(t("accuracy.scored", { n: count((await post("/monitoring/score")).n_pairs) }));
     showAccuracy({ ticker, model });
   });
-  fill(body, t("page.loading"), async () => {
-    const [{ since, accuracy }, { reports, unjudged }] = await Promise.all([get(`/monitoring/accuracy${query}`), get(`/monitoring/drift${query}&model_id=${encodeURIComponent(model)}`)]);
+  fill(body, async () => {
+    const [{ since, accuracy }, { reports, unjudged }] = await Promise.all([get("/monitoring/accuracy", { ticker }), get("/monitoring/drift", { ticker, model_id: model })]);
     return [reports.map(drift), unjudged.map((one) => el("p", { class: "note" }, t("accuracy.unchecked", { ticker: one.ticker }), " ", message("span", one.detail))),
       accuracy.length > 0 ? realised(t("accuracy.caption", { ticker, date: day(since) }), accuracy)
-        : calm(t("accuracy.none", { ticker, date: day(since) })),
+        : [calm(t("accuracy.none", { ticker, date: day(since) })), $("show-past") && el("p", {}, link(t("accuracy.past"), tryPast))],
       action(t("accuracy.score"), score)];
   });
+}
+
+/** Presses the button above the chart, which a backtest answers where the log has nothing. */
+function tryPast() {
+  const button = $("show-past");
+  if (button.getAttribute("aria-pressed") !== "true") button.click();
+  button.focus();
 }
 
 const drift = ({ model_id, status, reasons, errors }) =>

@@ -2,14 +2,14 @@
 
 import { get } from "./api.js";
 import { el } from "./dom.js";
-import { t } from "./text.js";
+import { listed, t } from "./text.js";
 
 const PAUSE_MS = 150;
 const known = new Map(); // symbol -> {name, exchange, currency}
 let boxes = 0;
 
 const search = async (q, limit, signal) => {
-  const found = await get(`/symbols?q=${encodeURIComponent(q)}&limit=${limit}`, { signal });
+  const found = await get("/symbols", { q, limit }, { signal });
   found.symbols.forEach((one) => known.set(one.symbol, one));
   return found;
 };
@@ -70,7 +70,7 @@ export function combobox(input, choose) {
     active = -1;
     list.replaceChildren(...found.symbols.map(({ symbol, name, exchange, currency }, at) =>
       el("li", { role: "option", id: `${id}-${at}`, "aria-selected": "false", onmousedown: (event) => event.preventDefault(), onclick: () => pick(symbol) },
-        el("b", {}, name ?? symbol), " ", el("span", {}, [name && symbol, exchange, currency].filter(Boolean).join(" · ")))));
+        el("b", {}, name ?? symbol), " ", el("span", {}, listed(name && symbol, exchange, currency)))));
     list.hidden = found.symbols.length === 0;
     input.setAttribute("aria-expanded", String(!list.hidden));
   };

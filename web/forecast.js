@@ -1,11 +1,11 @@
 // The forecast: the sentence, the chart with its tools, every session in a table, and the source of the prices.
 
-import { post } from "./api.js";
+import { post, prices } from "./api.js";
 import { drawChart } from "./chart.js";
-import { $, action, announce, busy, calm, el, more, notes, problem, second, show, table, term } from "./dom.js";
+import { $, action, address, announce, busy, calm, el, more, notes, problem, second, show, table, term } from "./dom.js";
 import { about, nameOf, suggestions } from "./find.js";
-import { count, day, level, longDay, money, move, percent, price, ratio, signed, testSummary } from "./format.js";
-import { parts as worded, t } from "./text.js";
+import { count, day, level, longDay, money, move, percent, price, rangeOf, ratio, signed, testSummary } from "./format.js";
+import { listed, parts as worded, t } from "./text.js";
 import { toolsOf } from "./tools.js";
 
 export const LEVELS = [0.5, 0.8, 0.95];
@@ -27,18 +27,18 @@ export async function showForecast(wanted, open) {
   try {
     // in sequence, so that a cold Lambda starts only once
     const forecast = await post("/predict/forecast", { symbol: wanted.ticker, days: wanted.days, levels: LEVELS, model_id: wanted.model }, { signal });
-    const prices = await post("/models/fetch-data", { ticker: wanted.ticker, days: FIRST_BARS }, { signal });
+    const { data } = await prices(wanted.ticker, FIRST_BARS, signal);
     chart?.remove();
     title({ ...nameOf(wanted.ticker), symbol: forecast.symbol });
     const tools = el("div", { class: "tools" });
-    show(body, ...parts(prices, forecast, tools));
+    show(body, ...parts(forecast, tools));
     chart = drawChart(body.querySelector(".chart"), body.querySelector(".readout"), forecast);
     if (chart === null) withoutLibrary(body);
-    chart?.setBars(prices.data);
+    chart?.setBars(data);
     announce(t("forecast.loaded", { ticker: forecast.symbol }));
     requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("forecast-painted")));
-    const all = whenIdle(signal).then(() => post("/models/fetch-data", { ticker: wanted.ticker, days: ALL_BARS }, { signal })).then(({ data }) => {
-      if (!signal.aborted) chart?.setBars(data);
+    const all = whenIdle(signal).then(() => prices(wanted.ticker, ALL_BARS, signal)).then((all) => {
+      if (!signal.aborted) chart?.setBars(all.data);
     }).catch(() => 0); // the chart keeps what it has
     tools.replaceChildren(...toolsOf(chart, forecast, body.querySelector("#past"), all));
     about(wanted.ticker).then((found) => { if (!signal.aborted) title({ ...found, symbol: forecast.symbol }); });
@@ -48,7 +48,7 @@ export async function showForecast(wanted, open) {
     chart = undefined;
     const unknown = error.code === "ticker_not_found";
     const [first] = unknown ? await suggestions("", 1).catch(() => []) : [];
-    if (first && first.symbol !== wanted.ticker && !new URLSearchParams(location.search).has("ticker")) return open(first.symbol, "replaceState");
+    if (first && first.symbol !== wanted.ticker && !address().has("ticker")) return open(first.symbol, "replaceState");
     const near = unknown && await nearby(wanted, error, open);
     show(body, problem(error, () => showForecast(wanted, open), near));
   }
@@ -59,9 +59,9 @@ const whenIdle = (signal) => new Promise((resolve, reject) => {
   setTimeout(resolve, 700);
 });
 
-function title({ symbol, name, exchange, currency }) {
+export function title({ symbol, name, exchange, currency }) {
   document.title = `${name ?? symbol} · ${t("page.brand")}`;
-  const facts = [name && symbol, exchange, currency].filter(Boolean).join(" · ");
+  const facts = listed(name && symbol, exchange, currency);
   $("forecast-title").replaceChildren(name ?? symbol, ...(facts ? [" ", el("small", {}, facts)] : []));
   document.dispatchEvent(new CustomEvent("titled", { detail: symbol }));
 }
@@ -71,21 +71,23 @@ async function nearby({ ticker }, { did_you_mean: meant }, open) {
   const [near, first] = await Promise.all([suggestions(ticker, 4), suggestions("", 1)]).catch(() => [[], []]);
   const symbols = new Set([meant, ...near.map(({ symbol }) => symbol), ...first.map(({ symbol }) => symbol)].filter(Boolean));
   return symbols.size > 0 && el("p", { class: "near" }, t("forecast.near"), ...[...symbols].map((symbol) =>
-    action([nameOf(symbol).name, symbol].filter(Boolean).join(" · "), () => open(symbol))));
+    action(listed(nameOf(symbol).name, symbol), () => open(symbol))));
 }
 
-function parts(prices, forecast, tools) {
+function parts(forecast, tools) {
   return [
     band(forecast),
     el("p", { class: "faint last" }, t("forecast.last", { price: money(forecast.base_price, forecast.currency), date: day(forecast.base_date) })),
     sentence(forecast),
-    figure(forecast, tools),
-    el("div", { id: "past" }),
     second(widthSentence(forecast.explanation, forecast.inputs, forecast.symbol)),
+    tools,
+    el("div", { id: "past" }),
+    figure(forecast),
+    last(forecast),
     second(testSummary(forecast.test)),
     notes(forecast.warnings),
     more(t("forecast.figures"), sessions(forecast)),
-    el("p", { class: "faint" }, provenance(prices, forecast)),
+    el("p", { class: "faint" }, provenance(forecast)),
   ];
 }
 
@@ -100,21 +102,29 @@ function sentence({ forecast: [next], currency, persistence }) {
   const wide = next.intervals.find((one) => one.level === 0.8);
   return el("p", { class: "lede" }, worded("forecast.headline", {
     date: longDay(next.date), price: el("strong", {}, money(next.predicted_price, currency)), change: signed(next.expected_change_pct / 100, 2),
-    range: term("range", t("forecast.range", { level: level(0.8) })), lower: money(wide.lower, currency), upper: money(wide.upper, currency),
+    range: term("range", rangeOf(0.8)), lower: money(wide.lower, currency), upper: money(wide.upper, currency),
     nochange: term("no-change", t("head.nochange")), persistence: money(persistence, currency),
   }));
+}
+
+/** The same of the last session, where there are several. */
+function last({ forecast, currency }) {
+  const { date, predicted_price, intervals } = forecast.at(-1);
+  const wide = intervals.find((one) => one.level === 0.8);
+  return forecast.length > 1 && second(t("forecast.far", { n: forecast.length, date: day(date), price: money(predicted_price, currency), range: rangeOf(0.8),
+    lower: money(wide.lower, currency), upper: money(wide.upper, currency) }));
 }
 
 const SAME = 0.05, MOSTLY = 2 / 3; // as the server counts
 
 /** Why the range is wide or narrow: the server's sentence, from its figures. */
 export function widthSentence({ expected_move_pct, usual_move_pct, parts: by, sentence: english }, inputs, ticker) {
-  const expected = move(expected_move_pct / 100);
-  if (usual_move_pct == null) return t("width.unknown", { expected, ticker });
+  const expects = (key, values) => `${t("width.expected", { expected: move(expected_move_pct / 100) })}${t(key, { ticker, ...values })}`;
+  if (usual_move_pct == null) return expects("width.unknown");
   const usual = move(usual_move_pct / 100);
   const times = expected_move_pct / usual_move_pct;
   const unknown = english.endsWith("market was not known.") ? ` ${t("width.nomarket")}` : "";
-  if (Math.abs(times - 1) < SAME) return t("width.same", { expected, usual, ticker }) + unknown;
+  if (Math.abs(times - 1) < SAME) return expects("width.same", { usual }) + unknown;
   const wider = times > 1;
   const key = times >= 2 ? "width.times" : wider ? "width.more" : "width.less";
   const share = times >= 2 ? ratio(times) : percent(Math.abs(times - 1), 0);
@@ -123,15 +133,14 @@ export function widthSentence({ expected_move_pct, usual_move_pct, parts: by, se
   const total = causes.reduce((sum, [, part]) => sum + Math.max(part, 0), 0);
   const [[main, most], [next]] = causes;
   const because = most >= MOSTLY * total ? t("width.mostly", { main }) : t("width.because", { main, next });
-  return t(key, { expected, share, usual, ticker, because }) + unknown;
+  return expects(key, { share, usual, because }) + unknown;
 }
 
-function figure(forecast, tools) {
-  const last = forecast.forecast.at(-1);
-  const [low, high] = [last.intervals.at(-1).lower, last.intervals.at(-1).upper];
-  const label = t("chart.label", { date: day(last.date), price: price(last.predicted_price), level: level(0.95), low: price(low), high: price(high) });
+function figure(forecast) {
+  const { date, predicted_price, intervals } = forecast.forecast.at(-1);
+  const { lower, upper } = intervals.at(-1);
+  const label = t("chart.label", { date: day(date), price: price(predicted_price), level: level(0.95), low: price(lower), high: price(upper) });
   return el("figure", {},
-    tools,
     el("div", { class: "plotted" }, el("div", { class: "chart", role: "img", "aria-label": label }), el("p", { class: "readout", "aria-hidden": "true" })),
     el("figcaption", {}, legend(forecast)));
 }
@@ -142,7 +151,7 @@ function legend({ test }) {
   const ranges = LEVELS.map((one) => {
     const found = test.coverage.find(({ level: of }) => of === one)?.empirical_coverage;
     const off = found != null && Math.abs(found - one) > FAR_OFF;
-    return el("li", {}, el("i", { class: `band b${one * 100}` }), term("coverage", t("forecast.range", { level: level(one) })),
+    return el("li", {}, el("i", { class: `band b${one * 100}` }), term("coverage", rangeOf(one)),
       found != null && ` · ${t("legend.contained", { share: percent(found, 0) })}`, off && el("b", { class: "off" }, ` ${t("legend.off")}`));
   });
   return el("ul", { class: "legend" },
@@ -157,7 +166,7 @@ function withoutLibrary(body) {
 }
 
 function sessions({ forecast, currency, persistence, symbol }) {
-  const head = [t("head.session"), t("head.median"), t("head.change"), ...LEVELS.map((one) => t("forecast.range", { level: level(one) })), t("head.nochange")];
+  const head = [t("head.session"), t("head.median"), t("head.change"), ...LEVELS.map(rangeOf), t("head.nochange")];
   const rows = forecast.map((one) => ({
     cells: [longDay(one.date), money(one.predicted_price, currency), signed(one.expected_change_pct / 100, 2),
       ...one.intervals.map(({ lower, upper }) => `${price(lower)} – ${price(upper)}`), money(persistence, currency)],
@@ -165,8 +174,8 @@ function sessions({ forecast, currency, persistence, symbol }) {
   return table(t("forecast.next", { n: forecast.length, ticker: symbol }), head, rows);
 }
 
-function provenance(prices, { source, base_date, stale, dropped, model_id, currency }) {
+function provenance({ source, base_date, stale, dropped, model_id, currency }) {
   const droppedRows = Object.entries(dropped).map(([reason, n]) => `${n} ${reason.replaceAll("_", " ")}`).join(", ");
-  return [t(stale ? "source.stale" : "source.upto", { source, date: day(base_date) }),
-    currency && t("source.currency", { currency }), droppedRows && t("source.dropped", { rows: droppedRows }), t("source.model", { model: model_id })].filter(Boolean).join(" · ");
+  return listed(t(stale ? "source.stale" : "source.upto", { source, date: day(base_date) }),
+    currency && t("source.currency", { currency }), droppedRows && t("source.dropped", { rows: droppedRows }), t("source.model", { model: model_id }));
 }

@@ -17,14 +17,13 @@ export function money(value, currency) {
   return number({ style: "currency", currency, ...digits(value) }).format(value);
 }
 
-export const percent = (share, places = 1) =>
-  share == null ? "–" : number({ style: "percent", minimumFractionDigits: places, maximumFractionDigits: places }).format(share);
+export const percent = (share, places = 1, signDisplay = "auto") =>
+  share == null ? "–" : number({ style: "percent", minimumFractionDigits: places, maximumFractionDigits: places, signDisplay }).format(share);
 
-export const signed = (share, places = 1) =>
-  share == null ? "–" : number({ style: "percent", minimumFractionDigits: places, maximumFractionDigits: places, signDisplay: "exceptZero" }).format(share);
+export const signed = (share, places) => percent(share, places, "exceptZero");
 
 /** Two shares with two to four decimals, as many as needed to differ. */
-export function percents(one, other) {
+function percents(one, other) {
   const places = [2, 3, 4].find((n) => percent(one, n) !== percent(other, n)) ?? 2;
   return [percent(one, places), percent(other, places)];
 }
@@ -37,12 +36,14 @@ export function testSummary({ step, n_origins, model, persistence, coverage }) {
   const [own, unchanged] = percents(model.mape, persistence.mape);
   const range = coverage.find((one) => one.level === 0.8);
   const inside = range && t("tested.range", { level: level(0.8), share: percent(range.empirical_coverage) });
-  return [t(step > 1 ? "tested.far" : "tested.near", { n: count(n_origins), step, own, unchanged }), inside].filter(Boolean).join(" ");
+  const what = t(step > 1 ? "tested.far" : "tested.near", { step });
+  return [t("tested.summary", { n: count(n_origins), what, own, unchanged }), inside].filter(Boolean).join(" ");
 }
 
 export const count = (value) => number({ maximumFractionDigits: 0 }).format(value);
 export const ratio = (value) => number({ minimumFractionDigits: 1, maximumFractionDigits: 1 }).format(value);
 export const level = (value) => number({ style: "percent", maximumFractionDigits: 1 }).format(value);
+export const rangeOf = (of) => t("forecast.range", { level: level(of) });
 export const figure = (value, significant = 4) => (value == null ? "–" : number({ maximumSignificantDigits: significant }).format(value));
 
 /** Heads of tables and their cells from a report: errors, and the coverage of intervals. */

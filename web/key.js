@@ -3,23 +3,18 @@
 import { el } from "./dom.js";
 import { t } from "./text.js";
 
-const KEY = "api-key";
-const SWAGGER = "authorized"; // where Swagger UI reads it, if it is remembered
+const KEY = "api-key"; // where the API's own page reads it too
 let asking, declined = false;
 
 addEventListener("click", () => { declined = false; }, true); // what a person asks for may ask for the key again
 
 export const savedKey = () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY);
 
-export function forgetKey() {
-  for (const [store, name] of [[sessionStorage, KEY], [localStorage, KEY], [localStorage, SWAGGER]]) store.removeItem(name);
-}
+export const forgetKey = () => [sessionStorage, localStorage].forEach((store) => store.removeItem(KEY));
 
 function saveKey(key, remember) {
   forgetKey();
   (remember ? localStorage : sessionStorage).setItem(KEY, key);
-  const scheme = { name: "APIKeyHeader", schema: { type: "apiKey", in: "header", name: "X-API-Key" }, value: key };
-  if (remember) localStorage.setItem(SWAGGER, JSON.stringify({ APIKeyHeader: scheme }));
 }
 
 /** Whether there is another key than the one that was refused: a newer one, or one entered now. */

@@ -14,7 +14,7 @@ export function showModels(chosen, use) {
     announce(t("compare.moved", { alias, model: model_id }));
     document.dispatchEvent(new Event("moved"));
   });
-  fill(body, t("page.loading"), async () => {
+  fill(body, async () => {
     const [listed, { aliases }] = await Promise.all([everyModel(), get("/models/aliases")]);
     const byDefault = aliases.find(({ alias }) => alias === "default")?.model_id ?? listed.models.find(({ bundled }) => bundled)?.id;
     const current = aliases.find(({ alias }) => alias === chosen)?.model_id ?? (NAMES.test(chosen) ? byDefault : chosen);
@@ -24,10 +24,10 @@ export function showModels(chosen, use) {
 }
 
 /** All pages of the list as one. */
-async function everyModel(after = "") {
-  const page = await get(`/models?limit=100${after}`);
+async function everyModel(from = {}) {
+  const page = await get("/models", { limit: 100, ...from });
   if (!page.next_after) return page;
-  const rest = await everyModel(`&after=${page.next_after}`);
+  const rest = await everyModel({ after: page.next_after });
   return { models: [...page.models, ...rest.models], unreadable: [...page.unreadable, ...rest.unreadable] };
 }
 
@@ -74,7 +74,7 @@ function aliasTable(aliases, byDefault, current, to) {
 
 /** The card of a model, by id or alias. */
 export const showCard = (chosen) =>
-  fill($("model-body"), t("page.loading"), async () => card(await get(`/models/${encodeURIComponent(chosen)}`)));
+  fill($("model-body"), async () => card(await get(`/models/${encodeURIComponent(chosen)}`)));
 
 function card(model) {
   const [test] = model.test;

@@ -17,6 +17,9 @@ export function parts(key, values) {
 /** The words of a key that the server names, such as a state; the name itself where there are none. */
 export const named = (group, name) => words[group][name] ?? String(name).replaceAll("_", " ");
 
+/** What is there of several texts. */
+export const listed = (...texts) => texts.filter(Boolean).join(" · ");
+
 const NUMBER = /^[−-]?[\d,]+(\.\d+)?( ?%)?$/;
 let messages;
 

@@ -1,8 +1,8 @@
 // What can be done with the chart: its range and overlays, past forecasts, and taking the numbers along.
 
-import { get, post, resultOf } from "./api.js";
-import { $, action, announce, busy, calm, download, el, more, problem, second, show, table } from "./dom.js";
-import { count, day, level, percent, price } from "./format.js";
+import { backtest, get } from "./api.js";
+import { $, action, address, announce, busy, calm, download, el, more, problem, second, show, table } from "./dom.js";
+import { count, day, level, percent, price, rangeOf } from "./format.js";
 import { t } from "./text.js";
 
 const RANGES = { "1M": 21, "3M": 63, "6M": 126, "1Y": 252, "5Y": 1260, All: Infinity };
@@ -10,12 +10,9 @@ const SWITCHES = { log: "setLog", averages: "setAverages", volatility: "setVolat
 const LEVELS = [0.95, 0.8];
 const PAST = 60; // sessions
 
-/** What the address says about the chart. */
-const chosen = () => new URLSearchParams(location.search);
-
 /** Puts a choice into the address, so that a link shows the same. */
-export function choose(name, value) {
-  const query = chosen();
+function choose(name, value) {
+  const query = address();
   if (value) query.set(name, value);
   else query.delete(name);
   history.replaceState(null, "", `${location.pathname}${query.size > 0 ? `?${query}` : ""}${location.hash}`);
@@ -28,9 +25,9 @@ export function toolsOf(chart, forecast, pastBody, all) {
     ranges.forEach((one) => one.setAttribute("aria-pressed", String(one === target)));
     choose("range", name === "3M" ? "" : name);
     chart.setRange(sessions);
-  }, { "aria-pressed": String(name === (chosen().get("range") ?? "3M")) }));
+  }, { "aria-pressed": String(name === (address().get("range") ?? "3M")) }));
   const switches = Object.entries(SWITCHES).map(([name, set]) => {
-    const on = chosen().get(name) === "on";
+    const on = address().get(name) === "on";
     chart[set](on);
     return toggle(t(`tools.${name}`), on, (now) => {
       choose(name, now && "on");
@@ -38,11 +35,12 @@ export function toolsOf(chart, forecast, pastBody, all) {
     });
   });
   const past = toggle(t("tools.past"), false, (now) => (now ? showPast(chart, forecast, pastBody) : hidePast(chart, pastBody)));
-  const wanted = RANGES[chosen().get("range")];
+  past.id = "show-past";
+  const wanted = RANGES[address().get("range")];
   if (wanted) chart.setRange(wanted);
   all.then(() => pastBody.parentElement?.setAttribute("data-complete", ""));
   return [el("div", { class: "buttons", role: "group", "aria-label": t("tools.range") }, ranges),
-    el("div", { class: "buttons", role: "group", "aria-label": t("tools.show") }, switches, past), share(chart, forecast)];
+    el("div", { class: "buttons", role: "group", "aria-label": t("tools.show") }, past, switches), share(chart, forecast)];
 }
 
 const toggle = (text, on, set) => action(text, ({ target }) => {
@@ -60,8 +58,7 @@ function hidePast(chart, body) {
 async function showPast(chart, { symbol, model_id }, body) {
   busy(body, t("page.loading"));
   try {
-    const ticker = encodeURIComponent(symbol);
-    const logged = (await get(`/monitoring/outcomes?ticker=${ticker}&model_id=${encodeURIComponent(model_id)}&limit=${PAST}`)).outcomes;
+    const { outcomes: logged } = await get("/monitoring/outcomes", { ticker: symbol, model_id, limit: PAST });
     const served = logged.length >= PAST / 2;
     const found = served ? logged.map(outcome) : await backtested(chart, symbol, model_id, body);
     if (found.length === 0) return show(body, calm(t("past.none")));
@@ -84,15 +81,14 @@ const outcome = ({ session, median, actual, levels, lower, upper }) => {
 async function backtested(chart, ticker, model, body) {
   const start = chart.bars().at(-PAST - 1)?.Date;
   const request = { ticker, start, horizon: 1, stride: 1, levels: [0.8, 0.95], quantile_levels: [0.025, 0.1, 0.5, 0.9, 0.975], include_forecasts: true };
-  const started = await post(`/models/${encodeURIComponent(model)}/backtest`, request, { headers: { Prefer: "respond-async" } });
   const bar = body.querySelector("progress");
-  const report = started.kind === "backtest" ? await resultOf(started, ({ progress }) => { if (progress) bar.value = progress.share; }) : started;
+  const report = await backtest(model, request, ({ progress }) => { if (progress) bar.value = progress.share; });
   return report.forecasts.filter(({ actuals: [actual] }) => actual != null).map(({ sessions: [session], quantiles: [[low95, low80, median, high80, high95]], actuals: [actual] }) =>
     outcome({ session, median, actual, levels: LEVELS, lower: [low95, low80], upper: [high95, high80] }));
 }
 
 function outcomes(found) {
-  const head = [t("head.session"), t("bar.close"), t("head.median"), t("forecast.range", { level: level(0.8) }), t("past.inside")];
+  const head = [t("head.session"), t("bar.close"), t("head.median"), rangeOf(0.8), t("past.inside")];
   return table(t("past.figures"), head, found.toReversed().map((one) => ({
     cells: [day(one.session), price(one.actual), price(one.median), `${price(one.lower)} – ${price(one.upper)}`, t(one.hit ? "past.yes" : "past.no")] })));
 }

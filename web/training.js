@@ -1,54 +1,43 @@
 // Trainings: start, watch, cancel, retry; then name the model and use it.
 
-import { call, get, post } from "./api.js";
-import { $, act, action, announce, calm, el, fill, link, message, more, notes, problem, show, table } from "./dom.js";
+import { call, get, pause, post, prices } from "./api.js";
+import { $, act, action, announce, calm, el, fill, kept, link, message, more, notes, onSubmit, problem, show, table } from "./dom.js";
 import { resolved } from "./find.js";
 import { figure, moment, span, testSummary } from "./format.js";
 import { plot } from "./plot.js";
-import { named, t } from "./text.js";
+import { listed, named, t } from "./text.js";
 
 const POLL_MS = 1500;
-const JOBS = "jobs"; // of this browser: job id -> the name that its model gets, which may be empty
+const JOBS = "jobs"; // of this browser
 const PHASES = ["fetch", "prepare", "fit", "calibrate", "test", "publish"];
 const views = new Map(); // job id -> its element
 const watching = new Set();
 let use;
 
-const jobs = () => {
-  try {
-    return JSON.parse(localStorage.getItem(JOBS)) ?? {};
-  } catch {
-    return {}; // written by another program
-  }
-};
-const keep = (id, name) => localStorage.setItem(JOBS, JSON.stringify({ ...jobs(), [id]: name }));
-function drop(id) {
-  const { [id]: name, ...others } = jobs();
-  localStorage.setItem(JOBS, JSON.stringify(others));
+const jobs = () => [kept(JOBS)].flat().filter((id) => typeof id === "string");
+const keep = (ids) => {
+  localStorage.setItem(JOBS, JSON.stringify(ids));
   rest();
-  return name;
-}
+};
+const drop = (id) => keep(jobs().filter((one) => one !== id));
 
 /** `useModel` is called with the id and tickers of the trained model. */
 export function prepareTraining(useModel) {
   use = useModel;
   const form = $("train-form");
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    start(form);
-  });
+  onSubmit(form, () => start(form));
   form.addEventListener("input", ({ target }) => wrong(target, ""));
   const recent = more(t("train.recent"), el("div", { id: "recent" }));
   recent.addEventListener("toggle", () => recent.open && showRecent());
   $("jobs-body").append(recent);
-  Object.keys(jobs()).forEach(watch);
+  jobs().forEach(watch);
   rest();
 }
 
 /** The button rests while a training of this browser runs. */
 function rest() {
   const button = $("train-form").querySelector("button");
-  button.disabled = Object.keys(jobs()).length > 0;
+  button.disabled = jobs().length > 0;
   button.textContent = t(button.disabled ? "train.busy" : "train.go");
 }
 
@@ -67,15 +56,15 @@ function wrong(field, text) {
 /** Checks the fields, then the tickers, before a job is made. */
 async function start(form) {
   const fields = [...form.elements].filter(({ name }) => name);
-  const faults = fields.filter((field) => !field.validity.valid).map((field) => wrong(field, field.name === "name" ? t("train.nameRule") : field.validationMessage));
+  const faults = fields.filter((field) => !field.validity.valid).map((field) => wrong(field, field.title || field.validationMessage));
   if (faults.length > 0) return faults[0].focus();
   const button = form.querySelector("button");
   button.disabled = true;
   try {
     const tickers = await Promise.all(form.elements.tickers.value.split(/[\s,;]+/).filter(Boolean).map(resolved));
     form.elements.tickers.value = tickers.join(" ");
-    for (const ticker of tickers) await post("/models/fetch-data", { ticker, days: 1 });
-    await submit(() => post("/models/train", request(form, tickers), { headers: { Prefer: "respond-async" } }), form.elements.name.value);
+    for (const ticker of tickers) await prices(ticker, 1);
+    await submit(post("/models/train", request(form, tickers), { headers: { Prefer: "respond-async" } }));
   } catch (error) {
     const places = error.errors?.map(({ field, message: text }) => [form.elements[field] ?? (field.startsWith("ticker") && form.elements.tickers), text]).filter(([field]) => field?.after) ?? [];
     if (["ticker_not_found", "unknown_exchange"].includes(error.code)) places.push([form.elements.tickers, error.detail]);
@@ -87,16 +76,15 @@ async function start(form) {
 }
 
 function request(form, tickers) {
-  const { tickers: _, name: __, warm_start, ...fields } = Object.fromEntries(new FormData(form));
+  const { tickers: _, warm_start, ...fields } = Object.fromEntries(new FormData(form));
   const filled = Object.keys(fields).map((name) => form.elements[name]).filter(({ value }) => value !== "");
-  const typed = filled.map(({ name, type, value, valueAsNumber }) => [name, type === "number" ? valueAsNumber : value]);
+  const typed = filled.map(({ name, type, value, valueAsNumber }) => [name === "name" ? "alias" : name, type === "number" ? valueAsNumber : value]);
   return { ...(tickers.length === 1 ? { ticker: tickers[0] } : { tickers }), ...Object.fromEntries(typed), warm_start: warm_start === "on" };
 }
 
-async function submit(send, name) {
-  const job = await send();
-  keep(job.id, name);
-  rest();
+async function submit(sent) {
+  const job = await sent;
+  keep([...jobs(), job.id]);
   for (const [id, shown] of views) if (shown.dataset.ended) { shown.remove(); views.delete(id); }
   $("train-body").querySelectorAll(":scope > .problem").forEach((shown) => shown.remove());
   showJob(job);
@@ -114,8 +102,8 @@ async function watch(id) {
       showJob(job);
       if (job.state !== before) announce(named("state", job.state));
       before = job.state;
-      if (job.ended_at) return await ended(job);
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      if (job.ended_at) return ended(job);
+      await pause(POLL_MS);
     }
   } catch (error) {
     const gone = error.code === "job_not_found";
@@ -126,12 +114,10 @@ async function watch(id) {
   }
 }
 
-async function ended(job) {
-  const name = drop(job.id);
+function ended({ id, state, model_id, result }) {
+  drop(id);
   if ($("recent").closest("details").open) showRecent();
-  if (job.state !== "succeeded") return;
-  if (name) await act($("train-body"), () => call("PUT", `/models/aliases/${name}`, { body: { model_id: job.model_id } }));
-  use(name || job.model_id, job.result.tickers);
+  if (state === "succeeded") use(result.alias ?? model_id, result.tickers);
 }
 
 /** Puts the view of a job where it was, else before the others. */
@@ -150,9 +136,9 @@ function showJob(job) {
 
 function view(job) {
   const losses = job.progress?.validation_losses ?? [];
-  const button = job.ended_at ? job.state !== "succeeded" && [t("job.again"), () => act($("train-body"), () => submit(() => post(`/jobs/${job.id}/retry`), ""))] : [t("job.cancel"), () => cancel(job)];
+  const button = job.ended_at ? job.state !== "succeeded" && [t("job.again"), () => act($("train-body"), () => submit(post(`/jobs/${job.id}/retry`)))] : [t("job.cancel"), () => cancel(job)];
   return el("div", { class: "job", "data-state": job.state, "data-ended": job.ended_at },
-    el("h3", {}, `${named("state", job.state)}: ${tickersOf(job).join(", ")}`),
+    el("h3", {}, `${named("state", job.state)}: ${listed(tickersOf(job).join(", "), job.request.alias)}`),
     !job.ended_at && [el("progress", { max: 1, value: job.progress?.share, "aria-label": t("job.progress") }), phases(job), el("p", {}, pace(job))],
     job.error && notes([job.error.detail]),
     job.result && [outcome(job.result), notes(job.result.warnings)],
@@ -185,8 +171,8 @@ const cancel = (job) => act($("train-body"), () => call("DELETE", `/jobs/${job.i
 }));
 
 function showRecent() {
-  fill($("recent"), t("page.loading"), async () => {
-    const { jobs: found, unreadable } = await get("/jobs?limit=8");
+  fill($("recent"), async () => {
+    const { jobs: found, unreadable } = await get("/jobs", { limit: 8 });
     const rows = found.filter(({ kind }) => kind === "training").map((job) => ({ cells: [moment(job.created_at), tickersOf(job).join(", "), job.request.model, named("state", job.state), job.error ? message("span", job.error.detail, { class: "wrap" }) : "",
       job.state === "succeeded" ? link(t("job.use"), () => use(job.model_id, tickersOf(job))) : link(t("job.show"), () => watch(job.id))] }));
     const damaged = notes(unreadable.map((id) => t("job.damaged", { id })));

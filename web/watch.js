@@ -1,27 +1,25 @@
 // The watch list of this browser, and its tickers side by side.
 
-import { get, post } from "./api.js";
-import { newChart, whenRecoloured } from "./chart.js";
-import { $, calm, el, fill, link, message, table } from "./dom.js";
+import { get, post, prices } from "./api.js";
+import { colour, newChart, whenRecoloured } from "./chart.js";
+import { $, calm, el, fill, kept, link, message, onSubmit, table } from "./dom.js";
 import { about, combobox, nameOf, resolved } from "./find.js";
 import { day, level, money, move, price, ratio, signed } from "./format.js";
 import { lang, named, t } from "./text.js";
 
 const KEY = "watched";
-const MOST = 40, MOST_TOGETHER = 6;
+const MOST = 40, MOST_TOGETHER = 6, FEW = 3;
 const SPARK_SESSIONS = 30, TOGETHER_SESSIONS = 252;
 const LINES = ["--accent", "--orange", "--purple", "--blue", "--faint", "--ink"];
 const saved = () => {
-  try {
-    const found = JSON.parse(localStorage.getItem(KEY));
-    return Array.isArray(found) ? found.filter((one) => typeof one === "string").slice(0, MOST) : [];
-  } catch {
-    return []; // written by another program
-  }
+  const found = kept(KEY);
+  return Array.isArray(found) ? found.filter((one) => typeof one === "string").slice(0, MOST) : [];
 };
 let order = { by: 0, down: false }, picked = new Set(), opened, rows = [];
 
 function save(symbols) {
+  const before = saved();
+  for (const one of symbols) if (!before.includes(one) && picked.size < FEW) picked.add(one);
   localStorage.setItem(KEY, JSON.stringify(symbols.slice(0, MOST)));
   showWatched();
   star(opened.ticker());
@@ -36,15 +34,13 @@ export function prepareWatched(page) {
     if (!saved().includes(symbol)) save([...saved(), symbol]);
   };
   combobox(input, add);
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    add(await resolved(input.value));
-  });
+  onSubmit(form, async () => add(await resolved(input.value)));
   $("star").addEventListener("click", () => {
     const ticker = opened.ticker();
     save(saved().includes(ticker) ? saved().filter((one) => one !== ticker) : [...saved(), ticker]);
   });
   document.addEventListener("titled", ({ detail }) => star(detail));
+  star(opened.ticker());
 }
 
 function star(ticker) {
@@ -62,10 +58,10 @@ export function showWatched() {
     $("together-body").replaceChildren();
     return $("watch-body").replaceChildren(calm(t("watch.empty")));
   }
-  return fill($("watch-body"), t("page.loading"), async () => {
+  return fill($("watch-body"), async () => {
     rows = await latest(symbols);
     await Promise.all(symbols.map(about));
-    if (rows.length > 1 && picked.size === 0) rows.filter(({ error }) => !error).slice(0, 3).forEach(({ symbol }) => picked.add(symbol));
+    if (rows.length > 1 && picked.size === 0) rows.filter(({ error }) => !error).slice(0, FEW).forEach(({ symbol }) => picked.add(symbol));
     const drawn = list();
     showTogether();
     rows.forEach(complete);
@@ -75,7 +71,7 @@ export function showWatched() {
 
 /** One row for each symbol: what the last night published, and one batch for what it did not. */
 async function latest(symbols) {
-  const published = await get(`/forecasts/latest?tickers=${symbols.map(encodeURIComponent).join(",")}`).then(fromNight, (error) => {
+  const published = await get("/forecasts/latest", { tickers: symbols }).then(fromNight, (error) => {
     if (error.status === 404) return new Map(); // no night has published anything
     throw error;
   });
@@ -110,21 +106,19 @@ function list() {
     if (a == null || b == null) return (a == null) - (b == null);
     return (order.down ? -1 : 1) * (typeof a === "string" ? a.localeCompare(b, lang) : a - b);
   });
-  const head = COLUMNS.map(([key], index) => {
-    const sort = link(t(key), () => {
-      order = { by: index, down: order.by === index && !order.down };
-      $("watch-body").replaceChildren(list());
-      $("watch-body").querySelectorAll("thead button")[index].focus();
-    });
-    return sort;
-  });
+  const head = COLUMNS.map(([key], index) => link(t(key), () => {
+    order = { by: index, down: order.by === index ? !order.down : index > 0 }; // the largest figure first
+    $("watch-body").replaceChildren(list());
+    $("watch-body").querySelectorAll("thead button")[index].focus();
+  }));
   const drawn = table(t("nav.watch"), [...head, t("watch.remove")], shown.map((row) => ({ current: row.symbol === opened.ticker(), cells: cells(row) })));
   drawn.querySelectorAll("thead th")[order.by].setAttribute("aria-sort", order.down ? "descending" : "ascending");
   return drawn;
 }
 
 function cells(row) {
-  const { symbol, error, close, currency, range, expected, usual } = row;
+  const { symbol, error, close, currency, range, expected } = row;
+  const newest = rows.map(({ date }) => date ?? "").toSorted().at(-1); // an older close says of which day it is
   const name = nameOf(symbol).name;
   const open = [link(name ?? symbol, () => opened.open(symbol)), name && el("small", {}, ` ${symbol}`)].filter(Boolean);
   const remove = link(t("watch.remove"), () => save(saved().filter((one) => one !== symbol)));
@@ -135,9 +129,8 @@ function cells(row) {
     else picked.delete(symbol);
     showTogether();
   } });
-  const times = against(row);
-  return [el("span", {}, pick, " ", open), el("span", { title: day(row.date) }, money(close, currency)), `${price(range.lower)} – ${price(range.upper)}`,
-    move(expected / 100), times == null ? "–" : `${move(usual / 100)} · ${ratio(times)}×`,
+  return [el("span", {}, pick, " ", open), el("span", {}, row.date < newest && el("small", {}, `${day(row.date)} · `), money(close, currency)), `${price(range.lower)} – ${price(range.upper)}`,
+    move(expected / 100), usualMove(row),
     el("span", { "data-drift": symbol }, row.drift ? named("drift", row.drift) : "…"), el("span", { "data-spark": symbol }, row.closes ? spark(row.closes) : "…"), remove];
 }
 
@@ -145,10 +138,9 @@ function cells(row) {
 async function complete(row) {
   const { symbol, error } = row;
   if (error) return;
-  const ticker = encodeURIComponent(symbol);
-  row.closes ??= await post("/models/fetch-data", { ticker: symbol, days: SPARK_SESSIONS }).then(({ data }) => data.map(({ Close }) => Close), () => undefined);
+  row.closes ??= await prices(symbol, SPARK_SESSIONS).then(({ data }) => data.map(({ Close }) => Close), () => undefined);
   put("spark", symbol, row.closes ? spark(row.closes) : "–");
-  row.drift ??= await get(`/monitoring/drift?ticker=${ticker}`).then(({ reports }) => reports[0]?.status ?? "unknown", () => "unknown");
+  row.drift ??= await get("/monitoring/drift", { ticker: symbol }).then(({ reports }) => reports[0]?.status ?? "unknown", () => "unknown");
   put("drift", symbol, named("drift", row.drift));
 }
 
@@ -170,9 +162,9 @@ async function showTogether() {
   removeChart = undefined;
   const symbols = [...picked].slice(0, MOST_TOGETHER);
   if (symbols.length < 2) return $("together-body").replaceChildren(calm(t("together.few")));
-  await fill($("together-body"), t("page.loading"), async () => {
+  await fill($("together-body"), async () => {
     const [{ results }, ...histories] = await Promise.all([post("/predict/batch", { symbols, days: 10, levels: [0.8] }),
-      ...symbols.map((ticker) => post("/models/fetch-data", { ticker, days: TOGETHER_SESSIONS }))]);
+      ...symbols.map((one) => prices(one, TOGETHER_SESSIONS))]);
     const chart = el("div", { class: "chart small", role: "img", "aria-label": t("together.label", { tickers: symbols.join(", ") }) });
     const start = histories.map(({ data }) => data[0].Date).toSorted().at(-1);
     setTimeout(() => { removeChart = drawTogether(chart, histories, start); });
@@ -199,19 +191,19 @@ function drawTogether(node, histories, start) {
   });
   const stop = whenRecoloured(() => {
     empty.paint();
-    const style = getComputedStyle(document.documentElement);
-    lines.forEach((line, index) => line.applyOptions({ color: style.getPropertyValue(LINES[index]).trim() }));
+    lines.forEach((line, index) => line.applyOptions({ color: colour(LINES[index]) }));
   });
   empty.chart.timeScale().fitContent();
   return () => { stop(); empty.chart.remove(); };
 }
 
+const usualMove = (row) => (row.usual ? `${move(row.usual / 100)} · ${ratio(against(row))}×` : "–");
+
 function sideBySide(results) {
   const width = ({ intervals: [{ lower, upper }] }, base) => `${signed(lower / base - 1)} – ${signed(upper / base - 1)}`;
   const head = [t("watch.name"), t("watch.expected"), t("watch.usual"), t("together.next", { level: level(0.8) }), t("together.far", { level: level(0.8), n: 10 })];
-  return table(t("together.title"), head, results.filter(({ result }) => result).map(({ symbol, result: { base_price, forecast, explanation } }) => {
-    const times = against({ expected: explanation.expected_move_pct, usual: explanation.usual_move_pct });
-    return { cells: [nameOf(symbol).name ?? symbol, move(explanation.expected_move_pct / 100),
-      times == null ? "–" : `${move(explanation.usual_move_pct / 100)} · ${ratio(times)}×`, width(forecast[0], base_price), width(forecast.at(-1), base_price)] };
+  return table(t("together.title"), head, results.filter(({ result }) => result).map(({ symbol, result }) => {
+    const [row, { base_price, forecast }] = [fromBatch(symbol, result), result];
+    return { cells: [nameOf(symbol).name ?? symbol, move(row.expected / 100), usualMove(row), width(forecast[0], base_price), width(forecast.at(-1), base_price)] };
   }));
 }

@@ -1013,6 +1013,8 @@ class TrainRequest(BaseModel):
     """Start a return_lstm from the weights of the bundled model, if the lookback is the same and the bundled model has not seen the sessions that calibrate and test the new model."""
     promote_to: str | None = None
     """After the training, backtest against the model of this alias from the same origins, and move the alias to the new model if that wins."""
+    alias: str | None = None
+    """A name for the model: an alias that is made, or moved to it, when the training succeeds."""
 
 
 class TrainTestAccuracy(BaseModel):
@@ -1859,6 +1861,8 @@ class TrainResult(BaseModel):
     """Empty for a universe."""
     universe: str | None = None
     """The universe that the model was trained on."""
+    alias: str | None = None
+    """The alias of the request; it points to the model."""
     kept_parent: bool = False
     """Whether continuing from the base model brought no gain, so that its weights stayed."""
     source: str

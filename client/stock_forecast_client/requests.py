@@ -231,6 +231,8 @@ class TrainSubmission(TypedDict, total=False):
     """Start a return_lstm from the weights of the bundled model, if the lookback is the same and the bundled model has not seen the sessions that calibrate and test the new model."""
     promote_to: str | None
     """After the training, backtest against the model of this alias from the same origins, and move the alias to the new model if that wins."""
+    alias: str | None
+    """A name for the model: an alias that is made, or moved to it, when the training succeeds."""
     webhook: Webhook | None
     """Where to announce the end of the work."""
 

@@ -148,6 +148,7 @@ def _train(
             model.checkpoint.remove()
         result = _with_evaluation(spec, request, model.card, heartbeat, context)
         heartbeat.seal()
+        result = _named(result, request.alias, context)
     except JobStopped:
         _withdraw(spec.model_id, context.registry)
         raise
@@ -232,6 +233,24 @@ _while_store_is_down = retry(
 @_while_store_is_down
 def _record_end(jobs: Jobs, job_id: str, end: JobEnd) -> bool:
     return jobs.end(job_id, end)
+
+
+def _named(result: TrainResult, alias: str | None, context: WorkerContext) -> TrainResult:
+    """The result, with the alias that the request asks for; a model that could not be named is still a success."""
+    if alias is None:
+        return result
+    try:
+        _move_alias(alias, result.id, context)
+    except AppError as error:
+        log.warning("naming model %s: %s", result.id, error.message)
+        warning = f"the model was not named {alias!r}: {error.message}"
+        return result.model_copy(update={"warnings": (*result.warnings, warning)})
+    return result.model_copy(update={"alias": alias})
+
+
+@_while_store_is_down
+def _move_alias(alias: str, model_id: str, context: WorkerContext) -> None:
+    context.registry.move_alias(alias, model_id, context.clock())
 
 
 def _withdraw(model_id: str, registry: ModelRegistry) -> None:

@@ -1,10 +1,9 @@
-"""Accessibility: axe, the keyboard, and what screen readers announce."""
+"""Accessibility: the keyboard, and what screen readers announce."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import NARROW, WIDE, Open, scroll_to, wait_until_loaded
+from tests.browser.conftest import Open, wait_until_loaded
 
 pytestmark = pytest.mark.slow
 
@@ -14,38 +13,6 @@ FOCUSED = """() => {
   const outlined = style.outlineStyle !== 'none' && style.outlineWidth !== '0px';
   return [node.name || node.textContent.trim().slice(0, 40), outlined];
 }"""
-
-
-def grave(page: Page) -> list[tuple[str, list[str]]]:
-    """Serious and critical findings of axe, each with its elements."""
-    found = Axe().run(page).response["violations"]
-    return [
-        (one["id"], [node["html"][:200] for node in one["nodes"]])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
-
-
-@pytest.mark.parametrize(("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"])
-def test_axe_finds_nothing_grave_and_nothing_is_too_wide(
-    server: str, visit: Open, viewport: dict[str, int], scheme: str
-) -> None:
-    page = visit(server, viewport=viewport, color_scheme=scheme)
-    wait_until_loaded(page)
-    page.get_by_text("All sessions in figures").click()
-    scroll_to(page, "analysis")
-
-    assert grave(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_grave_in_an_error(server: str, visit: Open, scheme: str) -> None:
-    page = visit(f"{server}/?ticker=NOPE&model=none-such", color_scheme=scheme)
-    wait_until_loaded(page)
-
-    assert page.locator(".problem").count() >= 2
-    assert grave(page) == []
 
 
 def test_the_keyboard_reaches_everything_with_a_visible_focus(server: str, visit: Open) -> None:

@@ -161,24 +161,34 @@ def test_the_api_key_is_entered_once_for_every_part_and_kept_in_the_tab(locked: 
     assert saved.value.path().read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
-@pytest.mark.usefixtures("without_analysis")
-def test_a_remembered_key_is_used_by_the_api_page_too_until_it_is_forgotten(locked: str, visit: Open) -> None:
-    page = visit(locked)
-    give_key(page, KEY, remember=True)
-    wait_until_loaded(page)
-
-    page.goto(f"{locked}/docs")
+def execute(page: Page) -> None:
+    """Request the models in Swagger UI, and wait for an answer that needs the key."""
     operation = page.locator("#operations-models-models_models_get")
     operation.locator(".opblock-summary-control").click()
     operation.get_by_role("button", name="Try it out").click()
     operation.get_by_role("button", name="Execute").click()
     expect(operation.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
+
+
+@pytest.mark.usefixtures("without_analysis")
+@pytest.mark.parametrize("remember", [False, True], ids=["for-the-tab", "remembered"])
+def test_the_key_is_used_by_the_api_page_too_until_it_is_forgotten(locked: str, visit: Open, *, remember: bool) -> None:
+    page = visit(locked)
+    give_key(page, KEY, remember=remember)
+    wait_until_loaded(page)
+
+    page.goto(f"{locked}/docs")
+    execute(page)
+    kept = [*page.evaluate("[Object.keys(sessionStorage), Object.keys(localStorage)]"), page.url.count(KEY)]
     page.goto(locked)
     wait_until_loaded(page)
     page.get_by_role("button", name="Forget the API key").click()
 
     expect(page.get_by_role("dialog")).to_contain_text("This server needs an API key")
+    assert kept == ([[], ["api-key"], 0] if remember else [["api-key"], [], 0])
     assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 0]
+    page.goto(f"{locked}/docs")
+    expect(page.locator(".authorize.unlocked")).to_be_visible()
 
 
 @pytest.mark.usefixtures("without_analysis")
@@ -251,9 +261,6 @@ def test_swagger_sends_the_key_that_it_was_given(with_rights: str, visit: Open) 
     page.locator(".modal-ux input").fill(READER)
     page.locator(".modal-ux").get_by_role("button", name="Apply credentials").click()
     page.locator(".modal-ux").get_by_role("button", name="Close").click()
-    operation = page.locator("#operations-models-models_models_get")
-    operation.locator(".opblock-summary-control").click()
-    operation.get_by_role("button", name="Try it out").click()
-    operation.get_by_role("button", name="Execute").click()
 
-    expect(operation.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
+    execute(page)
+    assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 0]  # where nobody agreed to keep it

@@ -66,6 +66,19 @@ def test_past_forecasts_are_scored_and_shown_with_no_change_and_drift(lived: str
     expect(body.locator("p").first).to_have_text(re.compile(rf"^{status}\s*$"))
 
 
+def test_where_nothing_is_scored_a_backtest_shows_the_last_sixty(server: str, visit: Open) -> None:
+    page = visit(server)
+    wait_until_loaded(page)
+    body = scroll_to(page, "accuracy", "have been scored")
+
+    body.get_by_role("button", name="the last 60").click()
+
+    expect(page.locator("#past .second")).to_contain_text(
+        re.compile(r"In the last 60 sessions, .+ inside, .+ outside\.")
+    )
+    expect(page.locator("#past .second")).to_be_in_viewport()
+
+
 def test_an_unknown_ticker_says_why_its_drift_is_not_checked(server: str, visit: Open) -> None:
     page = visit(f"{server}/?ticker=NOPE")
 

@@ -50,6 +50,16 @@ def test_the_width_is_explained_in_a_sentence(server: str, front_page: Page) -> 
     assert re.match(r"The expected daily move is \d\.\d\d%, ", shown)
 
 
+def test_the_last_session_is_stated_too(server: str, front_page: Page) -> None:
+    last = post(f"{server}/predict/forecast", {"symbol": "^GSPC", "days": 10, "levels": [0.8]})["forecast"][-1]
+
+    said = front_page.locator("#forecast-body .second").nth(1).inner_text()
+
+    prices = [last["predicted_price"], last["intervals"][0]["lower"], last["intervals"][0]["upper"]]
+    assert said.startswith("In 10 sessions, on 15 Jan 2019: US$")
+    assert re.findall(r"\$([\d,]+\.\d\d)", said) == [f"{price:,.2f}" for price in prices]
+
+
 @pytest.mark.parametrize("days", [1, 10])
 def test_the_evidence_is_of_the_horizon_asked_for(server: str, visit: Open, days: int) -> None:
     test = post(f"{server}/predict/forecast", {"symbol": "^GSPC", "days": days, "levels": [0.8]})["test"]
@@ -183,3 +193,5 @@ def test_without_the_chart_library_the_figures_are_there(
 
         assert "The chart library is not installed" in page.locator("#forecast-body").inner_text()
         assert page.locator("#forecast-body tbody tr").first.is_visible()
+        page.get_by_text("Share", exact=True).click()
+        assert page.get_by_role("button", name="Numbers as CSV").is_visible()

@@ -8,40 +8,8 @@ from playwright.sync_api import Page, expect
 from benchmarks.server import post
 from routers.web import FOLDER, words_of
 from tests.browser.conftest import Open, scroll_to, wait_until_loaded
-from tests.browser.test_access import grave
 
 pytestmark = pytest.mark.slow
-
-SIZES = {"1440": (1440, 900), "1024": (1024, 768), "390": (390, 844)}
-WATCHED = "localStorage.setItem('watched', JSON.stringify(['^GSPC', '^IXIC', 'NOPE']))"
-
-
-def watching(page: Page, url: str) -> None:
-    page.add_init_script(WATCHED)
-    page.goto(url)
-
-
-@pytest.mark.parametrize(
-    ("size", "scheme", "language"),
-    [("1440", "dark", "pt-BR"), ("1024", "light", "en"), ("1024", "dark", "pt-BR"), ("390", "light", "pt-BR")],
-)
-def test_every_part_is_accessible_and_nothing_is_too_wide(
-    server: str, visit: Open, size: str, scheme: str, language: str
-) -> None:
-    width, height = SIZES[size]
-    page = visit(f"{server}/help", viewport={"width": width, "height": height}, color_scheme=scheme, locale=language)
-    found = {"help": grave(page)}
-    watching(page, server)
-    wait_until_loaded(page)
-    scroll_to(page, "watch")
-    expect(page.locator("#together-body h3")).to_be_visible()
-    scroll_to(page, "accuracy")
-    scroll_to(page, "analysis")
-    found["page"] = grave(page)
-
-    assert found == {"help": [], "page": []}
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert page.evaluate("document.documentElement.lang") == language
 
 
 def test_the_page_speaks_the_language_of_the_browser_with_its_numbers_and_errors(server: str, visit: Open) -> None:
@@ -80,7 +48,9 @@ def test_no_english_word_of_the_catalogue_is_left_in_portuguese(server: str, vis
     wait_until_loaded(page)
     shown = page.locator("body").inner_text()
 
-    english, portuguese = (words_of(FOLDER / f"{one}.js") for one in ("en", "pt-BR"))
+    english, portuguese = (
+        words_of(FOLDER / f"index.{one}.json") | words_of(FOLDER / f"{one}.js") for one in ("en", "pt-BR")
+    )
     left = [
         text
         for key, text in english.items()

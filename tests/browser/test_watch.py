@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.server import post
-from tests.browser.conftest import Open, browsing, scroll_to, wait_until_loaded
+from tests.browser.conftest import NARROW, WIDE, Open, browsing, scroll_to, wait_until_loaded
 
 pytestmark = pytest.mark.slow
 
@@ -55,9 +55,23 @@ def test_the_list_is_sorted_by_the_heading_that_is_pressed(page: Page) -> None:
     head.get_by_role("button", name="Expected move").click()
 
     assert by_name == ["Nasdaq Composite", "NOPE", "S&P 500"]
-    assert by_move == ["S&P 500", "Nasdaq Composite", "NOPE"]
+    assert by_move == ["Nasdaq Composite", "S&P 500", "NOPE"]  # the largest move first
+    assert rows(page) == ["S&P 500", "Nasdaq Composite", "NOPE"]
+    assert head.locator("[aria-sort]").get_attribute("aria-sort") == "ascending"
+
+
+def test_the_list_is_sorted_on_a_telephone_too(page: Page) -> None:
+    page.set_viewport_size(NARROW)
+    try:
+        head = page.locator("#watch-body thead")
+        head.get_by_role("button", name="Name").click(timeout=5_000)
+        by_name = rows(page)
+        head.get_by_role("button", name="Last close").click(timeout=5_000)
+    finally:
+        page.set_viewport_size(WIDE)
+
+    assert by_name == ["Nasdaq Composite", "NOPE", "S&P 500"]
     assert rows(page) == ["Nasdaq Composite", "S&P 500", "NOPE"]
-    assert head.locator("[aria-sort]").get_attribute("aria-sort") == "descending"
 
 
 def test_two_tickers_are_compared_from_the_same_day(page: Page) -> None:
@@ -72,13 +86,14 @@ def test_two_tickers_are_compared_from_the_same_day(page: Page) -> None:
 def test_the_list_is_kept_changed_by_the_star_and_by_name(server: str, visit: Open) -> None:
     page = visit(server)
     wait_until_loaded(page)
-    expect(page.locator("#watch-body")).to_contain_text("No tickers yet")
+    scroll_to(page, "watch", "No tickers yet")
 
     page.get_by_role("button", name="☆ Watch").click()
     expect(page.get_by_role("button", name="★ Watching")).to_be_visible()
     page.get_by_label("Add a ticker").fill("nasdaq")
     page.locator("#watch-form").get_by_role("button", name="Add").click()
     expect(page.locator("#watch-body tbody tr")).to_have_count(2)
+    expect(page.locator("#together-body tbody tr")).to_have_count(2)  # what was added is compared at once
     page.reload()
     wait_until_loaded(page)
     scroll_to(page, "watch", "Nasdaq Composite")

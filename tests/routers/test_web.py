@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from aws_lambda import lambda_handler
 from routers import web
 from routers.middleware import MIN_GZIP_BYTES
-from services.language import LANGUAGES
+from services.language import LANGUAGES, Language
 from tests.aws.events import function_url_event, read_answer
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -72,6 +72,23 @@ def test_every_file_that_the_page_names_is_served_as_what_it_is(client: TestClie
         path: (200, kinds[path.rpartition(".")[2]]) for path in answers
     }
     assert all(answer.headers["x-content-type-options"] == "nosniff" for answer in answers.values())
+
+
+def test_the_modules_of_the_first_forecast_are_preloaded_and_no_other(client: TestClient) -> None:
+    page = client.get("/?lang=en", headers={"Accept": BROWSER}).text
+    preloaded = set(re.findall(r'<link rel="modulepreload" href="/static/([^"]+)">', page))
+
+    imported = {name: imports(name) for name in preloaded}
+
+    assert {"app.js", "en.js", "forecast.js", "chart.js"} <= preloaded
+    assert set().union(*imported.values()) <= preloaded
+    assert imports("parts.js").isdisjoint(preloaded)
+    assert "parts.js" not in preloaded
+
+
+def imports(name: str) -> set[str]:
+    """The modules that one imports at once."""
+    return set(re.findall(r'from "\./([^"]+)"', (web.FOLDER / name).read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("path", ["/static/style.css", "/static/vendor/lightweight-charts.js", "/"])
@@ -142,9 +159,10 @@ def test_the_chart_library_is_the_one_that_was_chosen(client: TestClient) -> Non
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_page_itself_is_light(language: str) -> None:
-    sizes = {path.name: path.stat().st_size for path in web.files_of_a_visit(language)}
+def test_the_page_itself_is_light(language: Language) -> None:
+    sizes = {name: len(content) for name, content in web.loaded_by_a_visitor(language).items()}
 
+    assert sizes.keys() >= {"index.html", "app.js", f"{language}.js", "style.css"}
     assert sum(sizes.values()) < LARGEST_BYTES, sizes
 
 

@@ -158,3 +158,9 @@ def test_a_date_of_an_address_is_no_number(app: FastAPI) -> None:
     answer = TestClient(app).get("/analysis/^GSPC?start=0")
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "start")
+
+
+def test_a_training_does_not_name_what_it_may_only_win() -> None:
+    with pytest.raises(ValidationError, match="two different aliases"):
+        TrainRequest(ticker="^GSPC", alias="mine", promote_to="mine")
+    assert TrainRequest(ticker="^GSPC", alias="mine", promote_to="default").alias == "mine"

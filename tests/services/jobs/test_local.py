@@ -157,9 +157,8 @@ def test_closing_stops_the_worker_and_leaves_waiting_jobs_stored(start: Start, j
 
 def test_closing_does_not_wait_for_a_turn_that_another_process_has(jobs: Jobs, tmp_path: Path) -> None:
     (turn,) = [SharedPlaces(tmp_path, 1, 1).take_turn()]
-    executor = LocalExecutor(
-        ["false"], b"", jobs, lambda: NOW, max_running=1, max_waiting=1, places=SharedPlaces(tmp_path, 1, 1)
-    )
+    workers, places = Programs(["false"], b""), SharedPlaces(tmp_path, 1, 1)
+    executor = LocalExecutor(workers, jobs, lambda: NOW, max_running=1, max_waiting=1, places=places)
     submit(executor, FIRST)
 
     closing = threading.Thread(target=executor.close, daemon=True)
@@ -206,9 +205,8 @@ def test_a_worker_whose_end_cannot_be_recorded_is_logged_and_makes_room_for_the_
         if job_id == FIRST:
             raise StoreUnavailable("the bucket is away")
 
-    executor = LocalExecutor(
-        [sys.executable, "-c", ""], b"", jobs, lambda: NOW, max_running=1, max_waiting=1, on_exit=on_exit
-    )
+    workers = Programs([sys.executable, "-c", ""], b"")
+    executor = LocalExecutor(workers, jobs, lambda: NOW, max_running=1, max_waiting=1, on_exit=on_exit)
     submit(executor, FIRST)
     submit(executor, SECOND)
 

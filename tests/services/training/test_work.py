@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tenacity import stop_after_attempt
 
 from errors import AppError, StoreUnavailable
 from models.fitting import FitProgress
@@ -200,6 +201,34 @@ def test_a_worker_removes_what_a_crash_left_of_an_old_model(jobs: Jobs, store: I
 
     assert store.list_keys("models/walk-20200102-0000000a/") == []
     assert ModelRegistry(store).ids() == [MODEL]
+
+
+def test_a_model_gets_the_name_that_its_request_asks_for(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    job = train(jobs, store, QUICK.model_copy(update={"alias": "mine"}))
+
+    assert isinstance(job.result, TrainResult)
+    assert (job.result.alias, job.result.warnings) == ("mine", ())
+    assert ModelRegistry(store).id_of("mine") == MODEL
+
+
+def test_a_job_that_fails_moves_no_name(jobs: Jobs, store: InMemoryArtifactStore) -> None:
+    assert train(jobs, store, TrainRequest(ticker="NOPE", alias="mine")).state == "failed"
+    assert ModelRegistry(store).alias("mine") is None
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_model_that_cannot_be_named_is_trained_all_the_same_and_the_result_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work._move_alias.retry, "stop", stop_after_attempt(2))
+    store = UnreliableStore()
+    store.refuses = lambda key: key.startswith("aliases/")
+
+    job = train(Jobs(store), store, QUICK.model_copy(update={"alias": "mine"}))
+
+    assert isinstance(job.result, TrainResult)
+    assert (job.state, job.result.alias) == ("succeeded", None)
+    assert "the model was not named 'mine': " in job.result.warnings[-1]
 
 
 @pytest.mark.parametrize("suffix", [CARD, "/end.json"])
