@@ -171,7 +171,7 @@ def main() -> None:
     gc.set_threshold(*GC_THRESHOLD)
     prepare_environment()
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
-    configure_logging(settings.logs_as)
+    configure_logging(settings.logs_as, settings.log_level)
     runtime = Runtime.from_settings(settings, meter=NO_METER)
     piece = Piece.parse(sys.argv[1])
     if piece is None:
