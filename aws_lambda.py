@@ -12,7 +12,8 @@ from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 import worker
 from bootstrap import Runtime
 from errors import AnswerTooLarge
-from routers.problems import MEDIA_TYPE, problem_of
+from routers.problems import MEDIA_TYPE, in_language, language_headers, problem_of
+from services.language import Language, preferred
 from telemetry.measures import COLD_STARTS
 
 MAX_ANSWER_BYTES = 6 * 1024 * 1024  # of the whole JSON document that carries the answer
@@ -44,7 +45,8 @@ def lambda_handler(app: FastAPI) -> Callable[[Any, Any], dict[str, Any] | None]:
             if not _is_http(event):
                 found = ", ".join(sorted(map(str, event))) if isinstance(event, dict) else type(event).__name__
                 raise NotAnHttpEvent(f"expected a function-URL event (payload version 2.0), found {found[:200]}")
-            return _bounded(adapter()(event, context))
+            accepted = (event.get("headers") or {}).get("accept-language")
+            return _bounded(adapter()(event, context), preferred(accepted))
         finally:
             runtime.writer.flush()  # after the answer an instance stands still
             runtime.meter.flush()
@@ -59,7 +61,7 @@ def _is_http(event: Any) -> bool:
     return isinstance(context, dict) and isinstance(context.get("http"), dict)
 
 
-def _bounded(answer: dict[str, Any]) -> dict[str, Any]:
+def _bounded(answer: dict[str, Any], language: Language) -> dict[str, Any]:
     """The answer, or ``answer_too_large`` in its place: Lambda would answer a bare 502 for a larger one."""
     if len(answer["body"]) <= CERTAINLY_SMALL or len(json.dumps(answer)) <= MAX_ANSWER_BYTES:
         return answer
@@ -67,7 +69,8 @@ def _bounded(answer: dict[str, Any]) -> dict[str, Any]:
         f"the answer exceeds the limit of {MAX_ANSWER_BYTES} bytes: ask for fewer sessions, symbols or levels"
     )
     headers = {name: value for name, value in answer["headers"].items() if name == "x-request-id"}
-    problem = problem_of(error, headers.get("x-request-id", ""))
+    problem = in_language(problem_of(error, headers.get("x-request-id", "")), language)
+    headers |= {name.lower(): value for name, value in language_headers(language).items()}
     return {
         "statusCode": error.status_code,
         "headers": headers | {"content-type": MEDIA_TYPE},

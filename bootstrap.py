@@ -328,7 +328,7 @@ def work_on_ray(settings: bytes, piece: str) -> None:
     """What a task of Ray does: the chunk, with the settings of the coordinator."""
     prepare_environment()
     chosen = Settings.model_validate_json(settings)
-    configure_logging(chosen.logs_as)
+    configure_logging(chosen.logs_as, chosen.log_level)
     found = Piece.parse(piece)
     assert found is not None  # noqa: S101 - our own coordinator names it
     work_chunk(found, worker_name(), Runtime.from_settings(chosen, meter=NO_METER).run_context())
@@ -341,7 +341,7 @@ def process_settings(**settings_given: object) -> Settings:
     """
     prepare_environment()
     settings = settings_of_environment().model_copy(update=settings_given)
-    configure_logging(settings.logs_as, replace=settings.on_lambda)
+    configure_logging(settings.logs_as, settings.log_level, replace=settings.on_lambda)
     return settings
 
 

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.access import parse_keys
 from services.nightly_tickers import parse_tickers
-from telemetry.logs import LogFormat
+from telemetry.logs import LogFormat, LogLevel
 
 ROOT = Path(__file__).parent
 BUNDLED = ROOT / "models" / "bundled"
@@ -162,6 +162,10 @@ class Settings(BaseSettings):
     log_format: Annotated[
         LogFormat | None, Field(description="json or text; when unset, json on Lambda and text elsewhere.")
     ] = None
+    log_level: Annotated[
+        Annotated[LogLevel, BeforeValidator(lambda level: level.lower() if isinstance(level, str) else level)],
+        Field(description="The least level that is logged: info, warning or error."),
+    ] = "info"
     train_wait_s: Annotated[
         float,
         Field(

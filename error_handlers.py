@@ -1,7 +1,7 @@
 """Answers every error as problem JSON, in one shape; a 500 has no internal details."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,9 +14,8 @@ from starlette.routing import Match
 from errors import AppError
 from routers.guard import CHALLENGE
 from routers.middleware import METHODS, REQUEST_ID_HEADER, SECURITY_HEADERS, request_id_of
-from routers.problems import MEDIA_TYPE, in_language, problem_of
+from routers.problems import problem_of, problem_response
 from schemas.problem import FieldProblem, Problem
-from services.language import preferred
 
 # not the phrases of http.HTTPStatus: they change with Python's version
 HTTP_CODES = {
@@ -93,13 +92,16 @@ def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
 
     A field is named as the caller writes it (``start_date``). An error of the whole body has the field ``body``.
     """
-    return [
-        FieldProblem(
-            field=".".join(str(part) for part in error["loc"][1:] or error["loc"])[:100],
-            message=str(error["msg"]).removeprefix("Value error, "),
-        )
-        for error in errors[:20]
-    ]
+    return [_field_problem(error) for error in errors[:20]]
+
+
+def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
+    if error["type"] == "json_invalid":  # located by a number of characters, where others have the field
+        return FieldProblem(field="body", message=f"expected JSON; it has a fault at character {error['loc'][-1] + 1}")
+    return FieldProblem(
+        field=".".join(str(part) for part in error["loc"][1:] or error["loc"])[:100],
+        message=str(error["msg"]).removeprefix("Value error, "),
+    )
 
 
 def _problem(
@@ -127,7 +129,4 @@ def _problem(
 def _answer(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     # an unexpected 500 bypasses the middleware that adds these
     headers = {**SECURITY_HEADERS, **(headers or {}), REQUEST_ID_HEADER: request_id_of(request)}
-    language = preferred(request.headers.get("Accept-Language"))
-    headers |= {"Content-Language": language, "Vary": "Accept-Language"}
-    said = in_language(problem, language).model_dump(mode="json", exclude_none=True)
-    return JSONResponse(said, problem.status, headers=headers, media_type=MEDIA_TYPE)
+    return problem_response(problem, request.headers.get("Accept-Language"), headers)

@@ -196,7 +196,7 @@ def main() -> None:
 def work_on(name: str, settings_json: bytes) -> None:
     """Work in this process on the job of this id, or on the piece of a run."""
     settings = Settings.model_validate_json(settings_json)
-    configure_logging(settings.logs_as)
+    configure_logging(settings.logs_as, settings.log_level)
     runtime = Runtime.from_settings(settings, meter=NO_METER)
     piece = Piece.parse(name)
     if piece is None:

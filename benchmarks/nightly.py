@@ -1,6 +1,6 @@
 """The time of a nightly run, phase by phase, and of reading what it has published.
 
-    python -m benchmarks.nightly --data FOLDER [--tickers 247] [--sessions 5] [--reads 2000]
+    .venv/bin/python -m benchmarks.nightly --data FOLDER [--tickers 247] [--sessions 5] [--reads 2000]
 
 FOLDER has TICKER.csv files, or arrays NAME.npz as ``benchmarks.universe_prices`` describes them, from which files are
 written first. The indices of the markets may lie in the folder or in ``--markets``. The clock is set back: a first
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks.server import running_server
-from benchmarks.universe_prices import ArraySource
+from benchmarks.universe_prices import prices_in
 from bootstrap import Runtime
 from config import Settings
 from services.monitoring.scoring_run import run_scoring
@@ -65,12 +65,7 @@ def main() -> None:
 def prepare(data: Path, markets: Path, folder: Path, count: int) -> list[str]:
     """Write the first ``count`` tickers with the latest last session, and the indices, as CSV files."""
     now = datetime.now(UTC)
-    if any(data.glob("*.npz")):
-        source = ArraySource(data, markets)
-        names = list(source.tickers)
-    else:
-        source = CsvSource(data)  # type: ignore[assignment]
-        names = sorted(path.stem for path in data.glob("*.csv"))
+    source, names = prices_in(data, markets)
     histories = {ticker: source.history(ticker, now) for ticker in names}
     shares = [
         one for ticker, one in histories.items() if not ticker.startswith("^") and one.series.exchange == NEW_YORK

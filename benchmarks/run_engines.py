@@ -1,6 +1,6 @@
 """The same run on every engine must give the same models: local processes, Ray and AWS Lambda's runtime.
 
-    .venv/ray/bin/python -m benchmarks.run_engines [--tickers 4] [--epochs 3] [--engines local ray lambda]
+    .venv/ray/bin/python -m benchmarks.run_engines --data DIR [--tickers 4] [--epochs 3] [--engines local ray lambda]
 
 The networks are trained from random weights: a fine-tuning may keep those of its base, which are equal anyway. Ray runs
 on one node of this machine. Lambda is the function that trains, behind Lambda's runtime interface emulator and
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.run_on_ray import START_WITHIN_S, ray_node
-from benchmarks.run_place import digest, follow, load, runtime_of, start, tickers_of, write_universe
+from benchmarks.run_place import add_price_options, digest, follow, load, runtime_of, start, tickers_of, write_universe
 from bootstrap import Runtime
 from tests.aws.lambda_service import lambda_service
 from tests.lambda_runtime import lambda_runtime
@@ -78,6 +78,7 @@ ENGINES: dict[str, Callable[[Path, tuple[str, ...], int], str]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_price_options(parser)
     parser.add_argument("--tickers", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
@@ -85,7 +86,7 @@ def main() -> None:
     found = []
     for engine in options.engines:
         with tempfile.TemporaryDirectory(prefix="run", dir="/tmp") as place:  # sockets of Ray need a short path
-            tickers = write_universe(Path(place) / "data", options.tickers)
+            tickers = write_universe(Path(place) / "data", options)
             found.append(ENGINES[engine](Path(place), tickers, options.epochs))
     print("the same models" if len(set(found)) == 1 else f"different models: {found}")
     sys.exit(0 if len(set(found)) == 1 else 1)

@@ -1,6 +1,6 @@
 """A run on a real Ray cluster of two nodes on this machine, of which one is killed half-way.
 
-    .venv/ray/bin/python -m benchmarks.run_on_ray [--tickers 50] [--epochs 3]
+    .venv/ray/bin/python -m benchmarks.run_on_ray --data DIR [--tickers 50] [--epochs 3]
 
 Two ``ray start`` with ports of their own and one core each. After two fifths of the tickers, every process of the
 second node is killed. The command fails unless every ticker ends, and ends once. It prints the losses that the run
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.run_place import digest, follow, load, runtime_of, start, tickers_of, write_universe
+from benchmarks.run_place import add_price_options, digest, follow, load, runtime_of, start, tickers_of, write_universe
 from schemas.run import Run
 from services.runs.pieces import Piece
 from tests.processes import dies_with_us, free_port, listens, wait_until
@@ -89,13 +89,14 @@ def _n_nodes(port: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_price_options(parser)
     parser.add_argument("--tickers", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
     # not below a long TMPDIR: the sockets of Ray must have short paths
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as place:
         data = Path(place) / "data"
-        tickers = write_universe(data, options.tickers)
+        tickers = write_universe(data, options)
         with ray_cluster(Path(place)) as (address, second):
             runtime = runtime_of(data, executor="ray", ray_address=address, run_workers=2)
             began = time.monotonic()

@@ -1,7 +1,9 @@
 """What the benchmarks of runs share: a universe of real prices, a run that is started and followed, and its digests."""
 
+import argparse
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from benchmarks.universe_prices import ARRAYS, MARKETS, ArraySource
+from benchmarks.universe_prices import prices_in
 from bootstrap import Runtime
 from config import Settings
 from schemas.run import Run, RunRequest, RunTicker
@@ -20,21 +22,33 @@ UNIVERSE = "benchmark"
 POLL_S = 0.5
 
 
-def write_universe(data: Path, n_tickers: int) -> tuple[str, ...]:
-    """Files of the first tickers of the arrays and of their indices, as a universe of this folder."""
-    source, now = ArraySource(ARRAYS, MARKETS), datetime.now(UTC)
-    folder = data / "universes" / UNIVERSE
+def add_price_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="of TICKER.csv files, or of arrays")
+    parser.add_argument("--markets", type=Path, metavar="DIR", help="of the indices' CSV files; by default --data")
+
+
+def write_universe(place: Path, options: argparse.Namespace) -> tuple[str, ...]:
+    """Files of the first ``--tickers`` of ``--data`` and of the indices, as a universe below ``place``."""
+    folder, now = place / "universes" / UNIVERSE, datetime.now(UTC)
     folder.mkdir(parents=True, exist_ok=True)
-    tickers = [ticker for ticker in source.tickers if not ticker.startswith("^")][:n_tickers]
-    for ticker in (*tickers, *(ticker for ticker in source.tickers if ticker.startswith("^"))):
+    source, found = prices_in(options.data, options.markets)
+    tickers = [ticker for ticker in found if not ticker.startswith("^")][: options.tickers]
+    if len(tickers) < options.tickers:
+        sys.exit(f"expected {options.tickers} tickers in {options.data}, found {len(tickers)}")
+    markets, indices = prices_in(options.markets or options.data)
+    for ticker in tickers:
         (folder / f"{ticker}.csv").write_text(to_csv(source.history(ticker, now).series), encoding="utf-8")
+    for ticker in filter(lambda one: one.startswith("^"), indices):
+        (folder / f"{ticker}.csv").write_text(to_csv(markets.history(ticker, now).series), encoding="utf-8")
     return tuple(tickers)
 
 
 def runtime_of(data: Path, **settings: Any) -> Runtime:
     """A runtime on the folder whose only prices are those of its universe."""
     prices = data / "universes" / UNIVERSE
-    chosen = Settings(_env_file=None, data_dir=data, price_source="csv", price_dir=prices, **settings)
+    chosen = Settings(
+        _env_file=None, data_dir=data, price_source="csv", price_dir=prices, log_level="warning", **settings
+    )
     return Runtime.from_settings(chosen)
 
 

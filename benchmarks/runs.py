@@ -1,6 +1,6 @@
 """Tickers per hour of a run by local workers, and where the time of a ticker goes.
 
-    python -m benchmarks.runs [--tickers 16] [--epochs 50] [--workers 1 2] [--action fine_tune]
+    .venv/bin/python -m benchmarks.runs --data DIR [--tickers 16] [--epochs 50] [--workers 1 2] [--action fine_tune]
 
 Each number of workers does the same run on a store of its own, from real prices. Prints the tickers per hour and the
 ratio to one worker, which are of use from a machine at rest only. The processor seconds of a ticker by phase hold on a
@@ -18,7 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean, median
 
-from benchmarks.run_place import digest, follow, load, runtime_of, start, tickers_of, write_universe
+from benchmarks.run_place import add_price_options, digest, follow, load, runtime_of, start, tickers_of, write_universe
 from bootstrap import Runtime
 from config import ROOT
 from schemas.run import RunTicker
@@ -28,13 +28,14 @@ from services.runs.prices import pack
 IMPORTS = "import worker, models.lstm.forecaster, services.prices.calendars"
 
 
-def measured(n_workers: int, n_tickers: int, action: str, epochs: int) -> tuple[float, str]:
+def measured(n_workers: int, options: argparse.Namespace) -> tuple[float, str]:
     """Tickers per hour, and the digest of all weights."""
+    n_tickers, action = options.tickers, options.action
     with tempfile.TemporaryDirectory() as place:
         data = Path(place)
-        tickers = write_universe(data, n_tickers)
+        tickers = write_universe(data, options)
         runtime = runtime_of(data, run_workers=n_workers)
-        training = {"training": {"epochs": epochs}} if action in ("train", "fine_tune") else {}
+        training = {"training": {"epochs": options.epochs}} if action in ("train", "fine_tune") else {}
         began = time.monotonic()
         run = start(runtime, tickers, action=action, **training)
         ended = follow(runtime, run.id)
@@ -82,12 +83,13 @@ def import_s() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_price_options(parser)
     parser.add_argument("--tickers", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--action", default="fine_tune", choices=["train", "fine_tune", "forecast", "backtest"])
     options = parser.parse_args()
-    found = [measured(workers, options.tickers, options.action, options.epochs) for workers in options.workers]
+    found = [measured(workers, options) for workers in options.workers]
     for workers, (per_hour, _) in zip(options.workers[1:], found[1:], strict=True):
         print(f"{workers} workers do {per_hour / found[0][0]:.2f} times as many as {options.workers[0]}")
     digests = {digest for _, digest in found}

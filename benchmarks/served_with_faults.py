@@ -38,11 +38,11 @@ def main() -> None:
     if job:
         os.nice(10)
         settings = Settings.model_validate_json(sys.stdin.buffer.read())
-        configure_logging(settings.logs_as)
+        configure_logging(settings.logs_as, settings.log_level)
         work(runtime_over(int(port), settings), job[0])
         return
     settings = settings_of_environment()
-    configure_logging(settings.logs_as)
+    configure_logging(settings.logs_as, settings.log_level)
     serve(create_app(runtime_over(int(port), settings)), settings)
 
 

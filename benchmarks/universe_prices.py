@@ -68,6 +68,14 @@ class ArraySource:
         return history_at(series, now, source=self.name, defects=defects)
 
 
+def prices_in(folder: Path, markets: Path | None = None) -> tuple[PriceSource, tuple[str, ...]]:
+    """The prices of a folder of arrays or of TICKER.csv files, and its tickers; ``markets`` has files of indices."""
+    if any(folder.glob("*.npz")):
+        arrays = ArraySource(folder, markets or folder)
+        return arrays, arrays.tickers
+    return CsvSource(folder), tuple(sorted(path.stem for path in folder.glob("*.csv")))
+
+
 def _as_yahoo_spells(ticker: str) -> str:
     """``BRK-B`` for ``BRK.B``: a point begins the suffix of an exchange."""
     return ticker if ticker.endswith(".SA") else ticker.replace(".", "-")

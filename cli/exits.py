@@ -40,6 +40,7 @@ _BY_STATUS = {
 
 _HINTS = {
     "ticker_not_found": "check the symbol on Yahoo Finance; PRICE_SOURCE=sample has ^GSPC and ^IXIC",
+    "webhook_refused": "see docs/webhooks.md",
     "unknown_exchange": "use a ticker of a known exchange, such as PETR4.SA or ^GSPC",
     "model_not_found": "see `models list` and `models aliases`",
     "job_not_found": "see `jobs list`",
@@ -92,6 +93,8 @@ _OPTIONS = {
     "as_of": "--as-of",
     "sequence_length": "--sequence-length",
     "refit_every": "--refit-every",
+    "webhook.url": "--webhook",
+    "webhook.secret": "--webhook-secret",
 }
 """Options whose names differ from the fields of the API."""
 
@@ -147,7 +150,7 @@ def to_cli_terms(message: str) -> str:
         message = re.sub(rf"\b({field}): String should match pattern '.*?'(?=;|$)", rf"\1: {meaning}", message)
     faults = message.removeprefix("body: ").split("; ")
     message = "; ".join([one for one in faults if _EMPTY not in one] or faults)
-    names = "|".join(_OPTIONS)
+    names = "|".join(map(re.escape, _OPTIONS))
     return re.sub(rf"\b({names})\b(?:\.\d+)?", lambda found: _OPTIONS[found[1]], message)
 
 

@@ -13,6 +13,7 @@ from cli.output import drawing, show
 from cli.tables import backtest_table, forecast_table, prediction_table, prices_table
 from cli.target import target_of
 from cli.training import follow_visibly
+from cli.webhooks import WebhookSecret, WebhookUrl, webhook_of
 from stock_forecast_client import Client
 from stock_forecast_client.errors import error_of_job
 from stock_forecast_client.models import BacktestResponse, Bar, ForecastResponse, Job
@@ -89,11 +90,20 @@ def backtest(
     level: Levels = None,
     refit_every: Annotated[int | None, typer.Option(help="Refit after this many origins.")] = None,
     plot: Plot = None,
+    webhook: WebhookUrl = None,
+    webhook_secret: WebhookSecret = None,
     form: Form = None,
 ) -> None:
     """Compare a model with seven baselines on past sessions."""
     request = given(
-        ticker=ticker, start=start, end=end, stride=stride, horizon=horizon, levels=level, refit_every=refit_every
+        ticker=ticker,
+        start=start,
+        end=end,
+        stride=stride,
+        horizon=horizon,
+        levels=level,
+        refit_every=refit_every,
+        webhook=webhook_of(context, webhook, webhook_secret),
     )
     if plot is not None:
         request |= {"include_forecasts": True, "quantile_levels": BAND_QUANTILES}

@@ -12,6 +12,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from config import Settings
 from errors import AppError, TrainingCapacityExceeded
+from services.announcements import Announcements
 from services.jobs.executor import Submit
 from services.training.work import WorkerContext, run_training
 from stock_forecast_client import Client
@@ -30,7 +31,9 @@ def local_client(settings: Settings) -> Iterator[Client]:
 
     # trained here, whatever a server would do
     runtime = Runtime.from_settings(settings.model_copy(update=dict.fromkeys(NOT_LOCAL)))
-    trainer = runtime.executor = runtime.backtest_executor = InThisProcess(runtime.worker_context)
+    trainer = runtime.executor = runtime.backtest_executor = InThisProcess(
+        runtime.worker_context, runtime.announcements
+    )
     asgi = httpx2.ASGITransport(create_app(runtime), raise_app_exceptions=False)
     with (
         start_blocking_portal() as portal,
@@ -64,8 +67,9 @@ class InProcess(httpx2.BaseTransport):
 class InThisProcess:
     """Trains one model at a time, in a thread that ends with the process."""
 
-    def __init__(self, context: WorkerContext) -> None:
+    def __init__(self, context: WorkerContext, announcements: Announcements) -> None:
         self._context = context
+        self._announcements = announcements
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._thread: threading.Thread | None = None
 
@@ -93,5 +97,6 @@ class InThisProcess:
     def _run(self, job_id: str) -> None:
         try:
             run_training(job_id, self._worker, self._context)
+            self._announcements.deliver_job(job_id)
         except AppError as error:  # the store is down; without a heartbeat the job counts as lost
             log.error("the job %s could not be ended: %s", job_id, error.message)  # noqa: TRY400 - no traceback

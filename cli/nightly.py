@@ -68,7 +68,8 @@ def nightly(
     from clock import utc_now
     from telemetry.logs import configure_logging
 
-    configure_logging(local_settings().logs_as)
+    settings = local_settings()
+    configure_logging(settings.logs_as, settings.log_level)
     at = time_of_day.fromisoformat(every_day_at)
     while True:
         sign_of_life(alive_file, LONGEST_NIGHT)

@@ -5,11 +5,12 @@ from typing import Annotated
 import typer
 
 from cli.exits import Exit, exit_code_of
+from cli.following import waiting_target
 from cli.options import Form, Model, NoWait, given
 from cli.output import show
 from cli.realised_tables import accuracy_table, drift_table, retrain_table, score_table
 from cli.target import target_of
-from cli.training import follow_visibly, raise_failure, waiting_target
+from cli.training import follow_visibly, raise_failure
 from stock_forecast_client.models import DriftOverview
 
 Scored = Annotated[str | None, typer.Argument(help="By default every ticker with scores.", show_default=False)]

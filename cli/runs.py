@@ -1,7 +1,7 @@
 """Commands for runs over many tickers: start, list, show, follow, results, cancel, resume."""
 
 import sys
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -9,14 +9,16 @@ import typer
 from rich.console import Group, RenderableType
 
 from cli.exits import Exit, exit_code_of
+from cli.following import follow_or_cancel, waiting_target
 from cli.layout import Facts, console, more, notes, share, to_minute
 from cli.options import After, Form, Levels, Limit, given
 from cli.output import echo, show
 from cli.progress import RunBar
 from cli.sheet import Column, Sheet
 from cli.target import Target, target_of
-from cli.training import Base, Calibration, Epochs, Kind, Lookback, Patience, Seed, waiting_target
-from stock_forecast_client import Client, StockForecastError
+from cli.training import Base, Calibration, Epochs, Kind, Lookback, Patience, Seed
+from cli.webhooks import WebhookSecret, WebhookUrl, once_announced, webhook_of, webhook_rows
+from stock_forecast_client import Client
 from stock_forecast_client.models import Run, RunOptions, RunPage
 
 run_app = typer.Typer(
@@ -56,6 +58,8 @@ def start(
     ] = None,
     horizon: Annotated[int | None, typer.Option(help="Sessions to forecast; 5 by default.")] = None,
     levels: Levels = None,
+    webhook: WebhookUrl = None,
+    webhook_secret: WebhookSecret = None,
     no_wait: NoWait = False,
     form: Form = None,
 ) -> None:
@@ -79,6 +83,7 @@ def start(
         model_id=model,
         horizon=horizon,
         levels=levels or None,
+        webhook=webhook_of(context, webhook, webhook_secret),
     )
     target = waiting_target(context, no_wait=no_wait)
     with target.client() as client:
@@ -154,17 +159,13 @@ def _finish(run: Run, client: Client, target: Target, form: Form, *, no_wait: bo
     if no_wait:
         show(run, _run_table, form)
         return
-    try:
-        ended = _follow(client, run.id)
-    except KeyboardInterrupt:
-        if target.is_local:
-            echo(f"cancelling run {run.id}; `run resume` continues it")
-            with suppress(StockForecastError):  # it is over, or the store is down: this process ends in any case
-                client.cancel_run(run.id)
-                client.follow_run(run.id)
-        else:
-            echo(f"run {run.id} continues on the server; see `run follow` and `run cancel`")
-        raise
+    ended = follow_or_cancel(
+        lambda: once_announced(_follow(client, run.id), partial(client.run, run.id), target),
+        partial(client.cancel_run, run.id),
+        cancels=target.is_local,
+        cancelling=f"cancelling run {run.id}; `run resume` continues it",
+        continuing=f"run {run.id} continues on the server; see `run follow` and `run cancel`",
+    )
     _conclude(ended, form)
 
 
@@ -199,6 +200,7 @@ def _run_table(run: Run) -> RenderableType:
         rows.append(("resumed", f"{run.n_resumed}×"))
     if run.reason is not None:
         rows.append(("reason", run.reason))
+    rows += webhook_rows(run.webhook)
     lost = [f"worker {one.worker} was lost: {one.reason}" for one in run.lost_workers]
     failed = [f"{one.ticker}: {one.code}: {one.detail}" for one in run.failures]
     return Group(Facts(rows), *notes([*lost, *failed]))

@@ -26,6 +26,7 @@ from cli.layout import (
 )
 from cli.progress import description, has_epochs
 from cli.sheet import Column, Sheet, Value
+from cli.webhooks import webhook_rows
 from stock_forecast_client.models import (
     AliasList,
     BacktestResponse,
@@ -291,6 +292,7 @@ def job_table(job: Job) -> RenderableType:
         rows.append(("retry of", job.retry_of))
     if job.error is not None:
         rows.append(("error", f"{job.error.code}: {job.error.detail}"))
+    rows += webhook_rows(job.webhook)
     facts = Facts(rows)
     if isinstance(job.result, BacktestResponse):
         return Group(facts, backtest_table(job.result))

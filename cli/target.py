@@ -42,7 +42,10 @@ class Target:
             return
         from cli.inline import local_client  # the server's modules take a second to import
 
-        with local_client(local_settings(**settings)) as client:
+        quiet = (
+            {} if self.verbose else {"log_level": "error"}
+        )  # of the processes of a run, which write to this terminal
+        with local_client(local_settings(**quiet | settings)) as client:
             yield client
 
     def validate_local(self, command: str) -> None:

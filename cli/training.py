@@ -1,17 +1,19 @@
 """Commands for trainings: train, and the jobs that train."""
 
-from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, get_args
 
 import typer
 
+from cli.following import follow_or_cancel, waiting_target
 from cli.layout import console
 from cli.options import After, End, Form, JobId, Limit, NoWait, Start, given
-from cli.output import echo, show
+from cli.output import show
 from cli.progress import TrainingBar
 from cli.tables import job_table, jobs_table
 from cli.target import Target, target_of
-from stock_forecast_client import Client, StockForecastError
+from cli.webhooks import WebhookSecret, WebhookUrl, once_announced, webhook_of
+from stock_forecast_client import Client
 from stock_forecast_client.errors import error_of_job
 from stock_forecast_client.models import Job, TrainRequest
 
@@ -66,6 +68,8 @@ def train(
     base: Base = None,
     promote_to: PromoteTo = None,
     alias: Alias = None,
+    webhook: WebhookUrl = None,
+    webhook_secret: WebhookSecret = None,
     no_wait: NoWait = False,
     form: Form = None,
 ) -> None:
@@ -86,6 +90,7 @@ def train(
         base_model_id=base,
         promote_to=promote_to,
         alias=alias,
+        webhook=webhook_of(context, webhook, webhook_secret),
     )
     request |= {"ticker": tickers[0]} if len(tickers) == 1 else {"tickers": tickers}
     _train(context, request, form, no_wait=no_wait)
@@ -109,6 +114,8 @@ def train_universe(
     base: Base = None,
     promote_to: PromoteTo = None,
     alias: Alias = None,
+    webhook: WebhookUrl = None,
+    webhook_secret: WebhookSecret = None,
     no_wait: NoWait = False,
     form: Form = None,
 ) -> None:
@@ -130,6 +137,7 @@ def train_universe(
         base_model_id=base,
         promote_to=promote_to,
         alias=alias,
+        webhook=webhook_of(context, webhook, webhook_secret),
     )
     _train(context, request, form, no_wait=no_wait)
 
@@ -170,27 +178,15 @@ def watch_job(context: typer.Context, job_id: JobId, form: Form = None) -> None:
         _conclude(_follow(client, job_id), form)
 
 
-def waiting_target(context: typer.Context, *, no_wait: bool) -> Target:
-    """The target; ``BadParameter`` for ``--no-wait`` if the training would end with this process."""
-    target = target_of(context)
-    if no_wait and target.is_local:
-        raise typer.BadParameter("--no-wait needs --url: a training in this process ends with it")
-    return target
-
-
 def follow_visibly(job: Job, client: Client, target: Target) -> Job:
     """Wait for the job with a progress bar, and return it; Ctrl-C cancels a backtest, and any job of this process."""
-    try:
-        return _follow(client, job.id)
-    except KeyboardInterrupt:
-        if target.is_local or job.kind == "backtest":
-            echo(f"cancelling job {job.id}")
-            with suppress(StockForecastError):  # it is over, or the store is down: this process ends in any case
-                client.cancel_job(job.id)
-                client.follow(job.id)
-        else:
-            echo(f"job {job.id} continues on the server; see `jobs watch` and `jobs cancel`")
-        raise
+    return follow_or_cancel(
+        lambda: once_announced(_follow(client, job.id), partial(client.job, job.id), target),
+        partial(client.cancel_job, job.id),
+        cancels=target.is_local or job.kind == "backtest",
+        cancelling=f"cancelling job {job.id}",
+        continuing=f"job {job.id} continues on the server; see `jobs watch` and `jobs cancel`",
+    )
 
 
 def raise_failure(job: Job) -> None:

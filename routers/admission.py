@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import AppError, BadRequest, HostNotAllowed
 from routers.hosts import allowed_names, host_name, is_allowed
-from routers.problems import MEDIA_TYPE, problem_of
+from routers.problems import problem_of, problem_response
 from routers.turns import Turns, begin
 
 ALWAYS_ANSWERED = "/up"  # else a busy server would count as dead
@@ -55,7 +55,7 @@ class AdmissionMiddleware:
             self._validate_host(headers, scope)
             await self._admit(routed, body)
         except AppError as refusal:
-            await problem_response(refusal, scope.get("request_id", ""))(scope, receive, send)
+            await _refusal(refusal, headers, scope.get("request_id", ""))(scope, receive, send)
             return
 
         async def receive_bounded() -> Message:
@@ -138,10 +138,9 @@ class _Body:
         return HTTPException(413, f"the body is larger than {self._max_bytes} bytes")
 
 
-def problem_response(error: AppError, request_id: str) -> JSONResponse:
+def _refusal(error: AppError, request: Headers, request_id: str) -> JSONResponse:
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    content = problem_of(error, request_id).model_dump(mode="json", exclude_none=True)
-    return JSONResponse(content, error.status_code, headers=headers, media_type=MEDIA_TYPE)
+    return problem_response(problem_of(error, request_id), request.get("Accept-Language"), headers)
 
 
 def _make_relative(headers: MutableHeaders, host: str) -> None:

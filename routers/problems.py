@@ -1,8 +1,10 @@
 """The error answers of routes, and their part of the OpenAPI document."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from pydantic.json_schema import models_json_schema
 
 from errors import (
@@ -27,7 +29,7 @@ from errors import (
     ZeroVariance,
 )
 from schemas.problem import Problem
-from services.language import Language
+from services.language import Language, preferred
 from services.language.messages import translated
 
 MEDIA_TYPE = "application/problem+json"
@@ -95,6 +97,17 @@ def problem_of(error: AppError, request_id: str) -> Problem:
         request_id=request_id,
         **error.context,
     )
+
+
+def problem_response(problem: Problem, accept_language: str | None, headers: Mapping[str, str]) -> JSONResponse:
+    """The answer with the problem, in the language that ``accept_language`` prefers."""
+    language = preferred(accept_language)
+    said = in_language(problem, language).model_dump(mode="json", exclude_none=True)
+    return JSONResponse(said, problem.status, {**headers, **language_headers(language)}, MEDIA_TYPE)
+
+
+def language_headers(language: Language) -> dict[str, str]:
+    return {"Content-Language": language, "Vary": "Accept-Language"}
 
 
 def in_language(problem: Problem, language: Language) -> Problem:

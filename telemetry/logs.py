@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 LogFormat = Literal["json", "text"]
+LogLevel = Literal["info", "warning", "error"]
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the current request; the threads that serve the request inherit it."""
@@ -56,17 +57,18 @@ def _with_margin(text: str) -> str:
     return "\n".join(_TRACEBACK_MARGIN + _escape(line) for line in text.split("\n"))
 
 
-def configure_logging(log_format: LogFormat, *, replace: bool = False) -> None:
-    """Send every log record of level INFO and above to standard error.
+def configure_logging(log_format: LogFormat, level: LogLevel, *, replace: bool = False) -> None:
+    """Send every log record of this level and above to standard error.
 
     Args:
         log_format: ``json`` or ``text``.
+        level: the least one.
         replace: replace the root logger's handlers; without it, existing handlers stay and none is added.
     """
     handler = logging.StreamHandler()
     handler.addFilter(_WithRequestId())
     handler.setFormatter(_json_formatter() if log_format == "json" else _TextFormatter(TEXT))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=replace)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=replace)
     for name in QUIET:
         logging.getLogger(name).disabled = True
 

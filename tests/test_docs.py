@@ -215,6 +215,14 @@ def test_every_error_code_is_described_with_its_status_and_no_other() -> None:
     assert {code: int(status) for code, status in rows} == codes
 
 
+def test_the_page_about_versions_says_whether_anything_is_deprecated() -> None:
+    """Whoever marks the first route or field writes what sends its headers, and changes the page."""
+    is_marked = '"deprecated": true' in json.dumps(app.openapi())
+
+    assert ("Nothing is deprecated today" in text_of("docs/versioning.md")) != is_marked
+    assert ("### Deprecated" in text_of("CHANGELOG.md")) == is_marked
+
+
 @pytest.mark.parametrize("decision", DECISIONS, ids=name_of)
 def test_decision_has_its_four_sections_and_is_listed(decision: Path) -> None:
     text = decision.read_text(encoding="utf-8")

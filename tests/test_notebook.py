@@ -1,23 +1,30 @@
-"""The notebook is committed without outputs, and every cell runs from top to bottom."""
+"""The notebooks run from top to bottom. One is committed without outputs, one with those of the installed client."""
 
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+
+from tools.notebook import TOUR, WITHIN_S, executed, executed_tour, read
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "eda_and_training.ipynb"
-WITHIN_S = 180
 
 
-def notebook() -> Any:
-    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+def texts(notebook: Any) -> list[str]:
+    """What the cells print and show, as text, without pictures."""
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    shown = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    return [text for text in shown if not text.startswith("<Figure")]
+
+
+def pictures(notebook: Any) -> list[str]:
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
 
 
 def test_the_notebook_is_committed_without_outputs() -> None:
-    cells = [cell for cell in notebook().cells if cell.cell_type == "code"]
+    cells = [cell for cell in read(NOTEBOOK).cells if cell.cell_type == "code"]
 
     assert cells
     assert [cell for cell in cells if cell.outputs or cell.execution_count is not None] == []
@@ -29,16 +36,28 @@ def test_the_notebook_is_committed_without_outputs() -> None:
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HOME", "TMPDIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, str(tmp_path))
-    run = notebook()
 
-    NotebookClient(
-        run, timeout=WITHIN_S, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOK.parent)}}
-    ).execute()
+    run = executed(NOTEBOOK, {})
 
     cells = [cell for cell in run.cells if cell.cell_type == "code"]
     printed = "".join(str(output.get("text", "")) for cell in cells for output in cell.outputs)
-    drawn = [output for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})]
     assert "persistence" in printed
-    assert len(drawn) >= 6
+    assert len(pictures(run)) >= 6
     assert [output.text for cell in cells for output in cell.outputs if output.get("name") == "stderr"] == []
     assert list(tmp_path.glob("stock-forecast-*/models/*/metadata.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(WITHIN_S)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client")
+def test_the_tour_shows_what_it_prints_and_has_its_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """``python -m tools.notebook`` stores the outputs again."""
+    for name in ("HOME", "TMPDIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    committed = read(TOUR)
+
+    run = executed_tour(tmp_path / "data")
+
+    assert texts(committed) == texts(run)
+    assert len(pictures(committed)) == len(pictures(run)) >= 3
+    assert [one for cell in run.cells for one in cell.get("outputs", []) if one.get("name") == "stderr"] == []

@@ -225,6 +225,12 @@ def test_an_answer_that_lambda_cannot_carry_is_refused_in_words(handle: Handler,
 
     assert (answer.status, answer.json()["code"]) == (400, "answer_too_large")
     assert answer.headers["x-request-id"] == answer.json()["request_id"] != ""
+    assert answer.headers["content-language"] == "en"
+
+    answer = handle(function_url_event("GET", "/large", headers={"accept-language": "pt-BR"}))
+
+    assert (answer.json()["code"], answer.json()["title"]) == ("answer_too_large", "Resposta grande demais")
+    assert answer.headers["content-language"] == "pt-BR"
 
 
 def test_an_answer_that_lambda_just_carries_is_answered(handle: Handler, api: FastAPI) -> None:

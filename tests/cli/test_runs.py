@@ -11,7 +11,9 @@ from tests.cli.conftest import Run
 
 
 @pytest.mark.slow
-def test_a_run_names_what_failed_and_prints_its_results(run: Run, tmp_path: Path) -> None:
+def test_a_run_names_what_failed_and_prints_its_results(
+    run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     listed, data = tmp_path / "tickers.txt", str(tmp_path / "var")
     listed.write_text("^gspc   # lower case\nNOPE\n", encoding="utf-8")
 
@@ -25,6 +27,7 @@ def test_a_run_names_what_failed_and_prints_its_results(run: Run, tmp_path: Path
     assert "1 succeeded, 1 failed" in done.stdout
     assert "NOPE: ticker_not_found: " in done.stdout
     assert shown.stdout == done.stdout
+    assert capfd.readouterr().err == ""  # its workers are processes that log into the same terminal
     rows = list(csv.DictReader(io.StringIO(table.stdout)))
     assert [(row["ticker"], row["state"]) for row in rows] == [("^GSPC", "succeeded"), ("NOPE", "failed")]
     assert written.exit_code == 0

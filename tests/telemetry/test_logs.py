@@ -26,11 +26,12 @@ client.get("/models", headers={"X-API-Key": "correct-horse-battery-staple", "X-R
 """
 
 
-def logged(tmp_path: Path, log_format: str) -> list[str]:
+def logged(tmp_path: Path, log_format: str, log_level: str = "info") -> list[str]:
     environment = os.environ | {
         "DATA_DIR": str(tmp_path),
         "PRICE_SOURCE": "sample",
         "LOG_FORMAT": log_format,
+        "LOG_LEVEL": log_level,
         "API_KEY": "correct-horse-battery-staple",
         "PYTHONPATH": str(ROOT),
     }
@@ -75,6 +76,12 @@ def test_neither_secrets_nor_prices_are_logged(records: list[dict[str, object]])
     assert "hunter2" not in text
     assert "correct-horse" not in text
     assert "31.37" not in text
+
+
+def test_only_records_of_the_level_and_above_are_logged(tmp_path: Path) -> None:
+    levels = [json.loads(line)["level"] for line in logged(tmp_path, "json", "ERROR")]
+
+    assert levels == ["ERROR"]
 
 
 def test_plain_text_lines_have_time_level_and_request_id(tmp_path: Path) -> None:

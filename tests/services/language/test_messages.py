@@ -27,7 +27,7 @@ TITLES = {
     *(code.replace("_", " ").capitalize() for code in HTTP_CODES.values()),
 }
 FRAMEWORK = re.compile(
-    r"Input should|String should|Tuple should|Field required|Extra inputs|JSON decode|Not Found|Method"
+    r"Input should|String should|Tuple should|Field required|Extra inputs|There was|Not Found|Method|'{}' or"
 )
 
 
@@ -52,9 +52,9 @@ def messages_of_errors() -> Iterator[str]:
             continue
         for node in ast.walk(tree):
             name = getattr(node.func, "id", None) if isinstance(node, ast.Call) else None
-            if name in CLASSES.keys() - ENGLISH_ONLY and isinstance(node, ast.Call) and node.args:
-                text = template(node.args[0])
-                if text:
+            if isinstance(node, ast.Call) and (name == "HTTPException" or name in CLASSES.keys() - ENGLISH_ONLY):
+                arguments = node.args[1:] if name == "HTTPException" else node.args  # the first is its status
+                if arguments and (text := template(arguments[0])):
                     yield text
 
 
