@@ -113,8 +113,13 @@ class LocalExecutor:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, job_id: str, job: Place) -> None:
-        turn = self._turn()
-        self._count(waiting=-1, running=+1)
+        try:
+            turn = self._turn()
+        except StoreUnavailable:
+            job.leave()
+            raise
+        finally:
+            self._count(waiting=-1, running=+1)
         try:
             self._watch(job_id, job, turn)
         finally:
