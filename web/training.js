@@ -128,10 +128,20 @@ function place(id, view) {
   else $("train-body").prepend(view);
 }
 
+/** Shows a job. While its button does the same it stays in its place: it may have the focus, or be half clicked. */
 function showJob(job) {
-  const focused = document.activeElement?.dataset?.job === job.id; // the focus stays on the button
-  place(job.id, view(job));
-  if (focused) views.get(job.id).querySelector("[data-job]")?.focus();
+  const shown = view(job), before = views.get(job.id);
+  const button = before?.querySelector("[data-job]"), next = shown.querySelector("[data-job]");
+  if (!before?.isConnected || button?.textContent !== next?.textContent) {
+    const focused = button && document.activeElement === button;
+    place(job.id, shown);
+    if (focused) next?.focus();
+    return;
+  }
+  before.dataset.state = job.state;
+  [...before.children].filter((part) => part !== button).forEach((part) => part.remove());
+  before.prepend(...[...shown.children].filter((part) => part !== next));
+  if (button) button.disabled = next.disabled;
 }
 
 function view(job) {

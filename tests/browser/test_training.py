@@ -13,7 +13,7 @@ from tests.serving import served
 
 pytestmark = pytest.mark.slow
 
-LONG = {"First session": "2012-01-01", "Epochs": "1000", "Lookback": "20"}
+LONG = {"First session": "1999-01-04", "Epochs": "1000", "Lookback": "200", "Seconds": "600"}
 WITHIN_MS = 120_000
 
 
@@ -35,7 +35,7 @@ def share(page: Page) -> float:
 def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open) -> None:
     page = visit(server)
     # limited by epochs, whose speed depends on the machine
-    train(page, {**LONG, "Epochs": "3", "Seconds": "600"})
+    train(page, {"First session": "2012-01-01", "Epochs": "3", "Lookback": "20", "Seconds": "600"})
 
     expect(page.locator('.job[data-state="succeeded"]')).to_be_visible(timeout=WITHIN_MS)
 
@@ -58,12 +58,16 @@ def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open)
 
 def test_a_training_progresses_is_cancelled_retried_and_found_after_a_reload(server: str, visit: Open) -> None:
     page = visit(server)
-    train(page, {**LONG, "Seconds": "600"})
+    train(page, LONG)
     eventually(page, lambda: 0 < share(page) < 1)
     seen = share(page)
     eventually(page, lambda: seen < share(page) < 1)
 
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel").hover()
+    page.mouse.down()
+    seen = share(page)
+    eventually(page, lambda: seen < share(page) < 1)  # the page is updated between press and release
+    page.mouse.up()
     expect(page.locator('.job[data-state="cancelled"]')).to_be_visible()
     page.get_by_role("button", name="Train again").click()
     expect(page.locator('.job[data-state="running"]')).to_be_visible()
