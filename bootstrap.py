@@ -28,7 +28,7 @@ from services.forecasting.replays import ReplayStore
 from services.health import HealthCheck
 from services.jobs.aws_lambda import LambdaExecutor, run_event, training_event
 from services.jobs.executor import Executor, OnExit
-from services.jobs.fork_server import ForkServer
+from services.jobs.fork_server import FORKS_ARE_SAFE, ForkServer
 from services.jobs.installation import installation_id
 from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
@@ -143,7 +143,7 @@ class Runtime:
         source = InstrumentedPriceSource(prices or price_source(settings, meter, yahoo), meter, among)
         shown = forecast_prices(settings, source)
         programs = Programs(worker or WORKER, _for_workers(settings))
-        trainers = programs if worker else ForkServer(WORKER, _for_workers(settings))
+        trainers = programs if worker else _trainers(settings)
         return cls(
             settings=settings,
             clock=clock,
@@ -306,7 +306,7 @@ class Runtime:
 
             return RayExecutor(settings.ray_address, work_on_ray, _for_workers(settings), on_exit)
         return LocalExecutor(
-            ForkServer(WORKER, _for_workers(settings)),
+            _trainers(settings),
             self.jobs,
             self.clock,
             max_running=settings.run_workers,
@@ -461,6 +461,10 @@ def _executor(
         max_waiting=max_waiting,
         **of_kind,
     )
+
+
+def _trainers(settings: Settings) -> Workers:
+    return (ForkServer if FORKS_ARE_SAFE else Programs)(WORKER, _for_workers(settings))
 
 
 def _for_workers(settings: Settings) -> bytes:

@@ -16,12 +16,14 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from services.jobs.workers import WorkerProcess
 
+FORKS_ARE_SAFE = sys.platform == "linux"  # macOS's own libraries may use threads, and crash in a fork
 KEPT_S = 600.0  # without a job: what was imported takes memory
 MAX_FILES = 8
 REQUEST, END = b"r", b"e"
