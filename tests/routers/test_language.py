@@ -112,6 +112,20 @@ def test_json_with_a_fault_is_a_fault_of_the_body(client: TestClient) -> None:
     assert answer["errors"] == [{"field": "body", "message": "expected JSON; it has a fault at character 6"}]
 
 
+@pytest.mark.parametrize("start", ["x", "2018-02-30", "2018-12-31T10:00:00"])
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [({}, "Input should be a date such as 2018-12-31"), (PORTUGUESE, "deve ser uma data como 2018-12-31")],
+    ids=["en", "pt-BR"],
+)
+def test_what_is_no_date_is_answered_with_an_example(
+    client: TestClient, start: str, headers: dict[str, str], says: str
+) -> None:
+    answer = client.get("/analysis/WALK", params={"start": start}, headers=headers).json()
+
+    assert answer["errors"] == [{"field": "start", "message": says}]
+
+
 def test_a_choice_of_two_values_is_translated(client: TestClient) -> None:
     answer = client.get("/runs/20261121t093000-1a2b3c4d/results", params={"format": "x"}, headers=PORTUGUESE).json()
 
