@@ -77,7 +77,7 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("forecast", {"ticker": "A" * 1000}, "at most"),
     ("compare", {"tickers": ["^GSPC"] * (MAX_TICKERS + 1)}, "at most"),
     ("compare", {"tickers": ["^GSPC"]}, "at least 2"),
-    ("backtest", {"ticker": "^GSPC", "start": "yesterday"}, "a date such as 2018-12-31"),
+    ("backtest", {"ticker": "^GSPC", "start": "yesterday"}, "valid date"),
     ("symbols", {"query": "x" * 1000}, "at most"),
     ("buy", {"ticker": "^GSPC"}, "Unknown tool"),
 )
