@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from config import Settings
 from errors import ServerBusy
@@ -151,8 +151,12 @@ def test_a_busy_server_says_so_in_the_callers_language(
 def test_a_body_that_comes_too_slowly_is_refused_in_the_callers_language(tmp_path: Path) -> None:
     impatient = application(Settings(_env_file=None, data_dir=tmp_path, body_timeout_s=0.1))
 
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        return {}
+
     async def silent(scope: Scope, _receive: Receive, send: Send) -> None:
-        await impatient(scope, asyncio.Event().wait, send)
+        await impatient(scope, never, send)
 
     answer = TestClient(silent).post("/predict", headers=PORTUGUESE, json={})
 
