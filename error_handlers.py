@@ -27,6 +27,9 @@ HTTP_CODES = {
     503: "server_busy",
 }
 
+# pydantic's messages are about the parts of a date and time
+NO_DATE = ("date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact", "date_type")
+
 log = logging.getLogger(__name__)
 
 
@@ -98,10 +101,10 @@ def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
     if error["type"] == "json_invalid":  # located by a number of characters, where others have the field
         return FieldProblem(field="body", message=f"expected JSON; it has a fault at character {error['loc'][-1] + 1}")
-    return FieldProblem(
-        field=".".join(str(part) for part in error["loc"][1:] or error["loc"])[:100],
-        message=str(error["msg"]).removeprefix("Value error, "),
-    )
+    field = ".".join(str(part) for part in error["loc"][1:] or error["loc"])[:100]
+    if error["type"] in NO_DATE:
+        return FieldProblem(field=field, message="Input should be a date such as 2018-12-31")
+    return FieldProblem(field=field, message=str(error["msg"]).removeprefix("Value error, "))
 
 
 def _problem(

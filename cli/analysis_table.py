@@ -31,7 +31,7 @@ REGRESSIONS = {"c": "constant", "ct": "trend"}
 
 def analysis_table(answer: Analysis) -> RenderableType:
     head = (
-        f"{answer.ticker} ({answer.currency or 'currency unknown'}), {answer.n_sessions} sessions, "
+        f"{answer.ticker} ({answer.currency or 'currency unknown'}), {answer.n_sessions:,} sessions, "
         f"{answer.first_session} to {answer.last_session}, source {answer.source}"
     )
     parts: tuple[tuple[str, Iterable[RenderableType]], ...] = (

@@ -16,4 +16,5 @@ def key(
         secret, made = new_key(name, rights.replace(" ", "").split(","))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    typer.echo(f"secret, shown only now:  {secret}\nentry of API_KEYS:       {made.entry}")
+    # each alone on its line: the entry is longer than most labels leave room for
+    typer.echo(f"secret, shown only now:\n{secret}\nentry of API_KEYS:\n{made.entry}")

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from cli import demo, forecasting, keys, latest, mcp, nightly, realised, serving, symbols, training
 from cli.exits import exit_code, format_error, hint
 from cli.models import models_app
+from cli.output import echo
 from cli.runs import run_app
 from cli.target import Target
 from cli.training import jobs_app
@@ -33,7 +34,8 @@ class Commands(TyperGroup):
         except StockForecastError as error:
             target = ctx.find_object(Target)
             line = format_error(error, remote=target is not None and not target.is_local)
-            typer.echo(f"error: {line}\nhint: {hint(error)}", err=True)
+            echo(f"error: {line}")
+            echo(f"hint: {hint(error)}")
             raise typer.Exit(exit_code(error)) from error
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ import typer
 from cli.latest import failures
 from cli.layout import counted
 from cli.options import Form
-from cli.output import show
+from cli.output import echo, show
 from cli.realised_tables import forget_table
 from cli.target import Target, local_settings, target_of
 from stock_forecast_client import Client, StockForecastError
@@ -63,7 +64,7 @@ def nightly(
     """
     target = target_of(context)
     if every_day_at is None:
-        night(target, max_retrainings, typer.echo)
+        night(target, max_retrainings, partial(echo, stderr=False))
         return
     from clock import utc_now
     from telemetry.logs import configure_logging

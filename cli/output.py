@@ -30,9 +30,10 @@ def show(answer: AnswerT, table: Callable[[AnswerT], RenderableType], form: Form
     console().print(shown)
 
 
-def echo(text: str) -> None:
-    """Print to standard error."""
-    console(stderr=True).print(text)
+def echo(text: str, *, stderr: bool = True) -> None:
+    """Print a sentence: broken between words in a terminal, on one line elsewhere."""
+    out = console(stderr=stderr)
+    out.print(text, soft_wrap=not out.is_terminal)
 
 
 @contextmanager

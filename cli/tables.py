@@ -193,7 +193,7 @@ def card_table(card: ModelCard) -> RenderableType:
     if card.universe is None:
         for one in card.series:
             data = one.data
-            sessions = f"{data.n_sessions} sessions, {data.first_session} to {data.last_session}, {data.source}"
+            sessions = f"{data.n_sessions:,} sessions, {data.first_session} to {data.last_session}, {data.source}"
             rows.append((one.ticker, sessions))
     else:
         first, last = (

@@ -6,7 +6,7 @@ from errors import AppError
 from models.base import CLOSE
 from schemas.batch import BatchedForecast, BatchForecast, SymbolError, SymbolResult
 from schemas.by_symbol import NOT_KNOWN, DailyForecast, DayForecast, SymbolForecast, SymbolPrediction
-from schemas.predict import ForecastResponse, PredictResponse, Step
+from schemas.predict import ForecastResponse, PredictResponse, Step, steps_of
 from services.forecasting.forecast import Batch, Forecast, evidence, ticker_warnings
 
 _SENT: dict[str, Any] = {
@@ -132,18 +132,8 @@ def _daily(forecast: Forecast) -> DailyForecast:
 
 
 def _steps(forecast: Forecast) -> tuple[Step, ...]:
-    given, prices = forecast.given, forecast.median.tolist()
-    return tuple(
-        Step(
-            step=h + 1,
-            session=session,
-            estimated=given.estimated[h],
-            price=prices[h],
-            intervals=forecast.intervals[h],
-            persistence=given.last_value,
-        )
-        for h, session in enumerate(given.sessions)
-    )
+    given = forecast.given
+    return steps_of(given.sessions, given.estimated, forecast.median.tolist(), forecast.intervals, given.last_value)
 
 
 def _model(forecast: Forecast | Batch) -> dict[str, Any]:

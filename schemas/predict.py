@@ -1,5 +1,6 @@
 """Forecasts from a stored model: every price with its intervals, the no-change forecast and the model's accuracy."""
 
+from collections.abc import Iterable
 from datetime import date
 from typing import Annotated
 
@@ -55,6 +56,23 @@ class Step(Document):
     price: Price = Field(description="The median, in quote currency.")
     intervals: tuple[Interval, ...] = Field(description="One per coverage level.")
     persistence: Price = Field(description="The no-change forecast.")
+
+
+def steps_of(
+    sessions: Iterable[date],
+    estimated: Iterable[bool],
+    prices: Iterable[float],
+    intervals: Iterable[tuple[Interval, ...]],
+    persistence: float,
+) -> tuple[Step, ...]:
+    """The steps of a forecast, from its columns."""
+    rows = zip(sessions, estimated, prices, intervals, strict=True)
+    return tuple(
+        Step(
+            step=number, session=session, estimated=is_estimated, price=price, intervals=ranges, persistence=persistence
+        )
+        for number, (session, is_estimated, price, ranges) in enumerate(rows, start=1)
+    )
 
 
 class Evidence(StepReport):

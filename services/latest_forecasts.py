@@ -29,7 +29,7 @@ from schemas.latest import (
     Publication,
     StoredForecast,
 )
-from schemas.predict import Interval, Step
+from schemas.predict import Interval, Step, steps_of
 from services.prices.calendars import last_completed_session
 from services.publication import read_pointer, read_publication
 from services.storage.store import ArtifactStore
@@ -261,17 +261,8 @@ _SHARED = tuple(name for name in StoredForecast.model_fields if name in LatestFo
 
 
 def _steps(stored: StoredForecast, levels: tuple[float, ...]) -> tuple[Step, ...]:
-    return tuple(
-        Step(
-            step=h + 1,
-            session=session,
-            estimated=stored.estimated[h],
-            price=stored.median[h],
-            intervals=_intervals(stored, levels, h),
-            persistence=stored.persistence,
-        )
-        for h, session in enumerate(stored.sessions)
-    )
+    intervals = (_intervals(stored, levels, h) for h in range(len(stored.sessions)))
+    return steps_of(stored.sessions, stored.estimated, stored.median, intervals, stored.persistence)
 
 
 def _intervals(stored: StoredForecast, levels: tuple[float, ...], h: int) -> tuple[Interval, ...]:

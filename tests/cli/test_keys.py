@@ -7,8 +7,9 @@ from tests.cli.conftest import Run
 def printed(result: Result) -> tuple[str, str]:
     """The secret and the entry."""
     assert result.exit_code == 0, result.output
-    secret, entry = result.stdout.splitlines()
-    return secret.split()[-1], entry.split()[-1]
+    _, secret, _, entry = result.stdout.splitlines()
+    assert max(len(secret), len(entry)) <= 80
+    return secret, entry
 
 
 def test_a_new_key_has_the_name_and_the_rights_and_its_secret_fits(run: Run) -> None:

@@ -185,6 +185,13 @@ def a_run() -> Run:
             "counts": {"succeeded": 4998, "failed": 1, "lost": 1},
             "share": 1.0,
             "reason": None,
+            "webhook": {
+                "host": "hooks.example.com",
+                "state": "retrying",
+                "attempts": 3,
+                "last_error": "hooks.example.com answered 503",
+                "next_attempt_at": "2026-11-21T09:49:00Z",
+            },
             "failures": [
                 {"ticker": "NOPE", "state": "failed", "code": "ticker_not_found", "status": 404, "detail": "none"}
             ],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from config import Settings
 from errors import ServerBusy
@@ -112,6 +112,20 @@ def test_json_with_a_fault_is_a_fault_of_the_body(client: TestClient) -> None:
     assert answer["errors"] == [{"field": "body", "message": "expected JSON; it has a fault at character 6"}]
 
 
+@pytest.mark.parametrize("start", ["x", "2018-02-30", "2018-12-31T10:00:00"])
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [({}, "Input should be a date such as 2018-12-31"), (PORTUGUESE, "deve ser uma data como 2018-12-31")],
+    ids=["en", "pt-BR"],
+)
+def test_what_is_no_date_is_answered_with_an_example(
+    client: TestClient, start: str, headers: dict[str, str], says: str
+) -> None:
+    answer = client.get("/analysis/WALK", params={"start": start}, headers=headers).json()
+
+    assert answer["errors"] == [{"field": "start", "message": says}]
+
+
 def test_a_choice_of_two_values_is_translated(client: TestClient) -> None:
     answer = client.get("/runs/20261121t093000-1a2b3c4d/results", params={"format": "x"}, headers=PORTUGUESE).json()
 
@@ -137,8 +151,12 @@ def test_a_busy_server_says_so_in_the_callers_language(
 def test_a_body_that_comes_too_slowly_is_refused_in_the_callers_language(tmp_path: Path) -> None:
     impatient = application(Settings(_env_file=None, data_dir=tmp_path, body_timeout_s=0.1))
 
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        return {}
+
     async def silent(scope: Scope, _receive: Receive, send: Send) -> None:
-        await impatient(scope, asyncio.Event().wait, send)
+        await impatient(scope, never, send)
 
     answer = TestClient(silent).post("/predict", headers=PORTUGUESE, json={})
 
