@@ -13,9 +13,11 @@ export function whenSeen(id, load) {
   return () => { due = true; look(); };
 }
 
+const alone = () => document.documentElement.dataset.view;
+
 /** The analysis of a ticker; on a telephone a link to a page of its own. */
 export function showAnalysis(ticker) {
-  if (matchMedia("(max-width: 48rem)").matches && !document.documentElement.dataset.view) {
+  if (matchMedia("(max-width: 48rem)").matches && !alone()) {
     const query = address();
     query.set("view", "analysis");
     return show($("analysis-body"), el("a", { href: `/?${query}` }, t("analysis.own", { ticker })));
@@ -29,9 +31,9 @@ export function showAnalysis(ticker) {
 
 let saved;
 
-/** The server's report as part of the page, its headings two levels deeper, and as a file. */
+/** The server's report as part of the page, its headings two levels deeper unless it stands alone, and as a file. */
 function report(ticker, html) {
-  const body = html.slice(html.indexOf("<main")).replace(/(<\/?h)(\d)/g, (_, tag, depth) => tag + (Number(depth) + 2));
+  const body = html.slice(html.indexOf("<main")).replace(/(<\/?h)(\d)/g, (_, tag, depth) => tag + (Number(depth) + (alone() ? 0 : 2)));
   URL.revokeObjectURL(saved);
   saved = URL.createObjectURL(new Blob([html], { type: "text/html" }));
   return [...new DOMParser().parseFromString(body, "text/html").querySelector("main").children,

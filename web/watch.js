@@ -129,7 +129,7 @@ function cells(row) {
     else picked.delete(symbol);
     showTogether();
   } });
-  return [el("span", {}, pick, " ", open), el("span", {}, row.date < newest && el("small", {}, `${day(row.date)} · `), money(close, currency)), `${price(range.lower)} – ${price(range.upper)}`,
+  return [el("span", {}, pick, " ", open), el("span", {}, money(close, currency), row.date < newest && el("small", {}, day(row.date))), `${price(range.lower)} – ${price(range.upper)}`,
     move(expected / 100), usualMove(row),
     el("span", { "data-drift": symbol }, row.drift ? named("drift", row.drift) : "…"), el("span", { "data-spark": symbol }, row.closes ? spark(row.closes) : "…"), remove];
 }

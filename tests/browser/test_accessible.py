@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.browser.conftest import NARROW, browsing, scroll_to, wait_until_loaded
+from tests.browser.conftest import browsing, scroll_to, wait_until_loaded
 
 pytestmark = pytest.mark.slow
 
 SIZES = {1440: 900, 1024: 768, 390: 844}
+SMALLEST: ViewportSize = {"width": 360, "height": 740}
 WATCHED = "localStorage.setItem('watched', JSON.stringify(['^GSPC', '^IXIC', 'NOPE']))"
 
 
@@ -65,6 +66,6 @@ def test_axe_finds_nothing_and_nothing_is_too_wide(pages: dict[str, Page], width
 
 def test_nothing_is_too_wide_for_a_small_telephone(pages: dict[str, Page]) -> None:
     for page in pages.values():
-        page.set_viewport_size(NARROW)
+        page.set_viewport_size(SMALLEST)
 
-        assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+        assert page.evaluate("document.documentElement.scrollWidth") == SMALLEST["width"]

@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from benchmarks.server import post
-from tests.browser.conftest import NARROW, WIDE, Open, browsing, scroll_to, wait_until_loaded
+from tests.browser.conftest import Open, browsing, scroll_to, wait_until_loaded
 
 pytestmark = pytest.mark.slow
+
+DESKTOP: ViewportSize = {"width": 1440, "height": 900}
+TELEPHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +64,14 @@ def test_the_list_is_sorted_by_the_heading_that_is_pressed(page: Page) -> None:
 
 
 def test_the_list_is_sorted_on_a_telephone_too(page: Page) -> None:
-    page.set_viewport_size(NARROW)
+    page.set_viewport_size(TELEPHONE)
     try:
         head = page.locator("#watch-body thead")
         head.get_by_role("button", name="Name").click(timeout=5_000)
         by_name = rows(page)
         head.get_by_role("button", name="Last close").click(timeout=5_000)
     finally:
-        page.set_viewport_size(WIDE)
+        page.set_viewport_size(DESKTOP)
 
     assert by_name == ["Nasdaq Composite", "NOPE", "S&P 500"]
     assert rows(page) == ["Nasdaq Composite", "S&P 500", "NOPE"]
