@@ -136,6 +136,15 @@ def test_only_forecasts_from_sample_prices_are_left_out_where_these_replace_real
     assert (store.list_keys("") == []) == (demo and skip_demo)
 
 
+def test_a_log_leaves_nothing_out_unless_it_is_said(make: Make, store: InMemoryArtifactStore) -> None:
+    writer = WriteBehind()
+
+    ForecastLog(store, writer).record("live", 0.0, make(history=replace(HISTORY, source="sample")))
+    writer.flush()
+
+    assert len(store.list_keys("")) == 1
+
+
 def test_a_forecast_from_sample_prices_keeps_no_other_of_its_answer_from_being_logged(
     make: Make, store: InMemoryArtifactStore
 ) -> None:
