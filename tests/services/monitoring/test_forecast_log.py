@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from errors import ArtifactCorrupt
 from schemas.common import DEFAULT_LEVELS
-from schemas.realised import UNITS, RecordedStep, pack_quantiles, unpack_quantiles
+from schemas.realised import FIRST_UNITS, UNITS, RecordedStep, pack_quantiles, unpack_quantiles
 from services.evaluation.accuracy import CRPS_LEVELS, crps_losses
 from services.forecasting.forecast import Forecast
 from services.monitoring.forecast_log import (
@@ -89,6 +89,17 @@ def test_a_forecast_is_stored_as_it_was_served(make: Make, store: InMemoryArtifa
     assert record.last == HISTORY.series.close[-1]
     assert [step.median for step in record.steps] == forecast.median.tolist()
     assert [step.session for step in record.steps] == list(forecast.given.sessions)
+
+
+def test_quantiles_are_stored_nearly_as_they_were_served_those_of_the_first_step_most_exactly(make: Make) -> None:
+    forecast = make()
+    served = forecast.distribution.at(CRPS_LEVELS)[0]
+
+    for step, quantiles in zip(record_of(forecast).steps, served, strict=True):
+        units = FIRST_UNITS if step.step == 1 else UNITS
+        packed = unpack_quantiles(pack_quantiles(quantiles.tolist(), step.step))
+        assert step.quantiles == packed
+        assert np.abs(quantiles - packed).max() <= (quantiles[-1] - quantiles[0]) / units
 
 
 def test_the_default_levels_are_stored_as_well_as_those_of_the_request(make: Make) -> None:
