@@ -102,6 +102,17 @@ def test_closes_that_jump_excuse_a_forecast_from_them(row: int, log_move: float,
         forecaster.predict_quantiles(bars, ENDS)
 
 
+def test_a_jump_from_the_first_session_of_all_excuses_a_forecast_from_it() -> None:
+    bars = np.full((60, 5), 100.0)
+    bars[0] *= np.exp(1.1)
+    forecaster = CheckedForecaster(Fixed(with_price(np.nan)))
+
+    forecaster.predict_quantiles(bars, np.array([LOOKBACK - 1]))
+
+    with pytest.raises(ArtifactCorrupt):
+        forecaster.predict_quantiles(bars, np.array([LOOKBACK]))
+
+
 @pytest.mark.parametrize(("total", "blamed"), [(2.9, True), (3.1, False)])
 def test_closes_that_go_too_far_excuse_a_forecast_from_them(total: float, blamed: bool) -> None:
     logs = np.interp(np.arange(60), [21, 50], [0.0, total])
@@ -134,5 +145,10 @@ def test_the_bars_of_the_trial_are_sound_and_always_the_same() -> None:
         assert np.diff(np.log(prices[:, CLOSE])).std() == pytest.approx(0.01, rel=0.1)
         assert np.log(prices[:, OPEN] / prices[:, CLOSE]).std() == pytest.approx(0.0025, rel=0.1)
         assert np.log(prices[:, HIGH] / prices[:, LOW]).mean() < 0.02
+        above = prices[:, HIGH] / prices[:, [OPEN, CLOSE]].max(1)
+        below = prices[:, [OPEN, CLOSE]].min(1) / prices[:, LOW]
+        assert abs(np.corrcoef(above, below)[0, 1]) < 0.2
+    walk = np.random.default_rng(0).normal(0, 0.01, 500).cumsum()
+    np.testing.assert_allclose(bars[:, CLOSE], 100 * np.exp(walk))
     assert (bars[:, VOLUME] == 1e6).all()
     assert (bars[:, IMPLIED_VOLATILITY] == 20).all()

@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from errors import ArtifactCorrupt
 from schemas.common import DEFAULT_LEVELS
-from schemas.realised import UNITS, RecordedStep, pack_quantiles, unpack_quantiles
+from schemas.realised import FIRST_UNITS, UNITS, RecordedStep, pack_quantiles, unpack_quantiles
 from services.evaluation.accuracy import CRPS_LEVELS, crps_losses
 from services.forecasting.forecast import Forecast
 from services.monitoring.forecast_log import (
@@ -91,6 +91,17 @@ def test_a_forecast_is_stored_as_it_was_served(make: Make, store: InMemoryArtifa
     assert [step.session for step in record.steps] == list(forecast.given.sessions)
 
 
+def test_quantiles_are_stored_nearly_as_they_were_served_those_of_the_first_step_most_exactly(make: Make) -> None:
+    forecast = make()
+    served = forecast.distribution.at(CRPS_LEVELS)[0]
+
+    for step, quantiles in zip(record_of(forecast).steps, served, strict=True):
+        units = FIRST_UNITS if step.step == 1 else UNITS
+        packed = unpack_quantiles(pack_quantiles(quantiles.tolist(), step.step))
+        assert step.quantiles == packed
+        assert np.abs(quantiles - packed).max() <= (quantiles[-1] - quantiles[0]) / units
+
+
 def test_the_default_levels_are_stored_as_well_as_those_of_the_request(make: Make) -> None:
     usual, unusual = record_of(make()), record_of(make(levels=(0.5, 0.95)))
 
@@ -134,6 +145,15 @@ def test_only_forecasts_from_sample_prices_are_left_out_where_these_replace_real
     Log(store, skip_demo=skip_demo).record(make(history=replace(HISTORY, source="sample" if demo else "yahoo")))
 
     assert (store.list_keys("") == []) == (demo and skip_demo)
+
+
+def test_a_log_leaves_nothing_out_unless_it_is_said(make: Make, store: InMemoryArtifactStore) -> None:
+    writer = WriteBehind()
+
+    ForecastLog(store, writer).record("live", 0.0, make(history=replace(HISTORY, source="sample")))
+    writer.flush()
+
+    assert len(store.list_keys("")) == 1
 
 
 def test_a_forecast_from_sample_prices_keeps_no_other_of_its_answer_from_being_logged(

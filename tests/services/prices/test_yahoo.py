@@ -189,6 +189,8 @@ def test_what_cannot_be_a_ticker_is_never_sent(source: YahooSource, yahoo: Yahoo
     [
         ({"Retry-After": "17"}, 17),
         ({"Retry-After": "Fri, 15 Mar 2024 15:02:00 GMT"}, 120),
+        ({"Retry-After": "Fri, 15 Mar 2024 15:02:00 -0000"}, 120),
+        ({"Retry-After": "Fri, 15 Mar 2024 16:02:00 +0100"}, 120),
         ({"Retry-After": "Fri, 15 Mar 2024 14:00:00 GMT"}, 1),
         ({"Retry-After": "soon"}, RATE_LIMIT_PAUSE_S),
         ({"Retry-After": "9" * 5_000}, RATE_LIMIT_PAUSE_S),

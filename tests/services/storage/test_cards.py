@@ -87,6 +87,7 @@ def test_a_model_of_format_1_still_loads_and_its_evidence_is_that_of_one_step() 
     assert [one.empirical_coverage for one in report.coverage][:2] == [0.5, 0.8393]
     assert [one.empirical_coverage for one in card.test_closes_only.coverage][:2] == [0.4107, 0.8214]
     assert card.train.coverage == ()
+    assert card.series[0].test[0].coverage == report.coverage
 
 
 def test_a_request_of_an_earlier_version_keeps_the_fields_that_are_still_known(trained: TrainedModel) -> None:

@@ -72,6 +72,15 @@ def with_network(card: ModelCard, trained: Mapping[str, bytes], content: bytes) 
     return outcome(card, sealed(card, files), files)
 
 
+def test_a_network_that_forecasts_no_prices_is_refused_when_it_is_loaded(trained: TrainedModel) -> None:
+    files = {**trained.files, NETWORK: constant_network(-table())}
+    store, card = InMemoryArtifactStore(), ModelCard.model_validate_json(sealed(trained.card, files))
+    ModelRegistry(store).publish(card, files)
+
+    with pytest.raises(ArtifactCorrupt, match="not finite prices"):
+        ModelRegistry(store).load(card)
+
+
 def test_every_hostile_network_is_corrupt(trained: TrainedModel) -> None:
     sound = trained.files[NETWORK]
     found = {name: with_network(trained.card, trained.files, one) for name, one in hostile_networks(sound)}

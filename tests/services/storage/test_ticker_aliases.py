@@ -287,6 +287,20 @@ def test_a_stored_model_beside_the_bundled_one_has_its_own_files(store: Unreliab
         registry.delete(bundled.model_id)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_without_a_readable_bundled_model_stored_ones_are_served(
+    store: UnreliableStore, tmp_path: Path, damaged: bool
+) -> None:
+    if damaged:
+        (tmp_path / CARD).write_bytes(b"{")
+    registry = ModelRegistry(store, BundledModel(tmp_path / NETWORK, tmp_path / CARD))
+
+    assert registry.bundled is None
+    assert answering(registry, "MSFT") == ("all-1", "default", ())
+    with pytest.raises(ModelNotFound):
+        registry.delete("no-such-1")
+
+
 def test_in_an_outage_before_the_default_was_ever_read_the_bundled_model_answers_with_a_warning(
     store: UnreliableStore,
 ) -> None:
