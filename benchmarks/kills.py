@@ -44,9 +44,8 @@ class Victim:
     def __init__(self, yahoo: int, settings: dict[str, str], url: str, log: IO[bytes]) -> None:
         self._arguments = yahoo, settings, log
         self._url = url
-        self.process = start(*self._arguments)
         self.kills: Counter[str] = Counter()
-        wait_until_up(url, self.process)
+        self._start()
 
     def kill(self, chance: random.Random) -> None:
         """Kill the server, with or without its workers, or one worker alone."""
@@ -59,8 +58,15 @@ class Victim:
         if what != "worker":
             self.process.kill()
             self.process.wait()
-            self.process = start(*self._arguments)
+            self._start()
+
+    def _start(self) -> None:
+        self.process = start(*self._arguments)
+        try:
             wait_until_up(self._url, self.process, START_WITHIN_S)
+        except RuntimeError:
+            self.process.kill()
+            raise
 
     @contextmanager
     def at_random(self, seed: int) -> Iterator[None]:
