@@ -15,7 +15,6 @@ import math
 import os
 import secrets
 import signal
-import socket
 import sys
 from functools import cache
 from importlib import import_module
@@ -117,8 +116,7 @@ def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
 
 def work(runtime: Runtime, job_id: str, seconds_left: float = math.inf) -> None:
     """Run the job, unless another worker has claimed it; failures are recorded in the job."""
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    if run_training(job_id, worker, runtime.worker_context, seconds_left) is not None:
+    if run_training(job_id, worker_name(), runtime.worker_context, seconds_left) is not None:
         record_end(runtime.meter, runtime.jobs.status(job_id, runtime.clock()))
         runtime.announcements.deliver_job(job_id)
 

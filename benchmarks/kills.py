@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -34,6 +35,7 @@ from tests.s3_servers import ACCESS_KEY, SECRET_KEY
 from tests.yahoo_server import running_yahoo
 
 PAUSE_S = (2.0, 20.0)
+START_WITHIN_S = 300.0  # on a machine where other work takes the processors
 
 
 class Victim:
@@ -42,9 +44,8 @@ class Victim:
     def __init__(self, yahoo: int, settings: dict[str, str], url: str, log: IO[bytes]) -> None:
         self._arguments = yahoo, settings, log
         self._url = url
-        self.process = start(*self._arguments)
         self.kills: Counter[str] = Counter()
-        wait_until_up(url, self.process)
+        self._start()
 
     def kill(self, chance: random.Random) -> None:
         """Kill the server, with or without its workers, or one worker alone."""
@@ -57,8 +58,15 @@ class Victim:
         if what != "worker":
             self.process.kill()
             self.process.wait()
-            self.process = start(*self._arguments)
-            wait_until_up(self._url, self.process)
+            self._start()
+
+    def _start(self) -> None:
+        self.process = start(*self._arguments)
+        try:
+            wait_until_up(self._url, self.process, START_WITHIN_S)
+        except RuntimeError:
+            self.process.kill()
+            raise
 
     @contextmanager
     def at_random(self, seed: int) -> Iterator[None]:
@@ -68,13 +76,13 @@ class Victim:
             while not over.wait(chance.uniform(*PAUSE_S)):
                 self.kill(chance)
 
-        killer = threading.Thread(target=run)
-        killer.start()
-        try:
-            yield
-        finally:
-            over.set()
-            killer.join()
+        with ThreadPoolExecutor(1) as killer:
+            killing = killer.submit(run)
+            try:
+                yield
+            finally:
+                over.set()
+            killing.result()  # fails if the server did not come back
 
 
 def main() -> None:

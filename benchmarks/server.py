@@ -53,8 +53,8 @@ def post(url: str, body: Mapping[str, object]) -> Any:
         return json.load(answer)
 
 
-def wait_until_up(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+def wait_until_up(url: str, process: "subprocess.Popen[bytes]", within_s: float = START_TIMEOUT_S) -> None:
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with exit code {process.returncode}")
@@ -64,4 +64,4 @@ def wait_until_up(url: str, process: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError(f"no answer from {url} within {START_TIMEOUT_S} s")
+    raise RuntimeError(f"no answer from {url} within {within_s} s")

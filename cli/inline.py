@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 import threading
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ class InThisProcess:
     def __init__(self, context: WorkerContext, announcements: Announcements) -> None:
         self._context = context
         self._announcements = announcements
-        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._thread: threading.Thread | None = None
 
     @property

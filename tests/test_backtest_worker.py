@@ -81,7 +81,7 @@ def last(server: str) -> str | None:
 
 def worker_of(data: Path, job_id: str) -> int:
     claim = json.loads((data / "jobs" / job_id / "claim.json").read_text())
-    return int(claim["worker"].rpartition(":")[2])
+    return int(claim["worker"].split(":")[1])
 
 
 def ends(pid: int, within_s: float = STOPS_WITHIN_S) -> bool:

@@ -57,7 +57,7 @@ def wait_until(server: str, job_id: str, *states: str, epochs: int = 0, within_s
 
 def worker_of(data: Path, job_id: str) -> int:
     claim = json.loads((data / "jobs" / job_id / "claim.json").read_text())
-    return int(claim["worker"].rpartition(":")[2])
+    return int(claim["worker"].split(":")[1])
 
 
 def test_a_killed_worker_leaves_a_lost_job_no_model_and_a_server_that_answers(server: str, data: Path) -> None:

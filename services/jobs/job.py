@@ -123,6 +123,11 @@ class Jobs:
             return False
         return self._create(spec.id, CLAIM, Claim(worker=worker, claimed_at=now))
 
+    def is_claimed_by(self, job_id: str, worker: str) -> bool:
+        """Whether this worker has claimed the job, and it has not ended."""
+        claim = self._find(job_id, CLAIM, Claim)
+        return claim is not None and claim.worker == worker and not self._exists(job_id, END)
+
     def report(self, job_id: str, progress: Progress) -> None:
         """Store the progress; only the worker that claimed the job does."""
         self._store.put(_key(job_id, PROGRESS), _to_json(progress))

@@ -64,20 +64,21 @@ def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left:
 
     Args:
         job_id: the job.
-        worker: the name of this process, for the claim.
+        worker: the name of this process, for the claim; no other process has or had it.
         context: stores, prices and clock.
         seconds_left: until this process is ended from outside; the fit stops early enough to store its best weights.
 
     Raises:
         JobNotFound: there is no such job.
-        StoreUnavailable: the job cannot be read, claimed or ended; it will count as lost.
+        StoreUnavailable: the job cannot be read, claimed or ended within ``END_WITHIN_S``; another worker takes it
+            up, or it will count as lost.
     """
     ends_at = time.monotonic() + seconds_left
-    spec = context.jobs.spec(job_id)
+    spec = _while_store_is_down(context.jobs.spec)(job_id)
     if context.executor is not None and not spec.is_for(context.executor):
         log.warning("job %s is for executor %r, not for %r; skipping", job_id, spec.executor, context.executor)
         return None
-    if not context.jobs.claim(spec, worker, context.clock()):
+    if not _claim(spec, worker, context):
         log.info("job %s is already claimed or finished; skipping", job_id)
         return None
     with _heartbeat(spec, context) as heartbeat:
@@ -228,6 +229,12 @@ _while_store_is_down = retry(
     stop=stop_after_delay(END_WITHIN_S),
     reraise=True,
 )
+
+
+@_while_store_is_down
+def _claim(spec: JobSpec, worker: str, context: WorkerContext) -> bool:
+    """Claim the job; an earlier attempt whose answer was lost may have done so."""
+    return context.jobs.claim(spec, worker, context.clock()) or context.jobs.is_claimed_by(spec.id, worker)
 
 
 @_while_store_is_down

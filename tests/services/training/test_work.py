@@ -242,6 +242,27 @@ def test_writes_that_a_store_refuses_for_a_moment_are_retried(suffix: str) -> No
     assert ModelRegistry(store).ids() == [MODEL]
 
 
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "done, but the answer is lost"])
+@pytest.mark.parametrize(("call", "name"), [("get", "spec.json"), ("exists", "end.json"), ("create", "claim.json")])
+@pytest.mark.usefixtures("no_waiting")
+def test_a_worker_begins_although_the_store_fails_for_a_moment(
+    jobs: Jobs, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch, call: str, name: str, refused: bool
+) -> None:
+    failures, real = iter([True] * 3), getattr(store, call)
+
+    def failing(key: str, *data: bytes) -> object:
+        fails = key.endswith(f"{JOB}/{name}") and next(failures, False)
+        found = None if fails and refused else real(key, *data)
+        if fails:
+            raise StoreUnavailable("the store is down")
+        return found
+
+    monkeypatch.setattr(store, call, failing)
+
+    assert train(jobs, store).state == "succeeded"
+    assert list(failures) == []
+
+
 @pytest.mark.usefixtures("no_waiting")
 def test_a_job_cancelled_while_the_store_refuses_its_model_stops_retrying(jobs: Jobs) -> None:
     class Refusing(FailingStore):
