@@ -99,9 +99,10 @@ def _field_problems(errors: Sequence[Any]) -> list[FieldProblem]:
 
 
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
-    if error["type"] == "json_invalid":  # located by a number of characters, where others have the field
-        return FieldProblem(field="body", message=f"expected JSON; it has a fault at character {error['loc'][-1] + 1}")
-    field = ".".join(str(part) for part in error["loc"][1:] or error["loc"])[:100]
+    place = error["loc"]
+    if error["type"] == "json_invalid" and place and isinstance(place[-1], int):  # of a character, not of a field
+        return FieldProblem(field="body", message=f"expected JSON; it has a fault at character {place[-1] + 1}")
+    field = ".".join(str(part) for part in place[1:] or place)[:100]
     if error["type"] in NO_DATE:
         return FieldProblem(field=field, message="Input should be a date such as 2018-12-31")
     return FieldProblem(field=field, message=str(error["msg"]).removeprefix("Value error, "))

@@ -194,7 +194,7 @@ def test_one_key_is_one_job(server: str) -> None:
 
 
 def test_a_page_of_jobs_leaves_out_the_figures(server: str) -> None:
-    job = wait_until(server, start(server, {**LONG, "horizon": 6})["id"], "succeeded")
+    job = wait_until(server, start(server, {**LONG, "horizon": 11})["id"], "succeeded")
 
     page = requests.get(f"{server}/jobs?limit=1", timeout=30).json()["jobs"][0]
 

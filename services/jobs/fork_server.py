@@ -3,8 +3,9 @@
 ``ForkServer`` is the side of the owner of jobs, and ``serve_forks`` runs in the process that is forked. They are
 connected by a pair of sockets, on which each request is one byte with open files: a socket of that worker's own, and
 the files that it inherits. On its own socket the worker reads its job and the settings, and later perhaps an order to
-end. A small process between the two waits for the worker and sends its exit code. So a worker lives on if the
-process with the jobs is killed, and its end is known however it ends.
+end. A small process between the two says that the worker has begun, waits for it, and sends its exit code. So a worker
+lives on if the process with the jobs is killed, its end is known however it ends, and a request that was lost with the
+forked process is made again.
 
 ``multiprocessing`` has a fork server too, but its children import the main module again, and its parent waits for them
 at its end.
@@ -19,6 +20,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 from services.jobs.workers import WorkerProcess
@@ -28,6 +31,8 @@ KEPT_S = 600.0  # without a job: what was imported takes memory
 MAX_FILES = 8
 REQUEST, END = b"r", b"e"
 SIZES = struct.Struct("!II")  # of the job's id and of the settings
+BEGUN = b"begun\n"
+TRIES = 3  # to begin
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +54,13 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._end: threading.Timer | None = None
+        self._is_closed = False
 
     def start(self, job_id: str, files: Sequence[int]) -> WorkerProcess:
+        return _Fork(self._begin(job_id, files), partial(self._again, job_id, files))
+
+    def _begin(self, job_id: str, files: Sequence[int]) -> socket.socket:
+        """Request a worker; the socket that leads to it."""
         ours, theirs = socket.socketpair()
         job = job_id.encode()
         try:
@@ -60,9 +70,20 @@ class ForkServer:
         except OSError:
             ours.close()
             raise
-        return _Fork(ours)
+        return ours
 
     def close(self) -> None:
+        self._is_closed = True
+        self._rest()
+
+    def _again(self, job_id: str, files: Sequence[int]) -> socket.socket | None:
+        if self._is_closed:
+            return None
+        log.warning("the process that is forked for workers has ended; another one starts")
+        return self._begin(job_id, files)
+
+    def _rest(self) -> None:
+        """Keep no process until the next job."""
         with self._lock:
             if self._end is not None:
                 self._end.cancel()
@@ -84,7 +105,7 @@ class ForkServer:
             self._line, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603 - our own
-        self._end = threading.Timer(self._kept_s, self.close)
+        self._end = threading.Timer(self._kept_s, self._rest)
         self._end.daemon = True
         self._end.start()
         return self._line
@@ -103,22 +124,38 @@ class ForkServer:
 class _Fork:
     """A worker, seen through its socket."""
 
-    def __init__(self, line: socket.socket) -> None:
+    def __init__(self, line: socket.socket, again: Callable[[], socket.socket | None]) -> None:
         self._line = line
+        self._again = again
+        self._is_unwanted = False
 
     def wait(self) -> int | None:
-        with self._line, self._line.makefile("rb") as answer:
-            try:
-                code = answer.readline()
-            except ConnectionResetError:  # the process that was to be forked ended first
-                return None
-        return int(code) if code else None
+        for _ in range(TRIES):
+            begun, code = _answer(self._line)
+            line = None if begun or self._is_unwanted else self._again()
+            if line is None:
+                return code
+            self._line = line
+            if self._is_unwanted:  # since it was asked
+                self.terminate()
+        self._line.close()
+        return None
 
     def terminate(self) -> None:
+        self._is_unwanted = True
         try:
             self._line.sendall(END)
         except OSError:
             log.debug("the worker has ended", exc_info=True)
+
+
+def _answer(line: socket.socket) -> tuple[bool, int | None]:
+    """Whether the worker of this line has begun, and its exit code, once it has ended."""
+    begun, code = b"", b""
+    with line, line.makefile("rb") as answer, suppress(ConnectionResetError):  # it was not read to its end
+        begun = answer.readline()
+        code = answer.readline()
+    return bool(begun), int(code) if code else None
 
 
 def serve_forks(work: Callable[[str, bytes], None]) -> None:
@@ -151,12 +188,17 @@ def _fork_worker(files: Sequence[int], work: Callable[[str, bytes], None]) -> No
         _be_worker(line, work)
     for inherited in files[1:]:
         os.close(inherited)  # a place is the worker's alone
+    _say(line, BEGUN)
     _, status = os.waitpid(worker, 0)
+    _say(line, b"%d\n" % os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def _say(line: socket.socket, words: bytes) -> None:
     try:
-        line.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+        line.sendall(words)
     except OSError:
         log.debug("the owner of the worker is gone", exc_info=True)
-    os._exit(0)
 
 
 def _be_worker(line: socket.socket, work: Callable[[str, bytes], None]) -> NoReturn:

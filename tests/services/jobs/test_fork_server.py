@@ -165,6 +165,28 @@ def test_a_process_that_has_died_is_replaced_and_its_workers_go_on(start: Start,
     assert ended(slow) == 0
 
 
+def test_a_request_that_was_lost_with_the_process_is_made_again(start: Start, tmp_path: Path) -> None:
+    server = start()
+    assert ended(server.start("first", ())) == 0
+    (first,) = servers(tmp_path)
+    os.kill(first, signal.SIGSTOP)  # it reads nothing more
+
+    lost = server.start("second", ())
+    os.kill(first, signal.SIGKILL)
+
+    assert ended(lost) == 0
+    assert (tmp_path / "second").read_text() == "done"
+
+
+def test_a_process_that_never_starts_is_not_tried_for_ever(tmp_path: Path) -> None:
+    server = ForkServer([sys.executable, "-c", f"open({str(tmp_path / 'tries')!r}, 'a').write('.')"], b"")
+
+    assert ended(server.start("job", ())) is None
+    server.close()
+
+    assert (tmp_path / "tries").read_text() == "..." + "."  # once, and again three times
+
+
 def test_a_process_without_jobs_ends_and_another_starts_with_the_next_job(start: Start, tmp_path: Path) -> None:
     server = start(kept_s=2.0)
     slow = server.start("slow", ())
