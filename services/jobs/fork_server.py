@@ -130,7 +130,7 @@ class _Fork:
         self._is_unwanted = False
 
     def wait(self) -> int | None:
-        for _ in range(TRIES):
+        for _ in range(TRIES - 1):
             begun, code = _answer(self._line)
             line = None if begun or self._is_unwanted else self._again()
             if line is None:
@@ -138,8 +138,7 @@ class _Fork:
             self._line = line
             if self._is_unwanted:  # since it was asked
                 self.terminate()
-        self._line.close()
-        return None
+        return _answer(self._line)[1]
 
     def terminate(self) -> None:
         self._is_unwanted = True

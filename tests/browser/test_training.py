@@ -13,7 +13,13 @@ from tests.serving import served
 
 pytestmark = pytest.mark.slow
 
-LONG = {"First session": "1999-01-04", "Epochs": "1000", "Lookback": "200", "Seconds": "600"}
+LONG = {
+    "Tickers": "^GSPC ^IXIC",
+    "First session": "1999-01-04",
+    "Epochs": "1000",
+    "Lookback": "250",
+    "Seconds": "600",
+}
 WITHIN_MS = 120_000
 
 
