@@ -22,8 +22,10 @@ class Fixed:
 
     def __init__(self, prices: NDArray[np.float64] = SOUND, lookback: int = LOOKBACK, horizon: int = 2) -> None:
         self.prices, self.lookback, self.horizon = prices, lookback, horizon
+        self.origins: list[int] = []
 
     def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+        self.origins += origins.tolist()
         return QuantileForecast(np.array(LEVELS), np.repeat(self.prices[None], origins.size, axis=0))
 
 
@@ -127,12 +129,21 @@ def test_closes_that_go_too_far_excuse_a_forecast_from_them(total: float, blamed
         forecaster.predict_quantiles(bars, ENDS)
 
 
-def test_a_model_is_tried_on_an_ordinary_walk() -> None:
-    calibration = Calibration((np.array([0.5, 1.0]),) * 2)
+CALIBRATION = Calibration((np.array([0.5, 1.0]),) * 2)
 
-    validate_model(served(Fixed(), calibration, "static"))
+
+def test_a_model_is_tried_on_an_ordinary_walk() -> None:
+    validate_model(served(Fixed(), CALIBRATION, "static"))
     with pytest.raises(ArtifactCorrupt):
-        validate_model(served(Fixed(with_price(np.nan)), calibration, "static"))
+        validate_model(served(Fixed(with_price(np.nan)), CALIBRATION, "static"))
+
+
+def test_a_model_is_tried_on_a_whole_window_of_the_walk() -> None:
+    model = Fixed()
+
+    validate_model(served(model, CALIBRATION, "static"))
+
+    assert model.origins == [LOOKBACK - 1]
 
 
 def test_the_bars_of_the_trial_are_sound_and_always_the_same() -> None:
@@ -148,6 +159,7 @@ def test_the_bars_of_the_trial_are_sound_and_always_the_same() -> None:
         above = prices[:, HIGH] / prices[:, [OPEN, CLOSE]].max(1)
         below = prices[:, [OPEN, CLOSE]].min(1) / prices[:, LOW]
         assert abs(np.corrcoef(above, below)[0, 1]) < 0.2
+        assert np.log(np.minimum(above, below)).min() >= 0.00099  # no session has an empty range
     walk = np.random.default_rng(0).normal(0, 0.01, 500).cumsum()
     np.testing.assert_allclose(bars[:, CLOSE], 100 * np.exp(walk))
     assert (bars[:, VOLUME] == 1e6).all()

@@ -220,8 +220,9 @@ def test_values_up_to_the_threshold_go_left() -> None:
 
 @pytest.mark.parametrize("column", ["threshold", "missing_left", "left", "right", "value"])
 def test_columns_of_different_length_are_no_trees(column: str) -> None:
-    with pytest.raises(ValueError, match="differ in length"):
-        _trees(**SPLIT | {column: SPLIT[column][:2]})
+    for length in (2, 4):
+        with pytest.raises(ValueError, match="differ in length"):
+            _trees(**SPLIT | {column: (SPLIT[column] * 2)[:length]})
 
 
 @pytest.mark.parametrize("root", [-1, 3, 4])

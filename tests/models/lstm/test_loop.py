@@ -99,12 +99,13 @@ def test_an_unreadable_checkpoint_is_replaced(series: list[FitBlocks]) -> None:
 
 
 def test_an_epoch_that_the_clock_ends_is_not_kept(series: list[FitBlocks]) -> None:
-    kept = KeptState()
+    kept, seen = KeptState(), list[FitProgress]()
 
-    fit = fitted(series, replace(SETTINGS, checkpoint=kept, max_seconds=0.0))
+    fit = fitted(series, replace(SETTINGS, checkpoint=kept, max_seconds=0.0, on_progress=seen.append))
 
     assert fit.stopped_by == "max_seconds"
     assert kept.n_saved == 0
+    assert {(one.passes, one.seconds_left) for one in seen} == {(0, 0.0)}
 
 
 def test_another_seed_draws_other_epochs(series: list[FitBlocks]) -> None:
@@ -149,6 +150,7 @@ def test_the_second_fit_of_one_ticker_reports_its_progress_too(series: list[FitB
     assert [one.passes for one in second] == sorted(one.passes for one in second)
     assert second[-1].passes == second[-1].max_epochs
     assert all(0 < one.seconds_left <= 600 for one in seen)
+    assert 200 < seen[0].seconds_left <= 300 < second[0].seconds_left  # half of the time, then what is left
 
 
 @pytest.mark.usefixtures("improves")

@@ -9,7 +9,7 @@ import torch
 
 from errors import ArtifactCorrupt
 from models.base import CLOSE, QUANTILE_GRID, Bars
-from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel
+from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitProgress, FitSettings, FittedModel
 from models.lstm.loop import InMemory, run_loop
 from models.lstm.network import NetworkConfig, ReturnLSTM
 from models.lstm.point_forecaster import fit_price_lstm, fit_ratio_lstm
@@ -104,12 +104,14 @@ def test_the_median_is_what_the_network_says(model: str, fitted: FittedModel) ->
 
 
 def test_a_fit_continues_from_stored_weights(model: str, fitted: FittedModel) -> None:
-    exhausted = replace(SETTINGS, max_seconds=1e-9, start=fitted.files[WEIGHTS])
+    seen: list[FitProgress] = []
+    exhausted = replace(SETTINGS, max_seconds=1e-9, start=fitted.files[WEIGHTS], on_progress=seen.append)
 
     continued = fit(model, [blocks(random_walk(200))], exhausted)
 
     assert continued.stopped_by == "max_seconds"
     assert continued.files[WEIGHTS] == fitted.files[WEIGHTS]
+    assert {(one.fit, one.fits) for one in seen} == {(1, 1)}
 
 
 def test_several_series_make_one_model_even_where_one_has_no_session_in_a_block(model: str) -> None:
