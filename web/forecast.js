@@ -175,7 +175,7 @@ function sessions({ forecast, currency, persistence, symbol }) {
 }
 
 function provenance({ source, base_date, stale, dropped, model_id, currency }) {
-  const droppedRows = Object.entries(dropped).map(([reason, n]) => `${n} ${reason.replaceAll("_", " ")}`).join(", ");
+  const rows = Object.values(dropped).reduce((sum, n) => sum + n, 0);
   return listed(t(stale ? "source.stale" : "source.upto", { source, date: day(base_date) }),
-    currency && t("source.currency", { currency }), droppedRows && t("source.dropped", { rows: droppedRows }), t("source.model", { model: model_id }));
+    currency && t("source.currency", { currency }), rows > 0 && t("source.dropped", { rows }), t("source.model", { model: model_id }));
 }
