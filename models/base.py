@@ -115,7 +115,11 @@ def never_narrowing(forecast: QuantileForecast) -> QuantileForecast:
     for nearer, step in pairwise(above):
         np.maximum(step, nearer, out=step)
     distance += median
-    prices = distance if (distance > 0).all() else np.where(distance > 0, distance, forecast.prices)
+    if (distance > 0).all():
+        return QuantileForecast(forecast.quantile_levels, distance)
+    prices = np.where(distance > 0, distance, forecast.prices)  # the median fell by more than the quantile was below it
+    from_median = prices[..., :first_above][..., ::-1]  # a quantile that was kept may lie above a nearer one that moved
+    np.minimum.accumulate(from_median, axis=-1, out=from_median)
     return QuantileForecast(forecast.quantile_levels, prices)
 
 

@@ -66,6 +66,29 @@ def test_no_interval_is_narrower_than_that_of_the_step_before(seed: int, drift: 
     assert (widened.prices[..., 3:] >= forecast.prices[..., 3:] - 1e-9).all()
 
 
+@given(st.integers(0, 10_000), st.floats(-3.0, 3.0))
+def test_quantiles_of_a_median_that_falls_far_stay_above_zero_and_in_order(seed: int, drift: float) -> None:
+    rng = np.random.default_rng(seed)
+    levels = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
+    returns = np.sort(rng.normal(size=(2, 6, 7)), axis=-1) + drift * np.arange(6)[:, None]
+    forecast = QuantileForecast(levels, 5 * np.exp(returns))
+
+    widened = never_narrowing(forecast)
+
+    assert (widened.prices > 0).all()
+    assert (np.diff(widened.prices, axis=-1) >= 0).all()
+    assert (widened.prices[..., :3] <= forecast.prices[..., :3] * (1 + 1e-9)).all()
+
+
+def test_a_quantile_that_cannot_be_widened_lies_no_higher_than_one_that_is() -> None:
+    levels = np.array([0.05, 0.25, 0.5, 0.95])
+    prices = np.array([[[1.0, 4.0, 10.0, 11.0], [2.0, 5.0, 7.0, 8.0]]])  # nine and six below, then seven
+
+    widened = never_narrowing(QuantileForecast(levels, prices))
+
+    np.testing.assert_array_equal(widened.prices, [[[1.0, 4.0, 10.0, 11.0], [1.0, 1.0, 7.0, 8.0]]])
+
+
 def test_a_price_below_zero_is_not_widened_to() -> None:
     prices = np.array([[[1.0, 10.0, 11.0], [4.0, 5.0, 7.0]]])  # nine below the median, then one of five
 
