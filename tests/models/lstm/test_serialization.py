@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from config import BUNDLED
 from errors import ArtifactCorrupt
-from models.base import N_INPUTS, QUANTILE_GRID, with_columns
+from models.base import IMPLIED_VOLATILITY, MARKET_OPEN, N_INPUTS, QUANTILE_GRID, with_columns
+from models.checked import trial_bars
 from models.fitting import NETWORK, WEIGHTS
 from models.lstm.serialization import from_bytes, to_onnx
 from models.runtime import OnnxForecaster
@@ -35,6 +37,26 @@ def test_onnx_runtime_and_torch_agree(trained: TrainedModel, missing: bool) -> N
 
     served = OnnxForecaster(trained.files[NETWORK], QUANTILE_GRID).predict_quantiles(bars, origins).prices
     np.testing.assert_allclose(served, by_torch, rtol=1e-5)
+
+
+@pytest.mark.parametrize("without", ["nothing", "market", "some prices"])
+def test_the_bundled_network_rebuilt_from_its_weights_forecasts_as_it_was_stored(without: str) -> None:
+    bars, origins = trial_bars(300), np.arange(100, 300)
+    if without == "market":
+        bars[:, MARKET_OPEN:] = np.nan
+    if without == "some prices":
+        bars[150::7, :3] = np.nan
+        bars[200:, 4] = np.nan
+        bars[220:, IMPLIED_VOLATILITY] = np.nan
+    network = from_bytes((BUNDLED / WEIGHTS).read_bytes())
+
+    with torch.no_grad():
+        windows = lookback_windows(bars, origins, network.config.lookback)
+        by_code = network(torch.from_numpy(np.ascontiguousarray(windows))).numpy()
+
+    # bytes that no change of the code alters
+    stored = OnnxForecaster((BUNDLED / NETWORK).read_bytes(), QUANTILE_GRID).predict_quantiles(bars, origins).prices
+    np.testing.assert_allclose(by_code, stored, rtol=1e-5)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\x00" * 64, b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
