@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,6 +26,7 @@ from fastapi import FastAPI
 from config import Settings, sharing_metrics
 from server.port import kept_port, one_of_port
 from server.run import Server, options
+from services.jobs.forked import end_after
 
 POLL_S = 0.05
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before another start after one that failed
@@ -133,31 +135,21 @@ class Processes:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         process_id = os.fork()
         if process_id == 0:
-            self._become_child(ours, theirs)
+            end_after(partial(self._be_child, ours, theirs), "a process of the server has failed")
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         theirs.close()
         ours.setblocking(False)
         self._running[process_id] = _Process(process_id, ours)
 
-    def _become_child(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
-        code = 1
-        try:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            ours.close()
-            for other in self._running.values():
-                other.line.close()
-            threading.Thread(target=_end_with_parent, args=(theirs,), name="parent", daemon=True).start()
-            self._work(lambda: theirs.sendall(READY))
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        except BaseException:
-            log.exception("a process of the server has failed")
-        finally:
-            logging.shutdown()
-            os._exit(code)  # nothing of the parent's is done twice
+    def _be_child(self, ours: socket.socket, theirs: socket.socket) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        ours.close()
+        for other in self._running.values():
+            other.line.close()
+        threading.Thread(target=_end_with_parent, args=(theirs,), name="parent", daemon=True).start()
+        self._work(lambda: theirs.sendall(READY))
 
     def _reap(self, on_end: Callable[[_Process, int], None]) -> None:
         for process in [*self._running.values()]:

@@ -226,6 +226,21 @@ class InlineExecutor:
         run_training(job_id, "inline", self._app.state.runtime.worker_context)
 
 
+class ListingExecutor:
+    """Lists the jobs that were submitted to it, and runs none."""
+
+    def __init__(self, name: str = "lane") -> None:
+        self.name = name
+        self.submitted: list[str] = []
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        yield self.submitted.append
+
+    def close(self) -> None:
+        pass
+
+
 class ManualClock:
     """Seconds that only the test moves."""
 

@@ -1,5 +1,6 @@
 """What tests that start servers share: ports, servers in a thread, and commands that do not outlive us."""
 
+import os
 import shutil
 import threading
 import time
@@ -35,6 +36,14 @@ def wait_until(holds: Callable[[], bool], within_s: float, what: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"{what}: not within {within_s} s"
         time.sleep(0.05)
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class QuietHandler(BaseHTTPRequestHandler):

@@ -216,7 +216,7 @@ def test_every_error_code_is_described_with_its_status_and_no_other() -> None:
 
 
 def test_the_page_about_versions_says_whether_anything_is_deprecated() -> None:
-    """Whoever marks the first route or field writes what sends its headers, and changes the page."""
+    """The first route or field that is marked needs the headers that the page promises, and another sentence there."""
     is_marked = '"deprecated": true' in json.dumps(app.openapi())
 
     assert ("Nothing is deprecated today" in text_of("docs/versioning.md")) != is_marked

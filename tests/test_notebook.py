@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom. One is committed without outputs, one with those of the installed client."""
+"""The notebooks run from top to bottom. The one about the client is committed with its outputs, the other without."""
 
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,14 @@ def pictures(notebook: Any) -> list[str]:
     return [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
 
 
+@pytest.fixture
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the kernel writes, instead of in the user's home."""
+    for name in ("HOME", "TMPDIR", "IPYTHONDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    return tmp_path
+
+
 def test_the_notebook_is_committed_without_outputs() -> None:
     cells = [cell for cell in read(NOTEBOOK).cells if cell.cell_type == "code"]
 
@@ -33,10 +41,7 @@ def test_the_notebook_is_committed_without_outputs() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(WITHIN_S)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client")
-def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("HOME", "TMPDIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, str(tmp_path))
-
+def test_the_notebook_runs_from_top_to_bottom(own_folder: Path) -> None:
     run = executed(NOTEBOOK, {})
 
     cells = [cell for cell in run.cells if cell.cell_type == "code"]
@@ -44,19 +49,17 @@ def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, t
     assert "persistence" in printed
     assert len(pictures(run)) >= 6
     assert [output.text for cell in cells for output in cell.outputs if output.get("name") == "stderr"] == []
-    assert list(tmp_path.glob("stock-forecast-*/models/*/metadata.json"))
+    assert list(own_folder.glob("stock-forecast-*/models/*/metadata.json"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(WITHIN_S)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client")
-def test_the_tour_shows_what_it_prints_and_has_its_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_tour_shows_what_it_prints_and_has_its_pictures(own_folder: Path) -> None:
     """``python -m tools.notebook`` stores the outputs again."""
-    for name in ("HOME", "TMPDIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, str(tmp_path))
     committed = read(TOUR)
 
-    run = executed_tour(tmp_path / "data")
+    run = executed_tour(own_folder / "data")
 
     assert texts(committed) == texts(run)
     assert len(pictures(committed)) == len(pictures(run)) >= 3

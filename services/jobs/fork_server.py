@@ -24,6 +24,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
+from services.jobs.forked import end_after
 from services.jobs.workers import WorkerProcess
 
 FORKS_ARE_SAFE = sys.platform == "linux"  # macOS's own libraries may use threads, and crash in a fork
@@ -64,9 +65,10 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         job = job_id.encode()
         try:
-            with theirs, self._lock:
-                self._send([theirs.fileno(), *files])
-            ours.sendall(SIZES.pack(len(job), len(self._settings)) + job + self._settings)
+            with suppress(ConnectionError):  # the process has died just now, and ``wait`` asks again
+                with theirs, self._lock:
+                    socket.send_fds(self._running(), [REQUEST], [theirs.fileno(), *files])
+                ours.sendall(SIZES.pack(len(job), len(self._settings)) + job + self._settings)
         except OSError:
             ours.close()
             raise
@@ -88,13 +90,6 @@ class ForkServer:
             if self._end is not None:
                 self._end.cancel()
             self._stop()
-
-    def _send(self, files: Sequence[int]) -> None:
-        try:
-            socket.send_fds(self._running(), [REQUEST], files)
-        except BrokenPipeError:  # it has died just now
-            self._stop()
-            socket.send_fds(self._running(), [REQUEST], files)
 
     def _running(self) -> socket.socket:
         """The line to a running process, which will be ended later."""
@@ -184,7 +179,7 @@ def _fork_worker(files: Sequence[int], work: Callable[[str, bytes], None]) -> No
     line = socket.socket(fileno=files[0])
     worker = os.fork()
     if worker == 0:
-        _be_worker(line, work)
+        end_after(partial(_be_worker, line, work), "the worker has failed")
     for inherited in files[1:]:
         os.close(inherited)  # a place is the worker's alone
     _say(line, BEGUN)
@@ -200,22 +195,12 @@ def _say(line: socket.socket, words: bytes) -> None:
         log.debug("the owner of the worker is gone", exc_info=True)
 
 
-def _be_worker(line: socket.socket, work: Callable[[str, bytes], None]) -> NoReturn:
-    code = 1
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        n_job, n_settings = SIZES.unpack(_received(line, SIZES.size))
-        job_id, settings = _received(line, n_job), _received(line, n_settings)
-        threading.Thread(target=_end_on_order, args=(line,), name="orders", daemon=True).start()
-        work(job_id.decode(), settings)
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        log.exception("the worker has failed")
-    finally:
-        logging.shutdown()
-        os._exit(code)  # nothing of the forked process is done twice
+def _be_worker(line: socket.socket, work: Callable[[str, bytes], None]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    n_job, n_settings = SIZES.unpack(_received(line, SIZES.size))
+    job_id, settings = _received(line, n_job), _received(line, n_settings)
+    threading.Thread(target=_end_on_order, args=(line,), name="orders", daemon=True).start()
+    work(job_id.decode(), settings)
 
 
 def _received(line: socket.socket, size: int) -> bytes:

@@ -1,8 +1,8 @@
 """Function-URL events through Mangum and the application, in this process."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,13 +18,20 @@ from errors import InvalidRequest
 from models.base import CLOSE, HIGH, LOW
 from schemas.common import DEFAULT_LEVELS
 from schemas.realised import ForecastOutcome, SessionScores
-from services.jobs.executor import Submit
 from services.monitoring.scoring import scores_key
 from services.prices.sample import SampleSource
 from services.storage.store import ArtifactStore
 from services.training.train import TrainedModel
 from tests.aws.events import Answer, Event, function_url_event, read_answer
-from tests.fakes import FailingPriceSource, FakePriceSource, application, forecasting, use_prices, walk_history
+from tests.fakes import (
+    FailingPriceSource,
+    FakePriceSource,
+    ListingExecutor,
+    application,
+    forecasting,
+    use_prices,
+    walk_history,
+)
 
 NOW = datetime(2019, 1, 2, 14, tzinfo=UTC)
 MAX_BODY_BYTES = 2048
@@ -300,7 +307,7 @@ def test_a_scheduled_event_retrains_what_drifted_and_no_more_than_its_limit(
     runtime = api.state.runtime
     runtime.registry.publish(trained.card, trained.files)
     runtime.registry.move_alias("default", trained.card.model_id, NOW)
-    runtime.executor = LeftToLambda()
+    runtime.executor = ListingExecutor("trainer")
     use_prices(api, TwoTickers())
     for ticker, misses in (("AAA", 0), ("BBB", 40), ("CCC", 0)):
         for day in range(max(misses, 1)):
@@ -319,22 +326,6 @@ def test_a_scheduled_event_retrains_what_drifted_and_no_more_than_its_limit(
 def test_a_retraining_without_a_limit_fails_the_invocation(adapter: Adapter, limit: object) -> None:
     with pytest.raises(InvalidRequest, match="limit"):
         adapter({"task": "retrain", "limit": limit}, None)
-
-
-class LeftToLambda:
-    """Remembers the jobs that would be invoked."""
-
-    name = "trainer"
-
-    def __init__(self) -> None:
-        self.submitted: list[str] = []
-
-    @contextmanager
-    def slot(self) -> Iterator[Submit]:
-        yield self.submitted.append
-
-    def close(self) -> None:
-        pass
 
 
 def put_scores(store: ArtifactStore, ticker: str, session: date, model_id: str, misses: int) -> None:

@@ -263,4 +263,4 @@ def test_swagger_sends_the_key_that_it_was_given(with_rights: str, visit: Open) 
     page.locator(".modal-ux").get_by_role("button", name="Close").click()
 
     execute(page)
-    assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 0]  # where nobody agreed to keep it
+    assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 0]  # it was not to be remembered

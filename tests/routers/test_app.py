@@ -1,8 +1,6 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from datetime import time as dt_time
 
@@ -11,10 +9,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from bootstrap import Runtime
-from services.jobs.executor import Submit
 from services.monitoring.forecast_log import FORECASTS
 from services.storage import write_behind
-from tests.fakes import InMemoryArtifactStore, job_spec, walk_history
+from tests.fakes import InMemoryArtifactStore, ListingExecutor, job_spec, walk_history
 from tests.processes import wait_until
 
 
@@ -172,28 +169,12 @@ def test_a_server_ends_in_time_although_the_store_hangs(
     go_on.set()
 
 
-class Lane:
-    """Remembers what was submitted."""
-
-    name = "lane"
-
-    def __init__(self) -> None:
-        self.submitted: list[str] = []
-
-    @contextmanager
-    def slot(self) -> Iterator[Submit]:
-        yield self.submitted.append
-
-    def close(self) -> None:
-        pass
-
-
 def test_a_job_that_was_stored_although_the_store_reported_a_failure_is_taken_up(
     app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.RESUME_EVERY_S", 0.05)
     runtime: Runtime = app.state.runtime
-    runtime.executor = lane = Lane()
+    runtime.executor = lane = ListingExecutor()
     now = runtime.clock()
     job = job_spec(f"{now:%Y%m%dt%H%M%S}-1a2b3c4d", now).model_copy(update={"executor": lane.name})
 

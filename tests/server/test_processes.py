@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from services.storage.ttl_cache import TTL_S
-from tests.processes import dies_with_us, wait_until
+from tests.processes import dies_with_us, is_running, wait_until
 from tests.server.conftest import ROOT, RunningServer, Start
 
 pytestmark = pytest.mark.slow
@@ -50,14 +50,6 @@ def value(server: RunningServer, series: str) -> float:
     found = [float(number) for number in re.findall(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)]
     assert len(found) == 1, f"{series}: {found}"
     return found[0]
-
-
-def is_running(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_requests_are_answered_by_all_processes(server: RunningServer) -> None:

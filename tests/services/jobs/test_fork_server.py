@@ -14,7 +14,7 @@ import pytest
 
 from services.jobs.fork_server import ForkServer
 from services.jobs.workers import WorkerProcess
-from tests.processes import dies_with_us, wait_until
+from tests.processes import dies_with_us, is_running, wait_until
 
 ROOT = Path(__file__).parents[3]
 WITHIN_S = 20.0
@@ -72,14 +72,6 @@ def pid_of(folder: Path, job: str) -> int:
     """The worker of a job that is slow."""
     wait_until(lambda: (folder / job).exists() and bool((folder / job).read_text()), WITHIN_S, "the worker began")
     return int((folder / job).read_text().split()[0])
-
-
-def is_running(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def ended(worker: WorkerProcess) -> int | None:

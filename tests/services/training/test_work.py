@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from models.fitting import FitProgress
 from schemas.job import Job, JobEnd, JobSpec
 from schemas.train import TrainRequest, TrainResult
 from services.jobs import heartbeat
-from services.jobs.executor import Submit
 from services.jobs.job import Jobs
 from services.prices.series import PriceHistory
 from services.storage.registry import CARD, ModelRegistry
@@ -28,6 +26,7 @@ from tests.fakes import (
     FailingStore,
     FakePriceSource,
     InMemoryArtifactStore,
+    ListingExecutor,
     UnreliableStore,
     job_spec,
     walk_history,
@@ -349,18 +348,6 @@ def test_time_that_ends_in_the_first_epoch_still_gives_a_calibrated_model(
 
 class Killed(BaseException):
     """Stands for the death of the worker: nothing may catch it."""
-
-
-class ListingExecutor:
-    """Runs nothing."""
-
-    name = "listing"
-
-    @contextmanager
-    def slot(self) -> Iterator[Submit]:
-        yield lambda _: None
-
-    def close(self) -> None: ...
 
 
 def test_the_retry_of_a_lost_training_of_a_universe_continues_to_the_same_weights(
