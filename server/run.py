@@ -29,7 +29,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, shutdown_timeout_s: float) -> None:
         super().__init__(config)
         self._shutdown_timeout_s = shutdown_timeout_s
-        self._measured = time.monotonic(), 0  # when, and the requests answered until then
+        self._measured = time.process_time(), 0  # when, and the requests answered until then
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -51,8 +51,12 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _measure_queue(self) -> None:
-        """Note how long a new connection waits: an event loop that is late accepts late."""
-        limits, now, total = self.lifespan.state.get(STATE), time.monotonic(), self.server_state.total_requests
+        """Note how long a new connection waits: an event loop that is late accepts late.
+
+        Only the processor time of this process counts. If the machine gave it none for a while, those who wait now are
+        soon answered, and there is nothing to refuse.
+        """
+        limits, now, total = self.lifespan.state.get(STATE), time.process_time(), self.server_state.total_requests
         (then, before), self._measured = self._measured, (now, total)
         if limits is not None and now > then:
             limits.n_queued = sum(n_queued(one) for server in self.servers for one in server.sockets)

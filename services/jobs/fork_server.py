@@ -65,9 +65,9 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         job = job_id.encode()
         try:
-            with suppress(ConnectionError):  # the process has died just now, and ``wait`` asks again
-                with theirs, self._lock:
-                    socket.send_fds(self._running(), [REQUEST], [theirs.fileno(), *files])
+            with theirs, self._lock:
+                self._send([theirs.fileno(), *files])
+            with suppress(ConnectionError):  # the process has died since, and ``wait`` asks again
                 ours.sendall(SIZES.pack(len(job), len(self._settings)) + job + self._settings)
         except OSError:
             ours.close()
@@ -90,6 +90,13 @@ class ForkServer:
             if self._end is not None:
                 self._end.cancel()
             self._stop()
+
+    def _send(self, files: Sequence[int]) -> None:
+        try:
+            socket.send_fds(self._running(), [REQUEST], files)
+        except ConnectionError:  # it has died, and may not be reaped yet
+            self._stop()
+            socket.send_fds(self._running(), [REQUEST], files)
 
     def _running(self) -> socket.socket:
         """The line to a running process, which will be ended later."""

@@ -4,10 +4,14 @@ import sys
 import time
 from contextlib import ExitStack
 from socket import create_connection, create_server
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from uvicorn import Config
 
-from server.limits import n_queued
+from server.limits import STATE, Connections, n_queued
+from server.run import Server
 from tests.server.conftest import RunningServer, Start
 from tests.server.test_connections import problem, received
 
@@ -63,6 +67,23 @@ def test_of_many_requests_that_the_event_loop_comes_to_late_some_are_refused(
     for refusal in (answer for answer in answers if b" 503 " in answer.split(b"\r\n")[0]):
         assert problem(refusal)[1] == "server_busy"
         assert b"\r\nretry-after: 1\r\n" in refusal.lower()
+
+
+def test_time_in_which_the_server_did_not_run_is_no_sign_of_a_long_queue() -> None:
+    """As when a browser loads the files of the page, each on a connection of its own, while other programs work."""
+    limits = Connections()
+    server: Any = Server(Config("app:create_app"), shutdown_timeout_s=10)
+    server.lifespan = SimpleNamespace(state={STATE: limits})
+    with create_server(("127.0.0.1", 0)) as listening, ExitStack() as stack:
+        server.servers = [SimpleNamespace(sockets=[listening])]
+        for _ in range(12):
+            stack.enter_context(create_connection(listening.getsockname()))
+        time.sleep(0.5)  # as where the machine gives this process no time
+
+        server._measure_queue()
+
+    assert limits.n_queued == 12
+    assert 0 < limits.queue_s < 1, "twelve requests in half a second each would take six"
 
 
 def test_the_kernels_queue_is_known() -> None:
