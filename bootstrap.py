@@ -50,6 +50,7 @@ from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from services.prices.yahoo import YahooSource
 from services.quotas import Quotas
+from services.runs.actions import trains_networks
 from services.runs.pieces import Piece
 from services.runs.runs import Runs
 from services.runs.work import RunContext, work_chunk
@@ -70,6 +71,7 @@ from telemetry.measures import NO_METER, Meter
 from telemetry.system import SystemUsage
 
 WORKER = (sys.executable, str(ROOT / "worker.py"))
+FOR_NETWORKS = ("--network",)
 NO_TRAINER = {"trainer_function_name": None}
 
 
@@ -142,8 +144,8 @@ class Runtime:
         yahoo = yahoo_fetcher(settings)  # one: yfinance keeps one session per process
         source = InstrumentedPriceSource(prices or price_source(settings, meter, yahoo), meter, among)
         shown = forecast_prices(settings, source)
-        programs = Programs(worker or WORKER, _for_workers(settings))
-        trainers = programs if worker else _trainers(settings)
+        workers = Programs(worker, _for_workers(settings)) if worker else _workers(settings)
+        trainers = workers if worker else _workers(settings, *FOR_NETWORKS)
         return cls(
             settings=settings,
             clock=clock,
@@ -163,7 +165,7 @@ class Runtime:
             ),
             backtest_executor=_executor(  # a lane of its own: no backtest waits for an hour of training
                 settings,
-                programs,
+                workers,
                 jobs,
                 clock,
                 "backtests",
@@ -174,7 +176,7 @@ class Runtime:
             runs=runs,
             run_executor=_executor(
                 settings if _run_engine(settings) == "lambda" else settings.model_copy(update=NO_TRAINER),
-                programs,
+                workers,
                 jobs,
                 clock,
                 "runs",
@@ -289,15 +291,15 @@ class Runtime:
         return cached_prices(self.settings, fetcher, self.meter)
 
     @contextmanager
-    def chunk_executor(self, on_exit: OnExit) -> Iterator[Executor]:
+    def chunk_executor(self, spec: RunSpec, on_exit: OnExit) -> Iterator[Executor]:
         """What brings workers to the chunks of a run, until the block ends."""
-        executor = self._chunk_executor(on_exit)
+        executor = self._chunk_executor(spec, on_exit)
         try:
             yield executor
         finally:
             executor.close()
 
-    def _chunk_executor(self, on_exit: OnExit) -> Executor:
+    def _chunk_executor(self, spec: RunSpec, on_exit: OnExit) -> Executor:
         settings = self.settings
         if self.run_engine == "lambda":
             return LambdaExecutor(_trainer_function(settings) or "", run_event)
@@ -306,7 +308,7 @@ class Runtime:
 
             return RayExecutor(settings.ray_address, work_on_ray, _for_workers(settings), on_exit)
         return LocalExecutor(
-            _trainers(settings),
+            _workers(settings, *(FOR_NETWORKS if trains_networks(spec) else ())),
             self.jobs,
             self.clock,
             max_running=settings.run_workers,
@@ -463,8 +465,11 @@ def _executor(
     )
 
 
-def _trainers(settings: Settings) -> Workers:
-    return (ForkServer if FORKS_ARE_SAFE else Programs)(WORKER, _for_workers(settings))
+def _workers(settings: Settings, *imports: str) -> Workers:
+    """Forked where forks are safe: ``imports`` says from which imports, as ``worker.py`` reads it."""
+    if FORKS_ARE_SAFE:
+        return ForkServer((*WORKER, *imports), _for_workers(settings))
+    return Programs(WORKER, _for_workers(settings))
 
 
 def _for_workers(settings: Settings) -> bytes:

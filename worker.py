@@ -1,7 +1,7 @@
 """Does the work of one job, or of a piece of a run: in a process of its own, ``python worker.py ID``, or on Lambda.
 
-``python worker.py`` without an id imports what trainings need, and is then forked for each job that it gets
-(``services.jobs.fork_server``).
+``python worker.py`` without an id imports what all work needs, and is then forked for each job that it gets
+(``services.jobs.fork_server``). ``python worker.py --network`` also imports what the training of a network needs.
 
 On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessions and deletes what is too old,
 ``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers, ``{"task": "forecast"}``
@@ -18,6 +18,7 @@ import signal
 import sys
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from bootstrap import Runtime, worker_name
@@ -41,15 +42,10 @@ TASKS = (TRAIN, RUN, SCORE, RETRAIN, FORECAST, WEBHOOKS)
 
 SPARE_S = 90.0  # of an invocation, for the chunk in work when the time is up, and for publishing
 EXIT_ON_SIGTERM = 128 + signal.SIGTERM
-IMPORTED_AHEAD = (  # of what a training imports, whatever takes a tenth of a second
-    "exchange_calendars",
-    "models.lstm.lightning_module",
-    "models.runtime",
-    "onnx",
-    "pandas",
-    "services.training.train",
-    "torch.onnx",
-)
+NETWORK = "--network"
+# Of what work imports, whatever takes a tenth of a second.
+IMPORTED_AHEAD = ("exchange_calendars", "models.runtime", "pandas", "scipy.stats", "services.training.train")
+IMPORTED_FOR_NETWORKS = ("models.lstm.lightning_module", "onnx", "torch.onnx")
 NICENESS = 10  # requests on the same cores come first
 # The import of torch leaves a million objects that stay. With the default, Python looks through the new ones every few
 # hundred, which is a fifth of the processor time until the fit begins; 50,000 uses no more memory.
@@ -182,11 +178,13 @@ def main() -> None:
     os.nice(NICENESS)
     gc.set_threshold(*GC_THRESHOLD)
     prepare_environment()
-    if len(sys.argv) > 1:
-        work_on(sys.argv[1], sys.stdin.buffer.read())
+    asked = sys.argv[1:]
+    if asked and asked != [NETWORK]:
+        work_on(asked[0], sys.stdin.buffer.read())
     else:
-        for module in IMPORTED_AHEAD:
-            import_module(module)
+        for module in (*IMPORTED_AHEAD, *(IMPORTED_FOR_NETWORKS if asked else ())):
+            if find_spec(module.partition(".")[0]) is not None:  # an installation may lack scipy or torch
+                import_module(module)
         gc.freeze()  # else the first collection in each fork would copy the memory of what was imported
         serve_forks(work_on)
 

@@ -49,6 +49,11 @@ class ModelSpec:
     reads_market: bool = False
     pools: bool = True
 
+    @property
+    def has_network(self) -> bool:
+        """Whether its fit imports torch and Lightning, which takes seconds."""
+        return NETWORK in self.files
+
 
 _DISTRIBUTIONS = {"scipy": "scipy", "sklearn": "scikit-learn"}
 
@@ -137,5 +142,5 @@ MODEL_SPECS: Mapping[str, ModelSpec] = {
     ),
 }
 
-BASELINES: Mapping[str, ModelSpec] = {name: spec for name, spec in MODEL_SPECS.items() if spec.files == (PARAMETERS,)}
+BASELINES: Mapping[str, ModelSpec] = {name: spec for name, spec in MODEL_SPECS.items() if not spec.has_network}
 """The kinds without a network; every backtest compares the model with them."""

@@ -10,7 +10,7 @@ import numpy as np
 from errors import InsufficientHistory, InvalidRequest, NotFittable, TrainingUnavailable, ZeroVariance
 from models.base import CLOSE, Bars, Forecaster
 from models.conformal import ServedForecaster
-from models.fitting import PARAMETERS, FitBlocks, FitProgress, FitSettings
+from models.fitting import FitBlocks, FitProgress, FitSettings
 from models.serving import calibrated
 from models.specs import BASELINES, MODEL_SPECS, ModelSpec
 from schemas.backtest import BacktestForecast, BacktestRequest, BacktestResponse, ForecasterReport
@@ -86,8 +86,8 @@ class PreparedBacktest:
         """Estimated seconds of one core."""
         config, n_sessions = self.data.config, len(self.data.bars)
         if config.refit_every is not None:
-            needs_torch = MODEL_SPECS[self.card.model].files != (PARAMETERS,)
-            return _n_refits(config) * (NETWORK_REFIT_S if needs_torch else REFIT_S)
+            has_network = MODEL_SPECS[self.card.model].has_network
+            return _n_refits(config) * (NETWORK_REFIT_S if has_network else REFIT_S)
         figures = config.horizon * (STEP_S + FIGURE_S * len(config.quantile_levels))
         spanned = int(config.origins[-1] - config.origins[0]) * (SPANNED_S + SPANNED_STEP_S * config.horizon)
         return SESSION_S * n_sessions + spanned + config.origins.size * (ORIGIN_S + figures)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import models.baselines.gjr_garch as garch
 import models.baselines.gradient_boosting as boosting
 import models.lstm.forecaster as network
+import services.jobs.heartbeat
 import worker
 from bootstrap import Runtime
 from config import Settings
@@ -27,6 +28,7 @@ from telemetry.measures import NO_METER
 from tests.fakes import FakePriceSource, walk_history
 
 SLOW_S = 120.0
+BEAT_S = 0.25  # that learns of the end: at the interval of real workers, each case would compute for seconds
 
 slow = ""  # the phase that is
 now = ""  # the phase that the worker is in
@@ -88,6 +90,7 @@ def main() -> None:
     cast(Any, OnnxForecaster).predict_quantiles = predict
     cast(Any, network)._train = trained_once(network._train)
     cast(Any, garch)._maximum_likelihood = repeated(garch._maximum_likelihood, lambda: slow == "fit")
+    cast(Any, services.jobs.heartbeat).BEAT_S = BEAT_S
     settings = Settings(_env_file=None, data_dir=Path(sys.argv[1]))
     prices = SlowSource(walk_history(n_sessions=900))
     runtime = Runtime.from_settings(settings, meter=NO_METER, store=SlowStore(settings.data_dir), prices=prices)

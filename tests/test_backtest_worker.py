@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from tests.serving import sent
 
 pytestmark = pytest.mark.slow
 
-ENDLESS = {"ticker": "^GSPC", "start": "2001-01-01", "refit_every": 300, "horizon": 1}  # 16 fits of LSTMs
+REFITTED = {"ticker": "^GSPC", "start": "2001-01-01", "refit_every": 300, "horizon": 1}  # 16 fits of LSTMs
+SLOW = {"ticker": "^GSPC", "start": "2001-01-01"}  # some seconds with a long horizon; may be paused for longer
 LONG = {"ticker": "^GSPC", "start": "2015-06-01", "horizon": 10}  # a second or two
 STOPS_WITHIN_S = 5.0
 WRONGLY_STOPS_WITHIN_S = 2.0  # a backtest without a waiting client is cancelled in less
@@ -93,9 +95,20 @@ def ends(pid: int, within_s: float = STOPS_WITHIN_S) -> bool:
     return True
 
 
+@contextmanager
+def paused(data: Path, job_id: str) -> Iterator[None]:
+    """Let the job's worker do nothing meanwhile, so that the backtest lasts."""
+    worker = worker_of(data, job_id)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
 def test_a_client_that_leaves_ends_its_backtest_and_frees_the_lane(server: str, data: Path) -> None:
     before = last(server)
-    with sent(server, "POST", PATH, json.dumps(ENDLESS).encode()):
+    with sent(server, "POST", PATH, json.dumps(REFITTED).encode()):
         job_id = newest(server, before)
         wait_until(server, job_id, "running")
         worker = worker_of(data, job_id)
@@ -107,27 +120,29 @@ def test_a_client_that_leaves_ends_its_backtest_and_frees_the_lane(server: str, 
     assert wait_until(server, start(server, LONG)["id"], "succeeded")["result"]["n_origins"] > 850
 
 
-def test_only_the_last_of_several_waiting_clients_ends_the_backtest(server: str) -> None:
-    before, body = last(server), json.dumps({**ENDLESS, "horizon": 2}).encode()
+def test_only_the_last_of_several_waiting_clients_ends_the_backtest(server: str, data: Path) -> None:
+    before, body = last(server), json.dumps({**SLOW, "horizon": 30}).encode()
     with sent(server, "POST", PATH, body):
         job_id = newest(server, before)
-        with sent(server, "POST", PATH, body):
-            wait_until(server, job_id, "running")
-            time.sleep(1)  # the second one waits too
-        time.sleep(WRONGLY_STOPS_WITHIN_S)
-        assert (read(server, job_id)["state"], last(server)) == ("running", job_id)
+        wait_until(server, job_id, "running")
+        with paused(data, job_id):
+            with sent(server, "POST", PATH, body):
+                time.sleep(1)  # the second one waits too
+            time.sleep(WRONGLY_STOPS_WITHIN_S)
+            assert (read(server, job_id)["state"], last(server)) == ("running", job_id)
 
     wait_until(server, job_id, "cancelled", within_s=STOPS_WITHIN_S)
 
 
-def test_a_client_that_knows_the_id_may_leave(server: str) -> None:
-    job = start(server, {**ENDLESS, "horizon": 3})
+def test_a_client_that_knows_the_id_may_leave(server: str, data: Path) -> None:
+    request = {**SLOW, "horizon": 29}
+    job = start(server, request)
     wait_until(server, job["id"], "running")
-    with sent(server, "POST", PATH, json.dumps({**ENDLESS, "horizon": 3}).encode()):
-        time.sleep(1)
-
-    time.sleep(WRONGLY_STOPS_WITHIN_S)
-    running = read(server, job["id"])
+    with paused(data, job["id"]):
+        with sent(server, "POST", PATH, json.dumps(request).encode()):
+            time.sleep(1)
+        time.sleep(WRONGLY_STOPS_WITHIN_S)
+        running = read(server, job["id"])
     cancelled = requests.delete(f"{server}/jobs/{job['id']}", timeout=30)
 
     assert (running["state"], last(server)) == ("running", job["id"])
@@ -162,17 +177,18 @@ def test_the_same_backtest_again_is_the_finished_one(server: str) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_backtests_do_not_wait_for_trainings_and_too_many_are_refused(server: str) -> None:
+def test_backtests_do_not_wait_for_trainings_and_too_many_are_refused(server: str, data: Path) -> None:
     training = requests.post(f"{server}/models/train", json=TRAINING, headers={"Prefer": "respond-async"}, timeout=30)
     wait_until(server, training.json()["id"], "running")
 
-    two = [start(server, {**ENDLESS, "horizon": horizon}) for horizon in (4, 5)]
+    two = [start(server, {**SLOW, "horizon": horizon}) for horizon in (28, 27)]
     wait_until(server, two[0]["id"], "running")
-    third = requests.post(f"{server}{PATH}", json={**ENDLESS, "horizon": 6}, timeout=30)
-    short = requests.post(f"{server}{PATH}", json={"ticker": "^GSPC", "start": "2018-12-01"}, timeout=60)
-    second = read(server, two[1]["id"])
-    for job_id in (training.json()["id"], two[1]["id"], two[0]["id"]):
-        requests.delete(f"{server}/jobs/{job_id}", timeout=30)
+    with paused(data, two[0]["id"]):
+        third = requests.post(f"{server}{PATH}", json={**SLOW, "horizon": 26}, timeout=30)
+        short = requests.post(f"{server}{PATH}", json={"ticker": "^GSPC", "start": "2018-12-01"}, timeout=60)
+        second = read(server, two[1]["id"])
+        for job_id in (training.json()["id"], two[1]["id"], two[0]["id"]):
+            requests.delete(f"{server}/jobs/{job_id}", timeout=30)
 
     assert (third.status_code, third.json()["code"]) == (429, "too_many_backtests")
     assert int(third.headers["Retry-After"]) > 0

@@ -21,7 +21,7 @@ from tests.processes import dies_with_us
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-TRAINING = {"ticker": "^GSPC", "start_date": "2012-01-01", "model": "ewma"}  # spares the worker the import of torch
+TRAINING = {"ticker": "^GSPC", "start_date": "2016-01-01", "model": "ewma"}
 LONG_TRAINING = {
     "ticker": "^GSPC",
     "start_date": "2000-01-01",

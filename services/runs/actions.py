@@ -11,6 +11,7 @@ from typing import Any
 
 from errors import ModelNotFound
 from models.fitting import WEIGHTS
+from models.specs import MODEL_SPECS
 from schemas.accuracy import StepReport
 from schemas.backtest import BacktestRequest
 from schemas.card import ModelCard
@@ -121,6 +122,11 @@ def training_request(spec: RunSpec, ticker: str) -> TrainRequest:
             "promote_to": ticker_alias(ticker) if spec.request.promote else None,
         }
     )
+
+
+def trains_networks(spec: RunSpec) -> bool:
+    """Whether its workers import torch and Lightning."""
+    return spec.request.action in TRAINS and MODEL_SPECS[spec.request.options.model].has_network
 
 
 def model_id_of(spec: RunSpec, ticker: str) -> str:

@@ -32,8 +32,8 @@ RESERVED_S = 60.0  # of a process whose time is limited: what fetching one more 
 
 PHASES: dict[Phase, float] = {"fetch": 0.0, "fit": 0.5}
 
-Engine = Callable[[OnExit], AbstractContextManager[Executor]]
-"""Makes the executor of the chunks, which ends with the block."""
+Engine = Callable[[RunSpec, OnExit], AbstractContextManager[Executor]]
+"""Makes the executor of a run's chunks, which ends with the block."""
 
 log = logging.getLogger(__name__)
 
@@ -256,7 +256,7 @@ def _engaged(engine: Engine, flights: _Flights, piece: Piece, worker: str, conte
     """The executor; where there is none, such as a cluster that cannot be reached, the run says why it is lost."""
     with ExitStack() as entered:
         try:
-            executor = entered.enter_context(engine(flights.landed))
+            executor = entered.enter_context(engine(context.runs.spec(piece.run_id), flights.landed))
         except AppError as error:
             context.runs.lose(piece, error.message, context.clock(), worker)
             raise

@@ -57,9 +57,9 @@ def service_that_answers(code: str, status: int, detail: str = "what happened") 
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def busy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with an API key that accepts no training."""
+    """A server with an API key that accepts one training."""
     data = tmp_path_factory.mktemp("busy")
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(data), "API_KEY": KEY, "MAX_WAITING_TRAININGS": "0"}
     with running_server(settings) as url:

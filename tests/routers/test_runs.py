@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from errors import RunCapacityExceeded
 from routers.runs import PARQUET
+from schemas.run import RunSpec
 from services.jobs.executor import OnExit, Submit
 from services.runs import results
 from services.runs.coordinate import coordinate
@@ -36,7 +37,7 @@ class InlineRuns:
         yield self._run
 
     @contextmanager
-    def engine(self, _: OnExit) -> Iterator["InlineRuns"]:
+    def engine(self, _spec: RunSpec, _: OnExit) -> Iterator["InlineRuns"]:
         yield self
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from errors import StoreUnavailable
-from schemas.run import Run, RunRequest
+from schemas.run import Run, RunRequest, RunSpec
 from services.jobs.executor import OnExit, Submit
 from services.jobs.job import Jobs
 from services.monitoring.forecast_log import ForecastLog
@@ -62,7 +62,7 @@ class Place:
             work_chunk(piece, worker, self.context())
 
     @contextmanager
-    def engine(self, on_exit: OnExit) -> Iterator["Engine"]:
+    def engine(self, _: RunSpec, on_exit: OnExit) -> Iterator["Engine"]:
         yield Engine(self, on_exit)
 
     @contextmanager

@@ -94,6 +94,7 @@ def test_a_run_survives_a_killed_worker_and_resumes_after_a_cancellation(runtime
     done = cards(runtime)
     resume_run(run.id, runtime.runs, runtime.run_executor, runtime.clock(), engine="local", n_workers=1)
     resumed = ended(runtime, run.id)
+    until(lambda: runtime.store.exists(f"runs/results/{run.id}.csv") or None)  # stored once the run has ended
 
     assert cancelled.state == "cancelled"
     assert took_s < CANCEL_WITHIN_S
@@ -106,7 +107,6 @@ def test_a_run_survives_a_killed_worker_and_resumes_after_a_cancellation(runtime
     }
     assert cards(runtime).items() >= done.items()  # what was done is not done again
     assert len(cards(runtime)) == 2
-    assert runtime.store.exists(f"runs/results/{run.id}.csv")
 
 
 def test_a_coordinator_that_dies_ends_its_run_as_lost_and_its_workers_stop(runtime: Runtime) -> None:
