@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import requests
 
 from benchmarks.server import running_server
 from config import Settings
-from tests.fakes import walk_history, write_prices
+from services.jobs.job import Jobs
+from services.storage.store import LocalArtifactStore
+from tests.fakes import job_spec, walk_history, write_prices
 from tests.processes import dies_with_us
 
 pytestmark = pytest.mark.slow
@@ -90,20 +93,22 @@ def test_a_server_that_stops_ends_its_worker_and_the_next_takes_up_what_waits(tm
 
 
 def test_two_workers_of_one_job_train_once(tmp_path: Path) -> None:
-    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path)}) as server:
-        job = order(server, TRAINING)
-        settings = Settings(_env_file=None, price_source="sample", data_dir=tmp_path).model_dump_json()
-        second = subprocess.run(
-            [*dies_with_us(), sys.executable, str(ROOT / "worker.py"), job["id"]],
-            input=settings.encode(),
-            check=False,
-            timeout=120,
-        )
-        ended = wait_until(server, job["id"], "succeeded")
+    jobs, now = Jobs(LocalArtifactStore(tmp_path)), datetime.now(UTC)
+    job_id = f"{now:%Y%m%dt%H%M%S}-1a2b3c4d"
+    jobs.add(job_spec(job_id, now, "gspc-1", **TRAINING))
+    settings, logs = tmp_path / "settings.json", [tmp_path / "1.log", tmp_path / "2.log"]
+    settings.write_text(Settings(_env_file=None, price_source="sample", data_dir=tmp_path).model_dump_json())
+    command = [*dies_with_us(), sys.executable, str(ROOT / "worker.py"), job_id]
 
-    assert second.returncode == 0
-    assert ended["result"]["id"] == job["model_id"]
-    assert [folder.name for folder in (tmp_path / "models").iterdir()] == [job["model_id"]]
+    workers = []
+    for log in logs:
+        with settings.open("rb") as given, log.open("wb") as kept:
+            workers.append(subprocess.Popen(command, stdin=given, stderr=kept))
+
+    assert [worker.wait(120) for worker in workers] == [0, 0]
+    assert sum("skipping" in log.read_text() for log in logs) == 1
+    assert jobs.status(job_id, now).state == "succeeded"
+    assert [folder.name for folder in (tmp_path / "models").iterdir()] == ["gspc-1"]
 
 
 def test_a_killed_training_of_a_universe_continues_to_the_same_weights(server: str, data: Path) -> None:
