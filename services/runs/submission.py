@@ -10,6 +10,7 @@ from errors import AppError, RunNotFound, RunNotResumable, StoreUnavailable, Too
 from schemas.job import KeyUse
 from schemas.run import TRAINS, Engine, Round, Run, RunAction, RunEnd, RunRequest, RunSpec, TickerCounts
 from services.jobs.executor import Executor, Submit
+from services.jobs.fork_server import FORKS_ARE_SAFE
 from services.jobs.job import START_WITHIN, Jobs
 from services.runs.pieces import Piece
 from services.runs.runs import MAX_ROUNDS, Runs, naming_run, not_done
@@ -17,7 +18,7 @@ from services.storage.registry import DEFAULT, ModelRegistry
 from services.training.universe import Universes
 
 CHUNKS_PER_WORKER = 4  # so that workers end at about the same time
-TRAINING_CHUNKS_PER_WORKER = 2  # an import of torch costs as much as training a ticker
+IMPORTING_CHUNKS_PER_WORKER = 2  # where each worker imports torch, which costs as much as training a ticker
 MAX_CHUNK = {"train": 50, "fine_tune": 50, "backtest": 50, "forecast": 100, "score": 100}
 """The most tickers of a chunk, by action: few enough to lose little, and enough to import torch once for many."""
 KEY_MODEL = "run"  # in the place of a model's id, in the document of an Idempotency-Key
@@ -150,7 +151,8 @@ def _once(spec: RunSpec, jobs: Jobs, key: str) -> RunSpec:
 def _round(
     tickers: Sequence[str], action: RunAction, executor: str, engine: Engine, now: datetime, n_workers: int
 ) -> Round:
-    per_worker = TRAINING_CHUNKS_PER_WORKER if action in TRAINS else CHUNKS_PER_WORKER
+    imports = action in TRAINS and not (engine == "local" and FORKS_ARE_SAFE)
+    per_worker = IMPORTING_CHUNKS_PER_WORKER if imports else CHUNKS_PER_WORKER
     size = max(1, min(MAX_CHUNK[action], math.ceil(len(tickers) / (per_worker * n_workers))))
     chunks = tuple(tuple(tickers[first : first + size]) for first in range(0, len(tickers), size))
     return Round(touched_at=now, executor=executor, engine=engine, chunks=chunks)

@@ -164,6 +164,7 @@ def test_seeds_and_ids_depend_on_the_ticker_and_the_seed_alone(place: Place) -> 
 
 
 def test_a_worker_that_dies_is_replaced_and_what_is_done_is_not_done_again(place: Place) -> None:
+    place.patch.setattr("services.runs.submission.CHUNKS_PER_WORKER", 2)  # A and B are one chunk
     run = place.start(**TRAIN, tickers=["A", "B", "C"])
     trained: list[str] = []
     _watch(place, trained, dies_once_on="B")
