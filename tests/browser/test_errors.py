@@ -123,7 +123,7 @@ def test_a_stopped_server_is_reported(app: FastAPI, visit: Open) -> None:
 
 
 def documenting_models(app: FastAPI) -> FastAPI:
-    """The application; its API page has one route, without the schema of its answer. All of it takes seconds to draw."""
+    """The application; its API page has one route, without the schema of its answer: all take seconds to draw."""
     complete = app.openapi
 
     def openapi() -> dict[str, Any]:
