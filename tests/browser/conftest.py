@@ -80,9 +80,9 @@ def eventually(page: Page, holds: Callable[[], bool]) -> None:
         page.wait_for_timeout(100)
 
 
-def wait_until_loaded(page: Page) -> None:
-    """Wait for the parts that load by themselves."""
-    for part in ("forecast", "model", "compare"):
+def wait_until_loaded(page: Page, *parts: str) -> None:
+    """Wait for these parts of the page; without any, for all that load by themselves."""
+    for part in parts or ("forecast", "model", "compare"):
         body = page.locator(f"#{part}-body")
         expect(body.locator(":scope > :not(.busy)").first).to_be_visible()
         expect(body).not_to_have_attribute("aria-busy", "true")
