@@ -78,6 +78,7 @@ def pages(
         front.locator("#forecast-body details summary").last.click()  # all sessions in figures
         scroll_to(front, "watch")
         expect(front.locator("#together-body h3")).to_be_visible()
+        scroll_to(front, "analysis")
         front.route("**/backtest", backtest)
         scroll_to(front, "accuracy")
         front.locator("#show-past").click()
