@@ -47,7 +47,7 @@ def test_the_keyboard_reaches_everything_with_a_visible_focus(server: str, visit
 
 def test_the_skip_link_jumps_to_the_forecast(server: str, visit: Open) -> None:
     page = visit(server)
-    wait_until_loaded(page)
+    wait_until_loaded(page, "forecast")
 
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -57,7 +57,7 @@ def test_the_skip_link_jumps_to_the_forecast(server: str, visit: Open) -> None:
 
 def test_enter_forecasts_a_ticker_and_its_end_is_announced(server: str, visit: Open) -> None:
     page = visit(server)
-    wait_until_loaded(page)
+    wait_until_loaded(page, "forecast")
 
     page.get_by_label("Ticker", exact=True).fill("^IXIC")
     page.keyboard.press("Enter")

@@ -19,7 +19,7 @@ from services.prices.csv import CsvSource
 from services.prices.sample import SampleSource
 from services.prices.series import PriceSource
 from tests.browser.conftest import NARROW, Open, scroll_to, wait_until_loaded
-from tests.fakes import application
+from tests.fakes import InlineExecutor, application
 from tests.serving import served
 
 pytestmark = pytest.mark.slow
@@ -99,6 +99,7 @@ def test_another_ticker_has_its_own_accuracy(lived: str, visit: Open) -> None:
 @pytest.fixture
 def changing(app: FastAPI, without_analysis: None) -> Iterator[tuple[str, str]]:
     """The address of a server that a test may change, and the id of a model trained there."""
+    app.state.runtime.executor = InlineExecutor(app)
     with served(app) as url:
         request = {"ticker": "^GSPC", "model": "persistence", "start_date": "2012-01-01"}
         yield url, post(f"{url}/models/train", request)["result"]["id"]

@@ -19,7 +19,7 @@ def ticker_field(page: Page) -> str:
 
 def test_a_name_is_found_while_it_is_typed_and_picked_by_keyboard(server: str, visit: Open) -> None:
     page = visit(server)
-    wait_until_loaded(page)
+    wait_until_loaded(page, "forecast")
     field = page.get_by_role("combobox", name="Ticker", exact=True)
 
     field.fill("nasd")
@@ -51,7 +51,7 @@ def test_escape_closes_the_list_and_keeps_the_text(server: str, visit: Open) -> 
 
 def test_a_typed_name_forecasts_the_ticker_that_it_means(server: str, visit: Open) -> None:
     page = visit(f"{server}/?ticker=^IXIC")
-    wait_until_loaded(page)
+    wait_until_loaded(page, "forecast")
 
     page.get_by_label("Ticker", exact=True).fill("S&P 500")
     page.get_by_role("button", name="Forecast", exact=True).click()

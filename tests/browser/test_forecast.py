@@ -65,7 +65,7 @@ def test_the_evidence_is_of_the_horizon_asked_for(server: str, visit: Open, days
     test = post(f"{server}/predict/forecast", {"symbol": "^GSPC", "days": days, "levels": [0.8]})["test"]
 
     page = visit(f"{server}/?days={days}")
-    wait_until_loaded(page)
+    wait_until_loaded(page, "forecast")
 
     model = "the model" if days == 1 else f"the model’s {days}-day forecast"
     errors = r"was off by (\d\.\d{2,4})% on average; assuming no change, by (\d\.\d{2,4})%\."
@@ -92,14 +92,14 @@ def test_sessions_without_open_high_and_low_are_drawn(app: FastAPI, visit: Open)
     use_prices(app, FakePriceSource(replace(known, series=replace(known.series, bars=bars))))
     with served(app) as url:
         page = visit(url)
-        wait_until_loaded(page)
+        wait_until_loaded(page, "forecast")
 
         eventually(page, lambda: page.evaluate(TINTED) > 5000)
 
 
 def test_the_table_has_ranges_and_no_change_of_every_session(server: str, visit: Open) -> None:
     page = visit(f"{server}/?days=20")
-    wait_until_loaded(page)
+    wait_until_loaded(page, "forecast")
 
     page.get_by_text("All sessions in figures").click()
 
@@ -158,14 +158,14 @@ def test_a_choice_changes_the_address_and_only_a_submitted_form_adds_a_history_e
 def test_prices_follow_the_locale(server: str, visit: Open) -> None:
     page = visit(server, locale="pt-BR")
 
-    wait_until_loaded(page)
+    wait_until_loaded(page, "forecast")
 
     assert re.search(r"qua., 2 de jan. de 2019: US\$\s2\.508,16", page.locator(".lede").inner_text())
 
 
 def test_the_chart_follows_the_colour_scheme(server: str, visit: Open) -> None:
     page = visit(server, color_scheme="light")
-    wait_until_loaded(page)
+    wait_until_loaded(page, "forecast")
     light = page.locator(".chart").screenshot()
 
     page.emulate_media(color_scheme="dark")
@@ -189,7 +189,7 @@ def test_without_the_chart_library_the_figures_are_there(
 
     with served(app) as url:
         page = visit(url)
-        wait_until_loaded(page)
+        wait_until_loaded(page, "forecast")
 
         assert "The chart library is not installed" in page.locator("#forecast-body").inner_text()
         assert page.locator("#forecast-body tbody tr").first.is_visible()

@@ -1,26 +1,74 @@
 """Models on the page: trained, watched, cancelled, chosen, compared and backtested."""
 
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+from typing import NoReturn
 
 import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
 from benchmarks.server import post
+from config import Settings
+from models.fitting import FitProgress, OnProgress
 from services.analysis.page.charts import FIGURES
+from services.jobs.executor import Submit
+from services.jobs.heartbeat import JobStopped
+from services.training.train import OnPhase
 from tests.browser.conftest import Open, eventually, scroll_to, wait_until_loaded
+from tests.fakes import InlineExecutor, application
 from tests.serving import served
 
 pytestmark = pytest.mark.slow
 
-LONG = {
-    "Tickers": "^GSPC ^IXIC",
-    "First session": "1999-01-04",
-    "Epochs": "1000",
-    "Lookback": "250",
-    "Seconds": "600",
-}
+EPOCHS = 1000
 WITHIN_MS = 120_000
+
+
+class InThreads(InlineExecutor):
+    """Trains in another thread of this process."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(app)
+        self._threads = ThreadPoolExecutor(1)
+
+    @contextmanager
+    def slot(self) -> Iterator[Submit]:
+        yield lambda job_id: self._threads.submit(self._run, job_id).add_done_callback(Future.result)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+
+@pytest.fixture(scope="module")
+def training_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that trains in this process, for tests that would learn nothing from a worker of a second."""
+    app = application(Settings(_env_file=None, data_dir=tmp_path_factory.mktemp("here"), price_source="sample"))
+    app.state.runtime.executor = InThreads(app)
+    with served(app) as url:
+        yield url
+
+
+@pytest.fixture
+def endless_fit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets a training do nothing but report an epoch every five seconds, until it is cancelled."""
+    over = Event()
+
+    def fit(*_: object, on_phase: OnPhase, on_progress: OnProgress, **__: object) -> NoReturn:
+        on_phase("fit", 0.0)
+        passes = 0.0
+        while not over.wait(0.05):
+            passes += 0.01
+            on_progress(FitProgress(passes, EPOCHS, seconds_left=600))
+        raise JobStopped
+
+    monkeypatch.setattr("services.training.work.train_model", fit)
+    monkeypatch.setattr("services.jobs.heartbeat.BEAT_S", 0.2)
+    yield
+    over.set()
 
 
 def train(page: Page, fields: dict[str, str]) -> None:
@@ -62,9 +110,10 @@ def test_a_training_is_watched_and_its_model_then_used(server: str, visit: Open)
     assert f"model={chosen}" in page.url
 
 
-def test_a_training_progresses_is_cancelled_retried_and_found_after_a_reload(server: str, visit: Open) -> None:
-    page = visit(server)
-    train(page, LONG)
+@pytest.mark.usefixtures("endless_fit")
+def test_a_training_progresses_is_cancelled_retried_and_found_after_a_reload(training_here: str, visit: Open) -> None:
+    page = visit(training_here)
+    train(page, {"Epochs": str(EPOCHS)})
     eventually(page, lambda: 0 < share(page) < 1)
     seen = share(page)
     eventually(page, lambda: seen < share(page) < 1)
@@ -119,10 +168,10 @@ def test_a_model_is_given_a_name_and_found_by_it(server: str, visit: Open) -> No
     assert "model=calm" in page.url
 
 
-def test_a_model_of_the_comparison_is_used_at_a_click(server: str, visit: Open) -> None:
+def test_a_model_of_the_comparison_is_used_at_a_click(training_here: str, visit: Open) -> None:
     request = {"ticker": "^IXIC", "model": "ewma", "start_date": "2012-01-01"}
-    trained = post(f"{server}/models/train", request)["result"]["id"]
-    page = visit(server)
+    trained = post(f"{training_here}/models/train", request)["result"]["id"]
+    page = visit(training_here)
 
     page.locator("#compare-body").get_by_role("button", name=trained).click()
 
@@ -141,10 +190,10 @@ def test_every_model_is_compared_with_no_change(front_page: Page) -> None:
     assert re.fullmatch(r"8\d\.\d%", bundled[7])
 
 
-def test_a_model_of_another_price_names_it(server: str, visit: Open) -> None:
+def test_a_model_of_another_price_names_it(training_here: str, visit: Open) -> None:
     opens = {"ticker": "^IXIC", "model": "persistence", "target_column": "Open", "start_date": "2012-01-01"}
-    trained = post(f"{server}/models/train", opens)["result"]["id"]
-    page = visit(f"{server}/?model={trained}")
+    trained = post(f"{training_here}/models/train", opens)["result"]["id"]
+    page = visit(f"{training_here}/?model={trained}")
 
     expect(page.locator("#compare-body tr.current td").first).to_have_text("persistence of Open")
     expect(page.locator("#model-body")).to_contain_text("persistence of Open")
