@@ -115,7 +115,7 @@ def test_a_killed_training_of_a_universe_continues_to_the_same_weights(server: s
     universe = data / "universes" / "walks"
     universe.mkdir(parents=True)
     for seed in range(4):
-        write_prices(universe, walk_history(f"W{seed}", n_sessions=1500, seed=seed))
+        write_prices(universe, walk_history(f"W{seed}", n_sessions=1000, seed=seed))
     request = {"universe": "walks", "sequence_length": 20, "epochs": 6}
     job = order(server, request)
 
