@@ -206,9 +206,9 @@ def test_an_upgrade_to_a_web_socket_is_answered_as_any_request(server: RunningSe
 
 def test_more_requests_than_allowed_are_503_and_up_still_answers(start: Start) -> None:
     server = start(MAX_ACTIVE_REQUESTS="1", BODY_TIMEOUT_S="20", HEADER_TIMEOUT_S="20")
-    body = b'{"ticker": "^GSPC", "start_date": "2014-01-01", "epochs": 5}'
-    train = POST.replace(b"/predict/live", b"/models/train").replace(b": 50", b": %d" % len(body))
-    with server.connect(POST), server.connect(train + body):
+    body = b'{"ticker": "^GSPC", "start": "2001-01-01", "horizon": 30}'
+    backtest = POST.replace(b"/predict/live", b"/models/default/backtest").replace(b": 50", b": %d" % len(body))
+    with server.connect(POST), server.connect(backtest + body):
         time.sleep(0.5)
         with server.connect(b"GET /models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as connection:
             status, code, answer_head = problem(received(connection))
