@@ -65,6 +65,12 @@ def garman_klass(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     return variance
 
 
+def have_ranges(bars: Bars) -> bool:
+    """Whether ``with_ranges`` changes nothing in any window of these bars, (n_sessions, 5)."""
+    bare, no_open = _without_range(bars)
+    return not (bare.any() or no_open.any())
+
+
 def with_ranges(windows: Bars) -> Bars:
     """Windows (n, lookback, 5) in which every bar has a range, or no bar has.
 
@@ -74,14 +80,19 @@ def with_ranges(windows: Bars) -> Bars:
     Where fewer than MIN_RANGED of a window's sessions have a range, open, high and
     low of all become NaN: closes only.
     """
-    bare = np.isnan(windows[..., [HIGH, LOW]]).any(-1) | is_flat(windows)  # (n, lookback)
-    no_open = np.isnan(windows[..., OPEN]) & ~bare
+    bare, no_open = _without_range(windows)  # (n, lookback)
     touched = (bare | no_open).any(1) & ~bare.all(1)
     if not touched.any():
         return windows
     result = windows.copy()
     result[touched] = _ranged(windows[touched], bare[touched], no_open[touched])
     return result
+
+
+def _without_range(bars: Bars) -> tuple[Mask, Mask]:
+    """Whether each bar has no range, and whether it has one but no open; ``bars`` (…, 5), results (…)."""
+    bare = np.isnan(bars[..., HIGH]) | np.isnan(bars[..., LOW]) | is_flat(bars)
+    return bare, np.isnan(bars[..., OPEN]) & ~bare
 
 
 def _ranged(windows: Bars, bare: Mask, no_open: Mask) -> Bars:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import CLOSE, Bars, Origins
-from models.trading import MAX_IDLE, is_untraded, with_ranges
+from models.trading import MAX_IDLE, have_ranges, is_untraded, with_ranges
 
 
 def lookback_windows(bars: Bars, origins: Origins, lookback: int) -> Bars:
@@ -26,12 +26,16 @@ def lookback_windows(bars: Bars, origins: Origins, lookback: int) -> Bars:
     [10.0, 15.0]
     """
     assert origins.size == 0 or (origins.min() >= lookback - 1 and origins.max() < len(bars)), "origin out of range"  # noqa: S101 - never input
+    if origins.size:  # callers pass whole histories
+        first = max(int(origins.min()) + 1 - sessions_needed(lookback), 0)
+        bars, origins = bars[first : int(origins.max()) + 1], origins - first
     windows = np.lib.stride_tricks.sliding_window_view(bars, lookback, axis=0)  # (n - lookback + 1, 5, lookback)
     chosen: Bars = windows[origins - lookback + 1].transpose(0, 2, 1)  # (n_origins, lookback, 5)
     untraded = is_untraded(bars)
     if untraded.any():
         chosen = _past_untraded(bars, origins, lookback, untraded, chosen)
-    return with_ranges(chosen)
+    # a look at each bar is a sixtieth of one at each bar of each window
+    return chosen if have_ranges(bars) else with_ranges(chosen)
 
 
 def sessions_needed(lookback: int) -> int:

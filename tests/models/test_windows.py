@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.base import CLOSE
+from models.base import CLOSE, HIGH
+from models.trading import with_ranges
 from models.windows import future_closes, lookback_windows, target_stop
 from tests.fakes import random_walk
 
@@ -17,6 +18,21 @@ def test_windows_equal_those_of_a_naive_loop(n_sessions: int, lookback: int, dat
 
     naive = np.stack([bars[origin - lookback + 1 : origin + 1] for origin in origins])
     np.testing.assert_array_equal(windows, naive)
+
+
+@given(lookback=st.integers(2, 10), seed=st.integers(0, 1000), gaps=st.sets(st.integers(0, 39), max_size=6))
+def test_a_bar_without_a_range_or_an_open_gets_them_in_every_window_that_has_it(
+    lookback: int, seed: int, gaps: set[int]
+) -> None:
+    bars = random_walk(40, seed=seed)
+    for gap in gaps:
+        bars[gap, : CLOSE if gap % 2 else HIGH] = bars[gap, CLOSE] if gap % 2 else np.nan
+    origins = np.arange(20, 30)
+
+    windows = lookback_windows(bars, origins, lookback)
+
+    naive = np.stack([bars[origin - lookback + 1 : origin + 1] for origin in origins])
+    np.testing.assert_array_equal(windows, with_ranges(naive))
 
 
 @given(n_sessions=st.integers(5, 40), horizon=st.integers(1, 10), stop=st.integers(1, 50), data=st.data())
