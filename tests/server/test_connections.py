@@ -222,7 +222,7 @@ def test_the_limits_hold_under_a_bare_uvicorn_with_the_protocol(start: Start) ->
     command = [sys.executable, "-m", "uvicorn", "--factory", "app:create_app", "--port", "{port}"]
     server = start([*command, "--http", "server.protocol:LimitedProtocol", "--backlog", "4"], n_files=N_FILES)
     with ExitStack() as stack:
-        silent(server, stack, N_SILENT)
+        silent(server, stack, N_FILES + 10)  # with so short a queue, they wait for each other
 
         assert server.status(timeout_s=3) == 200
         assert "Traceback" not in server.log
