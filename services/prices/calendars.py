@@ -73,7 +73,7 @@ def next_sessions(exchange: str, after: date, count: int) -> tuple[date, ...]:
     """
     timetable = _timetable(exchange)
     first = int(np.searchsorted(timetable.sessions, np.datetime64(after), side="right"))
-    return tuple(to_date(session) for session in timetable.sessions[first : first + count])
+    return tuple(timetable.sessions[first : first + count].tolist())
 
 
 def is_estimated(exchange: str, session: date) -> bool:
