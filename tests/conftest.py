@@ -9,7 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import botocore.session
+import httpcore2
 import pytest
+import typer.testing
 from hypothesis import settings
 
 from benchmarks.server import running_server
@@ -50,13 +52,16 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _files_are_read_once() -> Iterator[None]:
-    """Each application reads the same networks and the same card, and each S3 client the same descriptions of AWS.
+    """Each application reads the same networks and the same card, each S3 client the same descriptions of AWS.
 
-    None of these ever changes, and all are safe in any thread.
+    Each HTTP client has the same certificates, and each command the same parser. None of these ever changes, and all
+    are safe in any thread.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "_session", lru_cache(64)(runtime._session))
         patch.setattr("services.storage.bundled.read_card", lru_cache(8)(read_card))
+        patch.setattr(httpcore2, "default_ssl_context", lru_cache(8)(httpcore2.default_ssl_context))
+        patch.setattr(typer.testing, "_get_command", lru_cache(8)(typer.testing._get_command))
         patch.setattr(botocore.session, "create_loader", lru_cache(8)(botocore.session.create_loader))
         yield
 
