@@ -67,10 +67,10 @@ def send(client: TestClient, route: str, secret: str | None, **options: Any) -> 
 
 
 ROUTES = {
-    f"{method} {route.path}"
+    f"{method} {route.path_format}"
     for route in application(Settings(_env_file=None)).routes
     if isinstance(route, APIRoute) and route.include_in_schema
-    for method in route.methods
+    for method in route.methods or ()
 }
 GUARDED = sorted(ROUTES - OPEN)
 NEEDS_READ = sorted(ROUTES - OPEN - CHANGES)
