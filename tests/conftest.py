@@ -39,7 +39,7 @@ from tests.yahoo_server import YahooServer, running_yahoo
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
 prepare_environment()  # before the libraries that read it are imported
-gc.set_threshold(50_000, 20, 50)  # as in worker.py: most of what libraries and test modules allocate stays
+gc.set_threshold(200_000, 20, 50)  # most of what libraries and test modules allocate stays
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
