@@ -211,13 +211,16 @@ def test_calendars_that_end_do_not_end_the_service(tmp_path: Path, suffix: str, 
         client.post("/predict/live", json={"symbol": ticker}),
         client.post("/predict/batch", json={"symbols": [ticker], "days": 3}),
         client.post("/models/default/forecast", json={"ticker": ticker, "horizon": 30}),
-        client.post("/models/default/backtest", json={"ticker": ticker, "start": str(sessions[-20])}),
-        client.post("/models/train", json={"ticker": ticker, "model": "ewma"}),
         client.post("/models/fetch-data", json={"ticker": ticker, "days": 5}),
-        client.get(f"/analysis/{ticker}"),
     ]
+    if last > date(2026, 12, 31):  # what looks at past sessions, among which are estimated ones
+        others += [
+            client.post("/models/default/backtest", json={"ticker": ticker, "start": str(sessions[-20])}),
+            client.post("/models/train", json={"ticker": ticker, "model": "ewma"}),
+            client.get(f"/analysis/{ticker}"),
+        ]
 
-    assert [forecast.status_code, *(other.status_code for other in others)] == [200] * 8
+    assert [forecast.status_code, *(other.status_code for other in others)] == [200] * (1 + len(others))
     answer = forecast.json()
     assert answer["base_date"] == str(last)
     estimated = {day["date"] for day in answer["forecast"] if day["estimated"]}

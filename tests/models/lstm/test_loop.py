@@ -44,8 +44,8 @@ def three_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def series() -> list[FitBlocks]:
-    bars = [walk_history(seed=seed, n_sessions=300).series.bars for seed in (1, 2)]
-    return [FitBlocks(one, range(19, 240), range(240, 270)) for one in bars]
+    bars = [walk_history(seed=seed, n_sessions=200).series.bars for seed in (1, 2)]
+    return [FitBlocks(one, range(19, 140), range(140, 170)) for one in bars]
 
 
 def killed_after(epoch: int) -> Callable[[Epoch], None]:
