@@ -121,7 +121,7 @@ def test_more_keys_than_one_page_holds_are_all_listed(
     for name in names:
         store.put(name, b"")
     pages: list[object] = []
-    events = store._s3().meta.events  # the server's pages have 1,000 keys
+    events: Any = store._s3().meta.events  # the server's pages have 1,000 keys
     events.register("provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 10})
     events.register("after-call.s3.ListObjectsV2", lambda parsed, **_: pages.append(len(parsed["Contents"])))
 
