@@ -36,7 +36,7 @@ from routers import (
     up,
     web,
 )
-from routers.guard import document_access, include_guarded
+from routers.guard import document_access, include, include_guarded
 from routers.middleware import add_middleware
 from routers.problems import document_problems
 from server.limits import STATE, Connections, connection_limit, raise_file_limit
@@ -92,10 +92,8 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     )
     app.state.runtime = runtime
     runtime.meter.record(BUILD_INFO, version=VERSION, python=platform.python_version())
-    app.include_router(root.router)
-    app.include_router(up.router)
-    app.include_router(telemetry.router)
-    app.include_router(web.router)
+    for router in (root.router, up.router, telemetry.router, web.router):
+        include(app, router)
     for guarded in (predict, forecasts, symbols, jobs, runs, models, analysis, monitoring, realised):
         include_guarded(app, guarded.router)
     add_error_handlers(app)

@@ -195,7 +195,16 @@ def include_guarded(app: FastAPI, router: APIRouter) -> None:
     """Include a router of guarded routes."""
     for route in router.routes:
         assert isinstance(route, GuardedRoute), f"{route} lacks route_class=GuardedRoute"  # noqa: S101 - our mistake
-    app.include_router(router)
+    include(app, router)
+
+
+def include(app: FastAPI, router: APIRouter) -> None:
+    """Answer the routes of a router without prefix and dependencies.
+
+    ``include_router`` would build each of them a second time at the application's first request, for which that would
+    wait some 35 ms longer.
+    """
+    app.router.routes.extend(router.routes)
 
 
 def document_access(app: FastAPI) -> None:

@@ -123,10 +123,10 @@ def in_language(problem: Problem, language: Language) -> Problem:
 def document_problems(app: FastAPI) -> None:
     """Define the schema that ``problems`` refers to; FastAPI would declare its media type as application/json."""
     undocumented = app.openapi
-    _, definitions = models_json_schema([(Problem, "serialization")], ref_template=_REFERENCE)
 
     def openapi() -> dict[str, Any]:
         document = undocumented()
+        _, definitions = models_json_schema([(Problem, "serialization")], ref_template=_REFERENCE)
         document["components"]["schemas"].update(definitions["$defs"])
         return document
 

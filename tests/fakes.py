@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from statistics import NormalDist
@@ -290,6 +291,7 @@ def history_of(bars: Bars, ticker: str = "WALK", sessions: Sessions | None = Non
     return PriceHistory(series, source="fake", defects=defects)
 
 
+@cache
 def walk_history(ticker: str = "WALK", n_sessions: int = 500, seed: int = 0) -> PriceHistory:
     """A random walk on New York's sessions."""
     return history_of(random_walk(n_sessions, seed), ticker)

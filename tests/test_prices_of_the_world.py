@@ -201,7 +201,7 @@ def test_calendars_that_end_do_not_end_the_service(tmp_path: Path, suffix: str, 
     ticker, moment = f"600000.{suffix}", datetime.fromisoformat(now)
     exchange = exchange_of(ticker)
     last = last_completed_session(exchange, moment)
-    known = sessions_up_to(ticker, min(last, date(2026, 12, 31)), 700)
+    known = sessions_up_to(ticker, min(last, date(2026, 12, 31)), 600)
     sessions = [*known, *(day for day in next_sessions(exchange, known[-1], 5) if day <= last)]
     _write_csv(tmp_path / f"{ticker}.csv", sessions, random_walk(len(sessions)))
     client = _csv_client(tmp_path, moment, tmp_path / "var")
@@ -211,13 +211,16 @@ def test_calendars_that_end_do_not_end_the_service(tmp_path: Path, suffix: str, 
         client.post("/predict/live", json={"symbol": ticker}),
         client.post("/predict/batch", json={"symbols": [ticker], "days": 3}),
         client.post("/models/default/forecast", json={"ticker": ticker, "horizon": 30}),
-        client.post("/models/default/backtest", json={"ticker": ticker, "start": str(sessions[-60])}),
-        client.post("/models/train", json={"ticker": ticker, "model": "ewma"}),
         client.post("/models/fetch-data", json={"ticker": ticker, "days": 5}),
-        client.get(f"/analysis/{ticker}"),
     ]
+    if last > date(2026, 12, 31):  # what looks at past sessions, among which are estimated ones
+        others += [
+            client.post("/models/default/backtest", json={"ticker": ticker, "start": str(sessions[-20])}),
+            client.post("/models/train", json={"ticker": ticker, "model": "ewma"}),
+            client.get(f"/analysis/{ticker}"),
+        ]
 
-    assert [forecast.status_code, *(other.status_code for other in others)] == [200] * 8
+    assert [forecast.status_code, *(other.status_code for other in others)] == [200] * (1 + len(others))
     answer = forecast.json()
     assert answer["base_date"] == str(last)
     estimated = {day["date"] for day in answer["forecast"] if day["estimated"]}
@@ -231,13 +234,13 @@ def test_calendars_that_end_do_not_end_the_service(tmp_path: Path, suffix: str, 
 @pytest.mark.parametrize("ticker", ["^GSPC", "^TNX", "^GDAXI", "GC=F"])
 def test_yahoos_own_exports_answer_everything(ticker: str, tmp_path: Path) -> None:
     client = _csv_client(SHARED / "dirty", datetime(2021, 4, 22, 12, tzinfo=UTC), tmp_path)
-    backtest = {"ticker": ticker, "stride": 5}
+    backtest = {"ticker": ticker, "stride": 20}
     answers = {
         "live": client.post("/predict/live", json={"symbol": ticker}),
         "forecast": client.post("/predict/forecast", json={"symbol": ticker, "days": 30}),
         "analysis": client.get(f"/analysis/{ticker}"),
         "training": client.post("/models/train", json={"ticker": ticker, "model": "volatility_regression"}),
-        "backtest": client.post("/models/default/backtest", json={**backtest, "start": "2019-01-02"}),
+        "backtest": client.post("/models/default/backtest", json={**backtest, "start": "2020-01-02"}),
         "early": client.post("/models/default/backtest", json={**backtest, "start": "2001-06-01", "end": "2002-06-01"}),
     }
 

@@ -71,7 +71,7 @@ def diebold_mariano(loss: Losses, loss_other: Losses, horizon: int) -> float:
     """
     if not can_test():
         return float("nan")
-    from scipy import stats
+    from scipy.special import stdtr  # scipy.stats, which has the same distribution, takes half a second to import
 
     difference = loss - loss_other
     difference = difference[~np.isnan(difference)]
@@ -83,7 +83,7 @@ def diebold_mariano(loss: Losses, loss_other: Losses, horizon: int) -> float:
         return 0.0  # the same difference at every origin
     correction = math.sqrt((n - horizon) * (n - horizon + 1)) / n
     statistic = correction * difference.mean() / math.sqrt(variance)
-    return float(2 * stats.t.sf(abs(statistic), df=n - 1))
+    return float(2 * stdtr(n - 1, -abs(statistic)))
 
 
 def block_p_value(difference: Losses) -> float | None:
@@ -107,13 +107,13 @@ def block_p_value(difference: Losses) -> float | None:
     n_blocks = min(MAX_BLOCKS, difference.size // BLOCK)
     if n_blocks < 3 or not can_test() or not difference.any():
         return None
-    from scipy import stats
+    from scipy.special import stdtr
 
     means = np.array([block.mean() for block in np.array_split(difference, n_blocks)])
     spread = float(means.std(ddof=1)) / math.sqrt(n_blocks)
     if spread == 0:
         return 0.0 if means[0] < 0 else 1.0
-    return float(stats.t.cdf(means.mean() / spread, df=n_blocks - 1))
+    return float(stdtr(n_blocks - 1, means.mean() / spread))
 
 
 def long_run_variance(values: Losses, lags: int, *, centre: bool = True) -> float:

@@ -73,7 +73,7 @@ def next_sessions(exchange: str, after: date, count: int) -> tuple[date, ...]:
     """
     timetable = _timetable(exchange)
     first = int(np.searchsorted(timetable.sessions, np.datetime64(after), side="right"))
-    return tuple(to_date(session) for session in timetable.sessions[first : first + count])
+    return tuple(timetable.sessions[first : first + count].tolist())
 
 
 def is_estimated(exchange: str, session: date) -> bool:
@@ -254,12 +254,14 @@ def _with_special_weeks(timetable: _Timetable, calendar: Any) -> _Timetable:
     exchange_calendars declares them in ``special_weekmasks`` and loses them with pandas 3, whose ``date_range`` goes
     past its offset class; what it does keep of those weeks stays.
     """
+    weeks = getattr(calendar, "special_weekmasks", ())
+    holidays = _declared_holidays(calendar, *timetable.known) if weeks else timetable.sessions[:0]
     missing = [timetable.sessions]
-    for start, end, mask in getattr(calendar, "special_weekmasks", ()):
+    for start, end, mask in weeks:
         first = max(timetable.known[0], start.date() if start is not None else timetable.known[0])
         last = min(timetable.known[1], end.date() if end is not None else timetable.known[1])
         days = np.arange(np.datetime64(first), np.datetime64(last) + 1)
-        missing.append(days[np.is_busday(days, weekmask=mask, holidays=_declared_holidays(calendar, first, last))])
+        missing.append(days[np.is_busday(days, weekmask=mask, holidays=holidays)])
     sessions = np.unique(np.concatenate(missing))
     closes = _usual_closes(timetable, sessions)
     closes[np.searchsorted(sessions, timetable.sessions)] = timetable.closes

@@ -50,7 +50,7 @@ def server(folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def model_id(server: str) -> str:
     with Client(server, poll_s=0.2) as client:
-        return client.train(ticker="^GSPC", model="ewma").id
+        return client.train(ticker="^GSPC", model="ewma", start_date="2014-01-01").id
 
 
 @pytest.fixture(scope="session")

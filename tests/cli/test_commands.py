@@ -144,7 +144,7 @@ def test_a_long_backtest_is_a_job_and_prints_its_table(run: Run, target: list[st
 
 
 def test_train_shows_the_accuracy_of_the_model(run: Run, target: list[str]) -> None:
-    done = run(*target, "train", "^GSPC", "--start", "2012-01-01", "--model", "ewma")
+    done = run(*target, "train", "^GSPC", "--start", "2017-01-01", "--model", "ewma")
 
     assert done.exit_code == 0, done.output
     assert "ewma" in run(*target, "models", "list").stdout
@@ -153,7 +153,7 @@ def test_train_shows_the_accuracy_of_the_model(run: Run, target: list[str]) -> N
 
 
 def test_train_as_json_prints_the_job(run: Run, target: list[str], server: str) -> None:
-    printed = answered(run(*target, "train", "^GSPC", "--model", "ewma", "--json"))
+    printed = answered(run(*target, "train", "^GSPC", "--model", "ewma", "--start", "2017-01-01", "--json"))
 
     assert Job.model_validate(printed).state == "succeeded"
     assert printed == requests.get(f"{server}/jobs/{printed['id']}", timeout=30).json()
@@ -203,7 +203,7 @@ def test_a_name_is_moved_and_shown(run: Run, target: list[str], model_id: str) -
 
 
 def test_a_model_is_deleted_only_with_consent(run: Run, target: list[str]) -> None:
-    model_id = answered(run("train", "^GSPC", "--model", "drift", "--json"))["model_id"]
+    model_id = answered(run("train", "^GSPC", "--model", "drift", "--start", "2017-01-01", "--json"))["model_id"]
 
     refused = run(*target, "models", "delete", model_id)
     agreed = run(*target, "models", "delete", model_id, "--yes")

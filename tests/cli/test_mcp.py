@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import Client
-from mcp.client.stdio import StdioServerParameters
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -39,6 +37,9 @@ class Visit:
 
 def visit(folder: Path, *options: str, calls: Sequence[tuple[str, dict[str, Any]]]) -> Visit:
     """Start ``stock-forecast mcp``, list its tools and call some, one after the other."""
+    from mcp import Client  # takes half a second, and every process collects this module
+    from mcp.client.stdio import StdioServerParameters
+
     parameters = StdioServerParameters(
         command=sys.executable,
         args=["-P", "-m", "cli", *options, "mcp"],

@@ -12,7 +12,7 @@ from tests.webhook_receiver import Receiver, receiving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ALLOWED = {"WEBHOOK_ALLOW_HTTP": "yes", "WEBHOOK_ALLOW_PRIVATE": "yes"}
-TRAINING = ("train", "^GSPC", "--model", "ewma")
+TRAINING = ("train", "^GSPC", "--model", "ewma", "--start", "2017-01-01")
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ WIDTHS = (60, 80, 100, 140)
 WIDEST = 400  # where every column of every table is shown
 
 COMMANDS = {
-    "train": ["train", "^GSPC", "--model", "ewma", "--start", "2012-01-01"],
+    "train": ["train", "^GSPC", "--model", "ewma", "--start", "2017-01-01"],
     "symbols": ["symbols", "s&p"],
     "fetch": ["fetch", "^GSPC", "--days", "3"],
     "predict": ["predict", "^GSPC"],

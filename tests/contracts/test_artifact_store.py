@@ -403,10 +403,10 @@ def test_neither_the_folder_of_an_artifact_nor_a_key_below_it_is_an_artifact(
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("key", HOSTILE_KEYS, ids=lambda key: repr(key)[:24])
-def test_a_malformed_key_is_a_bug(store: ArtifactStore, method: str, key: str) -> None:
-    with pytest.raises(ValueError, match="not an artifact key"):
-        METHODS[method](store, key)
+def test_a_malformed_key_is_a_bug(store: ArtifactStore, method: str) -> None:
+    for key in HOSTILE_KEYS:
+        with pytest.raises(ValueError, match="not an artifact key"):
+            METHODS[method](store, key)
 
 
 @pytest.mark.parametrize("prefix", ["/", "..", "../", "a//", "a/../b", ".", "a b", "a\x00"])

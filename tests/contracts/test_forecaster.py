@@ -22,9 +22,9 @@ def _served(trained: TrainedModel) -> Forecaster:
     return OnnxForecaster(trained.files[NETWORK], trained.card.quantile_levels)
 
 
-def _fitted(model: str) -> Forecaster:
+def _fitted(model: str, horizon: int = 30) -> Forecaster:
     bars = random_walk(600)
-    bounds = FitSettings(lookback=60, horizon=30, max_epochs=1, patience=1, max_seconds=60, seed=0)
+    bounds = FitSettings(lookback=60, horizon=horizon, max_epochs=1, patience=1, max_seconds=60, seed=0)
     fitted = MODEL_SPECS[model].fit([FitBlocks(bars, range(60, 400), range(400, 500))], bounds, lambda _: None)
     return MODEL_SPECS[model].load(fitted.files, fitted.quantile_levels)
 
@@ -38,8 +38,8 @@ FORECASTERS: dict[str, Callable[[TrainedModel], Forecaster]] = {
     "volatility_regression": lambda _: _fitted("volatility_regression"),
     "gradient_boosting": lambda _: _fitted("gradient_boosting"),
     "fixed (the tests' own)": lambda _: FixedForecaster(),
-    "price_lstm": lambda _: _fitted("price_lstm"),
-    "ratio_lstm": lambda _: _fitted("ratio_lstm"),
+    "price_lstm": lambda _: _fitted("price_lstm", horizon=5),  # each step runs the network again
+    "ratio_lstm": lambda _: _fitted("ratio_lstm", horizon=5),
     "return_lstm": _served,
     "return_lstm, calibrated": lambda trained: CalibratedForecaster(
         _served(trained), calibration_from_json(trained.files[CALIBRATION])

@@ -54,7 +54,7 @@ from tests.services.publications import MADE_AT, publication
 BUCKET = "bucket-of-the-stack"
 ACCOUNT = "123456789012"
 NOW = datetime(2018, 12, 31, 23, tzinfo=UTC)
-REQUEST = TrainRequest(ticker="^GSPC", model="persistence")
+REQUEST = TrainRequest(ticker="^GSPC", model="persistence", start_date=date(2014, 1, 1))
 SERVE, TRAIN = "ServeRole", "TrainRole"
 
 StoreOf = Callable[[str], S3ArtifactStore]
@@ -160,7 +160,7 @@ def test_one_role_submits_a_challenger_and_the_other_promotes_it(store_of: Store
     champion = submit_training(REQUEST, Jobs(serving), NoExecutor(), NOW, f"{token}d"[-8:])
     run_training(champion.id, "w1", context)
     ModelRegistry(serving).move_alias(alias, champion.model_id, NOW)
-    request = TrainRequest(ticker="^GSPC", model="volatility_regression", promote_to=alias)
+    request = REQUEST.model_copy(update={"model": "volatility_regression", "promote_to": alias})
     job = submit_training(request, Jobs(serving), NoExecutor(), NOW, f"{token}e"[-8:])
 
     end = run_training(job.id, "w1", context)

@@ -27,7 +27,19 @@ NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
 
 @pytest.fixture
 def app(tmp_path: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> FastAPI:
-    app = application(Settings(_env_file=None, data_dir=tmp_path), clock=lambda: NOW, store=store)
+    return _with_a_model(tmp_path, store, trained)
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory, trained: TrainedModel) -> TestClient:
+    """One application for many requests that change nothing, because they are malformed."""
+    app = _with_a_model(tmp_path_factory.mktemp("refusing"), InMemoryArtifactStore(), trained)
+    app.state.runtime.registry.move_alias("default", trained.card.model_id, NOW)
+    return TestClient(app, raise_server_exceptions=False)
+
+
+def _with_a_model(folder: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> FastAPI:
+    app = application(Settings(_env_file=None, data_dir=folder), clock=lambda: NOW, store=store)
     use_prices(
         app, FakePriceSource(walk_history(), walk_history("OTHER", seed=5), walk_history("SHORT", n_sessions=100))
     )

@@ -117,8 +117,8 @@ def test_a_model_is_listed_shown_and_deleted(client: TestClient, model_id: str) 
         {"unheard_of": 1},
     ],
 )
-def test_a_malformed_training_request_names_the_field(client: TestClient, wrong: dict[str, object]) -> None:
-    body = problem(client.post("/models/train", json={**ANCESTORS_TRAINING, **wrong}))
+def test_a_malformed_training_request_names_the_field(refusing: TestClient, wrong: dict[str, object]) -> None:
+    body = problem(refusing.post("/models/train", json={**ANCESTORS_TRAINING, **wrong}))
 
     assert (body["status"], body["code"]) == (422, "malformed_request")
     assert body["errors"]
@@ -246,8 +246,8 @@ def test_a_backtest_answers_the_model_beside_its_opponents(client: TestClient, m
         {"levels": [1]},
     ],
 )
-def test_a_malformed_backtest_is_refused(client: TestClient, model_id: str, wrong: dict[str, object]) -> None:
-    assert problem(client.post(f"/models/{model_id}/backtest", json=wrong))["status"] == 422
+def test_a_malformed_backtest_is_refused(refusing: TestClient, model_id: str, wrong: dict[str, object]) -> None:
+    assert problem(refusing.post(f"/models/{model_id}/backtest", json=wrong))["status"] == 422
 
 
 def test_an_alias_takes_the_place_of_an_id(client: TestClient, model_id: str) -> None:

@@ -24,6 +24,7 @@ from tests.fakes import (
     use_registry,
     walk_history,
 )
+from tests.routers.conftest import NOW
 
 LOOKBACK = 20
 PRICES = random_walk(LOOKBACK)[:, 3].tolist()
@@ -34,7 +35,13 @@ BODIES: dict[str, dict[str, object]] = {
     "/predict/batch": {"symbols": ["WALK"]},
 }
 ROUTES = pytest.mark.parametrize("path", BODIES)
-pytestmark = pytest.mark.usefixtures("default")
+
+
+@pytest.fixture
+def app(app: FastAPI, trained: TrainedModel) -> FastAPI:
+    """With a default model of its own."""
+    app.state.runtime.registry.move_alias("default", trained.card.model_id, NOW)
+    return app
 
 
 def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
@@ -287,8 +294,10 @@ def test_the_largest_batch_fits_into_an_answer_of_lambda(client: TestClient, app
         *((path, {"unheard_of": 1}, "unheard_of") for path in BODIES),
     ],
 )
-def test_a_malformed_body_names_the_field(client: TestClient, path: str, wrong: dict[str, object], field: str) -> None:
-    body = problem(client.post(path, json={**BODIES[path], **wrong}), 422, "malformed_request")
+def test_a_malformed_body_names_the_field(
+    refusing: TestClient, path: str, wrong: dict[str, object], field: str
+) -> None:
+    body = problem(refusing.post(path, json={**BODIES[path], **wrong}), 422, "malformed_request")
 
     assert any(field in error["field"] for error in body["errors"])
 
@@ -310,8 +319,8 @@ def test_a_price_that_is_no_positive_number_is_refused(client: TestClient, numbe
 
 @ROUTES
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000])
-def test_what_is_no_json_object_is_refused(client: TestClient, path: str, content: bytes) -> None:
-    answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
+def test_what_is_no_json_object_is_refused(refusing: TestClient, path: str, content: bytes) -> None:
+    answer = refusing.post(path, content=content, headers={"Content-Type": "application/json"})
 
     assert answer.status_code in {400, 422}
     assert answer.headers["content-type"] == "application/problem+json"

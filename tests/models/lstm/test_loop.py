@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ def three_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def series() -> list[FitBlocks]:
-    bars = [walk_history(seed=seed, n_sessions=300).series.bars for seed in (1, 2)]
-    return [FitBlocks(one, range(19, 240), range(240, 270)) for one in bars]
+    bars = [walk_history(seed=seed, n_sessions=200).series.bars for seed in (1, 2)]
+    return [FitBlocks(one, range(19, 140), range(140, 170)) for one in bars]
 
 
 def killed_after(epoch: int) -> Callable[[Epoch], None]:
@@ -64,13 +65,18 @@ def fitted(
     return fit(series, settings, lambda epoch: None if epochs is None else epochs.append(epoch.number))
 
 
+@pytest.fixture(scope="module")
+def undisturbed(series: list[FitBlocks]) -> Callable[[Fit], FittedModel]:
+    """The model of a fit that nothing interrupts, for each kind of network."""
+    return cache(lambda fit: fitted(series, fit=fit))
+
+
 @pytest.mark.parametrize("fit", [fit_return_lstm, fit_ratio_lstm])
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_fit_that_dies_between_epochs_continues_to_the_same_weights(
-    series: list[FitBlocks], fit: Fit, epoch: int
+    series: list[FitBlocks], undisturbed: Callable[[Fit], FittedModel], fit: Fit, epoch: int
 ) -> None:
     kept, epochs = KeptState(), list[int]()
-    undisturbed = fitted(series, fit=fit)
 
     with pytest.raises(KilledError):
         fit(series, replace(SETTINGS, checkpoint=kept), killed_after(epoch))
@@ -78,7 +84,7 @@ def test_a_fit_that_dies_between_epochs_continues_to_the_same_weights(
     continued = fitted(series, replace(SETTINGS, checkpoint=kept), fit, epochs)
 
     assert (saved, kept.n_saved) == (epoch, 3)  # the rest was trained, and no more
-    assert continued == undisturbed
+    assert continued == undisturbed(fit)
     assert epochs == [1, 2, 3]  # those of the first process are reported too
 
 
@@ -91,10 +97,12 @@ def test_a_fit_that_dies_after_its_last_epoch_trains_no_further(series: list[Fit
     assert again.n_saved == 0
 
 
-def test_an_unreadable_checkpoint_is_replaced(series: list[FitBlocks]) -> None:
+def test_an_unreadable_checkpoint_is_replaced(
+    series: list[FitBlocks], undisturbed: Callable[[Fit], FittedModel]
+) -> None:
     kept = KeptState(b"not a checkpoint")
 
-    assert fitted(series, replace(SETTINGS, checkpoint=kept)) == fitted(series)
+    assert fitted(series, replace(SETTINGS, checkpoint=kept)) == undisturbed(fit_return_lstm)
     assert kept.n_saved == 3
 
 
@@ -108,8 +116,10 @@ def test_an_epoch_that_the_clock_ends_is_not_kept(series: list[FitBlocks]) -> No
     assert {(one.passes, one.seconds_left) for one in seen} == {(0, 0.0)}
 
 
-def test_another_seed_draws_other_epochs(series: list[FitBlocks]) -> None:
-    assert fitted(series).files[WEIGHTS] != fitted(series, replace(SETTINGS, seed=8)).files[WEIGHTS]
+def test_another_seed_draws_other_epochs(series: list[FitBlocks], undisturbed: Callable[[Fit], FittedModel]) -> None:
+    other = fitted(series, replace(SETTINGS, seed=8))
+
+    assert other.files[WEIGHTS] != undisturbed(fit_return_lstm).files[WEIGHTS]
 
 
 def test_progress_rises_within_an_epoch_to_the_last(series: list[FitBlocks]) -> None:

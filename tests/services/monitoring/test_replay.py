@@ -1,4 +1,4 @@
-"""A replay of 100 real sessions through the API: forecast each evening, scored the next evening."""
+"""A replay of 60 real sessions through the API: forecast each evening, scored the next evening."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 TICKER = "PETR4.SA"
 FOLDER = Path(__file__).parents[4] / "shared" / "data"
-N_SESSIONS = 100
+N_SESSIONS = 60
 LAST = date(2024, 7, 19)
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, date, datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.common import TICKER_PATTERN
@@ -54,6 +54,7 @@ def test_a_record_of_version_0_1_is_found_under_its_ticker(store: InMemoryArtifa
     assert sorted(found.ticker for found in recorded(store)) == ["M&M.NS", "M&M.NS", "M_M.NS"]
 
 
+@settings(max_examples=40)
 @given(ticker=st.from_regex(TICKER_PATTERN, fullmatch=True))
 def test_every_ticker_has_a_key_name_that_leads_back_to_it(ticker: str) -> None:
     name = key_name(ticker)

@@ -28,7 +28,7 @@ from tests.hostile_models import (
 
 BARS = random_walk(700)
 ENDS = np.array([400, 699])
-LIMIT_S = 2.0
+LIMIT_S = 1.0
 
 
 def outcome(card: ModelCard, content: bytes, files: Mapping[str, bytes]) -> str:

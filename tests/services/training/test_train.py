@@ -116,7 +116,7 @@ def test_another_target_than_the_close_is_forecast_from_its_own_past() -> None:
 def test_by_default_the_last_2000_sessions_are_used() -> None:
     history = walk_history("LONG", n_sessions=2300)
 
-    model = train(history, max_seconds=0.001)
+    model = train(history, model="ewma")
 
     assert model.card.series[0].data.n_sessions == DEFAULT_SESSIONS
     assert model.card.last_session == history.as_of
@@ -125,7 +125,7 @@ def test_by_default_the_last_2000_sessions_are_used() -> None:
 def test_dates_bound_the_prices_used_inclusively() -> None:
     start, end = date(2010, 2, 1), date(2011, 11, 30)
 
-    model = train(walk_history(), start_date=start, end_date=end)
+    model = train(walk_history(), model="ewma", start_date=start, end_date=end)
 
     assert (model.card.series[0].data.first_session, model.card.last_session) == (start, end)
 
@@ -167,7 +167,7 @@ def pooled(**request: object) -> TrainedModel:
 
 
 def test_several_tickers_make_one_model_that_reports_on_each() -> None:
-    card = pooled().card
+    card = pooled(model="ewma").card
 
     assert card.tickers == ("WALK", "OTHER")
     n_origins = [series.test[0].n_origins for series in card.series]
@@ -179,14 +179,14 @@ def test_several_tickers_make_one_model_that_reports_on_each() -> None:
 
 
 def test_the_blocks_of_several_tickers_begin_on_the_same_days() -> None:
-    splits = [series.split for series in pooled().card.series]
+    splits = [series.split for series in pooled(model="ewma").card.series]
 
     for name in ("calibration", "test"):
         first, second = (getattr(split, name).first_origin for split in splits)
         assert first == second
 
 
-def test_training_continues_from_the_weights_of_a_base_model() -> None:
+def test_training_continues_from_the_weights_of_a_base_model(quick: TrainedModel) -> None:
     base = train(walk_history("OTHER", seed=5))
     registry = ModelRegistry(InMemoryArtifactStore())
     registry.publish(base.card, base.files)
@@ -194,7 +194,7 @@ def test_training_continues_from_the_weights_of_a_base_model() -> None:
 
     continued = train_model(asked, FakePriceSource(walk_history()), registry, "walk-2", NOW, lambda _: None)
 
-    assert continued.files != train(walk_history()).files
+    assert continued.files != quick.files
     assert continued.card.request.base_model_id == base.card.model_id
 
 
@@ -238,8 +238,8 @@ def test_a_base_model_that_has_seen_the_test_part_is_said_to() -> None:
     assert any("sessions it has seen" in warning for warning in card.warnings)
 
 
-def test_forecasts_from_closes_alone_are_measured_with_static_intervals(trained: TrainedModel) -> None:
-    follows, fixed = train(walk_history()).card, train(walk_history(), calibration="static").card
+def test_forecasts_from_closes_alone_are_measured_with_static_intervals(quick: TrainedModel) -> None:
+    follows, fixed = quick.card, train(walk_history(), calibration="static").card
 
     assert follows.test[0].model == fixed.test[0].model.model_copy(update={"crps": follows.test[0].model.crps})
     assert follows.test[0].coverage != fixed.test[0].coverage

@@ -14,13 +14,18 @@ COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
 EVERY_FIGURE = pytest.mark.parametrize("name", FIGURES)
 
 
+@pytest.fixture(scope="module")
+def figures(of_sample: Analysis) -> dict[str, str]:
+    return {name: draw(of_sample) for name, draw in FIGURES.items()}
+
+
 def drawn(figure: str) -> ET.Element:
     return ET.fromstring(figure)  # noqa: S314  from our own code
 
 
 @EVERY_FIGURE
-def test_figure_is_one_labelled_image_that_scales(of_sample: Analysis, name: str) -> None:
-    root = drawn(FIGURES[name](of_sample))
+def test_figure_is_one_labelled_image_that_scales(figures: dict[str, str], name: str) -> None:
+    root = drawn(figures[name])
 
     assert root.tag == "svg"
     assert (root.attrib["role"], set(root.attrib)) == ("img", {"viewBox", "role", "aria-label"})
@@ -28,27 +33,27 @@ def test_figure_is_one_labelled_image_that_scales(of_sample: Analysis, name: str
 
 
 @EVERY_FIGURE
-def test_figure_leaves_every_colour_to_the_page(of_sample: Analysis, name: str) -> None:
-    figure = FIGURES[name](of_sample)
+def test_figure_leaves_every_colour_to_the_page(figures: dict[str, str], name: str) -> None:
+    figure = figures[name]
 
     assert COLOUR.findall(figure) == []
     assert set(re.findall(r"var\(--\w+\)", figure)) <= set(VARIABLES.values())
 
 
 @EVERY_FIGURE
-def test_figure_has_text_and_neither_script_style_sheet_nor_address(of_sample: Analysis, name: str) -> None:
-    root = drawn(FIGURES[name](of_sample))
+def test_figure_has_text_and_neither_script_style_sheet_nor_address(figures: dict[str, str], name: str) -> None:
+    root = drawn(figures[name])
     tags = {element.tag for element in root.iter()}
 
     assert "text" in tags
     assert tags <= {"svg", "g", "path", "defs", "use", "text", "tspan", "clipPath", "rect"}
-    assert "://" not in FIGURES[name](of_sample)
+    assert "://" not in figures[name]
 
 
-def test_references_lead_to_ids_of_the_same_figure_and_no_two_figures_share_one(of_sample: Analysis) -> None:
+def test_references_lead_to_ids_of_the_same_figure_and_no_two_figures_share_one(figures: dict[str, str]) -> None:
     seen: set[str] = set()
-    for draw in FIGURES.values():
-        root = drawn(draw(of_sample))
+    for figure in figures.values():
+        root = drawn(figure)
         ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
         links = {
             found
@@ -63,16 +68,16 @@ def test_references_lead_to_ids_of_the_same_figure_and_no_two_figures_share_one(
         seen |= set(ids)
 
 
-def test_price_figure_names_currency_and_years(of_sample: Analysis) -> None:
-    texts = [element.text for element in drawn(FIGURES["price"](of_sample)).iter("text")]
+def test_price_figure_names_currency_and_years(figures: dict[str, str]) -> None:
+    texts = [element.text for element in drawn(figures["price"]).iter("text")]
 
     assert "USD" in texts
     assert {"2000", "2008"} <= set(texts)
     assert {"1,200", "2,000"} <= set(texts)
 
 
-def test_drawdown_figure_names_peak_and_trough(of_sample: Analysis) -> None:
-    assert "2007-10-09 – 2009-03-09" in FIGURES["drawdowns"](of_sample)
+def test_drawdown_figure_names_peak_and_trough(figures: dict[str, str]) -> None:
+    assert "2007-10-09 – 2009-03-09" in figures["drawdowns"]
 
 
 @given(low=st.floats(5e-324, 1.7e308), ratio=st.floats(1, 1e300))

@@ -138,7 +138,7 @@ def some_bars(draw: st.DrawFn) -> Bars:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @given(bars=some_bars())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_what_a_dialect_writes_is_read_back(dialect: str, bars: Bars) -> None:
     lines = _text(DIALECTS[dialect](bars)).splitlines(keepends=True)
 
