@@ -1,6 +1,5 @@
 """Whether returns depend on past ones: autocorrelation of returns and of their squares, unit-root tests."""
 
-import math
 import warnings
 from typing import Any, Literal
 
@@ -12,7 +11,6 @@ from services.analysis.values import Values, all_finite, finite, p_text
 MAX_LAG = 40
 LJUNG_BOX_LAGS = (10, 20)
 ALPHA = 0.05
-NEARLY_COLLINEAR = 1e-6  # of a regressor, the part that those before it do not explain
 NORMAL_97_5 = 1.959963984540054
 KPSS_TABLE = (0.01, 0.1)  # the smallest and the largest p-value of the published table
 
@@ -86,39 +84,11 @@ def adf(values: Values, of: Literal["log_closes", "log_returns"], regression: Li
     from statsmodels.tsa.stattools import adfuller
 
     _ignore_known_warnings()
-    lags = lags_by_aic(values, regression)
-    chosen: dict[str, Any] = {} if lags is None else {"maxlag": lags, "autolag": None}
     with np.errstate(all="ignore"):
-        found = adfuller(values, regression=regression, store=True, result_object=True, **chosen)
+        found = adfuller(values, regression=regression, store=True, result_object=True)
     fit = found.resstore.resols
     defined = fit.model.rank == fit.model.exog.shape[1]
     return _test("adf", of, regression, found, note=None, defined=defined)
-
-
-def lags_by_aic(values: Values, regression: Literal["c", "ct"]) -> int | None:
-    """The lags that ``adfuller`` chooses, without its regression for each number of lags.
-
-    One QR decomposition of all regressors has the residuals of each regression on the first k of them. None where they
-    are so nearly collinear, or the residuals so small, that its rounding may decide.
-    """
-    n_trend = len(regression)
-    most = min(math.ceil(12 * (values.size / 100) ** 0.25), values.size // 2 - n_trend - 1)
-    moves = np.diff(values)
-    n = moves.size - most
-    if most < 0 or n <= n_trend + most + 2:
-        return None
-    windows: Values = np.lib.stride_tricks.sliding_window_view(moves, most + 1)
-    lagged = windows[:, ::-1]  # (n, 1 + most), the newest move first
-    trend = np.vander(np.arange(1.0, n + 1), n_trend, increasing=True)
-    columns = np.column_stack([trend, values[most:-1], lagged[:, 1:], lagged[:, 0]])
-    scaled = columns / np.maximum(np.linalg.norm(columns, axis=0), np.finfo(np.float64).tiny)
-    triangle: Values = np.asarray(np.linalg.qr(scaled, mode="r"))
-    squares = triangle[:, -1] ** 2
-    if np.abs(np.diagonal(triangle)).min() < NEARLY_COLLINEAR:
-        return None
-    residuals: Values = np.cumsum(squares[::-1])[::-1][n_trend + 1 :]  # of the regressions with 0, 1, … lags
-    aic = n * np.log(residuals) + 2 * np.arange(residuals.size)
-    return int(np.argmin(aic))
 
 
 def kpss(values: Values, of: Literal["log_closes", "log_returns"], regression: Literal["c", "ct"]) -> UnitRootTest:

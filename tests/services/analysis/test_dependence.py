@@ -1,7 +1,7 @@
 """Autocorrelation and unit roots equal statsmodels called directly, and naive loops."""
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +11,7 @@ from statsmodels.stats.diagnostic import acorr_ljungbox
 from statsmodels.tools.sm_exceptions import InterpolationWarning
 from statsmodels.tsa import stattools
 
-from services.analysis.dependence import (
-    MAX_LAG,
-    adf,
-    correlogram,
-    dependence,
-    kpss,
-    lags_by_aic,
-    robust_bound,
-    stationarity,
-)
+from services.analysis.dependence import MAX_LAG, adf, correlogram, dependence, kpss, robust_bound, stationarity
 from services.analysis.returns import log_returns
 from services.prices.series import PriceSeries
 
@@ -88,21 +79,6 @@ def test_unit_root_tests_of_real_prices_equal_statsmodels(real: PriceSeries) -> 
     assert [one.statistic for one in found] == pytest.approx([one.statistic for one in expected])
     assert [one.p_value for one in found] == pytest.approx([one.pvalue for one in expected])
     assert [one.lags for one in found] == [one.lags for one in expected]
-
-
-@pytest.mark.parametrize("regression", ["c", "ct"])
-@settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 10_000), n=st.integers(60, 400))
-def test_the_lags_are_those_that_statsmodels_chooses(regression: Literal["c", "ct"], seed: int, n: int) -> None:
-    walk = np.cumsum(_changing_volatility(n, seed))
-
-    expected = stattools.adfuller(walk, regression=regression, result_object=True)
-
-    assert lags_by_aic(walk, regression) == expected.lags
-
-
-def test_collinear_moves_leave_the_lags_to_statsmodels() -> None:
-    assert lags_by_aic(np.where(np.arange(200) % 2, 100.0, 101.0), "c") is None
 
 
 def test_a_note_says_on_which_side_of_the_kpss_table_the_p_value_lies(real: PriceSeries) -> None:
