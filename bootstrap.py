@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import SecretStr
 
@@ -71,7 +71,8 @@ from telemetry.measures import NO_METER, Meter
 from telemetry.system import SystemUsage
 
 WORKER = (sys.executable, str(ROOT / "worker.py"))
-FOR_NETWORKS = ("--network",)
+WorkKind = Literal["network", "backtest", "other"]
+"""Which imports work needs: a key of ``worker.IMPORTS``."""
 NO_TRAINER = {"trainer_function_name": None}
 
 
@@ -144,8 +145,7 @@ class Runtime:
         yahoo = yahoo_fetcher(settings)  # one: yfinance keeps one session per process
         source = InstrumentedPriceSource(prices or price_source(settings, meter, yahoo), meter, among)
         shown = forecast_prices(settings, source)
-        workers = Programs(worker, _for_workers(settings)) if worker else _workers(settings)
-        trainers = workers if worker else _workers(settings, *FOR_NETWORKS)
+        programs = Programs(worker or WORKER, _for_workers(settings))
         return cls(
             settings=settings,
             clock=clock,
@@ -155,7 +155,7 @@ class Runtime:
             jobs=jobs,
             executor=_executor(
                 settings,
-                trainers,
+                programs if worker else _workers(settings, "network"),
                 jobs,
                 clock,
                 "trainings",
@@ -165,7 +165,7 @@ class Runtime:
             ),
             backtest_executor=_executor(  # a lane of its own: no backtest waits for an hour of training
                 settings,
-                workers,
+                programs if worker else _workers(settings, "backtest"),
                 jobs,
                 clock,
                 "backtests",
@@ -176,7 +176,7 @@ class Runtime:
             runs=runs,
             run_executor=_executor(
                 settings if _run_engine(settings) == "lambda" else settings.model_copy(update=NO_TRAINER),
-                workers,
+                programs,
                 jobs,
                 clock,
                 "runs",
@@ -308,7 +308,7 @@ class Runtime:
 
             return RayExecutor(settings.ray_address, work_on_ray, _for_workers(settings), on_exit)
         return LocalExecutor(
-            _workers(settings, *(FOR_NETWORKS if trains_networks(spec) else ())),
+            _workers(settings, _kind_of(spec)),
             self.jobs,
             self.clock,
             max_running=settings.run_workers,
@@ -465,11 +465,17 @@ def _executor(
     )
 
 
-def _workers(settings: Settings, *imports: str) -> Workers:
-    """Forked where forks are safe: ``imports`` says from which imports, as ``worker.py`` reads it."""
+def _workers(settings: Settings, kind: WorkKind) -> Workers:
+    """Forked where forks are safe."""
     if FORKS_ARE_SAFE:
-        return ForkServer((*WORKER, *imports), _for_workers(settings))
+        return ForkServer((*WORKER, "--forked", kind), _for_workers(settings))
     return Programs(WORKER, _for_workers(settings))
+
+
+def _kind_of(spec: RunSpec) -> WorkKind:
+    if trains_networks(spec):
+        return "network"
+    return "backtest" if spec.request.action == "backtest" else "other"
 
 
 def _for_workers(settings: Settings) -> bytes:

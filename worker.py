@@ -1,7 +1,7 @@
 """Does the work of one job, or of a piece of a run: in a process of its own, ``python worker.py ID``, or on Lambda.
 
-``python worker.py`` without an id imports what all work needs, and is then forked for each job that it gets
-(``services.jobs.fork_server``). ``python worker.py --network`` also imports what the training of a network needs.
+``python worker.py --forked KIND`` imports what this kind of work needs, one of ``IMPORTS``, and is then forked for each
+job that it gets (``services.jobs.fork_server``).
 
 On Lambda it also works on a schedule: ``{"task": "score"}`` scores closed sessions and deletes what is too old,
 ``{"task": "retrain", "limit": 5}`` trains challengers for the five worst drifted tickers, ``{"task": "forecast"}``
@@ -42,10 +42,14 @@ TASKS = (TRAIN, RUN, SCORE, RETRAIN, FORECAST, WEBHOOKS)
 
 SPARE_S = 90.0  # of an invocation, for the chunk in work when the time is up, and for publishing
 EXIT_ON_SIGTERM = 128 + signal.SIGTERM
-NETWORK = "--network"
-# Of what work imports, whatever takes a tenth of a second.
-IMPORTED_AHEAD = ("exchange_calendars", "models.runtime", "pandas", "scipy.stats", "services.training.train")
-IMPORTED_FOR_NETWORKS = ("models.lstm.lightning_module", "onnx", "torch.onnx")
+FORKED = "--forked"
+_BY_ALL = ("exchange_calendars", "models.runtime", "pandas", "scipy.optimize", "services.training.train")
+IMPORTS = {
+    "network": (*_BY_ALL, "models.lstm.lightning_module", "onnx", "torch.onnx"),
+    "backtest": (*_BY_ALL, "arch", "sklearn.ensemble"),
+    "other": _BY_ALL,
+}
+"""Of what a kind of work imports, whatever takes a tenth of a second."""
 NICENESS = 10  # requests on the same cores come first
 # The import of torch leaves a million objects that stay. With the default, Python looks through the new ones every few
 # hundred, which is a fifth of the processor time until the fit begins; 50,000 uses no more memory.
@@ -178,11 +182,10 @@ def main() -> None:
     os.nice(NICENESS)
     gc.set_threshold(*GC_THRESHOLD)
     prepare_environment()
-    asked = sys.argv[1:]
-    if asked and asked != [NETWORK]:
-        work_on(asked[0], sys.stdin.buffer.read())
+    if sys.argv[1] != FORKED:
+        work_on(sys.argv[1], sys.stdin.buffer.read())
     else:
-        for module in (*IMPORTED_AHEAD, *(IMPORTED_FOR_NETWORKS if asked else ())):
+        for module in IMPORTS[sys.argv[2]]:
             if find_spec(module.partition(".")[0]) is not None:  # an installation may lack scipy or torch
                 import_module(module)
         gc.freeze()  # else the first collection in each fork would copy the memory of what was imported
