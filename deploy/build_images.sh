@@ -28,7 +28,7 @@ build_cloud() { # stands in for AWS: Ceph's S3 gateway and Lambda's Invoke API (
   docker build --quiet --network "$network" --tag "$name:cloud" - >/dev/null <<DOCKER
 FROM python:$python_version-slim
 RUN apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends radosgw ceph-mon ceph-osd ceph-mgr
-RUN python3 -m pip install --quiet --root-user-action=ignore --no-cache-dir $(grep ^boto3== requirements/serve.txt)
+RUN python3 -m pip install --quiet --root-user-action=ignore --no-cache-dir $(grep --only-matching "^boto3==[0-9.]*" requirements/serve.txt)
 WORKDIR /project
 DOCKER
 }
@@ -44,7 +44,7 @@ clean_up() {
 }
 trap clean_up EXIT
 start() { # TAG PORT COMMAND, then docker run's options; '' is the image's own command. Sets container and url
-  container=$(docker run --detach --publish "127.0.0.1::$2" --env PRICE_SOURCE=sample "${@:4}" "$name:$1" ${3:+"$3"})
+  container=$(docker run --detach --publish "127.0.0.1::$2" --env PRICE_SOURCE=sample --env OPEN=yes "${@:4}" "$name:$1" ${3:+"$3"})
   containers+=("$container")
   url=http://$(docker port "$container" "$2/tcp" | head -n 1)
 }
@@ -133,6 +133,12 @@ has_torch() { # TAG: prints True or False
   docker run --rm --entrypoint python3 "$name:$1" -c "from importlib.util import find_spec; print(bool(find_spec('torch')))"
 }
 
+post() { # PATH BODY, to the local image
+  curl --silent --fail --output /dev/null --max-time "$timeout_s" --noproxy '*' --header 'Content-Type: application/json' \
+    --data "$2" "$url$1" || fail "POST $1"
+  echo "  POST $1: 200"
+}
+
 try_local() {
   echo "trying $name:local"
   start local 8000 ''
@@ -149,6 +155,8 @@ try_local() {
   [ "$(docker exec "$container" id --user)" -ne 0 ] || fail "the process runs as root"
   docker exec "$container" sh -c 'touch /data/probe && rm /data/probe' || fail "the process cannot write to /data"
   echo "  not root, can write to /data"
+  post /models/train '{"ticker":"^GSPC","start_date":"2016-01-04"}' # by worker processes, unlike short requests
+  post /models/default/backtest '{"ticker":"^GSPC","start":"2001-01-02"}'
 }
 
 build serve --target serve

@@ -1,6 +1,9 @@
 """What images are made of. deploy/build_images.sh builds them and tries each; hadolint checks the Dockerfiles."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +96,23 @@ def test_the_serving_image_installs_nothing_that_only_trains() -> None:
     assert serving.isdisjoint(TRAINING_PACKAGES | left_out())
     assert serving | left_out() <= set(pinned("requirements.txt"))
     assert set(pinned("requirements.txt")) >= TRAINING_PACKAGES
+
+
+def test_what_stands_in_for_the_cloud_needs_the_tests_and_boto3_alone(tmp_path: Path) -> None:
+    """Its container has neither the application nor the packages that the application requires."""
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    probe = "import sys, tests.aws.cloud; print({name.partition('.')[0] for name in sys.modules} - {'tests'})"
+
+    done = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert not {"pydantic", "tenacity", "numpy", "pytest"} & set(re.findall(r"\w+", done.stdout))
+
+
+def test_a_package_that_the_script_installs_alone_is_one_line() -> None:
+    script = (ROOT / "deploy/build_images.sh").read_text(encoding="utf-8")
+    (command,) = re.findall(r"\$\((grep .*? requirements/serve\.txt)\)", script)
+
+    found = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert re.fullmatch(r"boto3==[\d.]+\n", found)
