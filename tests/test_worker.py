@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 TRAINING = {"ticker": "^GSPC", "start_date": "2016-01-01", "model": "ewma"}
 LONG_TRAINING = {
     "ticker": "^GSPC",
-    "start_date": "2000-01-01",
+    "start_date": "2010-01-01",
     "sequence_length": 20,
     "epochs": 1000,
     "patience": 100,

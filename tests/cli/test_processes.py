@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CLI = [str(ROOT / "bin" / "stock-forecast")]
-ENDLESS = ["train", "^GSPC", "--start", "2000-01-01", "--epochs", "1000", "--patience", "100", "--no-warm-start"]
+ENDLESS = ["train", "^GSPC", "--start", "2010-01-01", "--epochs", "1000", "--patience", "100", "--no-warm-start"]
 
 
 @pytest.fixture
