@@ -128,7 +128,10 @@ def work_on_run(runtime: Runtime, piece: Piece, seconds_left: float = math.inf) 
         coordinate(piece, worker, context, runtime.run_prices, runtime.chunk_executor, seconds_left)
     else:
         work_chunk(piece, worker, context, seconds_left)
-    runtime.announcements.deliver_run(piece.run_id, piece.round)
+    # a coordinator of processes ends its workers, perhaps in the middle of a delivery, and then makes it itself; on
+    # Lambda it may have ended before the last chunk
+    if piece.chunk is None or runtime.run_engine == "lambda":
+        runtime.announcements.deliver_run(piece.run_id, piece.round)
 
 
 def score(runtime: Runtime) -> None:

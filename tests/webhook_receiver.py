@@ -2,6 +2,7 @@
 
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,12 +21,13 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What came, and the statuses of the next answers; 204 when none is left."""
+    """What came, the statuses of the next answers, 204 when none is left, and how long each takes."""
 
     port: int = 0
     statuses: list[int] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     location: str | None = None
+    delay_s: float = 0.0
 
     @property
     def url(self) -> str:
@@ -42,6 +44,7 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.received.append(Received(self.path, headers, body))
+            time.sleep(receiver.delay_s)
             self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
             if receiver.location is not None:
                 self.send_header("Location", receiver.location)

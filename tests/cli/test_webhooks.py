@@ -56,6 +56,7 @@ def test_a_short_backtest_and_a_run_here_are_announced(run: Run, receiver: Recei
     tested = run(
         "backtest", "^GSPC", "--model", model_id, "--start", "2018-11-01", "--webhook", receiver.url, **ALLOWED
     )
+    receiver.delay_s = 4.0  # until then the coordinator of the run has ended its workers
     ran = run("run", "start", "score", "^GSPC", "--webhook", receiver.url, **ALLOWED)
 
     assert (tested.exit_code, ran.exit_code) == (0, 0), tested.output + ran.output
