@@ -11,12 +11,15 @@ from fastapi import FastAPI
 
 from tests.processes import free_port
 
+END_S = 5  # for requests whose client still waits, such as a browser that outlives the server
+
 
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """The address of the application, which a thread of this process serves."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=END_S)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
