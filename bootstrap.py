@@ -71,7 +71,7 @@ from telemetry.measures import NO_METER, Meter
 from telemetry.system import SystemUsage
 
 WORKER = (sys.executable, str(ROOT / "worker.py"))
-WorkKind = Literal["network", "backtest", "other"]
+WorkKind = Literal["network", "other"]
 """Which imports work needs: a key of ``worker.IMPORTS``."""
 NO_TRAINER = {"trainer_function_name": None}
 
@@ -165,7 +165,7 @@ class Runtime:
             ),
             backtest_executor=_executor(  # a lane of its own: no backtest waits for an hour of training
                 settings,
-                programs if worker else _workers(settings, "backtest"),
+                programs,
                 jobs,
                 clock,
                 "backtests",
@@ -308,7 +308,7 @@ class Runtime:
 
             return RayExecutor(settings.ray_address, work_on_ray, _for_workers(settings), on_exit)
         return LocalExecutor(
-            _workers(settings, _kind_of(spec)),
+            _workers(settings, "network" if trains_networks(spec) else "other"),
             self.jobs,
             self.clock,
             max_running=settings.run_workers,
@@ -470,12 +470,6 @@ def _workers(settings: Settings, kind: WorkKind) -> Workers:
     if FORKS_ARE_SAFE:
         return ForkServer((*WORKER, "--forked", kind), _for_workers(settings))
     return Programs(WORKER, _for_workers(settings))
-
-
-def _kind_of(spec: RunSpec) -> WorkKind:
-    if trains_networks(spec):
-        return "network"
-    return "backtest" if spec.request.action == "backtest" else "other"
 
 
 def _for_workers(settings: Settings) -> bytes:

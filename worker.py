@@ -46,7 +46,6 @@ FORKED = "--forked"
 _BY_ALL = ("exchange_calendars", "models.runtime", "pandas", "scipy.optimize", "services.training.train")
 IMPORTS = {
     "network": (*_BY_ALL, "models.lstm.lightning_module", "onnx", "torch.onnx"),
-    "backtest": (*_BY_ALL, "arch", "sklearn.ensemble"),
     "other": _BY_ALL,
 }
 """Of what a kind of work imports, whatever takes a tenth of a second."""
