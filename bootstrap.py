@@ -71,8 +71,9 @@ from telemetry.measures import NO_METER, Meter
 from telemetry.system import SystemUsage
 
 WORKER = (sys.executable, str(ROOT / "worker.py"))
+FORKED = "--forked"  # and the kind of work: then the program is forked for each job
 WorkKind = Literal["network", "other"]
-"""Which imports work needs: a key of ``worker.IMPORTS``."""
+"""Which imports work needs, see ``worker.IMPORTS``."""
 NO_TRAINER = {"trainer_function_name": None}
 
 
@@ -468,7 +469,7 @@ def _executor(
 def _workers(settings: Settings, kind: WorkKind) -> Workers:
     """Forked where forks are safe."""
     if FORKS_ARE_SAFE:
-        return ForkServer((*WORKER, "--forked", kind), _for_workers(settings))
+        return ForkServer((*WORKER, FORKED, kind), _for_workers(settings))
     return Programs(WORKER, _for_workers(settings))
 
 

@@ -16,12 +16,13 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
-from bootstrap import Runtime, worker_name
+from bootstrap import FORKED, Runtime, WorkKind, worker_name
 from config import Settings, prepare_environment
 from errors import AppError, InvalidRequest
 from services.jobs.aws_lambda import RUN, TRAIN
@@ -42,9 +43,8 @@ TASKS = (TRAIN, RUN, SCORE, RETRAIN, FORECAST, WEBHOOKS)
 
 SPARE_S = 90.0  # of an invocation, for the chunk in work when the time is up, and for publishing
 EXIT_ON_SIGTERM = 128 + signal.SIGTERM
-FORKED = "--forked"
 _BY_ALL = ("exchange_calendars", "models.runtime", "pandas", "scipy.optimize", "services.training.train")
-IMPORTS = {
+IMPORTS: Mapping[WorkKind, tuple[str, ...]] = {
     "network": (*_BY_ALL, "models.lstm.lightning_module", "onnx", "torch.onnx"),
     "other": _BY_ALL,
 }
@@ -187,7 +187,7 @@ def main() -> None:
     if sys.argv[1] != FORKED:
         work_on(sys.argv[1], sys.stdin.buffer.read())
     else:
-        for module in IMPORTS[sys.argv[2]]:
+        for module in IMPORTS[cast(WorkKind, sys.argv[2])]:
             if find_spec(module.partition(".")[0]) is not None:  # an installation may lack scipy or torch
                 import_module(module)
         gc.freeze()  # else the first collection in each fork would copy the memory of what was imported

@@ -46,6 +46,16 @@ def silent(server: RunningServer, stack: ExitStack, count: int) -> list[socket]:
     return [stack.enter_context(server.connect()) for _ in range(count)]
 
 
+def settled(server: RunningServer) -> int:
+    """The files that the server has open, once it has closed the connections of earlier tests."""
+    n_files, since = server.n_files(), time.monotonic()
+    while time.monotonic() - since < 1:
+        time.sleep(0.1)
+        if (now := server.n_files()) != n_files:
+            n_files, since = now, time.monotonic()
+    return n_files
+
+
 def drip(connection: socket, data: bytes, seconds: float) -> float:
     """Send a byte every tenth of a second until the server closes, and return how long that took."""
     started = time.monotonic()
@@ -150,22 +160,12 @@ def test_the_rest_of_a_body_that_no_route_reads_is_not_waited_for_without_end(
 
 
 def test_half_closed_sockets_leave_no_file_open(server: RunningServer) -> None:
-    before = server.n_files()
+    before = settled(server)
     with ExitStack() as stack:
         for sent in (b"", b"GET /up HT", POST, GET_UP) * 5:
             stack.enter_context(server.connect(sent)).shutdown(SHUT_WR)
 
         wait_until(lambda: server.n_files() <= before, 6, "all are closed")
-
-
-def settled(server: RunningServer) -> int:
-    """The files that the server has open, once it has closed the connections of earlier tests."""
-    n_files, since = server.n_files(), time.monotonic()
-    while time.monotonic() - since < 1:
-        time.sleep(0.1)
-        if (now := server.n_files()) != n_files:
-            n_files, since = now, time.monotonic()
-    return n_files
 
 
 def test_a_client_that_never_reads_its_answer_is_cut_off(server: RunningServer) -> None:
