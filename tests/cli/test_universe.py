@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_tickers_that_fail_are_named_with_the_exit_code_of_the_first(run: Run, t
 def test_a_download_that_is_refused_says_how_to_continue(
     run: Run, tmp_path: Path, tickers: Path, yahoo: YahooServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.universe.time.sleep", lambda _: None)
+    monkeypatch.setattr("cli.universe.time", SimpleNamespace(sleep=lambda _: None))
     yahoo.always = Reply(429, "Too Many Requests")
 
     done = run("universe", "download", "--tickers-file", tickers, "--name", "us", DATA_DIR=str(tmp_path / "var"))

@@ -3,6 +3,7 @@
 import gzip
 import json
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -169,7 +170,7 @@ def test_the_store_is_read_once_for_many_answers_and_a_new_run_is_noticed(
         reader.ticker("AAA", NIGHT)
     n_reads = len(store.calls)
     publish(store, publication(stored("NEW"), made_at=NIGHT))
-    monkeypatch.setattr("services.storage.ttl_cache.time.monotonic", lambda: 1e9)
+    monkeypatch.setattr("services.storage.ttl_cache.time", SimpleNamespace(monotonic=lambda: 1e9))
 
     assert n_reads == 2  # the pointer and the run
     assert [row.ticker for row in page(reader).forecasts] == ["NEW"]
@@ -183,7 +184,7 @@ def test_while_the_store_is_down_the_last_run_is_served(monkeypatch: pytest.Monk
     page(reader)
 
     store.down = True
-    monkeypatch.setattr("services.storage.ttl_cache.time.monotonic", lambda: 1e9)
+    monkeypatch.setattr("services.storage.ttl_cache.time", SimpleNamespace(monotonic=lambda: 1e9))
 
     assert page(reader).n_tickers == 1
     with pytest.raises(StoreUnavailable):

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_an_update_is_made_again_on_what_another_wrote_meanwhile(store: InMemory
 def test_an_update_that_others_keep_overtaking_gives_up(
     store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _: None))
     calls: list[int] = []
 
     def change(_: AliasRequest | None) -> AliasRequest:

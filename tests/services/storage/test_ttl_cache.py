@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,7 +29,8 @@ class Source:
 @pytest.fixture
 def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     now = [0.0]
-    monkeypatch.setattr("services.storage.ttl_cache.time.monotonic", lambda: now[0])
+    for module in ("ttl_cache", "pause"):  # not the clock of all: threads such as a server's go by it
+        monkeypatch.setattr(f"services.storage.{module}.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def pass_time(seconds: float) -> None:
         now[0] += seconds
