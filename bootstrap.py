@@ -16,9 +16,11 @@ from pydantic import SecretStr
 
 from clock import Clock, utc_now
 from config import ROOT, Settings, prepare_environment, settings_of_environment
-from errors import BacktestCapacityExceeded, RunCapacityExceeded
+from errors import AppError, BacktestCapacityExceeded, RunCapacityExceeded
+from models.specs import MODEL_SPECS
 from schemas.run import MAX_TICKERS, RunSpec
 from schemas.run import Engine as RunEngine
+from schemas.train import TrainRequest
 from services.access import Keyring, keyring_of
 from services.analyses import Analyses
 from services.announcements import Announcements
@@ -34,7 +36,7 @@ from services.jobs.job import Jobs
 from services.jobs.local import LocalExecutor
 from services.jobs.places import SharedPlaces
 from services.jobs.waiters import Waiters
-from services.jobs.workers import Programs, Workers
+from services.jobs.workers import OfKinds, Programs, Workers
 from services.latest_forecasts import LatestForecastsReader
 from services.monitoring.forecast_log import ForecastLog
 from services.nightly import Nightly, nightly_tickers
@@ -156,7 +158,7 @@ class Runtime:
             jobs=jobs,
             executor=_executor(
                 settings,
-                programs if worker else _workers(settings, "network"),
+                programs if worker else _training_workers(settings, jobs),
                 jobs,
                 clock,
                 "trainings",
@@ -471,6 +473,20 @@ def _workers(settings: Settings, kind: WorkKind) -> Workers:
     if FORKS_ARE_SAFE:
         return ForkServer((*WORKER, FORKED, kind), _for_workers(settings))
     return Programs(WORKER, _for_workers(settings))
+
+
+def _training_workers(settings: Settings, jobs: Jobs) -> Workers:
+    """Only those that train networks have imported torch, which takes seconds."""
+    kinds: tuple[WorkKind, ...] = ("network", "other")
+    return OfKinds({kind: _workers(settings, kind) for kind in kinds}, partial(_kind_of_training, jobs))
+
+
+def _kind_of_training(jobs: Jobs, job_id: str) -> WorkKind:
+    try:
+        request = jobs.spec(job_id).request
+    except AppError:
+        return "network"  # can do both: its worker meets the same error, and reports it
+    return "other" if isinstance(request, TrainRequest) and not MODEL_SPECS[request.model].has_network else "network"
 
 
 def _for_workers(settings: Settings) -> bytes:

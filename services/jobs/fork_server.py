@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from services.jobs.forked import end_after
 from services.jobs.workers import WorkerProcess
@@ -56,6 +56,9 @@ class ForkServer:
         self._line: socket.socket | None = None
         self._end: threading.Timer | None = None
         self._is_closed = False
+
+    def of(self, job_id: str) -> Self:  # noqa: ARG002 - of the protocol
+        return self
 
     def start(self, job_id: str, files: Sequence[int]) -> WorkerProcess:
         return _Fork(self._begin(job_id, files), partial(self._again, job_id, files))

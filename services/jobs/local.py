@@ -174,11 +174,12 @@ class LocalExecutor:
 
     @contextmanager
     def _started(self, job_id: str, turn: Place | None) -> Iterator[WorkerProcess | None]:
+        workers = self._workers.of(job_id)  # not with the lock, for which the end of the server waits
         with self._lock:
             if self._closed or turn is None:
                 yield None
                 return
-            process = self._workers.start(job_id, turn.files)
+            process = workers.start(job_id, turn.files)
             self._running.add(process)
         try:
             yield process
