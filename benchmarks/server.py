@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from tests.processes import free_port
 
@@ -53,7 +53,16 @@ def post(url: str, body: Mapping[str, object]) -> Any:
         return json.load(answer)
 
 
-def wait_until_up(url: str, process: "subprocess.Popen[bytes]", within_s: float = START_TIMEOUT_S) -> None:
+class Process(Protocol):
+    """What of a ``Popen`` the wait for a server reads."""
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+
+def wait_until_up(url: str, process: Process, within_s: float = START_TIMEOUT_S) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if process.poll() is not None:

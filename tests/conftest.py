@@ -3,7 +3,7 @@ import gc
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from copy import deepcopy
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,7 +17,6 @@ from fastapi.openapi.utils import get_openapi
 from hypothesis import settings
 from typer.main import get_command
 
-from benchmarks.server import running_server
 from config import prepare_environment
 from models import runtime
 from schemas.train import TrainRequest
@@ -25,6 +24,7 @@ from services.jobs.job import Jobs
 from services.storage.cards import read_card
 from services.training.train import TrainedModel, train_model
 from tests.fakes import EMPTY_REGISTRY, FakePriceSource, InMemoryArtifactStore, RecordingMeter, walk_history
+from tests.forked_servers import ForkedServers
 from tests.s3_servers import (
     ACCESS_KEY,
     RADOSGW_PACKAGES,
@@ -146,10 +146,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
+@pytest.fixture(scope="session")
+def servers() -> Iterator[ForkedServers]:
+    """Starts servers for tests that are not about the start."""
+    with closing(ForkedServers()) as servers:
+        yield servers
+
+
 @pytest.fixture(scope="module")
-def server(data: Path) -> Iterator[str]:
+def server(servers: ForkedServers, data: Path) -> Iterator[str]:
     """A server on the sample prices, one for each module that needs it."""
-    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(data)}) as url:
+    with servers.running({"PRICE_SOURCE": "sample", "DATA_DIR": str(data)}) as url:
         yield url
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from benchmarks.server import running_server
+from tests.forked_servers import ForkedServers
 from tests.serving import sent
 
 pytestmark = pytest.mark.slow
@@ -33,9 +33,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(data: Path) -> Iterator[str]:
+def server(servers: ForkedServers, data: Path) -> Iterator[str]:
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(data), "MAX_WAITING_BACKTESTS": "1"}
-    with running_server(settings) as url:
+    with servers.running(settings) as url:
         yield url
 
 

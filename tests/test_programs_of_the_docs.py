@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import running_server
 from services.webhooks.post import signature
+from tests.forked_servers import ForkedServers
 
 DOCS = Path(__file__).parents[1] / "docs"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -37,8 +37,8 @@ def node(source: str, *options: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.slow
-def test_the_quickstart_forecasts_from_python_and_javascript() -> None:
-    with running_server({"PRICE_SOURCE": "sample"}) as url:
+def test_the_quickstart_forecasts_from_python_and_javascript(servers: ForkedServers) -> None:
+    with servers.running({"PRICE_SOURCE": "sample"}) as url:
         python = program("quickstart.md", "python", "urlopen").replace("http://localhost:8000", url)
         by_python = subprocess.run(
             [sys.executable, "-c", python], capture_output=True, text=True, timeout=60, check=True

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import requests
 
-from benchmarks.server import running_server
 from config import Settings
 from services.jobs.job import Jobs
 from services.storage.store import LocalArtifactStore
 from tests.fakes import job_spec, walk_history, write_prices
+from tests.forked_servers import ForkedServers
 from tests.processes import dies_with_us
 
 pytestmark = pytest.mark.slow
@@ -78,16 +78,18 @@ def test_a_killed_worker_leaves_a_lost_job_no_model_and_a_server_that_answers(se
     assert requests.get(f"{server}/up", timeout=5).status_code == 200
 
 
-def test_a_server_that_stops_ends_its_worker_and_the_next_takes_up_what_waits(tmp_path: Path) -> None:
+def test_a_server_that_stops_ends_its_worker_and_the_next_takes_up_what_waits(
+    servers: ForkedServers, tmp_path: Path
+) -> None:
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path)}
-    with running_server(settings) as server:
+    with servers.running(settings) as server:
         running = order(server, LONG_TRAINING)
         waiting = order(server, TRAINING)
         wait_until(server, running["id"], "running")
         worker = worker_of(tmp_path, running["id"])
 
     assert not Path(f"/proc/{worker}").exists()
-    with running_server(settings) as server:
+    with servers.running(settings) as server:
         assert read(server, running["id"])["state"] == "lost"
         wait_until(server, waiting["id"], "succeeded")
 

@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console, RenderableType
 from typer.testing import CliRunner, Result
 
-from benchmarks.server import running_server
 from cli.layout import THEME
 from cli.main import app
 from schemas.realised import ForecastOutcome, SessionScores
@@ -17,6 +16,7 @@ from services.monitoring.scoring import scores_key
 from services.storage.store import LocalArtifactStore
 from stock_forecast_client import Client
 from stock_forecast_client.models import Analysis
+from tests.forked_servers import ForkedServers
 
 Run = Callable[..., Result]
 ANALYSIS = Path(__file__).parents[1] / "data" / "analysis.json"  # of ^GSPC's last sessions, lists shortened
@@ -42,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(folder: Path) -> Iterator[str]:
-    with running_server({"PRICE_SOURCE": "sample", "DATA_DIR": str(folder)}) as url:
+def server(servers: ForkedServers, folder: Path) -> Iterator[str]:
+    with servers.running({"PRICE_SOURCE": "sample", "DATA_DIR": str(folder)}) as url:
         yield url
 
 

@@ -10,11 +10,11 @@ from socket import AF_INET, SOCK_STREAM, socket
 import pytest
 
 import errors
-from benchmarks.server import running_server
 from cli.exits import Exit, exit_code, format_error, hint
 from errors import AppError
 from stock_forecast_client.errors import ModelNotFound, error_from
 from tests.cli.conftest import Run
+from tests.forked_servers import ForkedServers
 from tests.processes import QuietHandler, free_port, serving
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AppError)]
@@ -58,11 +58,11 @@ def service_that_answers(code: str, status: int, detail: str = "what happened") 
 
 
 @pytest.fixture(scope="module")
-def busy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def busy_server(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with an API key that accepts one training."""
     data = tmp_path_factory.mktemp("busy")
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(data), "API_KEY": KEY, "MAX_WAITING_TRAININGS": "0"}
-    with running_server(settings) as url:
+    with servers.running(settings) as url:
         yield url
 
 

@@ -1,4 +1,4 @@
-"""The client against the program as ``python app.py`` starts it, on the sample prices."""
+"""The client against a real server, on the sample prices."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import running_server
 from stock_forecast_client import Client
 from stock_forecast_client.errors import (
     IdempotencyKeyReused,
@@ -18,6 +17,7 @@ from stock_forecast_client.errors import (
 )
 from stock_forecast_client.models import Job, TrainResult
 from stock_forecast_client.requests import TrainSubmission
+from tests.forked_servers import ForkedServers
 
 pytestmark = pytest.mark.slow
 
@@ -29,9 +29,9 @@ KEY = "a-key-of-more-than-twenty-characters"
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def client(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path_factory.mktemp("data"))}
-    with running_server(settings) as url, Client(url, poll_s=0.2) as client:
+    with servers.running(settings) as url, Client(url, poll_s=0.2) as client:
         yield client
 
 
@@ -187,9 +187,9 @@ def test_errors_of_the_service_have_their_own_classes(client: Client) -> None:
         client.model("NOT A MODEL/../x")
 
 
-def test_an_api_key_lets_in(tmp_path: Path) -> None:
+def test_an_api_key_lets_in(servers: ForkedServers, tmp_path: Path) -> None:
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path), "API_KEY": KEY}
-    with running_server(settings) as url:
+    with servers.running(settings) as url:
         with Client(url, api_key=KEY) as known:
             assert [one.bundled for one in known.models().models] == [True]
         with Client(url) as stranger, pytest.raises(NotAuthenticated):

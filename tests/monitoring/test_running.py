@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import requests
 
-from benchmarks.server import running_server
 from services.monitoring.forecast_log import record_key
 from services.prices.cache import CachedSource
 from services.prices.calendars import last_completed_session
@@ -18,6 +17,7 @@ from services.prices.series import RawBars
 from services.storage.store import LocalArtifactStore
 from telemetry.measures import METRICS
 from tests.fakes import forecast_record, new_york_sessions, random_walk
+from tests.forked_servers import ForkedServers
 from tests.monitoring.programs import ROOT, Prometheus, promtool, require, running_prometheus
 from tests.monitoring.test_rules import rules
 from tests.processes import wait_until
@@ -94,7 +94,7 @@ def traffic(server: str, turn: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     require("prometheus")
     folder = tmp_path_factory.mktemp("served")
     fill_cache(folder)
@@ -109,7 +109,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "NO_PROXY": "",
         "no_proxy": "",
     }
-    with running_server(settings) as url:
+    with servers.running(settings) as url:
         yield url
 
 

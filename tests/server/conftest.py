@@ -13,6 +13,8 @@ from socket import create_connection, socket
 
 import pytest
 
+from services.jobs.fork_server import FORKS_ARE_SAFE
+from tests.forked_servers import ForkedServer, ForkedServers
 from tests.processes import dies_with_us, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +24,7 @@ LIMITED = ["sh", "-c", 'ulimit -n "$0" && exec "$@"']
 
 @dataclass
 class RunningServer:
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | ForkedServer"
     port: int
     log_file: Path
 
@@ -70,25 +72,35 @@ SETTINGS = {"PRICE_SOURCE": "sample", "HEADER_TIMEOUT_S": "2", "BODY_TIMEOUT_S":
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts ``python app.py``, or another command, and ends it with the module."""
+def start(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts ``python app.py``, another command or, with ``forked``, a fork; ends it with the module."""
     with ExitStack() as ends:
 
         def started(
-            command: list[str] | None = None, *, n_files: int = 1024, wait: bool = True, **settings: str
+            command: list[str] | None = None,
+            *,
+            n_files: int = 1024,
+            wait: bool = True,
+            forked: bool = False,
+            **settings: str,
         ) -> RunningServer:
             folder = tmp_path_factory.mktemp("server")
             port = free_port()
             own = {"PORT": str(port), "DATA_DIR": str(folder / "var"), **SETTINGS, **settings}
             program = command or [sys.executable, "app.py"]
             log = ends.enter_context((folder / "log").open("wb"))
-            process = subprocess.Popen(
-                [*dies_with_us(), *LIMITED, str(n_files), *(part.replace("{port}", str(port)) for part in program)],
-                cwd=ROOT,
-                env=os.environ | own,
-                stdout=log,
-                stderr=log,
-            )
+            process: subprocess.Popen[bytes] | ForkedServer
+            if forked and FORKS_ARE_SAFE:
+                process = servers.start(own, log, n_files=n_files)
+            else:
+                limited = [*dies_with_us(), *LIMITED, str(n_files)]
+                process = subprocess.Popen(
+                    [*limited, *(part.replace("{port}", str(port)) for part in program)],
+                    cwd=ROOT,
+                    env=os.environ | own,
+                    stdout=log,
+                    stderr=log,
+                )
             ends.callback(process.wait)
             ends.callback(process.kill)
             server = RunningServer(process, port, folder / "log")

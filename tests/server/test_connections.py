@@ -22,7 +22,7 @@ POST = b"POST /predict/live HTTP/1.1\r\nHost: localhost\r\nContent-Type: applica
 
 @pytest.fixture(scope="module")
 def server(start: Start) -> RunningServer:
-    return start()
+    return start(forked=True)
 
 
 def received(connection: socket) -> bytes:
@@ -69,7 +69,7 @@ def drip(connection: socket, data: bytes, seconds: float) -> float:
 
 
 def test_more_silent_connections_than_files_leave_the_server_answering(start: Start) -> None:
-    server = start(n_files=N_FILES)
+    server = start(n_files=N_FILES, forked=True)
     with ExitStack() as stack:
         silent(server, stack, N_SILENT)
 
@@ -215,7 +215,7 @@ def test_an_upgrade_to_a_web_socket_is_answered_as_any_request(server: RunningSe
 
 
 def test_more_requests_than_allowed_are_503_and_up_still_answers(start: Start) -> None:
-    server = start(MAX_ACTIVE_REQUESTS="1", BODY_TIMEOUT_S="20", HEADER_TIMEOUT_S="20")
+    server = start(forked=True, MAX_ACTIVE_REQUESTS="1", BODY_TIMEOUT_S="20", HEADER_TIMEOUT_S="20")
     body = b'{"ticker": "^GSPC", "start": "2001-01-01", "horizon": 30}'
     backtest = POST.replace(b"/predict/live", b"/models/default/backtest").replace(b": 50", b": %d" % len(body))
     with server.connect(POST), server.connect(backtest + body):

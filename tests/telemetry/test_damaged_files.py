@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from benchmarks.server import running_server
+from tests.forked_servers import ForkedServers
 
 ENDED = 999_999_999  # above any process id that Linux gives
 UP = 'http_requests_total{endpoint="/up",method="GET",status="200"}'
@@ -115,11 +115,11 @@ def test_files_of_ended_processes_that_can_be_read_still_count_and_their_gauges_
     assert log == ""
 
 
-def test_a_running_server_names_counts_and_skips_what_it_cannot_read(tmp_path: Path) -> None:
+def test_a_running_server_names_counts_and_skips_what_it_cannot_read(servers: ForkedServers, tmp_path: Path) -> None:
     """The damaged files belong to this process, which lives: they are left where they are."""
     counts = tmp_path / "counts"
     environment = {"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path), "PROMETHEUS_MULTIPROC_DIR": str(counts)}
-    with running_server(environment) as url:
+    with servers.running(environment) as url:
         paths = [counts / f"{kind}_{os.getpid()}_{number}.db" for number, (kind, _) in enumerate(DAMAGE.values())]
         for path, (_, damage) in zip(paths, DAMAGE.values(), strict=True):
             damage(path)
