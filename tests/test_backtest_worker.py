@@ -5,13 +5,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from tests import processes
 from tests.forked_servers import ForkedServers
 from tests.serving import sent
 
@@ -24,7 +25,8 @@ STOPS_WITHIN_S = 5.0
 WRONGLY_STOPS_WITHIN_S = 2.0  # a backtest without a waiting client is cancelled in less
 LEAVES_WITHIN_S = 30.0  # an import of torch is not interrupted
 PATH = "/models/default/backtest"
-TRAINING = {"ticker": "^GSPC", "start_date": "2000-01-01", "epochs": 1000, "patience": 100, "warm_start": False}
+# some seconds, and paused for longer; spares the worker the import of torch
+TRAINING = {"ticker": "^GSPC", "start_date": "2000-01-01", "model": "gradient_boosting"}
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def test_only_the_last_of_several_waiting_clients_ends_the_backtest(server: str,
 def test_a_client_that_knows_the_id_may_leave(server: str, data: Path) -> None:
     request = {**SLOW, "horizon": 29}
     job = start(server, request)
-    wait_until(server, job["id"], "running")
+    processes.wait_until(lambda: read(server, job["id"])["progress"] is not None, 300, "the first progress")
     with paused(data, job["id"]):
         with sent(server, "POST", PATH, json.dumps(request).encode()):
             time.sleep(1)
@@ -165,15 +167,24 @@ def test_a_killed_worker_leaves_a_lost_job_that_can_be_retried(server: str, data
     assert wait_until(server, retried["id"], "succeeded")["result"]["horizon"] == 15
 
 
-def test_the_same_backtest_again_is_the_finished_one(server: str) -> None:
-    request = {**LONG, "horizon": 9}
-    first = requests.post(f"{server}{PATH}", json=request, timeout=300)
-    began = time.monotonic()
-    second = requests.post(f"{server}{PATH}", json=request, timeout=300)
+def finished(server: str) -> requests.Response:
+    """The answer to a backtest that is a job; the first test has computed it."""
+    answer = requests.post(f"{server}{PATH}", json=LONG, timeout=300)
+    if answer.status_code == 202:  # it has taken longer than a request waits
+        wait_until(server, answer.json()["id"], "succeeded")
+        answer = requests.post(f"{server}{PATH}", json=LONG, timeout=300)
+    assert answer.status_code == 200, answer.text
+    return answer
 
-    assert (first.status_code, second.status_code) == (200, 200)
+
+def test_the_same_backtest_again_is_the_finished_one(server: str) -> None:
+    first, newest_job = finished(server), last(server)
+    began = time.monotonic()
+    second = finished(server)
+
     assert first.json() == second.json()
-    assert first.headers["Location"] == second.headers["Location"] == f"/jobs/{last(server)}"
+    assert first.headers["Location"] == second.headers["Location"]
+    assert last(server) == newest_job
     assert time.monotonic() - began < 5
 
 
@@ -181,9 +192,10 @@ def test_backtests_do_not_wait_for_trainings_and_too_many_are_refused(server: st
     training = requests.post(f"{server}/models/train", json=TRAINING, headers={"Prefer": "respond-async"}, timeout=30)
     wait_until(server, training.json()["id"], "running")
 
-    two = [start(server, {**SLOW, "horizon": horizon}) for horizon in (28, 27)]
-    wait_until(server, two[0]["id"], "running")
-    with paused(data, two[0]["id"]):
+    with paused(data, training.json()["id"]), ExitStack() as pauses:
+        two = [start(server, {**SLOW, "horizon": horizon}) for horizon in (28, 27)]
+        wait_until(server, two[0]["id"], "running")
+        pauses.enter_context(paused(data, two[0]["id"]))
         third = requests.post(f"{server}{PATH}", json={**SLOW, "horizon": 26}, timeout=30)
         short = requests.post(f"{server}{PATH}", json={"ticker": "^GSPC", "start": "2018-12-01"}, timeout=60)
         second = read(server, two[1]["id"])
@@ -206,13 +218,16 @@ def test_one_key_is_one_job(server: str) -> None:
 
     assert len(jobs) == 1
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
-    wait_until(server, jobs.pop(), "succeeded")
+    (job_id,) = jobs
+    requests.delete(f"{server}/jobs/{job_id}", timeout=30)
+    wait_until(server, job_id, "cancelled")
 
 
 def test_a_page_of_jobs_leaves_out_the_figures(server: str) -> None:
-    job = wait_until(server, start(server, {**LONG, "horizon": 11})["id"], "succeeded")
+    job = requests.get(f"{server}{finished(server).headers['Location']}", timeout=30).json()
 
-    page = requests.get(f"{server}/jobs?limit=1", timeout=30).json()["jobs"][0]
+    page = requests.get(f"{server}/jobs?limit=100", timeout=30).json()["jobs"]
 
-    assert (page["id"], page["state"], page["result"]) == (job["id"], "succeeded", None)
+    (found,) = [one for one in page if one["id"] == job["id"]]
+    assert (found["state"], found["result"]) == ("succeeded", None)
     assert job["result"]["baselines"]
