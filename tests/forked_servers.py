@@ -1,7 +1,7 @@
 """Servers in processes of their own, forked from one that has imported the application: that takes a second each time.
 
 ``python -m tests.forked_servers`` is the process that is forked, once for each request on its standard input, a socket.
-Tests of how a server starts, or ends, start ``python app.py``.
+Tests of how a server starts start ``python app.py``.
 """
 
 import ctypes

@@ -150,7 +150,7 @@ def test_a_wrong_number_is_an_error_in_one_line(setting: str, line: str) -> None
 
 
 def test_a_port_in_use_ends_the_server(start: Start) -> None:
-    server = start()
+    server = start(forked=True)
 
     second = start(WEB_CONCURRENCY="2", PORT=str(server.port), wait=False)
 

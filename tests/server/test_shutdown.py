@@ -23,6 +23,7 @@ def server(start: Start) -> Iterator[RunningServer]:
     """Its store accepts connections and never answers."""
     with create_server(("127.0.0.1", 0), backlog=200) as store:
         yield start(
+            forked=True,
             S3_BUCKET_NAME="bucket",
             S3_ENDPOINT_URL=f"http://127.0.0.1:{store.getsockname()[1]}",
             AWS_ACCESS_KEY_ID="any",
