@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
 
-from benchmarks.server import running_server, wait_until_up
+from benchmarks.server import server_process, wait_until_up
 from services.jobs.fork_server import FORKS_ARE_SAFE
 from tests.processes import dies_with_us, free_port
 
@@ -38,7 +38,7 @@ IMPORTS = (
 )
 REQUEST = b"r"
 OWN = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}  # no threads, to be forked safely
-N_FILES = 3  # a socket to the process, and its standard output and error
+N_FILES = 2  # a socket to the process, and where it prints
 NUMBER = struct.Struct("!q")
 PR_SET_PDEATHSIG = 1
 
@@ -90,27 +90,32 @@ class ForkedServers:
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
 
-    def start(self, settings: Mapping[str, str], out: IO[bytes] | int, *, n_files: int | None = None) -> ForkedServer:
-        """A server with these settings in its environment, which may open ``n_files`` files."""
+    def start(
+        self, settings: Mapping[str, str], log: IO[bytes], *, n_files: int | None = None, source: str | None = None
+    ) -> ForkedServer:
+        """A server with these settings in its environment, which may open ``n_files`` files.
+
+        ``source`` is a program in place of ``app.py``.
+        """
         ours, theirs = socket.socketpair()
-        number = out if isinstance(out, int) else out.fileno()
         with theirs:
-            socket.send_fds(self._running(), [REQUEST], [theirs.fileno(), number, number])
-        wanted = json.dumps({"environment": {**os.environ, **settings}, "n_files": n_files}).encode()
+            socket.send_fds(self._running(), [REQUEST], [theirs.fileno(), log.fileno()])
+        environment = {**os.environ, **settings}
+        wanted = json.dumps({"environment": environment, "n_files": n_files, "source": source}).encode()
         ours.sendall(NUMBER.pack(len(wanted)) + wanted)
         return ForkedServer(ours)
 
     @contextmanager
-    def running(self, settings: Mapping[str, str]) -> Iterator[str]:
-        """The base URL of a server, as ``benchmarks.server.running_server``."""
-        if not FORKS_ARE_SAFE:
-            with running_server(settings) as url:
-                yield url
-            return
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        with Path(os.devnull).open("wb") as nowhere:
-            process = self.start({**settings, "HOST": "127.0.0.1", "PORT": str(port)}, nowhere)
+    def running(self, settings: Mapping[str, str], log: Path = Path(os.devnull)) -> Iterator[str]:
+        """The base URL of a server, as ``benchmarks.server.server_process``."""
+        with log.open("wb") as file:
+            if not FORKS_ARE_SAFE:
+                with server_process(settings, log=file) as (url, _):
+                    yield url
+                return
+            port = free_port()
+            url = f"http://127.0.0.1:{port}"
+            process = self.start({**settings, "HOST": "127.0.0.1", "PORT": str(port)}, file)
         try:
             wait_until_up(url, process)
             yield url
@@ -149,7 +154,7 @@ def main() -> None:
     _start(*files)
 
 
-def _start(line: int, out: int, err: int) -> None:
+def _start(line: int, log: int) -> None:
     """Be the process above a server, which says when and how it ends; in the process below, be the server."""
     _die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -163,16 +168,18 @@ def _start(line: int, out: int, err: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    os.close(out)
-    os.close(err)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     if wanted["n_files"] is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted["n_files"], wanted["n_files"]))
     os.environ.clear()
     os.environ.update(wanted["environment"])
     sys.argv = ["app.py"]
-    runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
+    if wanted["source"] is None:
+        runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
+    else:
+        exec(wanted["source"], {"__name__": "__main__"})  # noqa: S102 - a test's own
 
 
 def _report(owner: socket.socket, server: int) -> NoReturn:

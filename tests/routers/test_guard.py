@@ -16,13 +16,13 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from benchmarks.server import running_server
 from config import Settings
 from routers.guard import GuardedRoute, include_guarded
 from services.access import new_key
 from services.quotas import Quotas
 from telemetry.measures import CPU_BY_KEY, REQUESTS_BY_KEY
 from tests.fakes import ManualClock, RecordingMeter, application
+from tests.forked_servers import ForkedServers
 
 ROOT = Path(__file__).parents[2]
 READER, READS = new_key("reader", ["read"])
@@ -373,18 +373,10 @@ MARKER = "marker-secret-that-nobody-may-see-0123456789"
 
 
 @pytest.fixture
-def marked(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+def marked(servers: ForkedServers, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The address of a real server, and the file of all that it prints; its keys are the marker and the reader's."""
-    program = tmp_path / "served.py"
-    program.write_text(
-        "import os, sys\n"
-        f"out = os.open({str(tmp_path / 'printed')!r}, os.O_CREAT | os.O_WRONLY | os.O_APPEND)\n"
-        "os.dup2(out, 1); os.dup2(out, 2)\n"
-        f"sys.argv[0] = {str(ROOT / 'app.py')!r}; sys.path.insert(0, {str(ROOT)!r})\n"
-        "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(tmp_path / "var"), "API_KEY": MARKER, "API_KEYS": ENTRIES}
-    with running_server({**settings, "LOG_FORMAT": "json"}, [sys.executable, str(program)]) as url:
+    with servers.running({**settings, "LOG_FORMAT": "json"}, tmp_path / "printed") as url:
         yield url, tmp_path / "printed"
 
 

@@ -73,7 +73,7 @@ SETTINGS = {"PRICE_SOURCE": "sample", "HEADER_TIMEOUT_S": "2", "BODY_TIMEOUT_S":
 
 @pytest.fixture(scope="module")
 def start(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts ``python app.py``, another command or, with ``forked``, a fork; ends it with the module."""
+    """Starts ``python app.py`` or another command, and ends it with the module; ``forked`` saves the imports."""
     with ExitStack() as ends:
 
         def started(
@@ -91,7 +91,7 @@ def start(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> I
             log = ends.enter_context((folder / "log").open("wb"))
             process: subprocess.Popen[bytes] | ForkedServer
             if forked and FORKS_ARE_SAFE:
-                process = servers.start(own, log, n_files=n_files)
+                process = servers.start(own, log, n_files=n_files, source=command[-1] if command else None)
             else:
                 limited = [*dies_with_us(), *LIMITED, str(n_files)]
                 process = subprocess.Popen(

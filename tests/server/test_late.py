@@ -37,7 +37,7 @@ serve(app, app.state.runtime.settings)
 
 @pytest.fixture(scope="module")
 def server(start: Start) -> RunningServer:
-    return start([sys.executable, "-c", SLOW])
+    return start([sys.executable, "-c", SLOW], forked=True)
 
 
 def request(path: str) -> bytes:

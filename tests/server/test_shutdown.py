@@ -81,7 +81,7 @@ serve(app, app.state.runtime.settings)
 
 
 def test_a_blocked_event_loop_does_not_keep_the_server(start: Start) -> None:
-    server = start([sys.executable, "-c", BLOCKED])
+    server = start([sys.executable, "-c", BLOCKED], forked=True)
     with server.connect(b"GET /blocked HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         time.sleep(0.5)
 
