@@ -63,6 +63,7 @@ def test_without_drift_nothing_is_trained(app: FastAPI, client: TestClient, cham
     assert [job["model_id"] for job in client.get("/jobs").json()["jobs"]] == [champion]
 
 
+@pytest.mark.usefixtures("_cheap_challengers")
 def test_drift_submits_one_job_however_often_it_is_requested(app: FastAPI, client: TestClient, champion: str) -> None:
     use_prices(app, FakePriceSource(walk(last_week_times=4)))
 
