@@ -1,4 +1,5 @@
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from errors import PricesEmpty
 from services.prices import exchanges
 from services.prices.calendars import (
+    _keep_korean_years,
     _timetable,
     history_at,
     is_completed,
@@ -89,6 +91,22 @@ def test_every_calendar_with_special_weeks_has_their_sessions() -> None:
     assert declared == SPECIAL_SESSIONS.keys()  # a new one needs a session here
     for exchange, days in SPECIAL_SESSIONS.items():
         assert [day for day in days if not is_session(exchange, day)] == [], exchange
+
+
+def test_korean_dates_are_converted_by_one_object_as_by_many() -> None:
+    from exchange_calendars.pandas_extensions import korean_holiday
+
+    _keep_korean_years()
+    kept = korean_holiday.KoreanLunarCalendar
+    many = type(kept())
+    dates = [(year, month, 15) for year in range(1990, 2041) for month in (1, 4, 8)]
+
+    def converted(one: Any, day: tuple[int, int, int]) -> tuple[int, int, int]:
+        assert one.setLunarDate(*day, False)
+        return one.solarYear, one.solarMonth, one.solarDay
+
+    assert kept() is kept()
+    assert [converted(kept(), day) for day in dates] == [converted(many(), day) for day in dates]
 
 
 def test_seoul_traded_on_saturdays_until_1998() -> None:
