@@ -120,7 +120,7 @@ def test_a_signal_ends_all_processes(server: RunningServer) -> None:  # the last
 
 
 def test_processes_end_when_their_parent_is_killed(start: Start) -> None:
-    server = start(WEB_CONCURRENCY=str(N_PROCESSES))
+    server = start(forked=True, WEB_CONCURRENCY=str(N_PROCESSES))
     running = processes(server)
 
     server.process.kill()
