@@ -91,9 +91,15 @@ class ForkedServers:
         self._line: socket.socket | None = None
 
     def start(
-        self, settings: Mapping[str, str], log: IO[bytes], *, n_files: int | None = None, source: str | None = None
+        self,
+        settings: Mapping[str, str],
+        log: IO[bytes],
+        *,
+        n_files: int | None = None,
+        source: str | None = None,
+        folder: Path = ROOT,
     ) -> ForkedServer:
-        """A server with these settings in its environment, which may open ``n_files`` files.
+        """A server with these settings in its environment, which runs in the folder and may open ``n_files`` files.
 
         ``source`` is a program in place of ``app.py``.
         """
@@ -101,7 +107,8 @@ class ForkedServers:
         with theirs:
             socket.send_fds(self._running(), [REQUEST], [theirs.fileno(), log.fileno()])
         environment = {**os.environ, **settings}
-        wanted = json.dumps({"environment": environment, "n_files": n_files, "source": source}).encode()
+        more = {"n_files": n_files, "source": source, "folder": str(folder)}
+        wanted = json.dumps({"environment": environment, **more}).encode()
         ours.sendall(NUMBER.pack(len(wanted)) + wanted)
         return ForkedServer(ours)
 
@@ -175,6 +182,7 @@ def _start(line: int, log: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted["n_files"], wanted["n_files"]))
     os.environ.clear()
     os.environ.update(wanted["environment"])
+    os.chdir(wanted["folder"])
     sys.argv = ["app.py"]
     if wanted["source"] is None:
         runpy.run_path(str(ROOT / "app.py"), run_name="__main__")

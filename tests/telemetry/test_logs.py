@@ -1,22 +1,22 @@
 import json
 import logging
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from telemetry.logs import TEXT, _TextFormatter
+from tests.forked_servers import ForkedServers
 
-ROOT = Path(__file__).parent.parent.parent
 SOURCE = """
 import logging
+import warnings
 from fastapi.testclient import TestClient
 from app import app
 from tests.fakes import use_registry
 
+warnings.simplefilter("ignore")
 client = TestClient(app, raise_server_exceptions=False)
 client.get("/up", headers={"X-Request-Id": "request-1"})
 client.post("/predict", json={"prices": [31.37] * 60}, headers={"X-API-Key": "hunter2-hunter2-hunter2"})
@@ -26,29 +26,24 @@ client.get("/models", headers={"X-API-Key": "correct-horse-battery-staple", "X-R
 """
 
 
-def logged(tmp_path: Path, log_format: str, log_level: str = "info") -> list[str]:
-    environment = os.environ | {
-        "DATA_DIR": str(tmp_path),
+def logged(servers: ForkedServers, folder: Path, log_format: str, log_level: str = "info") -> list[str]:
+    settings = {
+        "DATA_DIR": str(folder),
         "PRICE_SOURCE": "sample",
         "LOG_FORMAT": log_format,
         "LOG_LEVEL": log_level,
         "API_KEY": "correct-horse-battery-staple",
-        "PYTHONPATH": str(ROOT),
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SOURCE],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stderr.splitlines()
+    printed = folder / "printed"
+    with printed.open("wb") as log:
+        process = servers.start(settings, log, source=SOURCE, folder=folder)
+        assert process.wait(60) == 0, printed.read_text()
+    return printed.read_text().splitlines()
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
-    return [json.loads(line) for line in logged(tmp_path_factory.mktemp("logs"), "json")]
+def records(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    return [json.loads(line) for line in logged(servers, tmp_path_factory.mktemp("logs"), "json")]
 
 
 def test_every_request_is_logged_with_route_status_duration_and_id(records: list[dict[str, object]]) -> None:
@@ -78,14 +73,14 @@ def test_neither_secrets_nor_prices_are_logged(records: list[dict[str, object]])
     assert "31.37" not in text
 
 
-def test_only_records_of_the_level_and_above_are_logged(tmp_path: Path) -> None:
-    levels = [json.loads(line)["level"] for line in logged(tmp_path, "json", "ERROR")]
+def test_only_records_of_the_level_and_above_are_logged(servers: ForkedServers, tmp_path: Path) -> None:
+    levels = [json.loads(line)["level"] for line in logged(servers, tmp_path, "json", "ERROR")]
 
     assert levels == ["ERROR"]
 
 
-def test_plain_text_lines_have_time_level_and_request_id(tmp_path: Path) -> None:
-    lines = logged(tmp_path, "text")
+def test_plain_text_lines_have_time_level_and_request_id(servers: ForkedServers, tmp_path: Path) -> None:
+    lines = logged(servers, tmp_path, "text")
 
     (line,) = [line for line in lines if "GET /up 200" in line]
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO: ", line)
