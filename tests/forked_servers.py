@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -182,6 +183,7 @@ def _start(line: int, log: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted["n_files"], wanted["n_files"]))
     os.environ.clear()
     os.environ.update(wanted["environment"])
+    tempfile.tempdir = None  # read from the environment once more
     os.chdir(wanted["folder"])
     sys.argv = ["app.py"]
     if wanted["source"] is None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.forked_servers import ForkedServers
 from tools.notebook import TOUR, WITHIN_S, executed, executed_tour, read
 
 ROOT = Path(__file__).parent.parent
@@ -55,11 +56,11 @@ def test_the_notebook_runs_from_top_to_bottom(own_folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(WITHIN_S)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client")
-def test_the_tour_shows_what_it_prints_and_has_its_pictures(own_folder: Path) -> None:
+def test_the_tour_shows_what_it_prints_and_has_its_pictures(servers: ForkedServers, own_folder: Path) -> None:
     """``python -m tools.notebook`` stores the outputs again."""
     committed = read(TOUR)
 
-    run = executed_tour(own_folder / "data")
+    run = executed_tour(own_folder / "data", servers.running)
 
     assert texts(committed) == texts(run)
     assert len(pictures(committed)) == len(pictures(run)) >= 3

@@ -7,12 +7,10 @@ The test of the notebook compares the stored text with that of another execution
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-
-import nbformat
-from nbclient import NotebookClient
 
 from benchmarks.server import running_server
 from config import ROOT
@@ -23,11 +21,15 @@ SAMPLE = {"PRICE_SOURCE": "sample", "NIGHTLY_TICKERS": "^GSPC,^IXIC"}
 
 
 def read(path: Path) -> Any:
+    import nbformat
+
     return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def executed(path: Path, environment: Mapping[str, str]) -> Any:
     """The notebook with its outputs, run from top to bottom in its own folder."""
+    from nbclient import NotebookClient  # takes a fifth of a second, and every process of the tests reads this file
+
     run = read(path)
     before = dict(os.environ)
     os.environ |= environment
@@ -43,13 +45,17 @@ def executed(path: Path, environment: Mapping[str, str]) -> Any:
     return run
 
 
-def executed_tour(folder: Path) -> Any:
-    """The tour, with a server that keeps its data in the folder."""
-    with running_server({**SAMPLE, "DATA_DIR": str(folder)}) as url:
+def executed_tour(
+    folder: Path, running: Callable[[Mapping[str, str]], AbstractContextManager[str]] = running_server
+) -> Any:
+    """The tour, with a server that keeps its data in the folder; ``running`` starts it with its settings."""
+    with running({**SAMPLE, "DATA_DIR": str(folder)}) as url:
         return executed(TOUR, {"STOCK_FORECAST_URL": url, "PYTHONPATH": str(ROOT / "client")})
 
 
 def main() -> None:
+    import nbformat
+
     with tempfile.TemporaryDirectory() as folder:
         nbformat.write(executed_tour(Path(folder)), TOUR)  # type: ignore[no-untyped-call]
 
