@@ -86,6 +86,7 @@ def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
     if not is_task(event):
         expected = f"{', '.join(map(repr, TASKS[:-1]))} or {TASKS[-1]!r}"
         raise InvalidRequest(f"expected the task {expected}")
+    _collect_seldom()
     if event["task"] == RUN:
         piece = Piece.parse(str(event.get("piece")))
         if piece is None:
@@ -111,6 +112,11 @@ def on_event(runtime: Runtime, event: dict[str, Any], context: Any) -> None:
     if not isinstance(job_id, str):
         raise InvalidRequest("a training event names its job_id")
     work(runtime, job_id, context.get_remaining_time_in_millis() / 1000)
+
+
+def _collect_seldom() -> None:
+    if gc.get_threshold() < GC_THRESHOLD:
+        gc.set_threshold(*GC_THRESHOLD)
 
 
 def work(runtime: Runtime, job_id: str, seconds_left: float = math.inf) -> None:
@@ -182,7 +188,7 @@ def retrain(runtime: Runtime, limit: int) -> None:
 def main() -> None:
     """Work with the settings that arrive as JSON on standard input, or be forked."""
     os.nice(NICENESS)
-    gc.set_threshold(*GC_THRESHOLD)
+    _collect_seldom()
     prepare_environment()
     if sys.argv[1] != FORKED:
         work_on(sys.argv[1], sys.stdin.buffer.read())

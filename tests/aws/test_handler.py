@@ -1,7 +1,8 @@
 """Function-URL events through Mangum and the application, in this process."""
 
+import gc
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -12,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+import worker
 from aws_lambda import NotAnHttpEvent, lambda_handler
 from config import Settings
 from errors import InvalidRequest
@@ -59,6 +61,15 @@ def api(tmp_path: Path) -> FastAPI:
 @pytest.fixture
 def adapter(api: FastAPI) -> Adapter:
     return lambda_handler(api)
+
+
+@pytest.fixture
+def default_garbage_collection() -> Iterator[None]:
+    """As in a new process."""
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*before)
 
 
 @pytest.fixture
@@ -348,3 +359,10 @@ def put_scores(store: ArtifactStore, ticker: str, session: date, model_id: str, 
     )
     scores = SessionScores(ticker=ticker, exchange="XNYS", session=session, scored_at=NOW, pairs=(pair,))
     store.create(scores_key(ticker, session), scores.model_dump_json().encode())
+
+
+@pytest.mark.usefixtures("default_garbage_collection")
+def test_a_function_that_trains_collects_garbage_as_seldom_as_other_workers(adapter: Adapter) -> None:
+    adapter({"task": "webhooks"}, None)
+
+    assert gc.get_threshold() == worker.GC_THRESHOLD
