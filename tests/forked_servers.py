@@ -22,7 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
 
-from benchmarks.server import server_process, wait_until_up
+from benchmarks.server import wait_until_up
 from services.jobs.fork_server import FORKS_ARE_SAFE
 from tests.processes import dies_with_us, free_port
 
@@ -38,6 +38,7 @@ IMPORTS = (
     "exchange_calendars",
 )
 REQUEST = b"r"
+LIMITED = ["sh", "-c", 'ulimit -n "$0" && exec "$@"']
 OWN = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}  # no threads, to be forked safely
 N_FILES = 2  # a socket to the process, and where it prints
 NUMBER = struct.Struct("!q")
@@ -99,15 +100,21 @@ class ForkedServers:
         n_files: int | None = None,
         source: str | None = None,
         folder: Path = ROOT,
-    ) -> ForkedServer:
+    ) -> "ForkedServer | subprocess.Popen[bytes]":
         """A server with these settings in its environment, which runs in the folder and may open ``n_files`` files.
 
-        ``source`` is a program in place of ``app.py``.
+        ``source`` is a program in place of ``app.py``. Where forks are not safe, each server is a program.
         """
+        environment = {**os.environ, **settings}
+        if not FORKS_ARE_SAFE:
+            limit = [] if n_files is None else [*LIMITED, str(n_files)]
+            program = ["app.py"] if source is None else ["-c", source]
+            environment["PYTHONPATH"] = str(ROOT)
+            command = [*limit, sys.executable, *program]
+            return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         ours, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self._running(), [REQUEST], [theirs.fileno(), log.fileno()])
-        environment = {**os.environ, **settings}
         more = {"n_files": n_files, "source": source, "folder": str(folder)}
         wanted = json.dumps({"environment": environment, **more}).encode()
         ours.sendall(NUMBER.pack(len(wanted)) + wanted)
@@ -116,13 +123,9 @@ class ForkedServers:
     @contextmanager
     def running(self, settings: Mapping[str, str], log: Path = Path(os.devnull)) -> Iterator[str]:
         """The base URL of a server, as ``benchmarks.server.server_process``."""
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
         with log.open("wb") as file:
-            if not FORKS_ARE_SAFE:
-                with server_process(settings, log=file) as (url, _):
-                    yield url
-                return
-            port = free_port()
-            url = f"http://127.0.0.1:{port}"
             process = self.start({**settings, "HOST": "127.0.0.1", "PORT": str(port)}, file)
         try:
             wait_until_up(url, process)

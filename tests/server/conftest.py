@@ -13,13 +13,11 @@ from socket import create_connection, socket
 
 import pytest
 
-from services.jobs.fork_server import FORKS_ARE_SAFE
-from tests.forked_servers import ForkedServer, ForkedServers
+from tests.forked_servers import LIMITED, ForkedServer, ForkedServers
 from tests.processes import dies_with_us, free_port
 
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
-LIMITED = ["sh", "-c", 'ulimit -n "$0" && exec "$@"']
 
 
 @dataclass
@@ -90,7 +88,7 @@ def start(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> I
             program = command or [sys.executable, "app.py"]
             log = ends.enter_context((folder / "log").open("wb"))
             process: subprocess.Popen[bytes] | ForkedServer
-            if forked and FORKS_ARE_SAFE:
+            if forked:
                 process = servers.start(own, log, n_files=n_files, source=command[-1] if command else None)
             else:
                 limited = [*dies_with_us(), *LIMITED, str(n_files)]
