@@ -2,7 +2,8 @@
 
 A universe has a million windows of 60 sessions: copied out they would take
 gigabytes. Only the bars lie in memory once; a batch is cut from them when it is
-due, and some of its windows forget what a caller may not know.
+due, and some of its windows forget what a caller may not know. The windows of a
+few tickers that forget nothing are cut once: every epoch reads the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from models.base import CLOSE, MARKET_OPEN, N_COLUMNS, N_INPUTS, Bars, with_colu
 from models.lstm.network import inputs
 from models.trading import is_untraded, with_ranges
 from models.windows import future_closes, target_stop
+
+CUT_ONCE = 20_000  # windows at most: 60 MB
 
 
 class ReturnBatch(NamedTuple):
@@ -55,6 +58,7 @@ class ReturnWindows(Dataset[ReturnBatch]):
     ) -> None:
         self._lookback = lookback
         self._hidden = hidden
+        self._cut: ReturnBatch | None = None
         bars, rows, actual = [], [], []
         n_before = 0
         for one, block in blocks:
@@ -70,6 +74,9 @@ class ReturnWindows(Dataset[ReturnBatch]):
         self._bars = np.concatenate(bars)
         self._rows: NDArray[np.intp] = np.concatenate(rows)
         self.actual = torch.from_numpy(np.concatenate(actual))
+        forgets = hidden is not None and any(hidden)
+        if not forgets and 0 < len(self) <= CUT_ONCE:
+            self._cut = self.sample(len(self))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -80,6 +87,8 @@ class ReturnWindows(Dataset[ReturnBatch]):
     def __getitems__(self, indices: Sequence[int] | NDArray[np.intp]) -> ReturnBatch:
         """A batch at once: a Python loop over windows would take longer than the network."""
         chosen = np.asarray(indices, dtype=np.intp)
+        if self._cut is not None:
+            return ReturnBatch(*(column[torch.from_numpy(chosen)] for column in self._cut))
         windows = self._bars[self._rows[chosen, None] + np.arange(1 - self._lookback, 1)]  # (batch, lookback, 10)
         windows = with_ranges(windows)
         if self._hidden is not None:
