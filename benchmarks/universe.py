@@ -40,7 +40,7 @@ from errors import NotFittable
 from models.base import N_COLUMNS, N_INPUTS, Forecaster, Origins
 from models.conformal import ServedForecaster
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel
-from models.serving import calibrated
+from models.serving import calibrated, served
 from models.specs import MODEL_SPECS
 from schemas.train import TrainRequest
 from services.evaluation.splits import split_train
@@ -288,13 +288,17 @@ def _fit_own(model: str, history: PriceHistory, design: Design) -> Forecaster:
     return spec.load(fitted.files, fitted.quantile_levels)
 
 
-def _fit_own_network(history: PriceHistory, design: Design, start: bytes | None) -> ServedForecaster:
+def _fit_own_network(history: PriceHistory, design: Design, parent: Universal | None) -> ServedForecaster:
     """As a training request does: the newest sessions before the test, divided into fit and calibration."""
+    start = None if parent is None else parent.fitted.files[WEIGHTS]
     spec, settings = MODEL_SPECS["return_lstm"], _settings(design, "return_lstm", start)
     known = history.inputs[: _row(history, design.test_from)][-DEFAULT_SESSIONS:]
     split = split_train(history.series.ticker, len(known), settings.lookback)
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
-    return calibrated(spec, fitted, [(known, split.calibration)], "adaptive")
+    own = calibrated(spec, fitted, [(known, split.calibration)], "adaptive")
+    if parent is None:
+        return own
+    return served(own.static.inner, own.calibration.informed_by(parent.served.calibration), "adaptive")
 
 
 # Forecasts
@@ -331,11 +335,11 @@ def _own_regressions(tested: _Tested) -> Iterator[tuple[str, Forecaster]]:
 
 
 def _rows_of_one_ticker(tested: _Tested, network: Universal) -> dict[str, Row]:
-    def predict(start: bytes | None) -> Predict:
-        return lambda ticker: (_fit_own_network(tested.histories[ticker], tested.design, start), N_INPUTS)
+    def predict(parent: Universal | None) -> Predict:
+        return lambda ticker: (_fit_own_network(tested.histories[ticker], tested.design, parent), N_INPUTS)
 
-    starts = {SCRATCH: None, "universal network fine-tuned, per ticker": network.fitted.files[WEIGHTS]}
-    return {name: _row_of(name, predict(start), tested) for name, start in starts.items()}
+    parents = {SCRATCH: None, "universal network fine-tuned, per ticker": network}
+    return {name: _row_of(name, predict(parent), tested) for name, parent in parents.items()}
 
 
 def _same(forecaster: Forecaster) -> Predict:

@@ -85,14 +85,15 @@ class Calibration:
 
     def thinned(self, most: int) -> "Calibration":
         """At most ``most`` scores of each step, evenly spread in rank, so that no margin gets smaller."""
+        return Calibration(tuple(_evenly_spread(step, most) for step in self.scores))
 
-        def chosen(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-            if scores.size <= most:
-                return scores
-            ranks = np.ceil(np.arange(1, most + 1) * (scores.size + 1) / (most + 1)).astype(np.intp)
-            return scores[ranks - 1]
+    def informed_by(self, base: "Calibration") -> "Calibration":
+        """One in h of the scores of step h, with those of the model that this one was continued from.
 
-        return Calibration(tuple(chosen(step) for step in self.scores))
+        Successive spans of h sessions share all but one: a few hundred of them say little about the far steps.
+        """
+        apart = tuple(_evenly_spread(step, -(-step.size // h)) for h, step in enumerate(self.scores, 1))
+        return Calibration.pooled([base, Calibration(apart)])
 
     def up_to(self, horizon: int) -> "Calibration":
         """The scores of the first steps."""
@@ -139,6 +140,13 @@ class Calibration:
         log_median, below, above = _centre(forecast)
         spread = np.where(signed < 0, below[..., None], above[..., None])
         return never_narrowing(QuantileForecast(levels, np.exp(log_median[..., None] + signed * spread)))
+
+
+def _evenly_spread(scores: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    if scores.size <= most:
+        return scores
+    ranks = np.ceil(np.arange(1, most + 1) * (scores.size + 1) / (most + 1)).astype(np.intp)
+    return scores[ranks - 1]
 
 
 def _centre(forecast: QuantileForecast) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -145,7 +145,10 @@ def train_model(
     blocks = ((m.bars, m.split.calibration) for m in _announced(materials, "calibrate", on_phase))
     exact = calibrated(spec, fitted, blocks, request.calibration)
     _validate_outcomes(exact.calibration)
-    files = {**fitted.files, CALIBRATION: calibration_to_json(exact.calibration)}
+    calibration = exact.calibration
+    if base is not None:
+        calibration = calibration.informed_by(calibration_from_json(registry.file(base, CALIBRATION)))
+    files = {**fitted.files, CALIBRATION: calibration_to_json(calibration)}
     # measured as it will be served, from the very files that are stored
     forecaster = served(exact.static.inner, calibration_from_json(files[CALIBRATION]), request.calibration)
     log.info("testing")

@@ -74,6 +74,19 @@ def test_thinning_keeps_scores_evenly_spread_in_rank() -> None:
     assert thinned.scores[2].tolist() == [3, 5, 7, 9, 11, 13, 15, 17, 19]  # 2.1, 4.2, … rounded up
 
 
+def test_far_steps_of_a_continued_model_are_calibrated_by_its_base() -> None:
+    base = Calibration(tuple(np.full(4, 100.0) for _ in range(3)))
+    own = Calibration(tuple(np.arange(1.0, 13.0) for _ in range(3)))
+
+    informed = own.informed_by(base)
+
+    assert [step.tolist() for step in informed.scores] == [
+        [*range(1, 13), 100, 100, 100, 100],
+        [2, 4, 6, 8, 10, 12, 100, 100, 100, 100],  # of 12 scores one in two, evenly spread in rank
+        [3, 6, 8, 11, 100, 100, 100, 100],
+    ]
+
+
 def test_calibration_sees_nothing_from_the_stop_on() -> None:
     bars = random_walk(20)
 

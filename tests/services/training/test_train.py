@@ -196,6 +196,10 @@ def test_training_continues_from_the_weights_of_a_base_model(quick: TrainedModel
 
     assert continued.files != quick.files
     assert continued.card.request.base_model_id == base.card.model_id
+    counts = zip(base.card.n_calibration, quick.card.n_calibration, strict=True)
+    assert continued.card.n_calibration == tuple(
+        of_base + -(-own // step) for step, (of_base, own) in enumerate(counts, 1)
+    )
 
 
 BUNDLED_REGISTRY = ModelRegistry(
