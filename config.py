@@ -263,13 +263,15 @@ def prepare_environment() -> None:
 
     AWS entries of ``.env`` are copied to the environment, where boto3 looks for them. ONNX Runtime's telemetry and
     its file in the home directory are switched off. Numeric libraries use one thread, because the second costs more
-    than it gives with matrices this small. CloudWatch metrics get default names. An empty
-    PROMETHEUS_MULTIPROC_DIR counts as unset; the folder is created if it is missing.
+    than it gives with matrices this small; pyarrow's allocator has none, because forked workers would lack it.
+    CloudWatch metrics get default names. An empty PROMETHEUS_MULTIPROC_DIR counts as unset; the folder is created if it
+    is missing.
     """
     from dotenv import dotenv_values
 
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # in time for all that matter: numpy alone is imported already
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     os.environ.setdefault("POWERTOOLS_METRICS_NAMESPACE", "StockForecast")
     os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "stock-forecast")
     for name, value in dotenv_values(".env").items():

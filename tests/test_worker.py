@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import requests
 
-from config import Settings
+from config import Settings, prepare_environment
 from services.jobs.job import Jobs
 from services.storage.store import LocalArtifactStore
 from tests.fakes import job_spec, walk_history, write_prices
 from tests.forked_servers import ForkedServers
 from tests.processes import dies_with_us
+from worker import IMPORTS
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +62,23 @@ def wait_until(server: str, job_id: str, *states: str, epochs: int = 0, within_s
 def worker_of(data: Path, job_id: str) -> int:
     claim = json.loads((data / "jobs" / job_id / "claim.json").read_text())
     return int(claim["worker"].split(":")[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_the_process_that_is_forked_has_no_thread_that_a_fork_would_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "JE_ARROW_MALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    prepare_environment()  # as its server does
+    program = f"""
+import importlib, pathlib
+for name in {IMPORTS["other"]}:
+    importlib.import_module(name)
+print(*(task.read_text() for task in pathlib.Path("/proc/self/task").glob("*/comm")))
+"""
+
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+
+    assert found.stdout.split() == [Path(sys.executable).name[:15]]
 
 
 def test_a_killed_worker_leaves_a_lost_job_no_model_and_a_server_that_answers(server: str, data: Path) -> None:
