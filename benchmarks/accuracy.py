@@ -16,12 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bootstrap import bundled_model
 from config import Settings
 from models.base import CLOSE, Forecaster, closes_only
+from models.conformal import Calibration
 from models.fitting import WEIGHTS, FitBlocks, FitSettings
 from models.serving import calibrated
 from models.specs import BASELINES, MODEL_SPECS
@@ -84,8 +86,8 @@ def _results(series: PriceSeries, models: Sequence[str], seeds: Sequence[int]) -
         suffix = "" if len(seeds) == 1 else f", seed {seed}"
         for name in models:
             if name == "return_lstm" and registry.bundled is not None:
-                weights = registry.file(registry.bundled, WEIGHTS)
-                yield f"{name}, from bundled{suffix}", _model(name, series, seed, "adaptive", start=weights)
+                base = _Base(registry.file(registry.bundled, WEIGHTS), registry.load(registry.bundled).calibration)
+                yield f"{name}, from bundled{suffix}", _model(name, series, seed, "adaptive", base)
             yield name + suffix, _model(name, series, seed, "adaptive")
             yield f"{name}, static{suffix}", _model(name, series, seed, "static")
     yield from _bundled(series, registry)
@@ -111,13 +113,21 @@ def _settings(name: str, seed: int) -> FitSettings:
     return fit_settings(asked, MODEL_SPECS[name].lookback or asked.sequence_length)
 
 
-def _model(name: str, series: PriceSeries, seed: int, kind: CalibrationKind, start: bytes | None = None) -> Result:
+class _Base(NamedTuple):
+    """What a model is continued from."""
+
+    weights: bytes
+    calibration: Calibration
+
+
+def _model(name: str, series: PriceSeries, seed: int, kind: CalibrationKind, base: _Base | None = None) -> Result:
     started = time.perf_counter()
+    start, of_base = base or (None, None)
     spec, settings = MODEL_SPECS[name], replace(_settings(name, seed), start=start)
     known = series.bars[: round(len(series) * TRAIN_SIZE)]
     split = split_train(series.ticker, len(known), settings.lookback)
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
-    forecaster = calibrated(spec, fitted, [(known, split.calibration)], kind)
+    forecaster = calibrated(spec, fitted, [(known, split.calibration)], kind, of_base)
     seconds = time.perf_counter() - started
     return Result(walk_forward(lambda _: forecaster, series.bars, _config(series)), seconds)
 

@@ -143,12 +143,10 @@ def train_model(
     fitted = spec.fit([FitBlocks(m.bars, m.split.fit, m.split.early_stopping) for m in materials], settings, on_epoch)
     log.info("calibrating")
     blocks = ((m.bars, m.split.calibration) for m in _announced(materials, "calibrate", on_phase))
-    exact = calibrated(spec, fitted, blocks, request.calibration)
+    of_base = None if base is None else calibration_from_json(registry.file(base, CALIBRATION))
+    exact = calibrated(spec, fitted, blocks, request.calibration, of_base)
     _validate_outcomes(exact.calibration)
-    calibration = exact.calibration
-    if base is not None:
-        calibration = calibration.informed_by(calibration_from_json(registry.file(base, CALIBRATION)))
-    files = {**fitted.files, CALIBRATION: calibration_to_json(calibration)}
+    files = {**fitted.files, CALIBRATION: calibration_to_json(exact.calibration)}
     # measured as it will be served, from the very files that are stored
     forecaster = served(exact.static.inner, calibration_from_json(files[CALIBRATION]), request.calibration)
     log.info("testing")
