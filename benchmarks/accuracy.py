@@ -25,7 +25,7 @@ from config import Settings
 from models.base import CLOSE, Forecaster, closes_only
 from models.conformal import Calibration
 from models.fitting import WEIGHTS, FitBlocks, FitSettings
-from models.serving import calibrated
+from models.serving import calibrated, served
 from models.specs import BASELINES, MODEL_SPECS
 from schemas.train import CalibrationKind, TrainRequest
 from services.evaluation.accuracy import mean
@@ -127,7 +127,8 @@ def _model(name: str, series: PriceSeries, seed: int, kind: CalibrationKind, bas
     known = series.bars[: round(len(series) * TRAIN_SIZE)]
     split = split_train(series.ticker, len(known), settings.lookback)
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
-    forecaster = calibrated(spec, fitted, [(known, split.calibration)], kind, of_base)
+    own = calibrated(spec, fitted, [(known, split.calibration)], kind)
+    forecaster = served(own.static.inner, own.calibration.informed_by(of_base), kind)
     seconds = time.perf_counter() - started
     return Result(walk_forward(lambda _: forecaster, series.bars, _config(series)), seconds)
 

@@ -40,7 +40,7 @@ from errors import NotFittable
 from models.base import N_COLUMNS, N_INPUTS, Forecaster, Origins
 from models.conformal import ServedForecaster
 from models.fitting import NETWORK, WEIGHTS, FitBlocks, FitSettings, FittedModel
-from models.serving import calibrated
+from models.serving import calibrated, served
 from models.specs import MODEL_SPECS
 from schemas.train import TrainRequest
 from services.evaluation.splits import split_train
@@ -295,8 +295,9 @@ def _fit_own_network(history: PriceHistory, design: Design, parent: Universal | 
     known = history.inputs[: _row(history, design.test_from)][-DEFAULT_SESSIONS:]
     split = split_train(history.series.ticker, len(known), settings.lookback)
     fitted = spec.fit([FitBlocks(known, split.fit, split.early_stopping)], settings, lambda _: None)
+    own = calibrated(spec, fitted, [(known, split.calibration)], "adaptive")
     of_base = None if parent is None else parent.served.calibration
-    return calibrated(spec, fitted, [(known, split.calibration)], "adaptive", of_base)
+    return served(own.static.inner, own.calibration.informed_by(of_base), "adaptive")
 
 
 # Forecasts

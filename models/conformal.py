@@ -87,11 +87,18 @@ class Calibration:
         """At most ``most`` scores of each step, evenly spread in rank, so that no margin gets smaller."""
         return Calibration(tuple(_evenly_spread(step, most) for step in self.scores))
 
-    def informed_by(self, base: "Calibration") -> "Calibration":
-        """One in h of the scores of step h, with those of the model that this one was continued from.
+    def informed_by(self, base: "Calibration | None") -> "Calibration":
+        """One in h of the scores of step h, with those of the model that this one was continued from, if any.
 
         Successive spans of h sessions share all but one: a few hundred of them say little about the far steps.
+
+        Raises:
+            ArtifactCorrupt: the base is calibrated for other steps.
         """
+        if base is None:
+            return self
+        if len(base.scores) != len(self.scores):
+            raise ArtifactCorrupt(f"the base is calibrated for {len(base.scores)} steps, not {len(self.scores)}")
         apart = tuple(_evenly_spread(step, -(-step.size // h)) for h, step in enumerate(self.scores, 1))
         return Calibration.pooled([base, Calibration(apart)])
 

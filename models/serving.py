@@ -16,11 +16,7 @@ MAX_SCORES = 500  # of each step: a universe has a hundred thousand, and more wo
 
 
 def calibrated(
-    spec: ModelSpec,
-    fitted: FittedModel,
-    blocks: Iterable[tuple[Bars, range]],
-    kind: CalibrationKind,
-    base: Calibration | None = None,
+    spec: ModelSpec, fitted: FittedModel, blocks: Iterable[tuple[Bars, range]], kind: CalibrationKind
 ) -> ServedForecaster:
     """The model as it will be served, with the conformity scores of all blocks together.
 
@@ -29,12 +25,10 @@ def calibrated(
         fitted: its files.
         blocks: bars and calibration origins of each ticker.
         kind: whether intervals stay as calibrated, or follow their record.
-        base: scores of the model whose weights the fit began with.
     """
     forecaster = spec.load(fitted.files, fitted.quantile_levels)
     parts = [Calibration.of(forecaster, bars, np.array(block), target_stop(block)) for bars, block in blocks if block]
-    own = Calibration.pooled(parts).thinned(MAX_SCORES)
-    return served(forecaster, own if base is None else own.informed_by(base), kind)
+    return served(forecaster, Calibration.pooled(parts).thinned(MAX_SCORES), kind)
 
 
 def served(forecaster: Forecaster, calibration: Calibration, kind: CalibrationKind) -> ServedForecaster:

@@ -196,7 +196,7 @@ def _start(line: int, log: int) -> None:
 
 
 def _report(owner: socket.socket, server: int) -> NoReturn:
-    with suppress(OSError):  # nobody waits for it
+    with suppress(OSError):  # the test has closed its end
         owner.sendall(NUMBER.pack(server))
         owner.sendall(NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(server, 0)[1])))
     os._exit(0)

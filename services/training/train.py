@@ -131,6 +131,7 @@ def train_model(
         materials = _universe_materials(request, lookback, universe, now, on_phase)
     base = _base(request, lookback, materials, registry)
     start = None if base is None else registry.file(base, WEIGHTS)
+    of_base = None if base is None else calibration_from_json(registry.file(base, CALIBRATION))
     settings = fit_settings(request, lookback, start, fit_until - time.monotonic())
     settings = replace(settings, on_progress=on_progress)
     if universe is not None and checkpoints is not None:
@@ -143,10 +144,9 @@ def train_model(
     fitted = spec.fit([FitBlocks(m.bars, m.split.fit, m.split.early_stopping) for m in materials], settings, on_epoch)
     log.info("calibrating")
     blocks = ((m.bars, m.split.calibration) for m in _announced(materials, "calibrate", on_phase))
-    of_base = None if base is None else calibration_from_json(registry.file(base, CALIBRATION))
-    exact = calibrated(spec, fitted, blocks, request.calibration, of_base)
+    exact = calibrated(spec, fitted, blocks, request.calibration)
     _validate_outcomes(exact.calibration)
-    files = {**fitted.files, CALIBRATION: calibration_to_json(exact.calibration)}
+    files = {**fitted.files, CALIBRATION: calibration_to_json(exact.calibration.informed_by(of_base))}
     # measured as it will be served, from the very files that are stored
     forecaster = served(exact.static.inner, calibration_from_json(files[CALIBRATION]), request.calibration)
     log.info("testing")
@@ -381,9 +381,8 @@ def _base(
 def _continues(base: ModelCard, request: TrainRequest, lookback: int) -> bool:
     reads_market = MODEL_SPECS[request.model].reads_market
     shape = (base.model, base.lookback, base.horizon, base.target_column, base.reads_market)
-    return (
-        shape == (request.model, lookback, MAX_HORIZON, request.target_column, reads_market) and WEIGHTS in base.files
-    )
+    expected = (request.model, lookback, MAX_HORIZON, request.target_column, reads_market)
+    return shape == expected and {WEIGHTS, CALIBRATION} <= set(base.files)
 
 
 def _first_unseen(materials: Sequence[TrainingSeries]) -> date:

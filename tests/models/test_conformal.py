@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from errors import CalibrationTooSmall, HorizonTooLong
+from errors import ArtifactCorrupt, CalibrationTooSmall, HorizonTooLong
 from models.base import CLOSE, QuantileForecast
 from models.baselines.persistence import Persistence
 from models.conformal import CalibratedForecaster, Calibration, conformal_margins
@@ -85,6 +85,13 @@ def test_far_steps_of_a_continued_model_are_calibrated_by_its_base() -> None:
         [2, 4, 6, 8, 10, 12, 100, 100, 100, 100],  # of 12 scores one in two, evenly spread in rank
         [3, 6, 8, 11, 100, 100, 100, 100],
     ]
+
+
+def test_a_base_that_is_calibrated_for_other_steps_is_corrupt() -> None:
+    one, two = (Calibration((np.arange(1.0, 13.0),) * n_steps) for n_steps in (1, 2))
+
+    with pytest.raises(ArtifactCorrupt, match="calibrated for 1 steps, not 2"):
+        two.informed_by(one)
 
 
 def test_calibration_sees_nothing_from_the_stop_on() -> None:

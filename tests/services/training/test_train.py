@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from config import BUNDLED
-from errors import InsufficientHistory, InvalidRequest, ZeroVariance
+from errors import CalibrationTooSmall, InsufficientHistory, InvalidRequest, ZeroVariance
 from models.fitting import Epoch
 from schemas.train import TrainRequest
 from services.prices.series import PriceHistory
@@ -260,6 +260,19 @@ def test_a_test_part_without_a_single_trade_is_refused() -> None:
 
     with pytest.raises(ZeroVariance, match="no session of the test part traded"):
         train(halted)
+
+
+def test_a_calibration_part_that_hardly_traded_is_refused_whatever_the_base_model_knows() -> None:
+    history = walk_history()
+    bars, card = history.series.bars.copy(), warm(history, base_model_id="default").card
+    block = card.series[0].split.calibration
+    assert block is not None
+    first = int(np.searchsorted(history.series.sessions, np.datetime64(block.first_origin)))
+    bars[first + 5 : first + block.n_origins] = [*[bars[first + 4, 3]] * 4, 0.0]
+    halted = PriceHistory(replace(history.series, bars=bars), "fake")
+
+    with pytest.raises(CalibrationTooSmall, match="too few sessions traded"):
+        warm(halted, base_model_id="default")
 
 
 def test_a_ticker_too_young_for_the_fit_of_a_pool_is_refused_by_name() -> None:
