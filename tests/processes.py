@@ -1,21 +1,27 @@
 """What tests that start servers share: ports, servers in a thread, and commands that do not outlive us."""
 
 import os
+import secrets
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, SOCK_STREAM, socket
 
+# Below those that a system gives to outgoing connections: one of the tests beside ours could take such a port
+# between our look and our server's start.
+SERVER_PORTS = range(20_000, 32_000)
+
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at the moment."""
-    with socket(AF_INET, SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback interface that no program uses at the moment, and that none gets by chance."""
+    while True:
+        port = secrets.choice(SERVER_PORTS)  # not from `random`: Hypothesis gives each test process the same seed
+        with socket(AF_INET, SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> bool:

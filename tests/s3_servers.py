@@ -98,12 +98,15 @@ def radosgw_server(folder: Path, host: str = "127.0.0.1", port: int | None = Non
     )
     url = f"http://127.0.0.1:{gateway_port}"
     with ExitStack() as daemons:
-        _start_monitor(daemons, conf, fsid, monitor_port)
-        _start_object_store(daemons, conf)
-        daemons.enter_context(running(["radosgw", "-c", str(conf), "-n", "client.rgw.a", "-f"]))
-        _create_gateway_user(conf)
-        wait_until(lambda: listens(gateway_port), START_TIMEOUT_S, "radosgw")
-        _create_bucket(url)
+        try:
+            _start_monitor(daemons, conf, fsid, monitor_port)
+            _start_object_store(daemons, conf)
+            daemons.enter_context(running(["radosgw", "-c", str(conf), "-n", "client.rgw.a", "-f"]))
+            _create_gateway_user(conf)
+            wait_until(lambda: listens(gateway_port), START_TIMEOUT_S, "radosgw")
+            _create_bucket(url)
+        except AssertionError as error:  # the clients say only that no server answered
+            raise AssertionError(f"{error}\n{_ends_of_logs(folder)}") from error
         yield S3Server(url, BUCKET)
 
 
@@ -172,6 +175,11 @@ def _call(*command: str) -> None:
         [*dies_with_us(), *command], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
     )
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+
+
+def _ends_of_logs(folder: Path) -> str:
+    logs = sorted(folder.glob("*.log"))
+    return "\n".join(f"{log.name}: {line}" for log in logs for line in log.read_text().splitlines()[-5:])
 
 
 def _create_bucket(url: str) -> None:
