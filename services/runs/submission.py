@@ -8,10 +8,11 @@ from hashlib import sha256
 
 from errors import AppError, RunNotFound, RunNotResumable, StoreUnavailable, TooManyRequests
 from schemas.job import KeyUse
-from schemas.run import TRAINS, Engine, Round, Run, RunAction, RunEnd, RunRequest, RunSpec, TickerCounts
+from schemas.run import Engine, Round, Run, RunEnd, RunRequest, RunSpec, TickerCounts
 from services.jobs.executor import Executor, Submit
 from services.jobs.fork_server import FORKS_ARE_SAFE
 from services.jobs.job import START_WITHIN, Jobs
+from services.runs.actions import trains_networks
 from services.runs.pieces import Piece
 from services.runs.runs import MAX_ROUNDS, Runs, naming_run, not_done
 from services.storage.registry import DEFAULT, ModelRegistry
@@ -78,7 +79,7 @@ def start_run(
             return runs.status(spec.id, now)
         except RunNotFound:
             pass  # new, or its request failed between the key and the run
-    document = _round(spec.tickers, request.action, executor.name, engine, now, n_workers)
+    document = _round(spec, spec.tickers, executor.name, engine, now, n_workers)
     with executor.slot() as submit, naming_run(spec.id):
         if runs.add(spec, document):
             _submit(Piece(spec.id, 0), submit, runs, now, len(tickers))
@@ -104,7 +105,7 @@ def resume_run(run_id: str, runs: Runs, executor: Executor, now: datetime, *, en
     if len(view.rounds) >= MAX_ROUNDS:
         raise RunNotResumable(f"run {run_id!r} was resumed {MAX_ROUNDS - 1} times", run_id=run_id, state=run.state)
     piece = Piece(run_id, len(view.rounds))
-    document = _round(tickers, view.spec.request.action, executor.name, engine, now, n_workers)
+    document = _round(view.spec, tickers, executor.name, engine, now, n_workers)
     with executor.slot() as submit, naming_run(run_id):
         runs.announce_end(view.spec, piece.round, now)
         if runs.add_round(piece, document):  # else another caller has just resumed it
@@ -149,11 +150,11 @@ def _once(spec: RunSpec, jobs: Jobs, key: str) -> RunSpec:
 
 
 def _round(
-    tickers: Sequence[str], action: RunAction, executor: str, engine: Engine, now: datetime, n_workers: int
+    spec: RunSpec, tickers: Sequence[str], executor: str, engine: Engine, now: datetime, n_workers: int
 ) -> Round:
-    imports = action in TRAINS and not (engine == "local" and FORKS_ARE_SAFE)
+    imports = trains_networks(spec) and not (engine == "local" and FORKS_ARE_SAFE)
     per_worker = IMPORTING_CHUNKS_PER_WORKER if imports else CHUNKS_PER_WORKER
-    size = max(1, min(MAX_CHUNK[action], math.ceil(len(tickers) / (per_worker * n_workers))))
+    size = max(1, min(MAX_CHUNK[spec.request.action], math.ceil(len(tickers) / (per_worker * n_workers))))
     chunks = tuple(tuple(tickers[first : first + size]) for first in range(0, len(tickers), size))
     return Round(touched_at=now, executor=executor, engine=engine, chunks=chunks)
 

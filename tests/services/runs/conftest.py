@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from errors import StoreUnavailable
+from schemas.run import Engine as EngineName
 from schemas.run import Run, RunRequest, RunSpec
 from services.jobs.executor import OnExit, Submit
 from services.jobs.job import Jobs
@@ -73,7 +74,14 @@ class Place:
     def close(self) -> None:
         pass
 
-    def start(self, key: str | None = None, suffix: str = "0000000a", n_workers: int = 1, **request: Any) -> Run:
+    def start(
+        self,
+        key: str | None = None,
+        suffix: str = "0000000a",
+        engine: EngineName = "local",
+        n_workers: int = 1,
+        **request: Any,
+    ) -> Run:
         asked = RunRequest.model_validate(request)
         return start_run(
             asked,
@@ -83,7 +91,7 @@ class Place:
             NO_UNIVERSES,
             self.now,
             suffix,
-            engine="local",
+            engine=engine,
             n_workers=n_workers,
             jobs=Jobs(self.store),
             key=key,

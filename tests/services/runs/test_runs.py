@@ -53,6 +53,15 @@ def states(place: Place, run: Run) -> dict[str, str]:
 # the whole way
 
 
+@pytest.mark.parametrize(("model", "n_chunks"), [("ewma", 8), ("return_lstm", 4)])
+def test_chunks_are_larger_where_each_of_them_imports_torch(place: Place, model: str, n_chunks: int) -> None:
+    training = {"model": model, "sequence_length": 20}
+
+    run = place.start(action="train", training=training, tickers=list("ABCDEFGH"), engine="ray", n_workers=2)
+
+    assert len(place.runs.view(run.id, NOW).rounds[0].round.chunks) == n_chunks
+
+
 def test_each_ticker_has_its_model_its_forecast_and_its_accuracy(place: Place) -> None:
     run = place.start(**TRAIN, tickers=["A", "B"], horizon=2, levels=[0.8])
 
