@@ -18,6 +18,8 @@ from tests.serving import served
 
 WIDE = {"width": 1440, "height": 900}
 NARROW = {"width": 360, "height": 740}
+# a page that scrolls smoothly draws a hundred frames wherever a test goes
+DEFAULTS: dict[str, object] = {"viewport": WIDE, "locale": "en-GB", "reduced_motion": "reduce"}
 TIMEOUT_MS = 90_000  # a training runs at low priority
 expect.set_options(timeout=TIMEOUT_MS)
 
@@ -109,7 +111,7 @@ def browsing(chromium: Browser) -> Iterator[Open]:
     complaints: list[str] = []
 
     def open_page(url: str, **options: object) -> Page:
-        context = chromium.new_context(**{"viewport": WIDE, "locale": "en-GB", **options})  # type: ignore[arg-type]
+        context = chromium.new_context(**(DEFAULTS | options))  # type: ignore[arg-type]
         page = context.new_page()
         page.set_default_timeout(TIMEOUT_MS)
         origin = urlsplit(url).netloc

@@ -23,6 +23,7 @@ TINTED = """() => [...document.querySelectorAll('.chart canvas')].reduce((sum, c
   for (let i = 0; i < data.length; i += 4) sum += data[i + 3] > 0 && data[i + 1] > data[i] + 12;
   return sum;
 }, 0)"""  # candles, volume and text are grey, fan and median green
+SCROLLING = "getComputedStyle(document.documentElement).scrollBehavior"
 
 
 def test_the_fan_appears_without_internet(front_page: Page) -> None:
@@ -176,10 +177,15 @@ def test_the_chart_follows_the_colour_scheme(server: str, visit: Open) -> None:
 
 
 def test_reduced_motion_is_respected(server: str, visit: Open) -> None:
-    page = visit(server, reduced_motion="reduce")
+    page = visit(server, reduced_motion="no-preference")
+    smooth = page.evaluate(SCROLLING)
 
-    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+    page.emulate_media(reduced_motion="reduce")
+
+    assert (smooth, page.evaluate(SCROLLING)) == ("smooth", "auto")
     assert page.evaluate("document.getAnimations().length") == 0
+    page.evaluate("document.querySelector('main').append(document.createElement('progress'))")
+    assert page.evaluate("getComputedStyle(document.querySelector('main > progress')).appearance") == "none"
 
 
 def test_without_the_chart_library_the_figures_are_there(
