@@ -79,7 +79,8 @@ def test_a_tap_reads_the_prices_inside_the_plot(server: str, visit: Open) -> Non
 
     page.touchscreen.tap(box["x"] + 100, box["y"] + 120)
 
-    expect(page.locator(".readout")).to_contain_text(re.compile(r"2018  open [\d,.]+  high [\d,.]+  low.+  Volatility \d+\.\d%$"))
+    read = re.compile(r"2018  open [\d,.]+  high [\d,.]+  low.+  Volatility \d+\.\d%$")
+    expect(page.locator(".readout")).to_contain_text(read)
 
 
 def test_past_forecasts_are_drawn_against_the_closes_that_came(page: Page) -> None:
