@@ -101,7 +101,7 @@ def changing(app: FastAPI, without_analysis: None) -> Iterator[tuple[str, str]]:
     """The address of a server that a test may change, and the id of a model trained there."""
     app.state.runtime.executor = InlineExecutor(app)
     with served(app) as url:
-        request = {"ticker": "^GSPC", "model": "persistence", "start_date": "2012-01-01"}
+        request = {"ticker": "^GSPC", "model": "persistence", "start_date": "2016-01-01"}
         yield url, post(f"{url}/models/train", request)["result"]["id"]
 
 
