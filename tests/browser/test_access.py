@@ -1,7 +1,7 @@
 """Accessibility: the keyboard, and what screen readers announce."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Open, wait_until_loaded
 
@@ -63,7 +63,3 @@ def test_enter_forecasts_a_ticker_and_its_end_is_announced(server: str, visit: O
     page.keyboard.press("Enter")
 
     expect(page.get_by_role("status")).to_have_text("Forecast of ^IXIC loaded.")
-
-
-def test_the_chart_is_described_in_words(front_page: Page) -> None:
-    assert "95% between" in (front_page.get_by_role("img").first.get_attribute("aria-label") or "")
