@@ -17,6 +17,7 @@ RECORD_FOCUS = """() => {
 }"""
 
 
+@pytest.mark.usefixtures("without_analysis")
 def test_the_keyboard_reaches_everything_with_a_visible_focus(server: str, visit: Open) -> None:
     page = visit(server)
     wait_until_loaded(page)

@@ -66,6 +66,7 @@ def test_past_forecasts_are_scored_and_shown_with_no_change_and_drift(lived: str
     expect(body.locator("p").first).to_have_text(re.compile(rf"^{status}\s*$"))
 
 
+@pytest.mark.usefixtures("without_analysis")
 def test_where_nothing_is_scored_a_backtest_shows_the_last_sixty(server: str, visit: Open) -> None:
     page = visit(server)
     wait_until_loaded(page)

@@ -110,7 +110,7 @@ def test_a_training_is_watched_and_its_model_then_used(training_here: str, visit
     assert f"model={chosen}" in page.url
 
 
-@pytest.mark.usefixtures("endless_fit")
+@pytest.mark.usefixtures("endless_fit", "without_analysis")
 def test_a_training_progresses_is_cancelled_retried_and_found_after_a_reload(training_here: str, visit: Open) -> None:
     page = visit(training_here)
     train(page, {"Epochs": str(EPOCHS)})
@@ -199,6 +199,7 @@ def test_a_model_of_another_price_names_it(training_here: str, visit: Open) -> N
     expect(page.locator("#model-body")).to_contain_text("persistence of Open")
 
 
+@pytest.mark.usefixtures("without_analysis")
 def test_a_backtest_shows_coverage_by_step_and_every_baseline(server: str, visit: Open) -> None:
     page = visit(server)
     wait_until_loaded(page)
@@ -222,6 +223,7 @@ def test_a_backtest_shows_coverage_by_step_and_every_baseline(server: str, visit
     assert steps.locator("thead th").all_inner_texts()[2:4] == ["Error", "No change"]
 
 
+@pytest.mark.usefixtures("without_analysis")
 def test_a_long_backtest_has_a_bar_and_can_be_cancelled(server: str, visit: Open) -> None:
     page = visit(server)
     wait_until_loaded(page)
