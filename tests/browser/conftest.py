@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from config import Settings
 from tests.fakes import application
 from tests.serving import served
 
-WIDE = {"width": 1440, "height": 900}
+WIDE: ViewportSize = {"width": 1024, "height": 700}  # both columns; the processor draws each pixel
 NARROW = {"width": 360, "height": 740}
 # a page that scrolls smoothly draws a hundred frames wherever a test goes
 DEFAULTS: dict[str, object] = {"viewport": WIDE, "locale": "en-GB", "reduced_motion": "reduce"}
