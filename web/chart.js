@@ -3,7 +3,7 @@
 import { chartLocale, count, day, level, money, percent, price } from "./format.js";
 import { t } from "./text.js";
 
-/** The bands as a custom series: one polygon per level, the widest first, so that the middle is darkest. */
+/** The bands as a custom series: one polygon per level, the widest first, so the middle is darkest. */
 class Fan {
   constructor(colour) { this.colour = colour; }
   renderer() { return this; }
@@ -47,7 +47,7 @@ export function newChart(node, options) {
     handleScale: { mouseWheel: false },
     ...options,
   });
-  // the wheel scrolls the page unless the chart was clicked, or Ctrl is down, as it is while two fingers pinch a touchpad
+  // the wheel scrolls the page unless the chart was clicked or Ctrl is down, as when two fingers pinch a touchpad
   let clicked = false;
   node.addEventListener("pointerdown", () => { clicked = true; });
   node.addEventListener("pointerleave", () => { clicked = false; });
@@ -69,7 +69,7 @@ export function whenRecoloured(paint) {
   return () => dark.removeEventListener("change", paint);
 }
 
-/** The chart of a forecast, with what the tools call; null where the library is missing. */
+/** The chart of a forecast, with what the tools call; null as above. */
 export function drawChart(node, readout, forecast) {
   const empty = newChart(node, {
     rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.14, bottom: 0.2 } },
@@ -98,7 +98,7 @@ export function drawChart(node, readout, forecast) {
   fan.setData(points.map((point) => ({ time: point.date, median: point.predicted_price, bands: point.intervals.toReversed() })));
 
   const ahead = new Map(forecast.forecast.map((point) => [point.date, point]));
-  let bars = [], sessions = 63, byDate = new Map(), volatilityBy = new Map(), pastBy = new Map(), outcomes = [];
+  let bars = [], sessions = 63, byDate = new Map(), pastBy = new Map(), outcomes = [];
 
   const stop = whenRecoloured(() => {
     empty.paint();
@@ -119,7 +119,7 @@ export function drawChart(node, readout, forecast) {
     candles.setMarkers(outcomes.map(({ session, hit }) => ({ time: session, position: hit ? "belowBar" : "aboveBar", shape: hit ? "circle" : "arrowDown", size: hit ? 0.3 : 0.8, color: colour(hit ? "--accent" : "--orange") })));
   }
 
-  const describe = (date) => {
+  const describe = (date, own) => {
     const [point, bar, was] = [ahead.get(date), byDate.get(date), pastBy.get(date)];
     if (point) {
       const widths = point.intervals.map((one) => `${level(one.level)} ${price(one.lower)} – ${price(one.upper)}`);
@@ -127,10 +127,10 @@ export function drawChart(node, readout, forecast) {
     }
     const values = [[t("bar.open"), bar.Open], [t("bar.high"), bar.High], [t("bar.low"), bar.Low], [t("bar.close"), bar.Close]];
     return [day(date), ...values.map(([name, value]) => `${name} ${price(value)}`), `${t("bar.volume")} ${count(bar.Volume)}`,
-      volatility.options().visible && volatilityBy.has(date) && `${t("tools.volatility")} ${percent(volatilityBy.get(date))}`,
+      own && volatility.options().visible && `${t("tools.volatility")} ${percent(own.value)}`,
       was && `${level(0.8)} ${price(was.lower)} – ${price(was.upper)}`].filter(Boolean).join("  ");
   };
-  const read = ({ time }) => { readout.textContent = byDate.has(time) || ahead.has(time) ? describe(time) : ""; };
+  const read = ({ time, seriesData }) => { readout.textContent = byDate.has(time) || ahead.has(time) ? describe(time, seriesData.get(volatility)) : ""; };
   chart.subscribeCrosshairMove(read);
   chart.subscribeClick(read); // a tap moves no crosshair
 
@@ -140,10 +140,8 @@ export function drawChart(node, readout, forecast) {
       byDate = new Map(bars.map((bar) => [bar.Date, bar]));
       candles.setData(bars.map(({ Date, Open, High, Low, Close }) => ({ time: Date, open: Open ?? Close, high: High ?? Close, low: Low ?? Close, close: Close })));
       volume.setData(bars.map((bar) => ({ time: bar.Date, value: bar.Volume })));
-      AVERAGES.forEach((n, index) => averages[index].setData(movingAverage(bars, n)));
-      const own = ownVolatility(bars);
-      volatility.setData(own);
-      volatilityBy = new Map(own.map(({ time, value }) => [time, value]));
+      controls.setAverages(averages[0].options().visible);
+      controls.setVolatility(volatility.options().visible);
       controls.setRange(sessions);
     },
     /** Shows so many sessions before the forecast. */
@@ -153,9 +151,16 @@ export function drawChart(node, readout, forecast) {
       chart.timeScale().setVisibleLogicalRange({ from: Math.max(bars.length - n, 0), to });
     },
     setLog: (on) => candles.priceScale().applyOptions({ mode: on ? 1 : 0 }),
-    setAverages: (on) => averages.forEach((line) => line.applyOptions({ visible: on })),
-    setVolatility: (on) => volatility.applyOptions({ visible: on }),
-    /** Past one-session forecasts {session, median, intervals, lower, upper, hit}; none to remove them. */
+    /** Hidden overlays are not filled. */
+    setAverages: (on) => averages.forEach((line, index) => {
+      line.applyOptions({ visible: on });
+      if (on) line.setData(movingAverage(bars, AVERAGES[index]));
+    }),
+    setVolatility(on) {
+      volatility.applyOptions({ visible: on });
+      if (on) volatility.setData(ownVolatility(bars));
+    },
+    /** Past one-session forecasts {session, median, intervals, lower, upper, hit}; none removes them. */
     setPast(found) {
       outcomes = found;
       pastBy = new Map(found.map((one) => [one.session, one]));

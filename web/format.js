@@ -4,7 +4,8 @@ import { lang, t } from "./text.js";
 
 // of the browser's own regions, if it speaks the language: en-GB writes dates as its people do
 const locale = navigator.languages.find((one) => one.split("-")[0] === lang.split("-")[0]) ?? lang;
-const number = (options) => new Intl.NumberFormat(locale, options);
+const formats = {};
+const number = (options) => (formats[JSON.stringify(options)] ??= new Intl.NumberFormat(locale, options));
 
 const digits = (value) => (Math.abs(value) < 1 && value !== 0 ? { maximumSignificantDigits: 4 } : { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 

@@ -182,10 +182,10 @@ function stroke(index) {
 
 function drawTogether(node, histories, start) {
   const empty = newChart(node);
-  if (!empty) return undefined;
+  if (!empty) return;
   const lines = histories.map(({ data }) => {
     const shown = data.filter(({ Date }) => Date >= start);
-    const line = empty.chart.addLineSeries({ priceLineVisible: false, lineWidth: 2, priceFormat: { type: "price" } });
+    const line = empty.chart.addLineSeries({ priceLineVisible: false, lineWidth: 2 });
     line.setData(shown.map(({ Date, Close }) => ({ time: Date, value: (100 * Close) / shown[0].Close })));
     return line;
   });

@@ -1,25 +1,26 @@
 """Every page is accessible in every width, colour scheme and language."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from routers.web import FOLDER
+from services.language import LANGUAGES
 from tests.browser.conftest import browsing, scroll_to, wait_until_loaded
 
 pytestmark = pytest.mark.slow
 
-SIZES = {1440: 900, 1024: 768, 390: 844}
-SMALLEST: ViewportSize = {"width": 360, "height": 740}
+LAYOUTS = (1440, 800, 390)  # a width on each side of every limit of the style sheet
+WIDTHS = (*LAYOUTS, 1024, 360)
 WATCHED = "localStorage.setItem('watched', JSON.stringify(['^GSPC', '^IXIC', 'NOPE']))"
-
-
+REPORT = "#analysis-body"
 COLOURS = ["color-contrast", "link-in-text-block"]  # the rules of axe that read colours
-MARK_REPEATED_ROWS = """() => {
+SIMPLIFY = """() => {
+  for (const svg of document.querySelectorAll('svg[role=img]')) svg.replaceChildren();
   for (const body of document.querySelectorAll('tbody')) {
     const seen = new Set();
     for (const row of body.rows) {
@@ -40,29 +41,25 @@ DRAWN = """() => new Promise((done) => {
 
 
 def violations(page: Page, *beyond: str, rules: list[str] | None = None) -> list[tuple[str, list[str]]]:
-    """All findings of axe with their elements; not in rows that repeat the markup of another, nor in ``beyond``."""
+    """All findings of axe with their elements; not in rows that repeat the markup of another, nor in ``beyond``.
+
+    Drawings are emptied before: to a screen reader each is one image, and axe does not read the colour of its text.
+    """
+    page.evaluate(SIMPLIFY)
     found: list[list[Any]] = page.evaluate(VIOLATIONS, [["[data-repeated]", *beyond], rules])
     return [(rule, elements) for rule, elements in found]
 
 
-def resize(page: Page, size: ViewportSize) -> None:
+def resize(page: Page, width: int) -> None:
     """Change the width and wait for the chart, which follows a frame later."""
-    page.set_viewport_size(size)
+    page.set_viewport_size({"width": width, "height": 844})
     page.evaluate(DRAWN)
 
 
 @pytest.fixture(scope="module")
-def backtested() -> dict[str, Any]:
-    """The answer to each request for a backtest, which is the same in every language."""
-    return {}
-
-
-@pytest.fixture(scope="module", params=["en", "pt-BR"])
-def pages(
-    request: pytest.FixtureRequest, chromium: Browser, server: str, backtested: dict[str, Any]
-) -> Iterator[dict[str, Page]]:
-    """Every page in a language, loaded once: width and colour scheme change without a request."""
-    language = request.param
+def tab(chromium: Browser, server: str) -> Iterator[Page]:
+    """One tab for all pages: it compiles their scripts and axe once, and repeats the answer to a backtest."""
+    backtested: dict[str, Any] = {}
 
     def backtest(route: Route) -> None:
         asked = route.request.post_data or ""
@@ -71,52 +68,65 @@ def pages(
         route.fulfill(json=backtested[asked])
 
     with browsing(chromium) as open_page:
-        front = open_page(f"{server}/up")
-        front.evaluate(WATCHED)
-        front.goto(f"{server}/?lang={language}")
-        wait_until_loaded(front)
-        front.locator("#forecast-body details summary").last.click()  # all sessions in figures
-        scroll_to(front, "watch")
-        expect(front.locator("#together-body h3")).to_be_visible()
-        scroll_to(front, "analysis")
-        front.route("**/backtest", backtest)
-        scroll_to(front, "accuracy")
-        front.locator("#show-past").click()
-        expect(front.locator("#past .second")).to_be_visible()
-        error = open_page(f"{server}/?ticker=NOPE&model=none-such&lang={language}")
-        expect(error.locator("#model-body .problem")).to_be_visible()
-        analysis = open_page(f"{server}/?view=analysis&lang={language}")
-        expect(analysis.locator("#analysis-body svg").first).to_be_visible()
-        loaded = {
-            "front": front,
-            "error": error,
-            "analysis": analysis,
-            "help": open_page(f"{server}/help?lang={language}"),
-        }
-        for page in loaded.values():
-            page.evaluate(AXE_SCRIPT)
-            page.evaluate(MARK_REPEATED_ROWS)
-        yield loaded
+        page = open_page(f"{server}/up")
+        page.route("**/backtest", backtest)
+        yield page
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", SIZES)
-def test_axe_finds_nothing_and_nothing_is_too_wide(pages: dict[str, Page], width: int, scheme: str) -> None:
-    found: dict[str, list[tuple[str, list[str]]]] = {}
+def load_front(page: Page) -> None:
+    wait_until_loaded(page)
+    page.locator("#forecast-body details summary").last.click()  # all sessions in figures
+    scroll_to(page, "watch")
+    expect(page.locator("#together-body h3")).to_be_visible()
+    scroll_to(page, "analysis")
+    scroll_to(page, "accuracy")
+    page.locator("#show-past").click()
+    expect(page.locator("#past .second")).to_be_visible()
+
+
+PAGES: dict[str, Callable[[Page], None]] = {
+    "/": load_front,
+    "/?ticker=NOPE&model=none-such": lambda page: expect(page.locator("#model-body .problem")).to_be_visible(),
+    "/?view=analysis": lambda page: expect(page.locator("#analysis-body svg").first).to_be_visible(),
+    "/help": lambda page: expect(page.locator("h1")).to_be_visible(),
+}
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_axe_finds_nothing_and_nothing_is_too_wide(tab: Page, server: str, language: str, path: str) -> None:
+    tab.emulate_media(color_scheme="light")
+    resize(tab, 1440)
+    tab.evaluate(WATCHED if path == "/" else "localStorage.clear()")
+    tab.goto(f"{server}{path}{'&' if '?' in path else '?'}lang={language}")
+    PAGES[path](tab)
+    tab.evaluate(AXE_SCRIPT)
+
+    found = {}
     widths = {}
-    rules = COLOURS if scheme == "dark" else None  # it changes nothing else, as tested below
-    for name, page in pages.items():
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its two words
-        resize(page, {"width": width, "height": SIZES[width]})
+    for width in WIDTHS:
+        resize(tab, width)
+        widths[width] = tab.evaluate("document.documentElement.scrollWidth")
+        if width not in LAYOUTS:
+            continue
         # the report has a page of its own; among the other parts only its headings differ, whatever the width
-        beyond = ["#analysis-body"] if name == "front" and (width, scheme) != (1440, "light") else []
-        if scheme == "dark":
-            beyond.append("svg")  # axe reads the colour of text, and that of a drawing is its fill
-        found[name] = violations(page, *beyond, rules=rules)
-        widths[name] = page.evaluate("document.documentElement.scrollWidth")
+        found[width, "light"] = violations(tab, *([REPORT] if path == "/" and width != 1440 else []))
+        if language == "en":  # words have no colours
+            tab.emulate_media(color_scheme="dark")
+            found[width, "dark"] = violations(tab, *([REPORT] if path == "/" else []), rules=COLOURS)
+            tab.emulate_media(color_scheme="light")
 
-    assert found == {name: [] for name in pages}
-    assert widths == dict.fromkeys(pages, width)
+    assert {key: one for key, one in found.items() if one} == {}
+    assert widths == {width: width for width in WIDTHS}
+
+
+def test_each_layout_of_the_style_sheet_is_tested() -> None:
+    style = (FOLDER / "style.css").read_text(encoding="utf-8")
+
+    limits = {16 * int(rem) for rem in re.findall(r"@media \((?:min|max)-width: (\d+)rem\)", style)}
+
+    assert len(limits) == len(re.findall(r"@media[^{]*(?:width|height)", style))
+    assert sorted(sum(width > limit for limit in limits) for width in LAYOUTS) == list(range(len(limits) + 1))
 
 
 def test_the_dark_scheme_changes_only_colours() -> None:
@@ -127,10 +137,3 @@ def test_the_dark_scheme_changes_only_colours() -> None:
     assert len(dark) == style.count("prefers-color-scheme") == 1
     for declaration in filter(None, map(str.strip, dark[0].split(";"))):
         assert re.fullmatch(r"--[a-z-]+: (#[0-9a-f]{6}|rgba\([\d, .]+\))", declaration)
-
-
-def test_nothing_is_too_wide_for_a_small_telephone(pages: dict[str, Page]) -> None:
-    for page in pages.values():
-        resize(page, SMALLEST)
-
-        assert page.evaluate("document.documentElement.scrollWidth") == SMALLEST["width"]

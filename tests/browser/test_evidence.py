@@ -66,6 +66,7 @@ def test_past_forecasts_are_scored_and_shown_with_no_change_and_drift(lived: str
     expect(body.locator("p").first).to_have_text(re.compile(rf"^{status}\s*$"))
 
 
+@pytest.mark.usefixtures("without_analysis")
 def test_where_nothing_is_scored_a_backtest_shows_the_last_sixty(server: str, visit: Open) -> None:
     page = visit(server)
     wait_until_loaded(page)
@@ -101,7 +102,7 @@ def changing(app: FastAPI, without_analysis: None) -> Iterator[tuple[str, str]]:
     """The address of a server that a test may change, and the id of a model trained there."""
     app.state.runtime.executor = InlineExecutor(app)
     with served(app) as url:
-        request = {"ticker": "^GSPC", "model": "persistence", "start_date": "2012-01-01"}
+        request = {"ticker": "^GSPC", "model": "persistence", "start_date": "2016-01-01"}
         yield url, post(f"{url}/models/train", request)["result"]["id"]
 
 

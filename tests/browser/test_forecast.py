@@ -23,11 +23,16 @@ TINTED = """() => [...document.querySelectorAll('.chart canvas')].reduce((sum, c
   for (let i = 0; i < data.length; i += 4) sum += data[i + 3] > 0 && data[i + 1] > data[i] + 12;
   return sum;
 }, 0)"""  # candles, volume and text are grey, fan and median green
+SCROLLING = "getComputedStyle(document.documentElement).scrollBehavior"
 
 
 def test_the_fan_appears_without_internet(front_page: Page) -> None:
     eventually(front_page, lambda: front_page.evaluate(TINTED) > 5000)
     assert front_page.locator("h1").inner_text() == "S&P 500 ^GSPC · US index · USD"
+
+
+def test_the_chart_is_described_in_words(front_page: Page) -> None:
+    assert "95% between" in (front_page.get_by_role("img").first.get_attribute("aria-label") or "")
 
 
 def test_the_sentence_states_price_range_and_no_change(server: str, front_page: Page) -> None:
@@ -50,6 +55,19 @@ def test_the_width_is_explained_in_a_sentence(server: str, front_page: Page) -> 
     assert re.match(r"The expected daily move is \d\.\d\d%, ", shown)
 
 
+def test_the_page_explains_a_width_as_the_server_does(server: str, front_page: Page) -> None:
+    for ticker in ("^GSPC", "^IXIC"):
+        forecast = post(f"{server}/predict/forecast", {"symbol": ticker})
+
+        said = front_page.evaluate(
+            """async ([explanation, inputs, symbol]) =>
+              (await import("/static/forecast.js")).widthSentence(explanation, inputs, symbol)""",
+            [forecast["explanation"], forecast["inputs"], ticker],
+        )
+
+        assert said == forecast["explanation"]["sentence"]
+
+
 def test_the_last_session_is_stated_too(server: str, front_page: Page) -> None:
     last = post(f"{server}/predict/forecast", {"symbol": "^GSPC", "days": 10, "levels": [0.8]})["forecast"][-1]
 
@@ -58,6 +76,16 @@ def test_the_last_session_is_stated_too(server: str, front_page: Page) -> None:
     prices = [last["predicted_price"], last["intervals"][0]["lower"], last["intervals"][0]["upper"]]
     assert said.startswith("In 10 sessions, on 15 Jan 2019: US$")
     assert re.findall(r"\$([\d,]+\.\d\d)", said) == [f"{price:,.2f}" for price in prices]
+
+
+def test_every_model_is_compared_with_no_change(front_page: Page) -> None:
+    models = front_page.locator("#compare-body table").first  # the second has the names, where there are any
+
+    assert models.locator("thead th").all_inner_texts()[5:7] == ["Error", "No change"]
+    bundled = models.locator("tr", has_text="bundled-").locator("td").all_inner_texts()
+    assert bundled[4:6] == ["1.54%", "1.55%"]
+    assert models.locator("thead th").all_inner_texts()[8:] == ["In 80% range", "In 95% range"]
+    assert re.fullmatch(r"8\d\.\d%", bundled[7])
 
 
 @pytest.mark.parametrize("days", [1, 10])
@@ -176,10 +204,15 @@ def test_the_chart_follows_the_colour_scheme(server: str, visit: Open) -> None:
 
 
 def test_reduced_motion_is_respected(server: str, visit: Open) -> None:
-    page = visit(server, reduced_motion="reduce")
+    page = visit(server, reduced_motion="no-preference")
+    smooth = page.evaluate(SCROLLING)
 
-    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+    page.emulate_media(reduced_motion="reduce")
+
+    assert (smooth, page.evaluate(SCROLLING)) == ("smooth", "auto")
     assert page.evaluate("document.getAnimations().length") == 0
+    page.evaluate("document.querySelector('main').append(document.createElement('progress'))")
+    assert page.evaluate("getComputedStyle(document.querySelector('main > progress')).appearance") == "none"
 
 
 def test_without_the_chart_library_the_figures_are_there(

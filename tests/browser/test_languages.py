@@ -3,9 +3,8 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from benchmarks.server import post
 from routers.web import FOLDER, words_of
 from tests.browser.conftest import Open, scroll_to, wait_until_loaded
 
@@ -57,16 +56,3 @@ def test_no_english_word_of_the_catalogue_is_left_in_portuguese(server: str, vis
         if text != portuguese[key] and " " in text and "{" not in text and re.search(rf"\b{re.escape(text)}\b", shown)
     ]
     assert left == []
-
-
-def test_the_width_is_explained_as_the_server_does(server: str, front_page: Page) -> None:
-    for ticker in ("^GSPC", "^IXIC"):
-        forecast = post(f"{server}/predict/forecast", {"symbol": ticker})
-
-        said = front_page.evaluate(
-            """async ([explanation, inputs, symbol]) =>
-              (await import("/static/forecast.js")).widthSentence(explanation, inputs, symbol)""",
-            [forecast["explanation"], forecast["inputs"], ticker],
-        )
-
-        assert said == forecast["explanation"]["sentence"]

@@ -21,7 +21,7 @@ PHONE = {"width": 390, "height": 844}
 def page(chromium: Browser, server: str) -> Iterator[Page]:
     """A page that has every price; the tests of this module use it one after another."""
     with browsing(chromium) as open_page:
-        page = open_page(server, reduced_motion="reduce")
+        page = open_page(server)
         wait_until_loaded(page)
         expect(page.locator("#forecast-body")).to_have_attribute("data-complete", "")
         yield page
@@ -71,7 +71,7 @@ def test_the_wheel_zooms_after_a_click_and_scrolls_the_page_before(page: Page) -
 
 
 def test_a_tap_reads_the_prices_inside_the_plot(server: str, visit: Open) -> None:
-    page = visit(server, viewport=PHONE, has_touch=True)
+    page = visit(f"{server}/?volatility=on", viewport=PHONE, has_touch=True)
     wait_until_loaded(page)
     box = page.locator("#forecast .chart").bounding_box()
     assert box is not None
@@ -79,7 +79,8 @@ def test_a_tap_reads_the_prices_inside_the_plot(server: str, visit: Open) -> Non
 
     page.touchscreen.tap(box["x"] + 100, box["y"] + 120)
 
-    expect(page.locator(".readout")).to_contain_text(re.compile(r"2018  open [\d,.]+  high [\d,.]+  low"))
+    read = re.compile(r"2018  open [\d,.]+  high [\d,.]+  low.+  Volatility \d+\.\d%$")
+    expect(page.locator(".readout")).to_contain_text(read)
 
 
 def test_past_forecasts_are_drawn_against_the_closes_that_came(page: Page) -> None:

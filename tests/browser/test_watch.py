@@ -7,11 +7,10 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from benchmarks.server import post
-from tests.browser.conftest import Open, browsing, scroll_to, wait_until_loaded
+from tests.browser.conftest import WIDE, Open, browsing, scroll_to, wait_until_loaded
 
 pytestmark = pytest.mark.slow
 
-DESKTOP: ViewportSize = {"width": 1440, "height": 900}
 TELEPHONE: ViewportSize = {"width": 390, "height": 844}
 
 
@@ -71,7 +70,7 @@ def test_the_list_is_sorted_on_a_telephone_too(page: Page) -> None:
         by_name = rows(page)
         head.get_by_role("button", name="Last close").click(timeout=5_000)
     finally:
-        page.set_viewport_size(DESKTOP)
+        page.set_viewport_size(WIDE)
 
     assert by_name == ["Nasdaq Composite", "NOPE", "S&P 500"]
     assert rows(page) == ["Nasdaq Composite", "S&P 500", "NOPE"]
