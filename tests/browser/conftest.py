@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -67,20 +66,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def app(tmp_path: Path) -> FastAPI:
     """The application in this process, which a test changes before it is ``served``."""
     return application(Settings(_env_file=None, data_dir=tmp_path, price_source="sample"))
-
-
-def documenting(path: str, app: FastAPI) -> FastAPI:
-    """The application; its API page has one route, without the schema of its answer: all take seconds to draw."""
-    complete = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = complete()
-        operation = {**document["paths"][path]["get"], "responses": {"200": {"description": "An answer."}}}
-        security = {"securitySchemes": document["components"]["securitySchemes"]}
-        return {**document, "paths": {path: {"get": operation}}, "components": security}
-
-    app.openapi = openapi  # type: ignore[method-assign]  # as the application itself extends it
-    return app
 
 
 @pytest.fixture
