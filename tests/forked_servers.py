@@ -21,6 +21,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -58,6 +59,17 @@ LIMITED = ["sh", "-c", 'ulimit -n "$0" && exec "$@"']
 NUMBER = struct.Struct("!q")
 N_FILES = 5 + MAX_FILES  # two sockets, what it reads and prints to, and what it inherits
 PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a forked process runs: the file that is the first of its arguments, or the source."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    folder: str = str(ROOT)
+    n_files: int | None = None
+    source: str | None = None
 
 
 class ForkedProgram:
@@ -135,14 +147,23 @@ class ForkedServers:
         environment = {**os.environ, **settings}
         if not FORKS_ARE_SAFE:
             limit = [] if n_files is None else [*LIMITED, str(n_files)]
-            program = ["app.py"] if source is None else ["-c", source]
+            what = [str(ROOT / "app.py")] if source is None else ["-c", source]
             environment["PYTHONPATH"] = str(ROOT)
-            command = [*limit, sys.executable, *program]
+            command = [*limit, sys.executable, *what]
             return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-        wanted = {"environment": environment, "folder": str(folder), "n_files": n_files, "source": source}
+        program = Program(["app.py"], environment, str(folder), n_files, source)
         with Path(os.devnull).open("rb") as nothing:
-            files = [nothing.fileno(), log.fileno(), log.fileno()]
-            return ForkedProgram(_request(self._running(), files, {**wanted, "arguments": ["app.py"]}))
+            return ForkedProgram(_request(self._running(), program, [nothing.fileno(), log.fileno(), log.fileno()]))
+
+    def start_trainer(
+        self, arguments: Sequence[str], stdin: IO[bytes], stdout: IO[bytes]
+    ) -> "ForkedProgram | subprocess.Popen[bytes]":
+        """A program that trains networks; the first of its arguments is its file."""
+        if not FORKS_ARE_SAFE:
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdin=stdin, stdout=stdout)
+        program, files = Program(arguments, {**os.environ}), [stdin.fileno(), stdout.fileno(), 2]
+        return ForkedProgram(_request(self._running(), program, files, NETWORK_REQUEST))
 
     @contextmanager
     def running(self, settings: Mapping[str, str], log: Path = Path(os.devnull)) -> Iterator[str]:
@@ -237,29 +258,29 @@ def _start(owner: int, line: int, stdin: int, stdout: int, stderr: int, *inherit
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with socket.socket(fileno=owner) as owned:
         (size,) = NUMBER.unpack(owned.recv(NUMBER.size, socket.MSG_WAITALL))
-        wanted = json.loads(owned.recv(size, socket.MSG_WAITALL))
-        program = os.fork()
-        if program != 0:
+        program = Program(**json.loads(owned.recv(size, socket.MSG_WAITALL)))
+        process = os.fork()
+        if process != 0:
             for file in (line, stdin, stdout, stderr, *inherited):
                 os.close(file)
-            _report(owned, program)
+            _report(owned, process)
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate((stdin, stdout, stderr)):
         os.dup2(file, number)
         os.close(file)
-    if wanted["n_files"] is not None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted["n_files"], wanted["n_files"]))
+    if program.n_files is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (program.n_files, program.n_files))
     os.environ.clear()
-    os.environ.update(wanted["environment"])
+    os.environ.update(program.environment)
     tempfile.tempdir = None  # read from the environment once more
-    os.chdir(wanted["folder"])
-    sys.argv = wanted["arguments"]
+    os.chdir(program.folder)
+    sys.argv = [*program.arguments]
     with socket.socket(fileno=line) as server, _forked_workers(server):
-        if wanted["source"] is None:
+        if program.source is None:
             runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
         else:
-            exec(wanted["source"], {"__name__": "__main__"})  # noqa: S102 - a test's own
+            exec(program.source, {"__name__": "__main__"})  # noqa: S102 - a test's own
     sys.exit()
 
 
@@ -278,29 +299,27 @@ def _start_worker(
     assert (*command[: len(WORKER)],) == WORKER
     arguments = command[len(WORKER) - 1 :]
     kind = NETWORK_REQUEST if arguments[1:] == [FORKED, "network"] else REQUEST
-    wanted = {"environment": {**os.environ}, "folder": str(Path.cwd()), "n_files": None, "source": None}
     given, ours = os.pipe() if stdin == subprocess.PIPE else (os.dup(stdin), None)
-    forked = _request(line, [given, 1, 2, *pass_fds], {**wanted, "arguments": arguments}, kind)
+    program = Program(arguments, {**os.environ}, str(Path.cwd()))
+    forked = _request(line, program, [given, 1, 2, *pass_fds], kind)
     os.close(given)
     return ForkedProgram(forked, ours)
 
 
-def _request(
-    line: socket.socket, files: Sequence[int], wanted: Mapping[str, object], kind: bytes = REQUEST
-) -> socket.socket:
-    """Request a program with these files; the socket that leads to the process above it."""
+def _request(line: socket.socket, program: Program, files: Sequence[int], kind: bytes = REQUEST) -> socket.socket:
+    """Request the program with these files; the socket that leads to the process above it."""
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(line, [kind], [theirs.fileno(), line.fileno(), *files])
-    described = json.dumps(wanted).encode()
+    described = json.dumps(asdict(program)).encode()
     ours.sendall(NUMBER.pack(len(described)) + described)
     return ours
 
 
-def _report(owner: socket.socket, program: int) -> NoReturn:
+def _report(owner: socket.socket, process: int) -> NoReturn:
     with suppress(OSError):  # the test has closed its end
-        owner.sendall(NUMBER.pack(program))
-        owner.sendall(NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])))
+        owner.sendall(NUMBER.pack(process))
+        owner.sendall(NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])))
     os._exit(0)
 
 
