@@ -9,6 +9,7 @@ forecasts NIGHTLY_TICKERS and publishes the forecasts, or continues where the in
 ``{"task": "webhooks"}`` delivers the webhooks that are due.
 """
 
+import atexit
 import gc
 import logging
 import math
@@ -189,6 +190,7 @@ def main() -> None:
     """Work with the settings that arrive as JSON on standard input, or be forked."""
     os.nice(NICENESS)
     _collect_seldom()
+    atexit.register(gc.freeze)  # else Python looks through all objects several times before it ends
     prepare_environment()
     if sys.argv[1] != FORKED:
         work_on(sys.argv[1], sys.stdin.buffer.read())

@@ -1,5 +1,6 @@
 """Started by ``bin/stock-forecast``."""
 
+import atexit
 import gc
 
 from cli.main import app
@@ -10,4 +11,5 @@ GC_THRESHOLD = (50_000, 20, 50)
 
 if __name__ == "__main__":
     gc.set_threshold(*GC_THRESHOLD)
+    atexit.register(gc.freeze)  # else Python looks through all of them several times before it ends
     app(prog_name="stock-forecast")

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -20,6 +21,7 @@ from stock_forecast_client import Client
 
 NOT_LOCAL = ("api_key", "api_keys", "rate_limit_requests", "rate_limit_cpu_s", "trainer_function_name")
 POLL_S = 0.2  # in one process, polling costs little
+BEAT_S = 0.5  # an interrupted training ends at the next heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class InThisProcess:
     """Trains one model at a time, in a thread that ends with the process."""
 
     def __init__(self, context: WorkerContext, announcements: Announcements) -> None:
-        self._context = context
+        self._context = replace(context, beat_s=BEAT_S)
         self._announcements = announcements
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._thread: threading.Thread | None = None

@@ -154,6 +154,13 @@ def servers() -> Iterator[ForkedServers]:
 
 
 @pytest.fixture(scope="module")
+def forked_workers(servers: ForkedServers) -> Iterator[None]:
+    """Forks the workers of this process too, for a module that is not about how they start."""
+    with servers.workers():
+        yield
+
+
+@pytest.fixture(scope="module")
 def server(servers: ForkedServers, data: Path) -> Iterator[str]:
     """A server on the sample prices, one for each module that needs it."""
     with servers.running({"PRICE_SOURCE": "sample", "DATA_DIR": str(data)}) as url:

@@ -1,4 +1,4 @@
-"""A worker process whose phases take minutes, for the test that cancels each: ``python -m tests.slow_worker DATA_DIR``.
+"""A worker process whose phases take minutes, for the test that cancels each: ``slow_worker.py DATA_DIR``.
 
 Reads ``PHASE JOB_ID`` lines from standard input, works on each job in its main thread as ``worker.py`` does, and prints
 a line when it is free again. Only the phase that is named is slow: its real work is done over and over.

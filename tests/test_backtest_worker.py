@@ -155,7 +155,7 @@ def test_a_client_that_knows_the_id_may_leave(server: str, data: Path) -> None:
 
 
 def test_a_killed_worker_leaves_a_lost_job_that_can_be_retried(server: str, data: Path) -> None:
-    job = start(server, {**LONG, "horizon": 15})
+    job = start(server, {**LONG, "start": "2012-01-01", "horizon": 15})
     wait_until(server, job["id"], "running")
 
     os.kill(worker_of(data, job["id"]), signal.SIGKILL)
@@ -211,9 +211,9 @@ def test_backtests_do_not_wait_for_trainings_and_too_many_are_refused(server: st
 
 
 def test_one_key_is_one_job(server: str) -> None:
-    jobs = {start(server, {**LONG, "horizon": 8}, **{"Idempotency-Key": "once"})["id"] for _ in range(2)}
+    jobs = {start(server, {**SLOW, "horizon": 8}, **{"Idempotency-Key": "once"})["id"] for _ in range(2)}
     other = requests.post(
-        f"{server}{PATH}", json=LONG | {"horizon": 7}, headers={"Idempotency-Key": "once"}, timeout=30
+        f"{server}{PATH}", json=SLOW | {"horizon": 7}, headers={"Idempotency-Key": "once"}, timeout=30
     )
 
     assert len(jobs) == 1

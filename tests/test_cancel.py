@@ -1,7 +1,6 @@
 """A cancelled job ends within seconds in every phase, in a real worker process, and leaves nothing of a model."""
 
-import subprocess
-import sys
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Queue
+from typing import TextIO
 
 import pytest
 
@@ -21,7 +21,8 @@ from services.storage.store import LocalArtifactStore
 from services.training.universe import NO_UNIVERSES
 from services.training.work import WorkerContext, run_training
 from tests.fakes import FakePriceSource, job_spec, walk_history
-from tests.processes import dies_with_us, wait_until
+from tests.forked_servers import ForkedServers
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ class Worker:
     """The worker process, and the store that it shares with this one."""
 
     store: LocalArtifactStore
-    process: "subprocess.Popen[str]"
+    requests: TextIO
     free: "Queue[str]"
 
     @property
@@ -53,9 +54,8 @@ class Worker:
         now = datetime.now(UTC)
         job_id = f"{now:%Y%m%dt%H%M%S}-{number:08x}"
         self.jobs.add(job_spec(job_id, now, f"walk-{number}", **request))
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{slow} {job_id}\n")
-        self.process.stdin.flush()
+        self.requests.write(f"{slow} {job_id}\n")
+        self.requests.flush()
         return job_id
 
     def status(self, job_id: str) -> Job:
@@ -66,24 +66,25 @@ class Worker:
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def worker(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     data = tmp_path_factory.mktemp("data")
-    command = [*dies_with_us(), sys.executable, "-m", "tests.slow_worker", str(data)]
     free: Queue[str] = Queue()
-    root = Path(__file__).parent.parent
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
-        assert process.stdout is not None
-        lines = process.stdout
+    (given, requested), (answered, printed) = os.pipe(), os.pipe()
+    with os.fdopen(given, "rb") as stdin, os.fdopen(printed, "wb") as stdout:
+        process = servers.start_trainer(["tests/slow_worker.py", str(data)], stdin, stdout)
 
-        def read() -> None:
+    def read() -> None:
+        with os.fdopen(answered) as lines:
             for line in lines:
                 free.put(line.strip())
 
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        yield Worker(LocalArtifactStore(data), process, free)
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    with os.fdopen(requested, "w") as requests:
+        yield Worker(LocalArtifactStore(data), requests, free)
         process.kill()
-        reader.join()
+        process.wait()
+    reader.join()
 
 
 def in_phase(phase: str, fit: int = 1, epoch: int = 0) -> Callable[[Progress], bool]:

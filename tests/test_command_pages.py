@@ -66,6 +66,7 @@ def test_the_page_lists_exactly_the_exit_codes() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_page_runs(
     command: str,

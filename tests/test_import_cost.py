@@ -35,12 +35,10 @@ json.dump({"answers": answers, "loaded": loaded}, sys.stdout)
 
 
 @pytest.mark.parametrize(
-    ("events", "chosen"),
-    [([], {}), ([UP], {}), ([UP], {"S3_BUCKET_NAME": "models", "PRICE_SOURCE": "yahoo"})],
-    ids=["importing the application", "answering /up", "naming a bucket"],
+    "chosen", [{}, {"S3_BUCKET_NAME": "models", "PRICE_SOURCE": "yahoo"}], ids=["answering /up", "naming a bucket"]
 )
-def test_nothing_heavy_is_loaded(tmp_path: Path, events: list[dict[str, Any]], chosen: dict[str, str]) -> None:
-    loaded = _loaded_by(tmp_path, *events, **chosen)
+def test_nothing_heavy_is_loaded(tmp_path: Path, chosen: dict[str, str]) -> None:
+    loaded = _loaded_by(tmp_path, UP, **chosen)
 
     assert loaded & (TRAINING | PRICES | NUMERICS | AWS | SERVING) == set()
 
@@ -75,12 +73,12 @@ def test_lambda_loads_nothing_that_is_there_to_be_scraped(tmp_path: Path) -> Non
     assert loaded & SCRAPED == set()
 
 
-@pytest.mark.parametrize("route", ["predict", "forecast"])
-def test_a_forecast_loads_only_what_serves_it(tmp_path: Path, trained: TrainedModel, route: str) -> None:
+def test_forecasts_load_only_what_serves_them(tmp_path: Path, trained: TrainedModel) -> None:
     ModelRegistry(LocalArtifactStore(tmp_path)).publish(trained.card, trained.files)
-    event = function_url_event("POST", f"/models/{trained.card.model_id}/{route}", {"ticker": "^GSPC"})
+    path, body = f"/models/{trained.card.model_id}", {"ticker": "^GSPC"}
+    events = [function_url_event("POST", f"{path}/{route}", body) for route in ("predict", "forecast")]
 
-    loaded = _loaded_by(tmp_path, event)
+    loaded = _loaded_by(tmp_path, *events)
 
     assert loaded >= SERVING
     assert loaded & (TRAINING | NUMERICS | AWS | {"yfinance", "curl_cffi", "arch"}) == set()

@@ -75,6 +75,7 @@ class Heartbeat:
         clock: the current time.
         monotonic: seconds on a clock that never jumps, for the pace.
         phases: the share of the job at which each of its phases begins.
+        beat_s: seconds between two heartbeats, by default BEAT_S.
     """
 
     def __init__(
@@ -85,8 +86,10 @@ class Heartbeat:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
         phases: Mapping[Phase, float] = PHASES,
+        beat_s: float | None = None,
     ) -> None:
         self._phases = phases
+        self._beat_s = beat_s or BEAT_S
         self._jobs = jobs
         self._job_id = job_id
         self._max_epochs = max_epochs
@@ -205,7 +208,7 @@ class Heartbeat:
             raise JobStopped
 
     def _run(self) -> None:
-        while not self._over.wait(BEAT_S if self._stopped_s is None else INTERRUPT_S):
+        while not self._over.wait(self._beat_s if self._stopped_s is None else INTERRUPT_S):
             self._beat()
 
     def _beat(self) -> None:

@@ -47,7 +47,9 @@ log = logging.getLogger(__name__)
 class WorkerContext:
     """Where a worker reads jobs, prices and universes, and stores models and the state of long trainings.
 
-    ``executor`` is the name of the executor that this worker belongs to; None for one that takes any job.
+    Attributes:
+        executor: the name of the executor that this worker belongs to; None for one that takes any job.
+        beat_s: seconds between two heartbeats; None for the usual ones.
     """
 
     jobs: Jobs
@@ -57,6 +59,7 @@ class WorkerContext:
     universes: Universes
     checkpoints: Checkpoints | None = None
     executor: str | None = None
+    beat_s: float | None = None
 
 
 def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left: float = math.inf) -> JobEnd | None:
@@ -112,8 +115,8 @@ def _attempt(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_a
 
 def _heartbeat(spec: JobSpec, context: WorkerContext) -> Heartbeat:
     if isinstance(spec.request, TrainRequest):
-        return Heartbeat(context.jobs, spec.id, spec.request.epochs, context.clock)
-    return Heartbeat(context.jobs, spec.id, 1, context.clock, phases=BACKTEST_PHASES)
+        return Heartbeat(context.jobs, spec.id, spec.request.epochs, context.clock, beat_s=context.beat_s)
+    return Heartbeat(context.jobs, spec.id, 1, context.clock, phases=BACKTEST_PHASES, beat_s=context.beat_s)
 
 
 def _backtest(

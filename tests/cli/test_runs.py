@@ -11,6 +11,7 @@ from tests.cli.conftest import Run
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_names_what_failed_and_prints_its_results(
     run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

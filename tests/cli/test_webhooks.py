@@ -52,6 +52,7 @@ def test_a_failure_is_announced_too_and_keeps_its_exit_code(run: Run, receiver: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_a_short_backtest_and_a_run_here_are_announced(run: Run, receiver: Receiver, model_id: str) -> None:
     tested = run(
         "backtest", "^GSPC", "--model", model_id, "--start", "2018-11-01", "--webhook", receiver.url, **ALLOWED

@@ -13,7 +13,7 @@ from socket import create_connection, socket
 
 import pytest
 
-from tests.forked_servers import LIMITED, ForkedServer, ForkedServers
+from tests.forked_servers import LIMITED, ForkedProgram, ForkedServers
 from tests.processes import dies_with_us, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ START_S = 60.0
 
 @dataclass
 class RunningServer:
-    process: "subprocess.Popen[bytes] | ForkedServer"
+    process: "subprocess.Popen[bytes] | ForkedProgram"
     port: int
     log_file: Path
 
@@ -87,7 +87,7 @@ def start(servers: ForkedServers, tmp_path_factory: pytest.TempPathFactory) -> I
             own = {"PORT": str(port), "DATA_DIR": str(folder / "var"), **SETTINGS, **settings}
             program = command or [sys.executable, "app.py"]
             log = ends.enter_context((folder / "log").open("wb"))
-            process: subprocess.Popen[bytes] | ForkedServer
+            process: subprocess.Popen[bytes] | ForkedProgram
             if forked:
                 process = servers.start(own, log, n_files=n_files, source=command[-1] if command else None)
             else:

@@ -135,24 +135,16 @@ def test_processes_end_when_their_parent_is_killed(start: Start) -> None:
         ("0", "WEB_CONCURRENCY: Input should be greater than or equal to 1"),
     ],
 )
-def test_a_wrong_number_is_an_error_in_one_line(setting: str, line: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "app.py"],
-        cwd=ROOT,
-        env=os.environ | {"WEB_CONCURRENCY": setting},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=WITHIN_S,
-    )
+def test_a_wrong_number_is_an_error_in_one_line(start: Start, setting: str, line: str) -> None:
+    ended = start(forked=True, WEB_CONCURRENCY=setting, wait=False)
 
-    assert (ended.returncode, ended.stderr.strip()) == (1, line)
+    assert (ended.process.wait(WITHIN_S), ended.log.strip()) == (1, line)
 
 
 def test_a_port_in_use_ends_the_server(start: Start) -> None:
     server = start(forked=True)
 
-    second = start(WEB_CONCURRENCY="2", PORT=str(server.port), wait=False)
+    second = start(forked=True, WEB_CONCURRENCY="2", PORT=str(server.port), wait=False)
 
     assert second.process.wait(WITHIN_S) == 3  # as with one process
     assert "address already in use" in second.log.lower()

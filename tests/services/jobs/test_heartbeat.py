@@ -239,6 +239,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, 0.05)
 
 
+def test_more_frequent_heartbeats_end_the_work_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT_S", 30.0)
+    reports, began = Reports(), time.monotonic()
+
+    with Heartbeat(reports, JOB, 50, lambda: START, beat_s=0.01) as heartbeat:
+        heartbeat.phase("test")
+        reports.stopped = True
+        with pytest.raises(JobStopped):
+            time.sleep(20)
+
+    assert time.monotonic() - began < 10
+
+
 @pytest.mark.usefixtures("quick")
 def test_the_work_of_a_main_thread_is_interrupted_where_it_is_at_the_next_beat(
     monkeypatch: pytest.MonkeyPatch,
