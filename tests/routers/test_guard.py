@@ -86,16 +86,17 @@ def client(app: FastAPI) -> TestClient:
     return TestClient(app)
 
 
-@pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
-    """One application for many requests that it refuses."""
-    return TestClient(guarded_app(tmp_path_factory.mktemp("refusing"), api_keys=ENTRIES))
+@pytest.fixture(scope="module", params=[None, "", "wrong", READS.digest.hex()], ids=["none", "empty", "wrong", "hash"])
+def unknown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str | None, TestClient]:
+    """What is no key, and one application that refuses it on every route: an address has 60 tries a minute."""
+    return request.param, TestClient(guarded_app(tmp_path_factory.mktemp("refusing"), api_keys=ENTRIES))
 
 
 @pytest.mark.parametrize("route", GUARDED)
-@pytest.mark.parametrize("secret", [None, "", "wrong", READS.digest.hex()], ids=["none", "empty", "wrong", "hash"])
-def test_every_route_but_the_open_ones_needs_a_key(refusing: TestClient, route: str, secret: str | None) -> None:
-    answer = send(refusing, route, secret)
+def test_every_route_but_the_open_ones_needs_a_key(unknown: tuple[str | None, TestClient], route: str) -> None:
+    secret, client = unknown
+
+    answer = send(client, route, secret)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
     assert answer.headers["WWW-Authenticate"] == 'APIKey header="X-API-Key"'
