@@ -30,6 +30,7 @@ MEMORY = 500  # origins replayed: two years
 TRACKED_LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
 EXPECTED = 1 - TRACKED_LEVELS  # misses per outcome
 TRACKED_BOUNDS = np.concatenate([0.5 - TRACKED_LEVELS[::-1] / 2, [0.5], 0.5 + TRACKED_LEVELS / 2])
+IN_CACHE = 1_200_000  # counts of misses that a replay looks back on: with more it waits for the memory
 ROUNDING = 1e-9  # an outcome that has made a bound, as those of the calibration part have, is inside it
 
 LogFactors = NDArray[np.float64]
@@ -80,7 +81,9 @@ class AdaptiveForecaster:
         first = max(self.lookback - 1, int(origins.min()) - MEMORY)
         record = self._record(bars, np.arange(first, int(origins.max())))
         ends, of_origins = np.unique(origins - first, return_inverse=True)
-        return _replay([record], np.maximum(ends - MEMORY, 0), ends)[of_origins]
+        together = max(IN_CACHE // (TRACKED_LEVELS.size * self.horizon**2), 1)
+        parts = [ends[first : first + together] for first in range(0, ends.size, together)]
+        return np.concatenate([_replay([record], np.maximum(part - MEMORY, 0), part) for part in parts])[of_origins]
 
     def newest_replays(self, histories: Sequence[Bars], kept: int) -> tuple[LogFactors, list[NextSessions]]:
         """Replay the sessions before the last one of each history, all histories in step.
@@ -96,7 +99,7 @@ class AdaptiveForecaster:
             for bars, first, last in zip(histories, firsts, lasts, strict=True)
         ]
         lengths, path = lasts - firsts, list[NDArray[np.float64]]()
-        longest = lengths.max(initial=0)
+        longest = lengths.max()
         factors = _replay(records, longest - lengths, np.full_like(lengths, longest), path)
         of_step_one = np.array([*path, factors[:, 0]])  # (n_sessions + 1, n_histories, n_tracked_levels)
         replayed = []
@@ -184,8 +187,8 @@ def _replay(
     steps = np.arange(horizon)
     first_outcomes = starts + steps[:, None]  # (horizon, n_origins)
     misses = np.empty((n_levels, horizon, ends.size))
-    then = np.empty((horizon, *misses.shape))  # when each forecast was made, by the session of its outcome
-    for session in range(ends.max(initial=0)):
+    then = np.zeros((horizon, *misses.shape))  # when each forecast was made, by the session of its outcome
+    for session in range(starts.min(), ends.max()):
         if session <= first_outcomes.max():
             np.copyto(misses, n_known[session] * EXPECTED[:, None, None], where=session <= first_outcomes)
         if path is not None:
