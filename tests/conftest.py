@@ -2,7 +2,7 @@ import asyncio
 import gc
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from typing import Any
 import botocore.session
 import httpcore2
 import pytest
+from _pytest.doctest import DoctestModule
 from fastapi.openapi.utils import get_openapi
 from hypothesis import settings
 from typer.main import get_command
@@ -40,6 +41,13 @@ settings.register_profile("untimed", deadline=None)  # a busy machine is no fail
 settings.load_profile("untimed")
 prepare_environment()  # before the libraries that read it are imported
 gc.set_threshold(200_000, 20, 50)  # most of what libraries and test modules allocate stays
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for doctests outside this folder only: no test has one, and each process would search every module."""
+    collectors = yield
+    return [one for one in collectors if not isinstance(one, DoctestModule)]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
