@@ -28,7 +28,9 @@ from models.windows import future_closes, sessions_needed
 RATE = 0.03  # a miss moves the 80 % bounds of step 1 by 2.4 %
 MEMORY = 500  # origins replayed: two years
 TRACKED_LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
+EXPECTED = 1 - TRACKED_LEVELS  # misses per outcome
 TRACKED_BOUNDS = np.concatenate([0.5 - TRACKED_LEVELS[::-1] / 2, [0.5], 0.5 + TRACKED_LEVELS / 2])
+IN_CACHE = 1_200_000  # counts of misses that a replay looks back on: with more it waits for the memory
 ROUNDING = 1e-9  # an outcome that has made a bound, as those of the calibration part have, is inside it
 
 LogFactors = NDArray[np.float64]
@@ -77,7 +79,11 @@ class AdaptiveForecaster:
         if not origins.size:
             return np.empty((0, self.horizon, TRACKED_LEVELS.size))
         first = max(self.lookback - 1, int(origins.min()) - MEMORY)
-        return _replay([self._record(bars, np.arange(first, int(origins.max())))], [origins - first])
+        record = self._record(bars, np.arange(first, int(origins.max())))
+        ends, of_origins = np.unique(origins - first, return_inverse=True)
+        together = max(IN_CACHE // (TRACKED_LEVELS.size * self.horizon**2), 1)
+        parts = [ends[first : first + together] for first in range(0, ends.size, together)]
+        return np.concatenate([_replay([record], np.maximum(part - MEMORY, 0), part) for part in parts])[of_origins]
 
     def newest_replays(self, histories: Sequence[Bars], kept: int) -> tuple[LogFactors, list[NextSessions]]:
         """Replay the sessions before the last one of each history, all histories in step.
@@ -92,9 +98,10 @@ class AdaptiveForecaster:
             self._record(bars, np.arange(first, last + 1), kept)
             for bars, first, last in zip(histories, firsts, lasts, strict=True)
         ]
-        path: list[NDArray[np.float64]] = []
-        factors = _replay(records, list((lasts - firsts)[:, None]), path)
-        of_step_one = np.array([*path, factors[:, 0]])  # (n_rounds + 1, n_histories, n_tracked_levels)
+        lengths, path = lasts - firsts, list[NDArray[np.float64]]()
+        longest = lengths.max()
+        factors = _replay(records, longest - lengths, np.full_like(lengths, longest), path)
+        of_step_one = np.array([*path, factors[:, 0]])  # (n_sessions + 1, n_histories, n_tracked_levels)
         replayed = []
         for row, record in enumerate(records):
             own = of_step_one[len(of_step_one) - len(record.static.prices) :, row, None]
@@ -105,9 +112,11 @@ class AdaptiveForecaster:
         actuals = future_closes(bars, past, self.horizon)
         raw = self.static.inner.predict_quantiles(bars, past)
         bounds = self.calibration.quantiles_at(raw, TRACKED_BOUNDS)  # a quarter of the levels, and of the work
-        at_outcome, happened = _log_factors_at_outcome(bounds, actuals), _by_session(~np.isnan(actuals))
+        n_known = np.cumsum(_by_session(~np.isnan(actuals), False), axis=0)
+        n_known = np.concatenate([np.zeros_like(n_known, shape=(1, self.horizon)), n_known])
+        at_outcome = _log_factors_at_outcome(bounds, actuals) + n_known[:-1, :, None] * EXPECTED
         first = _first_step(raw, kept)
-        return _Record(at_outcome, happened, first, self.calibration.up_to(1).quantiles(first))
+        return _Record(_by_session(at_outcome, np.nan), n_known, first, self.calibration.up_to(1).quantiles(first))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +124,15 @@ class _Record:
     """What became known after each of n successive origins, and what was forecast from the last of them.
 
     Attributes:
-        at_outcome: see ``_log_factors_at_outcome``, shape (horizon, n_levels, n).
-        happened: False where a step has no outcome because its session did not trade, shape (horizon, n).
+        at_outcome: what ``_log_factors_at_outcome`` returns, plus the misses that were expected of the outcomes known
+            when the forecast was made, by the session in which the outcome becomes known, shape (n, horizon, n_levels).
+        n_known: outcomes of each step before each session and after the last, shape (n + 1, horizon). A session that
+            did not trade is no outcome.
         raw, static: of the inner forecaster, and with static intervals, prices of shape (n_kept, 1, n_levels).
     """
 
     at_outcome: NDArray[np.float64]
-    happened: NDArray[np.bool_]
+    n_known: NDArray[np.intp]
     raw: QuantileForecast
     static: QuantileForecast
 
@@ -135,8 +146,7 @@ def _first_step(forecast: QuantileForecast, kept: int) -> QuantileForecast:
 def _log_factors_at_outcome(bounds: QuantileForecast, actuals: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far out each outcome lay: the ``a`` that would have put the bounds there, in units of its step's rate.
 
-    Shape (horizon, n_tracked_levels, n), from quantiles at TRACKED_BOUNDS. Column r has what becomes known in the
-    session after row r: at step h the forecast made h − 1 rows before. NaN where there is none.
+    Shape (n, horizon, n_tracked_levels), from quantiles at TRACKED_BOUNDS. NaN where there is no outcome.
     """
     middle = TRACKED_LEVELS.size
     median = np.log(bounds.prices[..., middle])
@@ -147,58 +157,62 @@ def _log_factors_at_outcome(bounds: QuantileForecast, actuals: NDArray[np.float6
     distance = np.where(missed_below, -distance, distance)
     horizon = error.shape[1]
     with np.errstate(divide="ignore", invalid="ignore"):  # no error is within any bounds, no distance holds none
-        by_origin = np.log(np.abs(error)[..., None] / distance) / _rates(horizon)[:, None] - ROUNDING
-    return _by_session(by_origin)
+        factors: NDArray[np.float64] = np.log(np.abs(error)[..., None] / distance) / _rates(horizon)[:, None] - ROUNDING
+    return factors
 
 
-def _by_session(values: NDArray[Any]) -> NDArray[Any]:
-    """What becomes known in each session, (horizon, …, n), from what is known of each origin's steps, (n, horizon, …).
-
-    NaN, or False, where there is none.
-    """
-    n, horizon = values.shape[:2]
-    nothing = False if values.dtype == np.bool_ else np.nan
-    known = np.full((horizon, *values.shape[2:], n), nothing, dtype=values.dtype)
-    for step in range(min(horizon, n)):
-        known[step, ..., step:] = np.moveaxis(values[: n - step, step], 0, -1)
+def _by_session(values: NDArray[Any], nothing: float) -> NDArray[Any]:
+    """What becomes known in each session from what is known of each origin's steps, both of shape (n, horizon, …)."""
+    known = np.full_like(values, nothing)
+    for step in range(min(values.shape[1], len(values))):
+        known[step:, step] = values[: len(values) - step, step]
     return known
 
 
 def _replay(
-    records: Sequence[_Record], pasts: Sequence[Origins], path: list[NDArray[np.float64]] | None = None
+    records: Sequence[_Record], starts: Origins, ends: Origins, path: list[NDArray[np.float64]] | None = None
 ) -> LogFactors:
-    """Log factors of origins that have ``pasts`` columns of their record before them, all replayed together.
+    """Log factors of origins that replay the sessions from ``starts`` to before ``ends``, which ascend.
 
-    Those that the first step had before each round are appended to ``path``, shape (n_origins, n_levels).
+    All of one record, or each of its own; records end together. The factors of the first step before each session are
+    appended to ``path``, shape (n_origins, n_levels).
 
-    In round r each origin takes up what became known MEMORY − r sessions before it, and adds
-    miss − (1 − c) to its excess of misses; the rates make log factors of these at the end.
+    The log factor of an origin is misses − (1 − c) · outcomes, in units of the step's rate, both since its start. In
+    place of the outcomes since its start, a record has those since its own: an origin's count of misses begins at what
+    was expected by then instead of at zero, and a session adds no more than its misses.
     """
-    past = np.concatenate(pasts)
-    horizon, n_levels = records[0].at_outcome.shape[:2]
-    sizes = [record.happened.shape[1] for record in records]
-    starts = np.repeat(np.cumsum([0, *sizes[:-1]]), [len(one) for one in pasts])
-    nothing = np.full((horizon, n_levels, 1), np.nan)  # the last column: read where an origin has no such past
-    at_outcome = np.concatenate([*(record.at_outcome for record in records), nothing], axis=-1)
-    happened = np.concatenate([*(record.happened for record in records), nothing[:, 0] > 0], axis=-1)
-
-    steps, every = np.arange(1, horizon + 1)[:, None], np.arange(horizon)
-    excess = np.zeros((horizon, n_levels, past.size))
-    then = np.zeros((horizon, *excess.shape))  # when each forecast was made, for the rounds until its last outcome
-    for round_ in range(MEMORY - int(past.max(initial=0)), MEMORY):  # the rounds before have no past at all
-        row = past - MEMORY + round_
-        column = np.where(row < 0, -1, starts + row)
-        then[round_ % horizon] = excess
+    at_outcome = _ends_aligned([record.at_outcome.swapaxes(1, 2) for record in records], np.nan)
+    n_known = _ends_aligned([record.n_known for record in records], 0)  # (n_sessions + 1, horizon, n_records)
+    n_levels, horizon = at_outcome.shape[1:3]
+    steps = np.arange(horizon)
+    first_outcomes = starts + steps[:, None]  # (horizon, n_origins)
+    misses = np.empty((n_levels, horizon, ends.size))
+    then = np.zeros((horizon, *misses.shape))  # when each forecast was made, by the session of its outcome
+    for session in range(starts.min(), ends.max()):
+        if session <= first_outcomes.max():
+            np.copyto(misses, n_known[session] * EXPECTED[:, None, None], where=session <= first_outcomes)
         if path is not None:
-            path.append(excess[0].T * RATE)
-        made = round_ - every  # the round in which step h's forecast, now known, was made
-        outside = at_outcome[:, :, column] > then[made % horizon, every]
-        for level in range(1, n_levels):  # inside the bounds of one level is inside those of all above
-            outside[:, level] &= outside[:, level - 1]
-        gained = outside - (1 - TRACKED_LEVELS[:, None])
-        known = (made[:, None] >= 0) & (row + 1 >= steps) & happened[:, column]  # (horizon, n_origins)
-        excess += gained if known.all() else gained * known[:, None]
-    return excess.transpose(2, 0, 1) * _rates(horizon)[:, None]
+            path.append((misses[:, 0] - n_known[session, 0] * EXPECTED[:, None]).T * RATE)
+        then[(session + steps) % horizon, :, steps] = misses.swapaxes(0, 1)
+        outside = at_outcome[session] > then[session % horizon]  # (n_levels, horizon, n_origins)
+        for shift in (1, 2, 4, 8):  # inside the bounds of one level is inside those of all above
+            outside[shift:] &= outside[:-shift]
+        now = np.searchsorted(ends, session, "right")
+        misses[..., now:] += outside[..., now:].view(np.int8)  # numpy adds bools at half the speed
+    own = np.arange(ends.size) % len(records)
+    before = n_known[np.minimum(first_outcomes, ends), steps[:, None], own]
+    n_outcomes = n_known[ends, :, own].T - before
+    excess = np.rint(misses - before * EXPECTED[:, None, None]) - n_outcomes * EXPECTED[:, None, None]
+    return np.where(n_outcomes > 0, excess, 0.0).T * _rates(horizon)[:, None]
+
+
+def _ends_aligned(values: Sequence[NDArray[Any]], nothing: float) -> NDArray[Any]:
+    """The values of each record, shape (n, …, n_records), the shorter ones after ``nothing``."""
+    n = max(map(len, values))
+    aligned = np.full((n, *values[0].shape[1:], len(values)), nothing, dtype=values[0].dtype)
+    for record, own in enumerate(values):
+        aligned[n - len(own) :, ..., record] = own
+    return aligned
 
 
 def _rates(horizon: int) -> NDArray[np.float64]:

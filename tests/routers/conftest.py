@@ -23,6 +23,7 @@ from tests.fakes import (
 )
 
 NOW = datetime(2024, 7, 19, 22, tzinfo=UTC)
+SETTINGS = Settings(_env_file=None)  # once: reading them takes as long as building an application
 
 
 @pytest.fixture
@@ -39,7 +40,8 @@ def refusing(tmp_path_factory: pytest.TempPathFactory, trained: TrainedModel) ->
 
 
 def _with_a_model(folder: Path, store: InMemoryArtifactStore, trained: TrainedModel) -> FastAPI:
-    app = application(Settings(_env_file=None, data_dir=folder), clock=lambda: NOW, store=store)
+    settings = SETTINGS.model_copy(update={"data_dir": folder})
+    app = application(settings, clock=lambda: NOW, store=store)
     use_prices(
         app, FakePriceSource(walk_history(), walk_history("OTHER", seed=5), walk_history("SHORT", n_sessions=100))
     )

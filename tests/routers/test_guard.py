@@ -84,9 +84,16 @@ def client(app: FastAPI) -> TestClient:
     return TestClient(app)
 
 
+@pytest.fixture(scope="module", params=[None, "", "wrong", READS.digest.hex()], ids=["none", "empty", "wrong", "hash"])
+def unknown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str | None, TestClient]:
+    """What is no key, and one application that refuses it on every route: an address has 60 tries a minute."""
+    return request.param, TestClient(guarded_app(tmp_path_factory.mktemp("refusing"), api_keys=ENTRIES))
+
+
 @pytest.mark.parametrize("route", GUARDED)
-@pytest.mark.parametrize("secret", [None, "", "wrong", READS.digest.hex()], ids=["none", "empty", "wrong", "hash"])
-def test_every_route_but_the_open_ones_needs_a_key(client: TestClient, route: str, secret: str | None) -> None:
+def test_every_route_but_the_open_ones_needs_a_key(unknown: tuple[str | None, TestClient], route: str) -> None:
+    secret, client = unknown
+
     answer = send(client, route, secret)
 
     assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")

@@ -16,8 +16,10 @@ from xml.etree import ElementTree as ET
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 
 from schemas.analysis import Analysis, Correlogram, DrawdownEpisode, Seasonality, Series
@@ -249,7 +251,7 @@ def _lags(
 
 
 def _figure(rows: int = 1, ratios: Sequence[float] = (1,)) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     grid: Any = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=ratios)
     return figure, list(grid[:, 0])
 
@@ -295,6 +297,8 @@ def _span(episode: DrawdownEpisode) -> str:
 
 def _svg(figure: Figure, name: str, label: str) -> str:
     """The drawing as an element of a page: no XML declaration, unique ids, colours as variables."""
+    FigureCanvasSVG(figure)  # measures the texts
+    ConstrainedLayoutEngine().execute(figure)  # not as the figure's own engine: for that, all is drawn once more
     drawn = StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(drawn, format="svg", facecolor="none", metadata=no_metadata)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import PricesEmpty
-from services.prices import exchanges
+from services.prices import calendars, exchanges
 from services.prices.calendars import (
+    _calendar,
     _keep_korean_years,
     _timetable,
     history_at,
@@ -23,7 +24,6 @@ from services.prices.calendars import (
     sessions_per_year,
 )
 from services.prices.cleaning import clean
-from services.prices.pandas4 import ignore_pandas_4_warnings
 from services.prices.series import Defects, PriceHistory, PriceSeries
 
 CALENDARS = sorted(
@@ -66,10 +66,10 @@ def declares_special_weeks(exchange: str) -> bool:
 
 
 @pytest.mark.parametrize("exchange", CALENDARS)
-def test_every_calendar_ascends_and_agrees_with_the_package(exchange: str) -> None:
-    from exchange_calendars import get_calendar
+def test_every_calendar_ascends_and_agrees_with_the_package(exchange: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = _calendar(exchange)
+    monkeypatch.setattr(calendars, "_calendar", {exchange: package}.__getitem__)  # to build it is most of the work
 
-    ignore_pandas_4_warnings()
     timetable = _timetable(exchange)
 
     assert (np.diff(timetable.sessions) > np.timedelta64(0, "D")).all()
@@ -77,7 +77,6 @@ def test_every_calendar_ascends_and_agrees_with_the_package(exchange: str) -> No
     assert timetable.known[0] <= date(2026, 1, 5)
     assert timetable.known[1] >= date(2026, 12, 31)
     if not declares_special_weeks(exchange):
-        package = get_calendar(exchange)
         first, last = package.first_session.date(), package.last_session.date()
         own = package.sessions.to_numpy().astype("datetime64[D]")
         assert np.array_equal(sessions_between(exchange, first, last), own)
