@@ -1,7 +1,7 @@
 """Autocorrelation and unit roots equal statsmodels called directly, and naive loops."""
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,7 +11,16 @@ from statsmodels.stats.diagnostic import acorr_ljungbox
 from statsmodels.tools.sm_exceptions import InterpolationWarning
 from statsmodels.tsa import stattools
 
-from services.analysis.dependence import MAX_LAG, adf, correlogram, dependence, kpss, robust_bound, stationarity
+from services.analysis.dependence import (
+    MAX_LAG,
+    adf,
+    correlogram,
+    dependence,
+    kpss,
+    lags_by_aic,
+    robust_bound,
+    stationarity,
+)
 from services.analysis.returns import log_returns
 from services.prices.series import PriceSeries
 
@@ -79,6 +88,26 @@ def test_unit_root_tests_of_real_prices_equal_statsmodels(real: PriceSeries) -> 
     assert [one.statistic for one in found] == pytest.approx([one.statistic for one in expected])
     assert [one.p_value for one in found] == pytest.approx([one.pvalue for one in expected])
     assert [one.lags for one in found] == [one.lags for one in expected]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(30, 600),
+    persistence=st.sampled_from([0.0, 0.5, 1.0]),
+    decimals=st.sampled_from([1, 12]),
+    regression=st.sampled_from(["c", "ct"]),
+)
+def test_the_lags_are_those_that_statsmodels_chooses(
+    seed: int, size: int, persistence: float, decimals: int, regression: Literal["c", "ct"]
+) -> None:
+    noise = np.random.default_rng(seed).standard_t(4, size=size)
+    values = np.zeros(size)
+    for t in range(1, size):
+        values[t] = persistence * values[t - 1] + noise[t] + 0.4 * noise[t - 1]
+    values = values.round(decimals)
+
+    assert lags_by_aic(values, regression) == stattools.adfuller(values, regression=regression, result_object=True).lags
 
 
 def test_a_note_says_on_which_side_of_the_kpss_table_the_p_value_lies(real: PriceSeries) -> None:
