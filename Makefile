@@ -8,7 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
        $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 CODE := app.py at_once.py aws_lambda.py bootstrap.py clock.py config.py error_handlers.py errors.py worker.py benchmarks cli client models routers schemas server services telemetry tests tools notebooks
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 10
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 10
 RIE_PACKAGE := aws-sam-cli==1.170.0
 MUTATION_PACKAGE := cosmic-ray==8.4.3
 

@@ -51,9 +51,13 @@ def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no process is left with one of them at the end."""
+    """Files with slow tests come first, so that no process is left with one of them at the end.
+
+    They come in the order of their names, not folders: the tests of ``tests/server`` wait for limits of time, and all
+    processes would wait at once.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, item.path.name if item.path in slow else "", item.path))
 
 
 def pytest_collection_finish() -> None:

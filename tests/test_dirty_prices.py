@@ -15,6 +15,8 @@ from benchmarks.dirty_prices import NOW, TICKER, RowsSource, Tally, judge, one_s
 from config import Settings
 from tests.fakes import InlineExecutor, application, use_prices
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def source() -> RowsSource:

@@ -13,6 +13,8 @@ from services.storage.store import LocalArtifactStore
 from services.training.train import TrainedModel
 from tests.aws.events import function_url_event, read_answer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 TRAINING = {"torch", "pytorch_lightning", "lightning", "lightning_fabric", "safetensors", "onnx", "onnxscript"}

@@ -24,6 +24,8 @@ from services.storage.store import LocalArtifactStore
 from tests.fakes import InlineExecutor, application, random_walk, use_prices
 from tests.yahoo_server import Quotes, YahooServer
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)  # a Saturday
 
