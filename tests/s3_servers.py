@@ -29,6 +29,7 @@ RADOSGW_PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool
 RADOSGW_PACKAGES = "radosgw ceph-mon ceph-osd ceph-mgr"
 
 # One monitor, one object store in memory, one gateway. The short paxos intervals are what makes it start in 2 s.
+# Without the -1 a monitor ends where less than one percent of the disk is free, which may be gigabytes.
 CEPH_CONF = """
 [global]
 fsid = {fsid}
@@ -49,7 +50,7 @@ osd data = {folder}/osd
 osd class update on start = false
 mon data = {folder}/mon
 mon allow pool size one = true
-mon data avail crit = 1
+mon data avail crit = -1
 paxos propose interval = 0.05
 paxos min wait = 0.02
 rgw frontends = beast endpoint={host}:{gateway_port}
