@@ -82,8 +82,8 @@ class AdaptiveForecaster:
         record = self._record(bars, np.arange(first, int(origins.max())))
         ends, of_origins = np.unique(origins - first, return_inverse=True)
         together = max(IN_CACHE // (TRACKED_LEVELS.size * self.horizon**2), 1)
-        parts = [ends[first : first + together] for first in range(0, ends.size, together)]
-        return np.concatenate([_replay([record], np.maximum(part - MEMORY, 0), part) for part in parts])[of_origins]
+        parts = [ends[begin : begin + together] for begin in range(0, ends.size, together)]
+        return np.concatenate([_replay([record], np.maximum(one - MEMORY, 0), one) for one in parts])[of_origins]
 
     def newest_replays(self, histories: Sequence[Bars], kept: int) -> tuple[LogFactors, list[NextSessions]]:
         """Replay the sessions before the last one of each history, all histories in step.

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, SOCK_STREAM, socket
 
-# Below those that a system gives to outgoing connections: one of the tests beside ours could take such a port
-# between our look and our server's start.
+# Below those that a system gives to outgoing connections: a test in another process could take such a port between our
+# look and our server's start.
 SERVER_PORTS = range(20_000, 32_000)
 
 

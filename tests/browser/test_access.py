@@ -24,10 +24,13 @@ def test_the_keyboard_reaches_everything_with_a_visible_focus(server: str, visit
     page.evaluate("document.activeElement.blur()")
 
     page.evaluate(RECORD_FOCUS)
-    while "TradingView" not in (names := page.evaluate("window.walked.map(([name]) => name)")):
-        assert len(names) < 120
-        for _ in range(10):
-            page.keyboard.press("Tab")
+    names: list[str] = []
+    for pressed in range(120):
+        page.keyboard.press("Tab")
+        if pressed % 10 == 9:
+            names = page.evaluate("window.walked.map(([name]) => name)")
+        if "TradingView" in names:
+            break
 
     assert names[0] == "Skip to the forecast"
     assert page.evaluate("window.walked.filter(([, visible]) => !visible)") == []
