@@ -22,7 +22,7 @@ from services.jobs.job import cancelled_end
 
 BEAT_S = 2.0  # many fit into the time after which a job is lost
 INTERRUPT_S = 0.5  # between two signals: one that comes during an import is ignored
-GRACE_S = 1.5  # for the work to stop, before the heartbeat itself ends the job
+GRACE_S = 1.0  # for the work to stop, before the heartbeat itself ends the job
 
 PHASES: dict[Phase, float] = {
     "fetch": 0.0,

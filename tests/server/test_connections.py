@@ -104,7 +104,7 @@ def test_a_silent_connection_is_closed(server: RunningServer) -> None:
     with server.connect() as connection:
         assert received(connection) == b""
 
-    assert 1.5 < time.monotonic() - started < 5
+    assert 1.5 < time.monotonic() - started < 15
 
 
 def test_a_head_that_drips_is_answered_408_and_closed(server: RunningServer) -> None:
@@ -151,12 +151,12 @@ def test_the_rest_of_a_body_that_no_route_reads_is_not_waited_for_without_end(
         assert connection.recv(65536).startswith(b"HTTP/1.1 40")
         started = time.monotonic()
         with suppress(ConnectionError):
-            while time.monotonic() - started < 6:
+            while time.monotonic() - started < 15:
                 connection.sendall(b" ")
                 if select.select([connection], [], [], 0.1)[0] and connection.recv(100) == b"":
                     break
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_half_closed_sockets_leave_no_file_open(server: RunningServer) -> None:

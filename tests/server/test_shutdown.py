@@ -14,6 +14,7 @@ from tests.server.conftest import RunningServer, Start
 pytestmark = pytest.mark.slow
 
 SHUTDOWN_S = 6.0
+ENDS_WITHIN_S = 15.0  # after SHUTDOWN_S; what keeps it here would keep it for longer
 N_HUNG = 50  # more than there are threads for requests
 LIST = b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -41,7 +42,7 @@ def test_a_store_that_hangs_does_not_keep_the_server(server: RunningServer, numb
         time.sleep(0.5)
 
         server.process.send_signal(number)
-        server.process.wait(SHUTDOWN_S + 1)
+        server.process.wait(ENDS_WITHIN_S)
 
 
 def test_a_second_signal_ends_the_wait_for_requests(server: RunningServer) -> None:
@@ -51,15 +52,16 @@ def test_a_second_signal_ends_the_wait_for_requests(server: RunningServer) -> No
         server.process.terminate()
         time.sleep(0.5)
         server.process.terminate()
-        server.process.wait(SHUTDOWN_S + 1)
+        server.process.wait(ENDS_WITHIN_S)
 
     assert "Traceback" not in server.log
+    assert "timeout graceful shutdown exceeded" not in server.log
 
 
 def test_a_connection_that_sends_nothing_does_not_keep_the_server(start: Start) -> None:
     server = start()
     with server.connect(), server.connect(b"GET /up HT"):
-        server.end(within_s=SHUTDOWN_S)
+        server.end(within_s=ENDS_WITHIN_S)
     assert "has not ended in time" not in server.log
 
 
@@ -85,6 +87,6 @@ def test_a_blocked_event_loop_does_not_keep_the_server(start: Start) -> None:
     with server.connect(b"GET /blocked HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         time.sleep(0.5)
 
-        assert server.end(within_s=SHUTDOWN_S + 1) > 3
+        assert server.end(within_s=ENDS_WITHIN_S) > 3
     assert server.process.returncode == 1
     assert "has not ended in time" in server.log

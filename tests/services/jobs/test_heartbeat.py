@@ -233,6 +233,10 @@ def assert_stops(step: Callable[[Heartbeat], None]) -> None:
     assert raised == [True]
 
 
+def test_the_intervals_leave_a_second_of_the_five_in_which_a_cancelled_job_ends() -> None:
+    assert module.BEAT_S + module.GRACE_S + module.INTERRUPT_S < 4.0
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BEAT_S", "INTERRUPT_S", "GRACE_S"):
