@@ -24,6 +24,7 @@ ONE_SD = np.array([0.15865, 0.84135])  # bounds of the central 68.27 %
 SAME = 0.05  # relative: a smaller difference needs no cause
 MOSTLY = 2 / 3  # share of the difference that makes one cause the main one
 MAX_PART = 50.0  # a logarithm: expected moves differ by less
+EVERY = 5  # sessions of the year between two that are forecast without the market: each costs a run of the network
 _PRICES = np.finfo(np.float64)
 
 
@@ -32,8 +33,8 @@ class Width(Document):
 
     Attributes:
         usual_move: median of the expected moves, a log return.
-        market: log of the scale with the market over the scale without it, less its median; None where no market was
-            read.
+        market: log of the scale with the market over the scale without it, less its median over one in EVERY sessions;
+            None where no market was read.
         calibration: log of the served spread over the network's own, less its median.
     """
 
@@ -57,7 +58,7 @@ def width_of(forecaster: ServedForecaster, bars: Bars, year: NextSessions, *, re
     """What sets the newest origin of these bars apart; None where there is less than a year before it.
 
     Args:
-        forecaster: the model, which runs once more for each origin, without the market.
+        forecaster: the model, which runs once more for one in EVERY origins, without the market.
         bars: shape (n_sessions, 5 or 10).
         year: forecasts from the newest origin and the YEAR before it, the newest last.
         reads_market: whether the model reads the market of the exchange.
@@ -68,11 +69,11 @@ def width_of(forecaster: ServedForecaster, bars: Bars, year: NextSessions, *, re
         served, raw = np.log(expected_moves(year.served)), np.log(expected_moves(year.raw))
         market = None
         if reads_market:
-            origins = np.arange(len(bars) - 1 - YEAR, len(bars))
+            origins = np.arange(len(bars) - 1 - YEAR, len(bars), EVERY)  # the newest is the last
             read = np.logical_or(*market_read(bars, origins, forecaster.lookback))
             if read[-1] and read.mean() > 1 / 2:  # with less of the market, its usual effect is unknown
                 without = forecaster.static.inner.predict_quantiles(bars[:, :N_COLUMNS], origins[read])
-                market = _above_median(raw[read] - np.log(expected_moves(without)))
+                market = _above_median(raw[::EVERY][read] - np.log(expected_moves(without)))
         usual, calibration = float(np.exp(np.median(served[:-1]))), _above_median(served - raw)
     if not all(map(math.isfinite, (usual, market or 0.0, calibration))):
         return None

@@ -15,6 +15,7 @@ from models.base import (
     CLOSE,
     IMPLIED_VOLATILITY,
     MARKET_CLOSE,
+    N_COLUMNS,
     N_INPUTS,
     QUANTILE_GRID,
     Bars,
@@ -157,6 +158,25 @@ def test_a_shock_of_the_market_is_the_markets_part(seed: int) -> None:
     assert max(parts(answer), key=lambda name: abs(parts(answer)[name])) == "market"
     assert parts(answer)["market"] > 100
     assert answer.sentence.endswith("mostly because of its market (^GSPC).")
+
+
+@pytest.mark.parametrize("adapts", [True, False])
+def test_the_market_is_hidden_in_every_fifth_forecast_back_from_the_newest(*, adapts: bool) -> None:
+    hidden: list[int] = []
+
+    class Recording(MarketForecaster):
+        def predict_quantiles(self, bars: Bars, origins: Origins) -> QuantileForecast:
+            if bars.shape[1] == N_COLUMNS:
+                hidden.extend(origins.tolist())
+            return super().predict_quantiles(bars, origins)
+
+    bars = bars_of(closes(N_SESSIONS, 1), closes(N_SESSIONS, 2))
+    forecaster = AdaptiveForecaster(Recording(), adaptive_over(bars).calibration)
+
+    explained(bars, forecaster if adapts else forecaster.static)
+
+    assert hidden == list(range(N_SESSIONS - 1 - YEAR, N_SESSIONS, 5))
+    assert hidden[-1] == N_SESSIONS - 1
 
 
 def test_misses_are_the_part_of_calibration() -> None:
