@@ -10,6 +10,7 @@ forecasts NIGHTLY_TICKERS and publishes the forecasts, or continues where the in
 """
 
 import atexit
+import faulthandler
 import gc
 import logging
 import math
@@ -188,6 +189,7 @@ def retrain(runtime: Runtime, limit: int) -> None:
 
 def main() -> None:
     """Work with the settings that arrive as JSON on standard input, or be forked."""
+    faulthandler.enable()  # a crash in native code shows where it came from
     os.nice(NICENESS)
     _collect_seldom()
     atexit.register(gc.freeze)  # else Python looks through all objects several times before it ends

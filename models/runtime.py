@@ -99,15 +99,16 @@ class OnnxForecaster:
         from onnxruntime import RunOptions
 
         options, future = RunOptions(), Future[list[_Prices]]()
-        threading.Thread(target=_fulfil, args=(future, run, options), name="onnx_run", daemon=True).start()
         try:
+            threading.Thread(target=_fulfil, args=(future, run, options), name="onnx_run", daemon=True).start()
             return future.result(RUN_LIMIT_S)
         except TimeoutError:
-            options.terminate = True
-            wait([future], ENDS_WITHIN_S)  # a process that ends meanwhile would crash
             with _lock:
                 _too_slow[self._digest] = True
             raise _slow() from None
+        finally:  # also where a signal has ended the wait: a process that ends while a network runs crashes
+            options.terminate = True
+            wait([future], ENDS_WITHIN_S)
 
 
 def _fulfil(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -35,10 +36,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(servers: ForkedServers, data: Path) -> Iterator[str]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "server.log"
+
+
+@pytest.fixture(scope="module")
+def server(servers: ForkedServers, data: Path, log: Path) -> Iterator[str]:
     settings = {"PRICE_SOURCE": "sample", "DATA_DIR": str(data), "MAX_WAITING_BACKTESTS": "1"}
-    with servers.running(settings) as url:
+    with servers.running(settings, log) as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def _what_the_server_said(log: Path) -> Iterator[None]:
+    """Shown if the test fails."""
+    before = log.stat().st_size if log.exists() else 0
+    yield
+    sys.stdout.write(log.read_bytes()[before:].decode())
 
 
 def start(server: str, request: Mapping[str, object], **headers: str) -> dict[str, Any]:
@@ -154,15 +168,18 @@ def test_a_client_that_knows_the_id_may_leave(server: str, data: Path) -> None:
     assert (ended["error"]["code"], ended["result"]) == ("job_cancelled", None)
 
 
-def test_a_killed_worker_leaves_a_lost_job_that_can_be_retried(server: str, data: Path) -> None:
+def test_a_worker_that_crashes_leaves_its_stack_and_a_lost_job_that_can_be_retried(
+    server: str, data: Path, log: Path
+) -> None:
     job = start(server, {**LONG, "start": "2012-01-01", "horizon": 15})
     wait_until(server, job["id"], "running")
 
-    os.kill(worker_of(data, job["id"]), signal.SIGKILL)
+    os.kill(worker_of(data, job["id"]), signal.SIGSEGV)
     lost = wait_until(server, job["id"], "lost", within_s=30)
     retried = requests.post(f"{server}/jobs/{job['id']}/retry", timeout=30).json()
 
-    assert lost["error"]["code"] == "job_lost"
+    assert (lost["error"]["code"], "exit code -11" in lost["error"]["detail"]) == ("job_lost", True)
+    assert "Fatal Python error: Segmentation fault" in log.read_text()
     assert (retried["kind"], retried["retry_of"]) == ("backtest", job["id"])
     assert wait_until(server, retried["id"], "succeeded")["result"]["horizon"] == 15
 

@@ -110,7 +110,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
-        self._jobs.report(self._job_id, self._progress())
+        self._report()
         if threading.current_thread() is threading.main_thread():
             self._main = threading.get_ident()
             self._before = signal.signal(signal.SIGUSR1, self._interrupt)

@@ -84,10 +84,7 @@ def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left:
     if not _claim(spec, worker, context):
         log.info("job %s is already claimed or finished; skipping", job_id)
         return None
-    with _heartbeat(spec, context) as heartbeat:
-        end = _attempt(spec, heartbeat, context, ends_at)
-        if end.state == "succeeded":
-            heartbeat.finish()
+    end = _attempt(spec, _heartbeat(spec, context), context, ends_at)
     stands = _record_end(context.jobs, job_id, end)
     if not stands and end.state == "succeeded" and spec.kind == "training":
         _withdraw(spec.model_id, context.registry)  # declared lost meanwhile, and perhaps retried as another job
@@ -97,11 +94,13 @@ def run_training(job_id: str, worker: str, context: WorkerContext, seconds_left:
 
 def _attempt(spec: JobSpec, heartbeat: Heartbeat, context: WorkerContext, ends_at: float) -> JobEnd:
     try:
-        heartbeat.validate_wanted()
-        if isinstance(spec.request, TrainRequest):
-            result: TrainResult | BacktestResponse = _train(spec, spec.request, heartbeat, context, ends_at)
-        else:
-            result = _backtest(spec, spec.request, heartbeat, context)
+        with heartbeat:  # nothing interrupts what follows it
+            heartbeat.validate_wanted()
+            if isinstance(spec.request, TrainRequest):
+                result: TrainResult | BacktestResponse = _train(spec, spec.request, heartbeat, context, ends_at)
+            else:
+                result = _backtest(spec, spec.request, heartbeat, context)
+            heartbeat.finish()
     except JobStopped:
         return cancelled_end(spec.id, context.clock())
     except AppError as error:

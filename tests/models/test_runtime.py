@@ -1,5 +1,7 @@
 """Networks in ONNX Runtime: batches, shapes, and the limits of a run."""
 
+import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -92,3 +94,29 @@ def test_a_run_that_takes_too_long_is_given_up_and_its_network_not_tried_again(m
     assert time.monotonic() - began < 60  # it takes minutes
     with pytest.raises(ArtifactCorrupt, match=r"took more than 0\.3 s"):
         OnnxForecaster(slow, QUANTILE_GRID)
+
+
+def test_a_signal_that_ends_the_wait_for_a_run_ends_the_run_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends meanwhile, as that of a cancelled job does, would crash."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(runtime, "RUN_LIMIT_S", 3600.0)
+    monkeypatch.setattr(runtime, "ENDS_WITHIN_S", 60.0)
+    monkeypatch.setattr(runtime, "_too_slow", {})
+    _, slow = next(slow_networks())
+    forecaster = OnnxForecaster(slow, QUANTILE_GRID)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(Interrupted):
+            forecaster.predict_quantiles(BARS, np.array([600]))
+        for thread in [one for one in threading.enumerate() if one.name == "onnx_run"]:
+            thread.join(10)  # it takes minutes where nothing ends it
+            assert not thread.is_alive()
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -1,6 +1,7 @@
 """The life of a worker and what can go wrong, with a real training of a random walk."""
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 from tenacity import stop_after_attempt
 
-from errors import AppError, StoreUnavailable
+from errors import AppError, StoreUnavailable, TickerNotFound
 from models.fitting import FitProgress
-from schemas.job import Job, JobEnd, JobSpec
+from schemas.job import Job, JobEnd, JobFailure, JobSpec, Progress
 from schemas.train import TrainRequest, TrainResult
 from services.jobs import heartbeat
 from services.jobs.job import Jobs
@@ -113,6 +114,50 @@ def test_an_error_ends_the_job_as_the_caller_would_have_met_it(jobs: Jobs, store
     assert job.state == "failed"
     assert job.error is not None
     assert (job.error.code, job.error.status) == ("ticker_not_found", 404)
+
+
+def test_no_signal_interrupts_a_job_whose_end_is_formed_and_stored(
+    jobs: Jobs, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, ending, described, ended = [], [], JobFailure.of, jobs.end
+
+    def describe(error: AppError) -> JobFailure:
+        ending.append(signal.getsignal(signal.SIGUSR1))
+        return described(error)
+
+    def end(job_id: str, end: JobEnd) -> bool:
+        ending.append(signal.getsignal(signal.SIGUSR1))
+        return ended(job_id, end)
+
+    def fail() -> None:
+        working.append(signal.getsignal(signal.SIGUSR1))
+        raise TickerNotFound("no such ticker")
+
+    before = signal.getsignal(signal.SIGUSR1)
+    monkeypatch.setattr(JobFailure, "of", describe)
+    monkeypatch.setattr(jobs, "end", end)
+
+    job = train(jobs, store, prices=CallingSource(fail))
+
+    assert job.state == "failed"
+    assert working != [before]
+    assert ending == [before, before]
+
+
+def test_a_first_heartbeat_that_is_not_stored_does_not_fail_the_job(
+    jobs: Jobs, store: InMemoryArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported, failures = jobs.report, [StoreUnavailable("the bucket is away")]
+
+    def report(job_id: str, progress: Progress) -> None:
+        if failures:
+            raise failures.pop()
+        reported(job_id, progress)
+
+    monkeypatch.setattr(jobs, "report", report)
+
+    assert train(jobs, store).state == "succeeded"
+    assert failures == []
 
 
 def test_an_unexpected_error_ends_the_job_and_only_the_log_has_its_message(
