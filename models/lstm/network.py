@@ -5,9 +5,10 @@ averaged over 1, 5, 22 and 60 sessions (Corsi, 2009, J. Financial Econometrics,
 "HAR"), of the size and sign of the newest returns (after Glosten, Jagannathan
 and Runkle, 1993, J. Finance), both the ticker's own and its market's, and of the
 implied volatility, plus a bounded correction that the LSTMs compute from the
-sessions of the window. Quantiles are that scale times a
-table of standardized quantiles, one row per step. All scaling happens here,
-forwards and back: bars go in, prices come out, and k × bars gives k × prices.
+sessions of the window. It fades where a regressor is far from what was fitted.
+Quantiles are that scale times a table of standardized quantiles, one row per
+step. All scaling happens here, forwards and back: bars go in, prices come out,
+and k × bars gives k × prices.
 
 One network serves every ticker of every exchange: nothing in it knows a name.
 """
@@ -28,6 +29,7 @@ N_NEWEST = 3  # regressors of the newest returns
 N_REGRESSORS = (2 * len(MEAN_WIDTHS) + 1 + N_NEWEST + 2) + (len(MEAN_WIDTHS) + 1 + N_NEWEST) + N_IMPLIED
 FADES = (2.0, 8.0)  # steps: corrections of the next days, of the next weeks, and of what comes later
 FAMILIAR = 6.0  # standard deviations: the regression is not valid further outside the fitted data
+RARE = 3.0  # of them: from here to FAMILIAR the corrections fade, because too few fitted windows taught them
 LOG_SCALE_RANGE = (-10.0, 1.0)  # of a return: from half a basis point to a factor of fifteen
 VARIANCE_FLOOR = 1e-8  # one basis point a session: keeps the logarithm of an empty range finite
 USUAL_LOG_VOLATILITY = -4.0  # of a share's session, 1.8 %: centres the regressors
@@ -112,13 +114,15 @@ class ReturnLSTM(nn.Module):
     def member_log_scales(self, given: Inputs) -> Tensor:
         """Log scale of every member, (members, batch, horizon)."""
         regressors = self.standardized(given.regressors)
+        furthest = regressors.abs().amax(-1, keepdim=True)  # (batch, 1)
+        trust = ((FAMILIAR - furthest) / (FAMILIAR - RARE)).clamp(0.0, 1.0)
         corrections = torch.stack(
             [
                 torch.tanh(head(torch.cat([lstm(given.sessions)[0][:, -1], regressors], dim=-1)))  # (batch, 3)
                 for lstm, head in zip(self.lstms, self.heads, strict=True)
             ]
         )
-        log_scales: Tensor = self.regression(regressors) + self.config.bound * (corrections @ self.basis)
+        log_scales: Tensor = self.regression(regressors) + self.config.bound * (trust * corrections @ self.basis)
         return log_scales.clamp(*LOG_SCALE_RANGE)
 
     def log_scale(self, given: Inputs) -> Tensor:
