@@ -1,6 +1,7 @@
 """The application: routes, error handlers and middleware over a runtime."""
 
 import asyncio
+import faulthandler
 import itertools
 import logging
 import platform
@@ -210,6 +211,7 @@ def run_server(**settings_given: object) -> None:
     from server.processes import serve_in_processes
     from server.run import serve
 
+    faulthandler.enable()  # a crash in native code shows where it came from, in each process forked from this one too
     settings = process_settings(**settings_given)
     if settings.n_processes == 1:
         serve(create_app(Runtime.from_settings(settings)), settings)

@@ -1,6 +1,5 @@
 """Runs the application in this process, and ends the process in time whatever hangs."""
 
-import faulthandler
 import logging
 import os
 import threading
@@ -71,7 +70,6 @@ class Server(uvicorn.Server):
 
 def serve(app: FastAPI, settings: Settings) -> None:
     """Serve on the host and port of the settings until a signal."""
-    faulthandler.enable()  # a crash in native code shows where it came from
     config = uvicorn.Config(app, host=settings.host, port=settings.port, **options(settings))
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again
         Server(config, settings.shutdown_timeout_s).run()
