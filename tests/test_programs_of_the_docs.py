@@ -17,8 +17,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 BODY = json.dumps({"type": "job.succeeded", "data": {"id": "caf\u00e9"}}).encode()
 FORECAST = [
-    "2019-01-02: 80% range 2452.94 to 2563.45; no change: 2506.85",
-    "2019-01-08: 80% range 2407.75 to 2615.31; no change: 2506.85",
+    "2019-01-02: 80% range 2442.19 to 2575.04; no change: 2506.85",
+    "2019-01-08: 80% range 2378.42 to 2647.25; no change: 2506.85",
 ]
 
 

@@ -29,7 +29,7 @@ class Recipe:
         batch_size: windows per step.
         max_epochs, patience: bounds on those of the request.
         scheduled: whether the learning rate falls to zero over ``max_epochs``, of which the last is then kept.
-        hidden_market, hidden_ranges: shares of the windows in which they are unknown.
+        hidden_market, hidden_implied, hidden_ranges: shares of the windows in which they are unknown.
         weight_decay: of the LSTMs.
         step_decay: step h weighs h ** −step_decay in the loss: near steps matter most.
         min_gain: share of the loss that continuing from a model must save, for the new weights to replace its own.
@@ -43,6 +43,7 @@ class Recipe:
     patience: int = 1000
     scheduled: bool = False
     hidden_market: float = 0.0
+    hidden_implied: float = 0.0
     hidden_ranges: float = 0.0
     weight_decay: float = 0.01
     step_decay: float = 0.5
@@ -51,8 +52,16 @@ class Recipe:
 
 
 ONE_TICKER = Recipe()
-# a universal model must serve tickers without an index, and callers who send closes only
-POOLED = Recipe(batch_size=512, max_epochs=2, patience=2, scheduled=True, hidden_market=1 / 3, hidden_ranges=0.15)
+# a universal model must serve exchanges without an index or an implied volatility, and callers who send closes only
+POOLED = Recipe(
+    batch_size=512,
+    max_epochs=2,
+    patience=2,
+    scheduled=True,
+    hidden_market=1 / 3,
+    hidden_implied=0.1,
+    hidden_ranges=0.15,
+)
 CONTINUED = Recipe(learning_rate=3e-4, max_epochs=10, patience=4, min_gain=0.005)
 
 
@@ -113,7 +122,7 @@ def _train(
 ) -> tuple[ReturnLSTM, LoopReport]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        hidden = Hidden(recipe.hidden_market, recipe.hidden_ranges)
+        hidden = Hidden(recipe.hidden_market, recipe.hidden_implied, recipe.hidden_ranges)
         windows = ReturnWindows(blocks, settings.lookback, settings.horizon, hidden)
         known = windows.sample(SAMPLED)
         module = module_of(windows, recipe, settings, known)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from models.base import CLOSE, MARKET_OPEN, N_COLUMNS, N_INPUTS, Bars, with_columns
+from models.base import CLOSE, IMPLIED_VOLATILITY, MARKET_OPEN, N_COLUMNS, N_INPUTS, Bars, with_columns
 from models.lstm.network import inputs
 from models.trading import is_untraded, with_ranges
 from models.windows import future_closes, target_stop
@@ -36,10 +36,12 @@ class Hidden(NamedTuple):
 
     Attributes:
         market: everything about the market.
+        implied: its implied volatility, which most exchanges lack.
         ranges: open, high, low and volume.
     """
 
     market: float = 0.0
+    implied: float = 0.0
     ranges: float = 0.0
 
 
@@ -92,8 +94,9 @@ class ReturnWindows(Dataset[ReturnBatch]):
         windows = self._bars[self._rows[chosen, None] + np.arange(1 - self._lookback, 1)]  # (batch, lookback, 10)
         windows = with_ranges(windows)
         if self._hidden is not None:
-            drawn = torch.rand(2, len(chosen)).numpy()
+            drawn = torch.rand(3, len(chosen)).numpy()
             windows[drawn[0] < self._hidden.market, :, MARKET_OPEN:] = np.nan
+            windows[drawn[2] < self._hidden.implied, :, IMPLIED_VOLATILITY] = np.nan
             forgotten = [column for column in range(N_COLUMNS) if column != CLOSE]
             rows = np.flatnonzero(drawn[1] < self._hidden.ranges)
             windows[rows[:, None], :, forgotten] = np.nan
