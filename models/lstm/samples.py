@@ -94,11 +94,11 @@ class ReturnWindows(Dataset[ReturnBatch]):
         windows = self._bars[self._rows[chosen, None] + np.arange(1 - self._lookback, 1)]  # (batch, lookback, 10)
         windows = with_ranges(windows)
         if self._hidden is not None:
-            drawn = torch.rand(3, len(chosen)).numpy()
-            windows[drawn[0] < self._hidden.market, :, MARKET_OPEN:] = np.nan
-            windows[drawn[2] < self._hidden.implied, :, IMPLIED_VOLATILITY] = np.nan
+            of_market, of_ranges, of_implied = torch.rand(3, len(chosen)).numpy()
+            windows[of_market < self._hidden.market, :, MARKET_OPEN:] = np.nan
+            windows[of_implied < self._hidden.implied, :, IMPLIED_VOLATILITY] = np.nan
             forgotten = [column for column in range(N_COLUMNS) if column != CLOSE]
-            rows = np.flatnonzero(drawn[1] < self._hidden.ranges)
+            rows = np.flatnonzero(of_ranges < self._hidden.ranges)
             windows[rows[:, None], :, forgotten] = np.nan
         given = inputs(torch.from_numpy(windows))
         return ReturnBatch(given.regressors, given.sessions, self.actual[torch.from_numpy(chosen)])

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.base import CLOSE, IMPLIED_VOLATILITY, MARKET_CLOSE, MARKET_OPEN, N_INPUTS, Bars, with_columns
+from models.base import Bars
+from models.checked import trial_bars
 from models.lstm.network import N_IMPLIED, N_MARKET
 from models.lstm.samples import Hidden, ReturnWindows
-from tests.fakes import random_walk
 
 LOOKBACK, HORIZON = 20, 3
 
@@ -16,10 +16,7 @@ LOOKBACK, HORIZON = 20, 3
 @pytest.fixture
 def bars() -> Bars:
     """Of a ticker whose exchange has an index and an implied volatility."""
-    known = with_columns(random_walk(300, daily_volatility=0.02), N_INPUTS)
-    known[:, MARKET_OPEN : MARKET_CLOSE + 1] = random_walk(300, daily_volatility=0.01, seed=1)[:, : CLOSE + 1]
-    known[:, IMPLIED_VOLATILITY] = np.linspace(10.0, 30.0, 300)
-    return known
+    return trial_bars(300)
 
 
 def channels(bars: Bars, hidden: Hidden | None) -> tuple[Tensor, Tensor]:
