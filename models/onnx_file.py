@@ -6,7 +6,9 @@ size of an LSTM bound how long a run can take. The field numbers are those of
 ``onnx.proto``; protobuf reads the fields without ONNX's own package, which is large.
 """
 
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
@@ -39,13 +41,29 @@ def validate_network(model: bytes) -> None:
     if len(model) > MAX_BYTES:
         raise ArtifactCorrupt(f"the stored network has {len(model)} bytes; the limit is {MAX_BYTES}")
     try:
-        for number, value in _fields(model):
-            if number in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
-                raise ArtifactCorrupt("the stored network has functions of its own")
-            if number == _MODEL_GRAPH:
-                _validate_graph(value)
+        with _signals_held_back():
+            _validate_model(model)
     except DecodeError as error:
         raise ArtifactCorrupt("the stored network is not readable as ONNX") from error
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Lets no handler of a signal raise here: protobuf crashes where that happens while it makes an UnknownFieldSet."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _validate_model(model: object) -> None:
+    for number, value in _fields(model):
+        if number in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
+            raise ArtifactCorrupt("the stored network has functions of its own")
+        if number == _MODEL_GRAPH:
+            _validate_graph(value)
 
 
 def _validate_graph(graph: object) -> None:

@@ -1,5 +1,7 @@
 """Networks that are none of ours are refused before ONNX Runtime sees them."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,27 @@ from models.onnx_file import MAX_BYTES, MAX_HIDDEN, validate_network
 from models.runtime import OnnxForecaster
 from tests.hostile_models import constant_network, table
 
+INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+from models.onnx_file import validate_network
+
+class Stopped(BaseException):
+    pass
+
+def stop(*_):
+    raise Stopped
+
+network, interruptions = Path(sys.argv[1]).read_bytes(), 0
+signal.signal(signal.SIGALRM, stop)
+while interruptions < 2000:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-4 + interruptions % 50 * 1e-5)
+        while True:
+            validate_network(network)
+    except Stopped:
+        interruptions += 1
+"""
 OURS = (BUNDLED / NETWORK).read_bytes()
 EARLIER = sorted(Path("tests/data").rglob(NETWORK))
 
@@ -192,3 +215,7 @@ def test_damaged_bytes_pass_or_are_corrupt(place: int, content: bytes) -> None:
     damaged = OURS[:place] + content + OURS[place + len(content) :]
     with suppress(ArtifactCorrupt):
         validate_network(damaged)
+
+
+def test_an_exception_of_a_signal_does_not_crash_the_process() -> None:
+    subprocess.run([sys.executable, "-c", INTERRUPTED, str(BUNDLED / NETWORK)], check=True, timeout=120)
