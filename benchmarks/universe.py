@@ -4,11 +4,11 @@
 .venv/bin/python -m benchmarks.universe --universe FOLDER    TICKER.csv files, with ^GSPC, ^VIX and ^BVSP
 .venv/bin/python -m benchmarks.universe --quick              few tickers and epochs: only shows that it works
 
-The American tickers are split in two halves by turns in alphabetical order. Models of several tickers are fitted to one
-half on sessions before 2015, stopped and calibrated on those of 2015 and 2016, and tested on the other half and on
-Brazilian shares from 2017 on, from one session in five. Models of one ticker are fitted to that ticker's sessions
-before 2017. Skill is 1 − Σ CRPS / Σ CRPS of the last 250 sessions' own distribution, of the log return, over all
-tickers and origins. Standard errors (±) and 95 % intervals are those of a bootstrap over blocks of 20 sessions.
+The American tickers are split in two halves by turns in alphabetical order. Models of several tickers are fitted to
+one half on sessions before 2015, stopped and calibrated on those of 2015 and 2016, and tested on the other half and
+on Brazilian shares from every session of 2017 on. Models of one ticker are fitted to that ticker's sessions before
+2017. Skill is 1 − Σ CRPS / Σ CRPS of the last 250 sessions' own distribution, of the log return, over all tickers and
+origins. Standard errors (±) and 95 % intervals are those of a bootstrap over blocks of 20 sessions.
 """
 
 import argparse
@@ -57,7 +57,9 @@ POOLED = ("volatility_regression", "gradient_boosting")
 SERVED = "universal network, as served"
 STATIC = "universal network, static"
 SCRATCH = "network from scratch, per ticker"
+WITHOUT_LSTM = "universal network, LSTM off"
 CRASH = 2020
+STARTS = 5  # a test from one session in five can start on each of the first five
 
 Histories = Mapping[str, PriceHistory]
 Predict = Callable[[str], tuple[Forecaster, int]]
@@ -81,7 +83,7 @@ class Design:
     stop_from: date = date(2015, 1, 1)
     test_from: date = date(2017, 1, 1)
     first_session: date = date(1900, 1, 1)
-    stride: int = 5
+    stride: int = 1
     tickers: int | None = None
     tickers_trained: int = 3
     epochs: int = 50
@@ -128,6 +130,8 @@ def _parts(
 
     american = _rows(_Tested.of(unseen, design), network, pooled)
     yield _skill_report(f"Skill on {len(american[REFERENCE])} American tickers of the other half", american, design)
+    yield _lstm_report(american, design)
+    yield _starts_report(american, design)
     by_exchange = {"US": american}
     if b3:
         by_exchange["B3"] = _rows(_Tested.of(b3, design), network, pooled)
@@ -319,7 +323,7 @@ def _rows(tested: _Tested, network: Universal, pooled: Mapping[str, ServedForeca
         SERVED: _same(network.served),
         STATIC: _same(network.served.static),
         "universal network, raw": _same(network.served.static.inner),
-        "universal network, LSTM off": _same(network.without_lstm),
+        WITHOUT_LSTM: _same(network.without_lstm),
         "universal network, market masked": lambda _: (network.served, N_COLUMNS),
     }
     return {name: _row_of(name, predict, fittable) for name, predict in models.items()}
@@ -398,6 +402,28 @@ def _skill_report(title: str, rows: Mapping[str, Row], design: Design) -> str:
     n_origins = sum(len(one.sessions) for one in reference.values())
     skill_table = _table(f"{title}, %, {n_origins:,} origins", head, own)
     return f"{skill_table}\n\n{_table(f'Difference to the {OWN_REGRESSION}, points', head, against)}"
+
+
+def _lstm_report(rows: Mapping[str, Row], design: Design) -> str:
+    gain = differences(rows[SERVED], rows[WITHOUT_LSTM], rows[REFERENCE], design.bootstrap)
+    head = ("of", *(f"step {step}" for step in STEPS))
+    return _table("What the LSTMs bring, points of skill", head, [(SERVED, *map(_with_interval, gain))])
+
+
+def _starts_report(rows: Mapping[str, Row], design: Design) -> str:
+    """The same test from one session in five: how much depends on which session comes first."""
+    dates = np.unique(np.concatenate([one.sessions for one in rows[SERVED].values()]))
+    bootstrap = replace(design.bootstrap, block=max(1, design.bootstrap.block // STARTS))
+    lines = []
+    for start in range(STARTS):
+        chosen = dates[start::STARTS]
+        served, own, reference = (
+            {ticker: one.on(chosen) for ticker, one in rows[name].items()}
+            for name in (SERVED, OWN_REGRESSION, REFERENCE)
+        )
+        lines.append((str(chosen[0]), *map(_with_interval, differences(served, own, reference, bootstrap))))
+    head = ("first origin", *(f"step {step}" for step in STEPS))
+    return _table(f"Difference to the {OWN_REGRESSION}, from one session in {STARTS}, points", head, lines)
 
 
 def _coverage_report(by_exchange: Mapping[str, Mapping[str, Row]], design: Design) -> str:

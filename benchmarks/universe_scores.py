@@ -53,7 +53,13 @@ class Scores:
 
     def since(self, day: date) -> "Scores":
         """Those of the origins not before this date."""
-        kept = self.sessions >= np.datetime64(day)
+        return self._kept(self.sessions >= np.datetime64(day))
+
+    def on(self, dates: Sessions) -> "Scores":
+        """Those of the origins on these dates."""
+        return self._kept(np.isin(self.sessions, dates))
+
+    def _kept(self, kept: NDArray[np.bool_]) -> "Scores":
         return Scores(self.sessions[kept], self.crps[kept], self.inside[kept])
 
 

@@ -36,7 +36,8 @@ def test_a_quick_run_prints_every_table_and_every_model(folder: Path, capsys: py
     headings = [line.removeprefix("## ") for line in printed.splitlines() if line.startswith("## ")]
     assert [heading.split()[0] for heading in headings] == [
         "Training",
-        *["Skill", "Difference"] * 3,
+        *["Skill", "Difference", "What", "Difference"],
+        *["Skill", "Difference"] * 2,
         "Outcomes",
         "Share",
         *["Skill", "Difference"],
@@ -55,6 +56,10 @@ def test_a_quick_run_prints_every_table_and_every_model(folder: Path, capsys: py
         "universal network, LSTM off",
         "universal network, market masked",
     ]
+    starts = printed.split("## ")[5].splitlines()
+    dates = [line.split(" | ")[0].removeprefix("| ") for line in starts if line.startswith("| ")][2:]
+    assert dates == sorted(set(dates))
+    assert len(dates) == universe.STARTS
     assert "nan" not in printed.lower()
 
 

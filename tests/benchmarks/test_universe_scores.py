@@ -89,3 +89,13 @@ def test_the_share_counts_tickers_not_forecasts() -> None:
     row, other = {"A": scores(1.0), "B": scores(9.0, 5)}, {"A": scores(2.0), "B": scores(8.0, 5)}
 
     assert share_better(row, other) == (50.0,) * len(STEPS)
+
+
+def test_scores_on_some_dates_are_those_of_their_origins() -> None:
+    one = scores(np.arange(40.0))
+
+    kept = one.on(one.sessions[2::5])
+
+    assert kept.sessions.tolist() == one.sessions[2::5].tolist()
+    assert kept.crps[:, 0].tolist() == np.arange(2.0, 40.0, 5).tolist()
+    assert len(kept.inside) == 8
