@@ -59,6 +59,7 @@ STATIC = "universal network, static"
 SCRATCH = "network from scratch, per ticker"
 WITHOUT_LSTM = "universal network, LSTM off"
 CRASH = 2020
+STEP_COLUMNS = tuple(f"step {step}" for step in STEPS)
 STARTS = 5  # a test from one session in five can start on each of the first five
 
 Histories = Mapping[str, PriceHistory]
@@ -392,7 +393,7 @@ def _training_report(network: Universal, n_tickers: int) -> str:
 def _skill_report(title: str, rows: Mapping[str, Row], design: Design) -> str:
     reference, regression, bootstrap = rows[REFERENCE], rows[OWN_REGRESSION], design.bootstrap
     scored = [name for name in rows if name != REFERENCE]
-    head = ("model", *(f"step {step}" for step in STEPS))
+    head = ("model", *STEP_COLUMNS)
     own = [(name, *map(_with_error, skills(rows[name], reference, bootstrap))) for name in scored]
     against = [
         (name, *map(_with_interval, differences(rows[name], regression, reference, bootstrap)))
@@ -406,14 +407,14 @@ def _skill_report(title: str, rows: Mapping[str, Row], design: Design) -> str:
 
 def _lstm_report(rows: Mapping[str, Row], design: Design) -> str:
     gain = differences(rows[SERVED], rows[WITHOUT_LSTM], rows[REFERENCE], design.bootstrap)
-    head = ("of", *(f"step {step}" for step in STEPS))
+    head = ("of", *STEP_COLUMNS)
     return _table("What the LSTMs bring, points of skill", head, [(SERVED, *map(_with_interval, gain))])
 
 
 def _starts_report(rows: Mapping[str, Row], design: Design) -> str:
     """The same test from one session in five: how much depends on which session comes first."""
     dates = np.unique(np.concatenate([one.sessions for one in rows[SERVED].values()]))
-    bootstrap = replace(design.bootstrap, block=max(1, design.bootstrap.block // STARTS))
+    bootstrap = replace(design, stride=STARTS * design.stride).bootstrap
     lines = []
     for start in range(STARTS):
         chosen = dates[start::STARTS]
@@ -422,7 +423,7 @@ def _starts_report(rows: Mapping[str, Row], design: Design) -> str:
             for name in (SERVED, OWN_REGRESSION, REFERENCE)
         )
         lines.append((str(chosen[0]), *map(_with_interval, differences(served, own, reference, bootstrap))))
-    head = ("first origin", *(f"step {step}" for step in STEPS))
+    head = ("first origin", *STEP_COLUMNS)
     return _table(f"Difference to the {OWN_REGRESSION}, from one session in {STARTS}, points", head, lines)
 
 
@@ -439,7 +440,7 @@ def _coverage_report(by_exchange: Mapping[str, Mapping[str, Row]], design: Desig
                 )
                 lines.append((exchange, name, period, *cells))
     levels = " and ".join(f"{level:.0%}" for level in LEVELS)
-    head = ("exchange", "model", "years", *(f"step {step}" for step in STEPS))
+    head = ("exchange", "model", "years", *STEP_COLUMNS)
     return _table(f"Outcomes inside the {levels} intervals, %", head, lines)
 
 
@@ -450,7 +451,7 @@ def _share_report(american: Mapping[str, Row], own: Mapping[str, Row]) -> str:
         (f"{name}; tickers: {len(row)}", *_percent(share_better({ticker: served[ticker] for ticker in row}, row)))
         for name, row in own.items()
     ]
-    head = ("against", *(f"step {step}" for step in STEPS))
+    head = ("against", *STEP_COLUMNS)
     return _table(
         "Share of unseen tickers on which the universal network, as served, has the lower CRPS, %", head, lines
     )

@@ -19,6 +19,11 @@ def _write(path: Path, sessions: np.ndarray, bars: np.ndarray) -> None:
     path.write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]))
 
 
+def _first_column(table: str) -> list[str]:
+    """Below the head and the rule."""
+    return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")][2:]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("walks")
@@ -42,9 +47,8 @@ def test_a_quick_run_prints_every_table_and_every_model(folder: Path, capsys: py
         "Share",
         *["Skill", "Difference"],
     ]
-    american = printed.split("## ")[2].splitlines()
-    models = [line.split(" | ")[0].removeprefix("| ") for line in american if line.startswith("| ")][2:]
-    assert models == [
+    sections = printed.split("## ")
+    assert _first_column(sections[2]) == [
         "volatility regression, per ticker",
         "volatility regression, pooled",
         "volatility regression, pooled, adaptive",
@@ -56,8 +60,7 @@ def test_a_quick_run_prints_every_table_and_every_model(folder: Path, capsys: py
         "universal network, LSTM off",
         "universal network, market masked",
     ]
-    starts = printed.split("## ")[5].splitlines()
-    dates = [line.split(" | ")[0].removeprefix("| ") for line in starts if line.startswith("| ")][2:]
+    dates = _first_column(sections[5])
     assert dates == sorted(set(dates))
     assert len(dates) == universe.STARTS
     assert "nan" not in printed.lower()
